@@ -1,0 +1,103 @@
+"""`v6fwd forward` as a real process: started, waited for, measured, stopped."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+PATIENCE = 20.0
+"""Seconds after which something that should have happened counts as not happening."""
+
+
+def eventually(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+    """Wait until `condition()` is true; asks often, fails with `what`."""
+    until = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > until:
+            raise AssertionError(f"in {patience} s it did not happen: {what}")
+        time.sleep(0.005)
+
+
+def free_port(host: str = "::") -> int:
+    """A port that nobody listens on now; the kernel hands it out to nobody else for a while."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as sock:
+        sock.bind((host, 0))
+        return int(sock.getsockname()[1])
+
+
+class ForwardProcess:
+    """One `v6fwd forward`; its log goes to a file, so that nothing waits for a reader."""
+
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / "stderr.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(
+        self,
+        *words: str,
+        prefix: Sequence[str] = (),
+        ready: bool = True,
+        preexec: Callable[[], object] | None = None,
+    ) -> None:
+        """Run `v6fwd forward WORDS` behind `prefix`, and wait until it is ready."""
+        command = [*prefix, sys.executable, "-m", "v6fwd", "forward", *words]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, stderr=log, stdout=subprocess.DEVNULL, preexec_fn=preexec
+            )
+        if ready:
+            eventually(lambda: "ready: " in self.log or self._exited(), "ready")
+            assert "ready: " in self.log, self.log
+
+    @property
+    def log(self) -> str:
+        """All that it has logged so far."""
+        return self._log.read_text()
+
+    @property
+    def pid(self) -> int:
+        """The process id of v6fwd itself, behind `ip netns exec` too, which execs it."""
+        assert self._process is not None
+        return self._process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def wait(self, patience: float = PATIENCE) -> int:
+        """Its exit status, once it has ended."""
+        assert self._process is not None
+        return self._process.wait(patience)
+
+    def descriptors(self) -> int:
+        """How many descriptors it holds."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def resident(self) -> int:
+        """Bytes of memory that are its own now (RssAnon)."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(r"RssAnon:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) * 1024
+
+    def cpu_seconds(self) -> float:
+        """CPU time used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def end(self) -> None:
+        """Make sure that it is gone."""
+        if self._process is not None and not self._exited():
+            self._process.kill()
+            self._process.wait()
+
+    def _exited(self) -> bool:
+        return self._process is not None and self._process.poll() is not None

@@ -1,0 +1,108 @@
+"""A relay inside the test's own event loop, with targets and clients that do as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from v6fwd.log import Log
+from v6fwd.model import ClientIP, Endpoint, Forward, IPNetwork, Limits
+from v6fwd.relay.service import Relay
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def until(condition: Callable[[], object], patience: float = 20.0) -> None:
+    """Let the loop turn until `condition()` is true; TimeoutError after `patience` seconds."""
+    async with asyncio.timeout(patience):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await asyncio.sleep(0.001)
+
+
+@dataclass
+class Running:
+    """A relay that is ready."""
+
+    relay: Relay
+    task: asyncio.Task[None]
+    log_file: Any
+
+    @property
+    def port(self) -> int:
+        """The port of the first forward."""
+        return int(self.relay.listeners[0].address[1])
+
+    @property
+    def log(self) -> str:
+        """All that was logged so far."""
+        self.log_file.seek(0)
+        return str(self.log_file.read())
+
+    async def connect(self, host: str = "::1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A client of the first forward."""
+        return await asyncio.open_connection(host, self.port)
+
+    async def no_flows(self) -> None:
+        """Wait until the last flow has ended."""
+        await until(lambda: not self.relay.flows)
+
+
+@contextlib.asynccontextmanager
+async def relaying(
+    target: Endpoint,
+    *,
+    listen: str = "::",
+    client_ip: ClientIP = ClientIP.NONE,
+    accept_proxy: tuple[IPNetwork, ...] = (),
+    limits: Limits | None = None,
+    log_flows: bool = False,
+) -> AsyncIterator[Running]:
+    """Forward from a free port of `listen` to `target`; nothing may be left at the end."""
+    with tempfile.TemporaryFile("r+", encoding="utf-8") as log_file:
+        forward = Forward(Endpoint(listen, 0), target, client_ip, accept_proxy)
+        log = Log(fd=log_file.fileno())
+        relay = Relay([forward], limits or Limits(drain_timeout=0), log, log_flows=log_flows)
+        task = asyncio.create_task(relay.serve())
+        ready = asyncio.create_task(relay.ready.wait())
+        await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if task.done():
+            await task
+        try:
+            yield Running(relay, task, log_file)
+        finally:
+            relay.stop(0)
+            async with asyncio.timeout(20):
+                await task
+
+
+@contextlib.asynccontextmanager
+async def target(serve: Serve, host: str = "127.0.0.1") -> AsyncIterator[Endpoint]:
+    """A server whose every connection is handled by `serve`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    server = await asyncio.start_server(serve, host, 0, family=family)
+    try:
+        yield Endpoint(host, server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send everything back, and the end as well."""
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection with RST."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

@@ -1,0 +1,13 @@
+"""v6fwd takes docker-proxy's place: the client's real IPv6 address reaches an IPv4-only container.
+
+A flow walks one way through the rooms, and imports point the same way (tests/unit/test_house.py):
+
+    cli/        click commands, one file each: parse, call, print
+    demo/       the main job shown with nothing but this package; the lab network of namespaces
+    relay/      sockets and time, no policy: engine (nested epoll), listener, tcp, target, service
+    client_ip/  pure: addresses and bytes in, bytes out; PROXY headers written and read, trust
+    log.py      one line an event to stderr, text or JSON, bounded in rate, never blocking
+    model.py    Address, Endpoint, Forward, ClientIP, Limits: the nouns and what users type
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,17 @@
+"""The commands, one file each: they parse, call and print."""
+
+from __future__ import annotations
+
+import click
+
+from v6fwd import __version__
+from v6fwd.cli.forward import forward
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="v6fwd")
+def main() -> None:
+    """Take docker-proxy's place: a container learns the real IPv6 address of its client."""
+
+
+main.add_command(forward)

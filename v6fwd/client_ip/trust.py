@@ -1,0 +1,27 @@
+"""Which clients are trusted: a membership test for addresses as they come from the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from v6fwd.model import IPNetwork
+
+
+class TrustedNetworks:
+    """A set of networks that tells quickly whether an address is in one of them."""
+
+    __slots__ = ("_by_size",)
+
+    def __init__(self, networks: Iterable[IPNetwork]) -> None:
+        self._by_size: dict[int, list[tuple[int, int]]] = {4: [], 16: []}
+        for network in networks:
+            pair = (int(network.netmask), int(network.network_address))
+            self._by_size[network.max_prefixlen // 8].append(pair)
+
+    def __contains__(self, packed: bytes) -> bool:
+        """Whether 4 or 16 network bytes, v4-mapped ones already unmapped, are trusted."""
+        value = int.from_bytes(packed, "big")
+        return any(value & mask == start for mask, start in self._by_size[len(packed)])
+
+    def __bool__(self) -> bool:
+        return any(self._by_size.values())

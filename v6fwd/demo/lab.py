@@ -1,0 +1,147 @@
+"""The lab network: three network namespaces that stand for a client, a Docker host, a container.
+
+    client     2001:db8:1::2, 203.0.113.2
+      veth
+    host       2001:db8:1::1, 203.0.113.1; bridge 172.17.42.1/16
+      veth
+    container  172.17.0.2
+
+Every name carries this process's id, so labs do not meet; leaving the `with` block ends the
+processes that were started in it and removes the namespaces, and with them every link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+CLIENT_V6, CLIENT_V4 = "2001:db8:1::2", "203.0.113.2"
+HOST_V6, HOST_V4 = "2001:db8:1::1", "203.0.113.1"
+BRIDGE_V4, CONTAINER_V4 = "172.17.42.1", "172.17.0.2"
+HOSTS = ("client", "host", "container")
+
+_serial = itertools.count()
+
+
+def lab_obstacle() -> str | None:
+    """Why there can be no lab on this machine, in a few words, or None."""
+    if os.geteuid() != 0:
+        return "not root"
+    if shutil.which("ip") is None:
+        return "no ip command (iproute2)"
+    name = f"v6fwd-{os.getpid()}-try"
+    tried = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
+    if tried.returncode:
+        return "no permission to make network namespaces"
+    subprocess.run(["ip", "netns", "delete", name], check=True)
+    return None
+
+
+class Lab:
+    """The three namespaces, and the processes that run in them."""
+
+    def __init__(self) -> None:
+        token = f"{os.getpid()}-{next(_serial)}"
+        self._names = {host: f"v6fwd-{token}-{host}" for host in HOSTS}
+        self._processes: list[subprocess.Popen[Any]] = []
+
+    def __enter__(self) -> Lab:
+        try:
+            for host in HOSTS:
+                _ip("netns", "add", self._names[host])
+                self.ip(host, "link", "set", "lo", "up")
+            self._join_client_and_host()
+            self._join_host_and_container()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._remove()
+
+    def namespace(self, host: str) -> str:
+        """The name that ip-netns(8) knows the host by."""
+        return self._names[host]
+
+    def command(self, host: str, *words: str) -> list[str]:
+        """The command that runs `words` on a host."""
+        return ["ip", "netns", "exec", self._names[host], *words]
+
+    def ip(self, host: str, *words: str) -> None:
+        """Run `ip WORDS` about a host. Raises subprocess.CalledProcessError."""
+        _ip("-n", self._names[host], *words)
+
+    def run(self, host: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command on a host to its end; options are those of subprocess.run."""
+        settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 60}
+        return subprocess.run(self.command(host, *words), check=False, **settings | options)
+
+    def start(self, host: str, *words: str, **options: Any) -> subprocess.Popen[Any]:
+        """Start a process on a host; it ends with the lab at the latest."""
+        process: subprocess.Popen[Any] = subprocess.Popen(self.command(host, *words), **options)
+        self._processes.append(process)
+        return process
+
+    def _join_client_and_host(self) -> None:
+        client, host = self._names["client"], self._names["host"]
+        _ip("link", "add", "eth0", "netns", client, "type", "veth",
+            "peer", "name", "eth0", "netns", host)  # fmt: skip
+        ends = (("client", CLIENT_V6, CLIENT_V4), ("host", HOST_V6, HOST_V4))
+        for name, v6, v4 in ends:
+            # nodad: the address is ours at once, no second of duplicate address detection
+            self.ip(name, "address", "add", f"{v6}/64", "dev", "eth0", "nodad")
+            self.ip(name, "address", "add", f"{v4}/24", "dev", "eth0")
+            self.ip(name, "link", "set", "eth0", "up")
+
+    def _join_host_and_container(self) -> None:
+        host, container = self._names["host"], self._names["container"]
+        self.ip("host", "link", "add", "docker0", "type", "bridge")
+        _ip("link", "add", "veth0", "netns", host, "type", "veth",
+            "peer", "name", "eth0", "netns", container)  # fmt: skip
+        self.ip("host", "link", "set", "veth0", "master", "docker0", "up")
+        self.ip("host", "address", "add", f"{BRIDGE_V4}/16", "dev", "docker0")
+        self.ip("host", "link", "set", "docker0", "up")
+        self.ip("container", "address", "add", f"{CONTAINER_V4}/16", "dev", "eth0")
+        self.ip("container", "link", "set", "eth0", "up")
+        self.ip("container", "route", "add", "default", "via", BRIDGE_V4)
+
+    def _remove(self) -> None:
+        for process in self._processes:
+            stop(process)
+        self._processes.clear()
+        for name in self._names.values():
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+def stop(process: subprocess.Popen[Any], grace: float = 5.0) -> int:
+    """End a process that we started, politely first; gives its exit status."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    status = process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+    return status
+
+
+def _ip(*words: str) -> None:
+    command: Sequence[str] = ["ip", *words]
+    subprocess.run(command, check=True, capture_output=True)

@@ -1,0 +1,124 @@
+"""One line an event to stderr: text for people, JSON for machines.
+
+A line is written only when the descriptor takes it at once. poll(2) calls a pipe writable when
+it has room for PIPE_BUF (4,096) bytes, so a line below that neither blocks nor is torn; one
+that would block is dropped and counted. Forwarding never waits for a log.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import select
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+MAX_LINE = 4096
+"""Bytes of a line, its newline included: PIPE_BUF, what one write(2) puts into a pipe whole."""
+
+
+class LogFormat(enum.StrEnum):
+    """How a line looks."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Limiter:
+    """A token bucket: `burst` lines at once, then one in `interval` seconds; counts the rest."""
+
+    __slots__ = ("_burst", "_interval", "_last", "_suppressed", "_tokens")
+
+    def __init__(self, burst: int, interval: float) -> None:
+        self._burst = burst
+        self._interval = interval
+        self._tokens = float(burst)
+        self._last = float("-inf")
+        self._suppressed = 0
+
+    def admit(self, now: float) -> int | None:
+        """None where the line is to be dropped, else how many were dropped before it."""
+        self._tokens = min(self._burst, self._tokens + (now - self._last) / self._interval)
+        self._last = now
+        if self._tokens < 1:
+            self._suppressed += 1
+            return None
+        self._tokens -= 1
+        suppressed, self._suppressed = self._suppressed, 0
+        return suppressed
+
+
+class Log:
+    """Writes events. `event` is a stable word for machines, `text` the sentence for people."""
+
+    def __init__(
+        self,
+        style: LogFormat = LogFormat.TEXT,
+        *,
+        fd: int = 2,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._style = style
+        self._fd = fd
+        self._clock = clock
+        self._now = now
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._dropped = 0
+        self._limiters: dict[str, Limiter] = {}
+
+    def info(self, event: str, text: str, **fields: object) -> None:
+        """Something that an operator may want to know."""
+        self._write("info", event, text, fields)
+
+    def warning(self, event: str, text: str, **fields: object) -> None:
+        """Something that an operator should look at."""
+        self._write("warning", event, text, fields)
+
+    def error(self, event: str, text: str, **fields: object) -> None:
+        """Something that ends the program, or a defect in it."""
+        self._write("error", event, text, fields)
+
+    def limited(self, key: str, event: str, text: str, *, burst: int = 5, **fields: object) -> None:
+        """A warning that clients or targets can cause: `burst` lines a key, then one in 10 s."""
+        limiter = self._limiters.get(key)
+        if limiter is None:
+            limiter = self._limiters.setdefault(key, Limiter(burst, interval=10.0))
+        suppressed = limiter.admit(self._clock())
+        if suppressed is None:
+            return
+        if suppressed:
+            text = f"{text} (and {suppressed} more like it)"
+            fields["suppressed"] = suppressed
+        self._write("warning", event, text, fields)
+
+    def _write(self, level: str, event: str, text: str, fields: dict[str, object]) -> None:
+        written = self._put(self._line(level, event, text, fields))
+        if written and self._dropped:
+            text = f"{self._dropped} log lines were dropped: stderr did not take them"
+            if self._put(self._line("warning", "log-dropped", text, {})):
+                self._dropped = 0
+
+    def _put(self, line: bytes) -> bool:
+        """Write the line if that cannot block; a full pipe or disk costs the line, no more."""
+        try:
+            ready = self._poll.poll(0)
+            if ready and ready[0][1] & select.POLLOUT:
+                os.write(self._fd, line)
+                return True
+        except OSError:
+            pass
+        self._dropped += 1
+        return False
+
+    def _line(self, level: str, event: str, text: str, fields: dict[str, object]) -> bytes:
+        if self._style is LogFormat.JSON:
+            stamp = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
+            record = {"time": stamp, "level": level, "event": event, "text": text}
+            record.update({name.replace("_", "-"): value for name, value in fields.items()})  # type: ignore[misc]
+            text = json.dumps(record, ensure_ascii=False, default=str)
+        encoded = text.replace("\n", " ").encode("utf-8", "backslashreplace")
+        return encoded[: MAX_LINE - 1] + b"\n"

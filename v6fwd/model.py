@@ -1,0 +1,275 @@
+"""The nouns: Address, Endpoint, Forward, ClientIP, Limits, with their parsing and their text form.
+
+Nothing here does I/O. What a user types is parsed once, here, and every error is an
+`InputError` whose text names what was wrong and what would be right.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+MAPPED_PREFIX = bytes(10) + b"\xff\xff"
+"""RFC 4291, 2.5.5.2: what stands before an IPv4 address in a v4-mapped IPv6 address."""
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class InputError(ValueError):
+    """Something that a user typed cannot be used; the text is one line for that user."""
+
+
+class ClientIP(enum.StrEnum):
+    """How the target learns who the client is."""
+
+    NONE = "none"
+    PROXY_V1 = "proxy-v1"
+    PROXY_V2 = "proxy-v2"
+
+
+class Address(NamedTuple):
+    """An IP address and port, as sent in headers and shown in logs.
+
+    `packed` has 4 or 16 bytes in network order. A v4-mapped address never gets in here
+    through `Address.of`: such a client is an IPv4 client (design: dual-stack listeners).
+    """
+
+    packed: bytes
+    port: int
+
+    @classmethod
+    def of(cls, packed: bytes, port: int) -> Address:
+        """Make one from network bytes; a v4-mapped IPv6 address becomes the IPv4 one."""
+        if packed.startswith(MAPPED_PREFIX) and len(packed) == 16:
+            return cls(packed[12:], port)
+        return cls(packed, port)
+
+    @property
+    def host(self) -> str:
+        """The address alone: RFC 5952 for IPv6, without brackets; dotted for IPv4."""
+        return ip_text(self.packed)
+
+    def __str__(self) -> str:
+        return f"{bracketed(self.host)}:{self.port}"
+
+
+@functools.lru_cache(maxsize=4096)  # 5 us to make, and a header in text needs two
+def ip_text(packed: bytes) -> str:
+    """The RFC 5952 text of 4 or 16 network bytes.
+
+    `str()` writes the tail of a v4-mapped address in hexadecimal up to Python 3.12;
+    RFC 5952, section 5, wants it dotted.
+    """
+    if len(packed) == 16 and packed.startswith(MAPPED_PREFIX):
+        return f"::ffff:{ipaddress.IPv4Address(packed[12:])}"
+    return str(ipaddress.ip_address(packed))
+
+
+def bracketed(host: str) -> str:
+    """The host as it stands before `:port`."""
+    return f"[{host}]" if ":" in host else host
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One end of a forward: an IP address or host name with a TCP port, or a unix socket.
+
+    `host` is without brackets and may carry a zone (`fe80::1%eth0`); `path` is set for a
+    unix socket only, and then host is "" and port 0.
+    """
+
+    host: str
+    port: int
+    path: str = ""
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.path else f"{bracketed(self.host)}:{self.port}"
+
+    @property
+    def is_name(self) -> bool:
+        """Whether a resolver must be asked for the address."""
+        return not self.path and not is_ip(self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """One listening endpoint and the target behind it: Docker's "published port"."""
+
+    listen: Endpoint
+    target: Endpoint
+    client_ip: ClientIP = ClientIP.NONE
+    accept_proxy: tuple[IPNetwork, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.listen} -> {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a relay. Times in seconds; 0 turns a limit off where the text says so."""
+
+    connect_timeout: float = 5.0
+    """Until a target must have answered. 5 s spans the kernel's second SYN retry (1 s, 3 s)."""
+    drain_timeout: float = 30.0
+    """For flows to finish after SIGTERM; 30 s is what Kubernetes grants a pod too."""
+    interrupt_timeout: float = 1.0
+    """The same after SIGINT: dockerd, and whoever pressed ^C, waits for the exit."""
+    idle_timeout: float = 0.0
+    """Without a byte in either direction; 0: never, as docker-proxy."""
+    header_timeout: float = 3.0
+    """For an incoming PROXY header; its specification (section 2) asks for at least 3 s."""
+    max_flows: int = 0
+    """Flows at once in this process; 0: as many as there are descriptors for."""
+
+
+def is_ip(host: str) -> bool:
+    """Whether the text is an IP address, with or without a zone."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+# ---- what a user types ---------------------------------------------------------------------
+
+_HOST_PORT_RE = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<ports>[^:]*)")
+_NAME_RE = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+_UNIX_PATH_MAX = 107  # sun_path holds 108 bytes with its final NUL, unix(7)
+
+
+def parse_listen(text: str) -> list[Endpoint]:
+    """LISTEN: `[::]:8080`, `0.0.0.0:8080`, `8080` (= `[::]:8080`), `[::]:5000-5009`, each `/tcp`.
+
+    Raises InputError. A range gives one Endpoint a port.
+    """
+    rest = _without_protocol(text)
+    if rest.replace("-", "").isdecimal():
+        rest = f"[::]:{rest}"
+    host, ports = _host_and_ports(text, rest, "[::]:8080, 0.0.0.0:8080 or 8080")
+    if not is_ip(host):
+        raise InputError(f"{text!r}: {host!r} is not an IP address; write [::] to listen on all")
+    return [Endpoint(host, port) for port in ports]
+
+
+def parse_target(text: str) -> list[Endpoint]:
+    """TARGET: `172.17.0.2:80`, `host:80`, `[2001:db8::5]:80`, `unix:/run/app.sock`, or a range.
+
+    Raises InputError. A range gives one Endpoint a port.
+    """
+    if text.startswith("unix:"):
+        return [_unix_endpoint(text)]
+    rest = _without_protocol(text)
+    host, ports = _host_and_ports(text, rest, "172.17.0.2:80, name:80 or unix:/run/app.sock")
+    if not is_ip(host) and not _is_host_name(host):
+        raise InputError(f"{text!r}: {host!r} is neither an IP address nor a host name")
+    return [Endpoint(host, port) for port in ports]
+
+
+def pair_up(listen: str, target: str) -> list[tuple[Endpoint, Endpoint]]:
+    """One LISTEN and its TARGET, port by port; ranges must be equally long. Raises InputError."""
+    listeners, targets = parse_listen(listen), parse_target(target)
+    if len(listeners) != len(targets):
+        raise InputError(
+            f"{listen!r} has {_ports(len(listeners))} and {target!r} has {_ports(len(targets))};"
+            " both need as many"
+        )
+    return list(zip(listeners, targets, strict=True))
+
+
+def parse_networks(text: str) -> tuple[IPNetwork, ...]:
+    """`CIDR[,CIDR]`: networks or single addresses. Raises InputError."""
+    return tuple(_network(part.strip()) for part in text.split(","))
+
+
+def refuse_twins(forwards: Sequence[Forward]) -> None:
+    """Raise InputError if two forwards listen on the same endpoint."""
+    seen: dict[Endpoint, Forward] = {}
+    for forward in forwards:
+        twin = seen.setdefault(forward.listen, forward)
+        if twin is not forward:
+            raise InputError(
+                f"{forward.listen} is given twice, for {twin.target} and for {forward.target}"
+            )
+
+
+def _ports(count: int) -> str:
+    return f"{count} port{'s' if count > 1 else ''}"
+
+
+def _without_protocol(text: str) -> str:
+    rest, slash, protocol = text.rpartition("/")
+    if not slash:
+        return text
+    if protocol == "tcp":
+        return rest
+    raise InputError(f"{text!r}: protocol {protocol!r} cannot be forwarded; only tcp can")
+
+
+def _host_and_ports(text: str, rest: str, example: str) -> tuple[str, range]:
+    match = _HOST_PORT_RE.fullmatch(rest)
+    if match is None:
+        hint = "an IPv6 address needs brackets, " if rest.count(":") > 1 else ""
+        raise InputError(f"{text!r} is not an address and port: {hint}write {example}")
+    host = match["v6"] if match["v6"] is not None else match["host"]
+    if match["v6"] is not None and not (is_ip(host) and ":" in host):
+        raise InputError(f"{text!r}: {host!r} is not an IPv6 address")
+    if not host:
+        raise InputError(f"{text!r} names no address: write {example}")
+    return host, _port_range(text, match["ports"])
+
+
+def _port_range(text: str, ports: str) -> range:
+    first, dash, last = ports.partition("-")
+    low = _port(text, first)
+    high = _port(text, last) if dash else low
+    if high < low:
+        raise InputError(f"{text!r}: the range {ports} runs backwards; write {high}-{low}")
+    return range(low, high + 1)
+
+
+def _port(text: str, digits: str) -> int:
+    if digits.isascii() and digits.isdecimal() and 1 <= len(digits) <= 5:
+        port = int(digits)
+        if 1 <= port <= 65535:
+            return port
+    raise InputError(f"{text!r}: {digits!r} is not a port; a port is a number from 1 to 65535")
+
+
+def _is_host_name(host: str) -> bool:
+    # A last label of digits (300.1.1.1, 10.0.0) is a mistyped IPv4 address: RFC 3696, section 2.
+    last = host.rstrip(".").rpartition(".")[2]
+    return len(host) <= 253 and _NAME_RE.fullmatch(host) is not None and not last.isdecimal()
+
+
+def _unix_endpoint(text: str) -> Endpoint:
+    path = text.removeprefix("unix:")
+    if not path.startswith("/"):
+        raise InputError(f"{text!r}: the path must start with /, as in unix:/run/app.sock")
+    if len(path.encode()) > _UNIX_PATH_MAX:
+        raise InputError(f"{text!r}: the path is longer than {_UNIX_PATH_MAX} bytes")
+    return Endpoint("", 0, path)
+
+
+def _network(text: str) -> IPNetwork:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        raise InputError(f"{text!r} is not a network: {_network_hint(text)}") from None
+    if network.version == 6 and network.prefixlen >= 96:
+        packed = network.network_address.packed
+        if packed.startswith(MAPPED_PREFIX):
+            return ipaddress.IPv4Network((packed[12:], network.prefixlen - 96))
+    return network
+
+
+def _network_hint(text: str) -> str:
+    try:
+        return f"it has host bits set; write {ipaddress.ip_network(text, strict=False)}"
+    except ValueError:
+        return "write a CIDR such as 10.0.0.0/8 or 2001:db8::/32"

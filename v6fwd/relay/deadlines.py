@@ -1,0 +1,64 @@
+"""Time limits that are all equally long, so that the order of arrival is the order of expiry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from v6fwd.relay.engine import Engine
+
+T = TypeVar("T")
+
+
+class Deadlines(Generic[T]):
+    """Calls `expire(item)` once `seconds` have passed since `add(item)`, unless discarded.
+
+    One timer serves all items. A limit of 0 seconds means none.
+    """
+
+    def __init__(self, engine: Engine, seconds: float, expire: Callable[[T], None]) -> None:
+        self._engine = engine
+        self._seconds = seconds
+        self._expire = expire
+        self._due: dict[T, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def add(self, item: T) -> None:
+        """Start the clock of `item`."""
+        if not self._seconds:
+            return
+        self._due[item] = self._engine.clock() + self._seconds
+        if self._timer is None:
+            self._arm(self._seconds)
+
+    def discard(self, item: T) -> None:
+        """Stop the clock of `item`, if it runs."""
+        self._due.pop(item, None)
+
+    def close(self) -> None:
+        """Forget all items and the timer."""
+        self._due.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, delay: float) -> None:
+        self._timer = self._engine.loop.call_later(delay, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = self._engine.clock()
+        expired = []
+        for item, due in self._due.items():
+            if due > now:
+                break
+            expired.append(item)
+        for item in expired:
+            del self._due[item]
+            self._expire(item)
+        if self._due and self._timer is None:
+            self._arm(max(0.001, next(iter(self._due.values())) - now))

@@ -1,0 +1,223 @@
+"""Accepting clients, and what happens when there is no room for more.
+
+A full process (its limit of flows reached, or no descriptors or memory left) stops accepting:
+the kernel keeps new clients in the queue, nothing spins. A flow that ends lets them in at once.
+Whoever has waited for `PATIENCE` without that is reset rather than left hanging.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import select
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from v6fwd.log import Log
+from v6fwd.model import Endpoint
+from v6fwd.relay.engine import Engine
+from v6fwd.relay.flows import Flows
+from v6fwd.relay.sockets import BACKLOG, reset_on_close
+
+ACCEPT_BATCH = 16
+"""Clients accepted from one listener before the flows get a turn."""
+PATIENCE = 1.0
+"""Seconds between two looks at a queue that cannot be served."""
+FIRST_PAUSE = 0.010
+"""Seconds until the first new try after the kernel had no memory or descriptors; doubles."""
+SHED_BATCH = 1024
+"""Clients reset at one look, at most, on one listener."""
+
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+Begin = Callable[[int, Any], None]
+"""Takes an accepted, non-blocking descriptor and the address that accept(2) gave."""
+
+
+class Listener:
+    """A listening socket and what begins with each client."""
+
+    def __init__(self, endpoint: Endpoint, sock: socket.socket, begin: Begin, gate: Gate) -> None:
+        self.endpoint = endpoint
+        self._socket = sock
+        self._begin = begin
+        self._gate = gate
+        gate.add(self)
+
+    @property
+    def address(self) -> Any:
+        """The bound socket address."""
+        return self._socket.getsockname()
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._socket.fileno()
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - accepting tells all
+        """Accept who waits, a batch at most."""
+        self.accept(ACCEPT_BATCH)
+
+    def accept(self, most: int) -> None:
+        """Accept up to `most` of the clients that wait, while there is room for them."""
+        accept, gate = self._socket._accept, self._gate  # type: ignore[attr-defined]
+        for _ in range(most):
+            if gate.is_full():
+                return
+            try:
+                fd, sockaddr = accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                gate.accept_failed(self, error)
+                return
+            os.set_blocking(fd, False)
+            self._begin(fd, sockaddr)
+
+    def on_defect(self, error: Exception) -> None:
+        """See Handler: a listener lives on."""
+        self._gate.defect(self, error)
+
+    def shed(self) -> int:
+        """Reset the clients in the queue; gives how many there were."""
+        for count in range(SHED_BATCH):
+            try:
+                fd, _ = self._socket._accept()  # type: ignore[attr-defined]
+            except OSError:
+                return count
+            reset_on_close(fd)
+            os.close(fd)
+        return SHED_BATCH
+
+    def close(self) -> None:
+        """Free the port."""
+        self._socket.close()
+
+
+class Gate:
+    """Opens and shuts all listeners of the process."""
+
+    def __init__(self, engine: Engine, flows: Flows, log: Log) -> None:
+        self._engine = engine
+        self._flows = flows
+        self._log = log
+        self._listeners: list[Listener] = []
+        self._open = True
+        self._pause = FIRST_PAUSE
+        self._timer: asyncio.TimerHandle | None = None
+        self._spare = _spare()
+        flows.on_left = self._flow_left
+
+    def add(self, listener: Listener) -> None:
+        """Let clients in here."""
+        self._listeners.append(listener)
+        self._engine.watch(listener.fileno(), select.EPOLLIN, listener)
+
+    def is_full(self) -> bool:
+        """Whether no client may be accepted; shuts the gate if so."""
+        if not self._flows.is_full:
+            return False
+        if self._open:
+            self._shut(f"all {self._flows.limit} flows are in use", PATIENCE)
+        return True
+
+    def accept_failed(self, listener: Listener, error: OSError) -> None:
+        """accept(2) failed: for this client alone, or for want of something."""
+        text = os.strerror(error.errno or 0).lower()
+        if error.errno in _NO_ROOM:
+            self._shut(text, self._pause)
+            self._pause = min(self._pause * 2, PATIENCE)
+        else:  # ECONNABORTED, EPERM by a firewall, network errors: accept(2) says go on
+            self._log.limited(
+                f"accept {listener.endpoint} {error.errno}",
+                "accept-failed",
+                f"cannot accept on {listener.endpoint}: {text}",
+                listen=listener.endpoint,
+            )
+            self._shut(text, FIRST_PAUSE, quiet=True)
+
+    def defect(self, listener: Listener, error: Exception) -> None:
+        """A defect of ours while accepting."""
+        self._log.limited(
+            "defect", "defect", f"internal error accepting on {listener.endpoint}: {error!r}"
+        )
+
+    def accept_all_and_close(self) -> None:
+        """Take in who is in the queues already, then free the ports."""
+        for listener in self._listeners:
+            listener.accept(BACKLOG)
+            self._engine.unwatch(listener.fileno())
+            listener.close()
+        self._listeners.clear()
+        self.close()
+
+    def close(self) -> None:
+        """Give back timer and spare descriptor, and the listeners that are still open."""
+        self._flows.on_left = None
+        if self._timer is not None:
+            self._timer.cancel()
+        for listener in self._listeners:
+            self._engine.unwatch(listener.fileno())
+            listener.close()
+        self._listeners.clear()
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+
+    def _flow_left(self) -> None:
+        self._pause = FIRST_PAUSE
+        if not self._open and not self._flows.is_full:
+            self._reopen()
+
+    def _shut(self, why: str, pause: float, *, quiet: bool = False) -> None:
+        if not quiet:
+            self._log.limited(
+                "full",
+                "full",
+                f"no room for more clients: {why} ({len(self._flows)} flows); they wait",
+                burst=1,
+                why=why,
+                flows=len(self._flows),
+            )
+        if self._open:
+            self._open = False
+            for listener in self._listeners:
+                self._engine.change_mask(listener.fileno(), 0)
+        if self._timer is None:
+            self._timer = self._engine.loop.call_later(pause, self._look)
+
+    def _look(self) -> None:
+        """The pause is over: serve if there is room, shed if there was none for long."""
+        self._timer = None
+        if self._open:
+            return
+        if self._flows.is_full or self._pause >= PATIENCE:
+            self._shed()
+        if self._flows.is_full:
+            self._timer = self._engine.loop.call_later(PATIENCE, self._look)
+        else:
+            self._reopen()
+
+    def _reopen(self) -> None:
+        self._open = True
+        for listener in self._listeners:
+            self._engine.change_mask(listener.fileno(), select.EPOLLIN)
+
+    def _shed(self) -> None:
+        """Reset those that wait. The spare descriptor is what makes that possible at EMFILE."""
+        if self._spare >= 0:
+            os.close(self._spare)
+        count = sum(listener.shed() for listener in self._listeners)
+        self._spare = _spare()
+        if count:
+            self._log.limited(
+                "shed", "shed", f"reset {count} clients for want of room", burst=1, clients=count
+            )
+
+
+def _spare() -> int:
+    try:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1

@@ -1,0 +1,190 @@
+"""The relay as a whole: opens the listeners, runs until it is told to stop, lets flows finish."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
+
+from v6fwd.log import Log
+from v6fwd.model import Forward, Limits
+from v6fwd.relay.deadlines import Deadlines
+from v6fwd.relay.engine import Engine
+from v6fwd.relay.flows import Flows, IdleSweep
+from v6fwd.relay.header import HeaderReader
+from v6fwd.relay.listener import Gate, Listener
+from v6fwd.relay.pipes import PipePool
+from v6fwd.relay.sockets import RelayError, open_listener, reason
+from v6fwd.relay.target import Target
+from v6fwd.relay.tcp import TcpContext, TcpFlow, TcpForward
+
+MAX_PIPES = 256
+"""Pipes in use at once: what stalled bulk flows may hold in the kernel is 256 MiB in all."""
+GC_THRESHOLD = 50_000
+"""Objects made before the collector looks: flows leave no cycles, so it rarely finds any."""
+
+
+class DescriptorBudget:
+    """How the process's descriptors are shared out: two a flow, two a pipe, some to spare."""
+
+    def __init__(self, descriptors: int, forwards: int, in_use: int, max_flows: int) -> None:
+        free = max(4, descriptors - in_use - forwards - 8)
+        self.pipes = max(1, min(MAX_PIPES, free // 16))
+        most = max(1, (free - 2 * self.pipes) // 2)
+        self.flows = min(max_flows, most) if max_flows else most
+        self.most = most
+
+    @classmethod
+    def of_this_process(cls, forwards: int, max_flows: int) -> DescriptorBudget:
+        """The budget under RLIMIT_NOFILE, whose soft limit is raised to the hard one first."""
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return cls(soft, forwards, len(os.listdir("/proc/self/fd")), max_flows)
+
+
+class Relay:
+    """Serves forwards in this process, on a running event loop."""
+
+    def __init__(
+        self,
+        forwards: Sequence[Forward],
+        limits: Limits,
+        log: Log,
+        *,
+        log_flows: bool = False,
+    ) -> None:
+        self._forwards = forwards
+        self._limits = limits
+        self._log = log
+        self._engine = engine = Engine(asyncio.get_running_loop())
+        self.ready = asyncio.Event()
+        self._stopping: asyncio.Future[float] = engine.loop.create_future()
+        self._drained: asyncio.Future[None] = engine.loop.create_future()
+        budget = DescriptorBudget.of_this_process(len(forwards), limits.max_flows)
+        self.flows = Flows(budget.flows)
+        self._gate = Gate(engine, self.flows, log)
+        self.listeners: list[Listener] = []
+        self._context = TcpContext(
+            engine=engine,
+            flows=self.flows,
+            pipes=PipePool(budget.pipes),
+            log=log,
+            dials=Deadlines(engine, limits.connect_timeout, TcpFlow.dial_expired),
+            headers=Deadlines(engine, limits.header_timeout, HeaderReader.expired),
+            log_flows=log_flows,
+        )
+
+    async def serve(self) -> None:
+        """Listen, log `ready`, and serve until `stop`; then drain. Raises RelayError."""
+        try:
+            await self._open()
+            self._log.info("ready", f"ready: {len(self._forwards)} forwards")
+            self.ready.set()
+            async with _beside(self._sweep_idle()):
+                grace = await self._stopping
+                await self._drain(grace)
+        finally:
+            self._close()
+
+    def stop(self, grace: float) -> None:
+        """Stop accepting and let flows finish for `grace` seconds; called again: stop now."""
+        if not self._stopping.done():
+            self._stopping.set_result(grace)
+        elif not self._drained.done():
+            self._drained.set_result(None)
+
+    def stop_on_signals(self) -> None:
+        """SIGTERM drains, SIGINT too but not for long; a second signal of either ends it."""
+        add = self._engine.loop.add_signal_handler
+        add(signal.SIGTERM, self.stop, self._limits.drain_timeout)
+        add(signal.SIGINT, self.stop, self._limits.interrupt_timeout)
+
+    async def _open(self) -> None:
+        targets = {f.target: Target(f.target, self._engine) for f in self._forwards}
+        for target in targets.values():
+            await target.resolve()
+        sockets = [(forward, open_listener(forward.listen)) for forward in self._forwards]
+        for forward, sock in sockets:
+            runner = TcpForward(forward, targets[forward.target], self._context)
+            self.listeners.append(Listener(forward.listen, sock, runner.begin, self._gate))
+
+    async def _drain(self, grace: float) -> None:
+        self._gate.accept_all_and_close()
+        if self.flows:
+            self._log.info(
+                "draining",
+                f"draining: {len(self.flows)} flows, {grace:g} s at most",
+                flows=len(self.flows),
+            )
+            self.flows.on_left = self._flow_left
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await asyncio.shield(self._drained)
+        cut = self.flows.abort_all("cut at stop")
+        if cut:
+            self._log.warning("cut", f"reset {cut} flows that had not finished", flows=cut)
+        self._log.info("stopped", "stopped")
+
+    def _flow_left(self) -> None:
+        if not self.flows and not self._drained.done():
+            self._drained.set_result(None)
+
+    async def _sweep_idle(self) -> None:
+        if not self._limits.idle_timeout:
+            return
+        sweep = IdleSweep(self.flows, self._limits.idle_timeout)
+        while True:
+            await asyncio.sleep(sweep.interval)
+            sweep.sweep(self._engine.clock())
+
+    def _close(self) -> None:
+        self._gate.close()
+        self.flows.abort_all("stopped")
+        self._context.dials.close()
+        self._context.headers.close()
+        self._context.pipes.close()
+        self._engine.close()
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` until the block is left."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def run(
+    forwards: Sequence[Forward],
+    limits: Limits,
+    log: Log,
+    *,
+    log_flows: bool,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """Serve until SIGINT or SIGTERM. Raises RelayError."""
+
+    async def main() -> None:
+        relay = Relay(forwards, limits, log, log_flows=log_flows)
+        relay.stop_on_signals()
+        await relay.serve()
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
+    except OSError as error:
+        raise RelayError(f"cannot start: {reason(error)}") from error

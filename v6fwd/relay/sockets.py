@@ -1,0 +1,151 @@
+"""What is done to descriptors: opening listeners, keepalive, half-close, reset, addresses."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from typing import Any
+
+from v6fwd.model import Address, Endpoint
+
+BACKLOG = 4096
+"""Clients that the kernel keeps while we are busy; it caps this at net.core.somaxconn."""
+
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+)
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # socket(7), SO_LINGER: on, for 0 seconds
+
+
+class RelayError(Exception):
+    """The relay cannot do what it was told; the text is one line for the operator."""
+
+
+def reason(error: OSError) -> str:
+    """The error's text in lower case, as it stands behind a colon."""
+    text = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+    return text[:1].lower() + text[1:]
+
+
+def open_listener(endpoint: Endpoint) -> socket.socket:
+    """Listen on `endpoint`, without blocking. Raises RelayError, naming the endpoint.
+
+    `[::]` is dual-stack: IPV6_V6ONLY is set to 0 here whatever the sysctl says. Accepted
+    sockets inherit TCP_NODELAY and keepalive from the listener, which saves every flow those
+    system calls.
+    """
+    try:
+        family, sockaddr = _listen_address(endpoint)
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        raise RelayError(f"cannot listen on {endpoint}: {reason(error)}") from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        tune(sock)
+        sock.bind(sockaddr)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise RelayError(f"cannot listen on {endpoint}: {reason(error)}") from error
+    return sock
+
+
+def _listen_address(endpoint: Endpoint) -> tuple[int, Any]:
+    found = socket.getaddrinfo(
+        endpoint.host,
+        endpoint.port,
+        type=socket.SOCK_STREAM,
+        flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE,
+    )
+    return found[0][0], found[0][4]
+
+
+def tune(sock: socket.socket) -> None:
+    """Small writes at once, dead ends noticed within about three minutes."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for level, option, value in _KEEPALIVE:
+        sock.setsockopt(level, option, value)
+
+
+def address_of(sockaddr: Any) -> Address:
+    """The Address in what accept, getsockname or getpeername gave; a zone is left out."""
+    host = sockaddr[0]
+    if ":" not in host:
+        return Address(socket.inet_pton(socket.AF_INET, host), sockaddr[1])
+    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return Address.of(packed, sockaddr[1])
+
+
+def local_address(fd: int) -> Address:
+    """The address that the client of a connected socket dialled."""
+    sock = _borrow(fd)
+    try:
+        return address_of(sock.getsockname())
+    finally:
+        sock.detach()
+
+
+def end_writing(fd: int) -> None:
+    """Pass an end of stream on: shutdown(2) of the writing half. Raises OSError."""
+    sock = _borrow(fd)
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    finally:
+        sock.detach()
+
+
+def reset_on_close(fd: int) -> None:
+    """Make close(2) send RST and drop what is queued, in place of a clean end."""
+    sock = _borrow(fd)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    except OSError as error:  # the other end may be gone already
+        if error.errno not in (errno.EINVAL, errno.ENOTCONN):
+            raise
+    finally:
+        sock.detach()
+
+
+def keep_urgent_inline(fd: int) -> None:
+    """Let a byte sent with MSG_OOB be read in its place among the others."""
+    sock = _borrow(fd)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    finally:
+        sock.detach()
+
+
+def pending_error(fd: int) -> int:
+    """The socket's SO_ERROR, which reading clears: an errno, 0 for none."""
+    sock = _borrow(fd)
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    finally:
+        sock.detach()
+
+
+def is_connected(fd: int) -> bool:
+    """Whether the connect(2) under way has ended well."""
+    sock = _borrow(fd)
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        sock.detach()
+
+
+def _borrow(fd: int) -> socket.socket:
+    """A socket object for a descriptor that stays ours.
+
+    Told a family, Python asks the kernel for nothing; AF_INET6 has room for every IP address.
+    """
+    return socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, fileno=fd)

@@ -1,0 +1,89 @@
+"""Where a forward leads: its addresses, as the resolver gave them last, and the dialling."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from v6fwd.model import Endpoint
+from v6fwd.relay.engine import Engine
+from v6fwd.relay.sockets import RelayError, tune
+
+REFRESH_INTERVAL = 1.0
+"""Seconds between two questions to the resolver about one name, however many dials fail."""
+
+
+class Target:
+    """The addresses of one target; a name is resolved again when a connection to it fails."""
+
+    def __init__(self, endpoint: Endpoint, engine: Engine) -> None:
+        self.endpoint = endpoint
+        self._engine = engine
+        self._addresses: list[tuple[int, Any]] = []
+        self._waiting: list[Callable[[], None]] = []
+        self._refreshing: asyncio.Task[None] | None = None
+        self._resolved_at = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    async def resolve(self) -> None:
+        """Learn the addresses. Raises RelayError, naming the target."""
+        endpoint = self.endpoint
+        if endpoint.path:
+            self._addresses = [(socket.AF_UNIX, endpoint.path)]
+            return
+        self._resolved_at = self._engine.clock()
+        try:
+            found = await self._engine.loop.getaddrinfo(
+                endpoint.host, endpoint.port, type=socket.SOCK_STREAM
+            )
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise RelayError(f"cannot resolve target {endpoint}: {why}") from error
+        self._addresses = [(entry[0], entry[4]) for entry in found]
+
+    def dial(self, number: int) -> int:
+        """Start to connect to address `number`; gives the descriptor. Raises OSError."""
+        family, sockaddr = self._addresses[number]
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
+        try:
+            if family != socket.AF_UNIX:
+                tune(sock)
+            self._connect(sock, sockaddr)
+        except BaseException:
+            sock.close()
+            raise
+        return sock.detach()
+
+    @staticmethod
+    def _connect(sock: socket.socket, sockaddr: Any) -> None:
+        result = sock.connect_ex(sockaddr)
+        if result not in (0, errno.EINPROGRESS):
+            raise OSError(result, "")
+
+    def refresh(self, then: Callable[[], None]) -> bool:
+        """Ask the resolver again and call `then` after it; False where that cannot help now."""
+        if self._refreshing is None:
+            due = self._engine.clock() - self._resolved_at >= REFRESH_INTERVAL
+            if not (self.endpoint.is_name and due):
+                return False
+            self._refreshing = self._engine.loop.create_task(
+                self._refresh(), name=f"resolve {self.endpoint}"
+            )
+        self._waiting.append(then)
+        return True
+
+    async def _refresh(self) -> None:
+        try:
+            await self.resolve()
+        except RelayError:
+            pass  # the old addresses may answer again; the flows that wait log their own failure
+        finally:
+            self._refreshing = None
+            waiting, self._waiting = self._waiting, []
+            for then in waiting:
+                then()

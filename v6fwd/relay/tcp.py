@@ -1,0 +1,612 @@
+"""A TCP flow: dial the target, say who the client is, move the bytes, record the end.
+
+The theory, from which the code follows:
+
+- Descriptors are edge-triggered. A `Side` reads until a short read proves the socket empty
+  (epoll(7)), except where the event says that an end is there too: then until EOF. What came
+  while the other side was full is read when that side drains, whether or not an edge tells.
+- A direction has two stops, and they differ: *nothing to read* (wait for this side) and *no room
+  to write* (`blocked`: wait for the other side). It holds at most one copy buffer or one pipe.
+- Small messages are copied: one recv, one send. After two full buffers in a row the direction
+  is bulk and spliced through a pipe, which is empty whenever the socket is read; so EAGAIN from
+  splice always means the socket.
+- An end of stream is passed on as shutdown(2). Everything else that ends a flow (RST, a lost
+  peer, a time limit) resets both sides: nobody takes a cut stream for a whole one.
+- After `close` nothing of a flow may be touched: callers return at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from v6fwd.client_ip.proxy_read import Header
+from v6fwd.client_ip.proxy_write import HeaderWriter, header_writer
+from v6fwd.client_ip.trust import TrustedNetworks
+from v6fwd.log import Log
+from v6fwd.model import Address, Forward
+from v6fwd.relay.deadlines import Deadlines
+from v6fwd.relay.engine import Engine
+from v6fwd.relay.flows import Flows
+from v6fwd.relay.header import HeaderReader
+from v6fwd.relay.pipes import Pipe, PipePool
+from v6fwd.relay.sockets import (
+    address_of,
+    end_writing,
+    is_connected,
+    keep_urgent_inline,
+    local_address,
+    pending_error,
+    reason,
+    reset_on_close,
+)
+from v6fwd.relay.target import Target
+
+COPY_SIZE = 64 * 1024
+"""Bytes of the one buffer through which all small messages go."""
+FIRST_SIZE = 16 * 1024
+"""Bytes read from a client before its target is connected: all that a dial under way holds."""
+BULK_AFTER = 2
+"""Full buffers in a row after which a direction is spliced."""
+COPY_ROUNDS = 16
+"""Copies in a row before the other flows get a turn."""
+BULK_MIN = 16 * 1024
+"""Bytes; a splice below this is a message again and goes back to copying."""
+BULK_ROUNDS = 4
+"""Splices in a row before the other flows get a turn."""
+
+_IN, _OUT, _ERR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR
+_URGENT, _END = select.EPOLLPRI, select.EPOLLRDHUP
+_READ = _IN | _URGENT | _END | select.EPOLLET
+_READ_WRITE = _READ | _OUT
+_NOT_OUT = ~_OUT
+_STOPS = _URGENT | _END | _ERR | select.EPOLLHUP
+_SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+
+_buffer = memoryview(bytearray(COPY_SIZE))
+_buffers: Sequence[memoryview] = [_buffer]
+_first_buffers: Sequence[memoryview] = [_buffer[:FIRST_SIZE]]
+
+
+@dataclass(slots=True)
+class TcpContext:
+    """What all flows of a process share."""
+
+    engine: Engine
+    flows: Flows
+    pipes: PipePool
+    log: Log
+    dials: Deadlines[TcpFlow]
+    headers: Deadlines[HeaderReader]
+    log_flows: bool = False
+
+
+@dataclass(slots=True)
+class TcpForward:
+    """A Forward at work."""
+
+    forward: Forward
+    target: Target
+    context: TcpContext
+    trusted: TrustedNetworks = field(init=False)
+    write_header: HeaderWriter | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trusted = TrustedNetworks(self.forward.accept_proxy)
+        self.write_header = header_writer(self.forward.client_ip)
+
+    def begin(self, fd: int, sockaddr: Any) -> None:
+        """Take an accepted, non-blocking descriptor and its client's address."""
+        flow = TcpFlow(self, fd)
+        self.context.flows.add(flow)
+        try:
+            flow.start(sockaddr)
+        except Exception as error:
+            flow.on_defect(error)
+
+
+class TcpFlow:
+    """One client's connection: its life, and the dial until there is a target."""
+
+    __slots__ = (
+        "_attempt",
+        "_client_ended",
+        "_client_fd",
+        "_destination",
+        "_first",
+        "_forward",
+        "_header_size",
+        "_refreshed",
+        "_source",
+        "_started",
+        "_target_fd",
+        "client",
+        "closed",
+        "target",
+    )
+
+    client: Side
+    target: Side
+
+    def __init__(self, forward: TcpForward, client_fd: int) -> None:
+        self._forward = forward
+        self._client_fd = client_fd
+        self._target_fd = -1
+        self._source: Address | None = None
+        self._destination: Address | None = None
+        self._first: bytes | None = None
+        self._header_size = 0
+        self._attempt = 0
+        self._client_ended = False
+        self._refreshed = False
+        self._started = forward.context.engine.clock()
+        self.closed = False
+
+    # -- who the client is --
+
+    def start(self, sockaddr: Any) -> None:
+        """Learn who the client is, from its header if it is trusted to send one, and dial."""
+        forward = self._forward
+        if forward.write_header or forward.trusted or forward.context.log_flows:
+            self._source = address_of(sockaddr)
+        if forward.trusted and self._source and self._source.packed in forward.trusted:
+            HeaderReader(self, self._client_fd, forward.context)
+        else:
+            self._dial()
+
+    def header_came(self, header: Header, rest: bytes) -> None:
+        """A trusted client has said for whom it speaks; `rest` is what followed."""
+        if header.source is not None:
+            self._source, self._destination = header.source, header.destination
+        self._first = self._greeting() + rest
+        self._dial()
+
+    def header_failed(self, why: str) -> None:
+        """A trusted client sent no header, a bad one or half of one."""
+        forward = self._forward
+        forward.context.log.limited(
+            f"header {forward.forward.listen}",
+            "header-refused",
+            f"refused {self._source} on {forward.forward.listen}: {why}",
+            client=self._source,
+            listen=forward.forward.listen,
+            why=why,
+        )
+        self.abort(f"refused: {why}")
+
+    def _greeting(self) -> bytes:
+        """The header for the target; b"" in a mode without one."""
+        write = self._forward.write_header
+        if write is None or self._source is None:
+            return b""
+        if self._destination is None:
+            self._destination = local_address(self._client_fd)
+        header = write(self._source, self._destination)
+        self._header_size = len(header)
+        return header
+
+    # -- the dial --
+
+    def _dial(self) -> None:
+        try:
+            fd = self._forward.target.dial(self._attempt)
+        except OSError as error:
+            self._dial_failed(error)
+            return
+        self._target_fd = fd
+        try:
+            if self._first is None:
+                self._first = self._greeting()
+            self._listen_to_client()
+        except OSError:
+            self.abort("reset by client")
+            return
+        if self._first and self._try_to_begin():
+            return
+        if not self.closed and self._target_fd == fd:
+            self._forward.context.engine.watch(fd, _READ_WRITE, self)
+            self._forward.context.dials.add(self)
+
+    def _listen_to_client(self) -> None:
+        """Put what the client has said already behind the header: one segment for both."""
+        if self._client_ended or len(self._first or b"") > self._header_size:
+            return
+        try:
+            size = os.readv(self._client_fd, _first_buffers)
+        except BlockingIOError:
+            return
+        if size:
+            self._first = (self._first or b"") + bytes(_buffer[:size])
+        else:
+            self._client_ended = True
+
+    def _try_to_begin(self) -> bool:
+        """Write the first bytes; True where the dial is over, well or badly.
+
+        Across a bridge or loopback the handshake is usually done when connect(2) returns.
+        """
+        first = self._first or b""
+        try:
+            sent = os.write(self._target_fd, first)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._dial_failed(error)
+            return True
+        self._begin(first, sent, watched=False)
+        return True
+
+    def on_event(self, mask: int) -> None:
+        """The target answered the dial, or the kernel gave up on it."""
+        fd = self._target_fd
+        if mask & (_ERR | select.EPOLLHUP):
+            error = pending_error(fd)
+            if error:
+                self._dial_failed(OSError(error, ""))
+                return
+        if not is_connected(fd):
+            return
+        try:
+            self._listen_to_client()
+        except OSError:
+            self.abort("reset by client")
+            return
+        first = self._first or b""
+        try:
+            sent = os.write(fd, first) if first else 0
+        except BlockingIOError:
+            return
+        except OSError as failure:
+            self._dial_failed(failure)
+            return
+        self._forward.context.dials.discard(self)
+        self._begin(first, sent, watched=True)
+        if not self.closed and mask & _NOT_OUT:
+            self.target.on_event(mask & _NOT_OUT)
+
+    def dial_expired(self) -> None:
+        """The connect timeout has passed."""
+        self._attempt, self._refreshed = len(self._forward.target), True  # no time for another
+        self._dial_failed(OSError(errno.ETIMEDOUT, ""))
+
+    def _dial_failed(self, error: OSError) -> None:
+        """Try the next address, then what the resolver says now, then give up."""
+        context, target = self._forward.context, self._forward.target
+        context.dials.discard(self)
+        if self._target_fd >= 0:
+            context.engine.close_fd(self._target_fd)
+            self._target_fd = -1
+        self._attempt += 1
+        if self._attempt < len(target):
+            self._dial()
+        elif not self._refreshed and target.refresh(self._redial):
+            self._refreshed = True
+            context.dials.add(self)
+        else:
+            self._give_up(error)
+
+    def _redial(self) -> None:
+        """The resolver has answered: once more from its first address, and then no more."""
+        if self.closed:
+            return
+        self._forward.context.dials.discard(self)
+        self._attempt = 0
+        self._dial()
+
+    def _give_up(self, error: OSError) -> None:
+        forward = self._forward.forward
+        why = reason(error)
+        self._forward.context.log.limited(
+            f"dial {forward.listen} {error.errno}",
+            "dial-failed",
+            f"cannot connect to {forward.target} for {forward.listen}: {why}",
+            target=forward.target,
+            listen=forward.listen,
+            why=why,
+        )
+        self.abort(f"target failed: {why}")
+
+    # -- the flow --
+
+    def _begin(self, first: bytes, sent: int, *, watched: bool) -> None:
+        """The target has taken `sent` bytes of `first`: from here on the sides move the bytes."""
+        engine = self._forward.context.engine
+        client, target = Side(self._client_fd, self), Side(self._target_fd, self)
+        client.other, target.other = target, client
+        self.client, self.target = client, target
+        self._first = None
+        client.moved = sent - self._header_size
+        if sent < len(first):
+            client.held = first[sent:]
+            client.blocked = True
+        target.watches_out = watched or client.blocked
+        if watched:
+            engine.change_handler(target.fd, target)
+        else:
+            engine.watch(target.fd, _READ_WRITE if client.blocked else _READ, target)
+        engine.watch(client.fd, _READ, client)
+        if self._client_ended:
+            client.ended = True
+            if not client.blocked:
+                self.half_ended(client)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that watches both sides."""
+        return self._forward.context.engine
+
+    @property
+    def pipes(self) -> PipePool:
+        """Where the sides borrow pipes."""
+        return self._forward.context.pipes
+
+    def half_ended(self, side: Side) -> None:
+        """All that `side` will ever send has been passed on: pass the end on, too."""
+        if side.other.ended and not side.other.blocked:
+            self.close("closed")
+            return
+        try:
+            end_writing(side.other.fd)
+        except OSError:
+            self.broke(side.other)
+
+    def broke(self, side: Side) -> None:
+        """The connection of `side` was reset or died."""
+        self.abort("reset by client" if side is self.client else "reset by target")
+
+    def abort(self, end: str) -> None:
+        """Reset both connections."""
+        if self.closed:
+            return
+        reset_on_close(self._client_fd)
+        if self._target_fd >= 0:
+            reset_on_close(self._target_fd)
+        self.close(end)
+
+    def close(self, end: str) -> None:
+        """Close both descriptors, give everything back, record the end."""
+        context = self._forward.context
+        self.closed = True
+        if context.log_flows:
+            self._record(end)
+        context.engine.close_fd(self._client_fd)
+        if self._target_fd >= 0:
+            context.engine.close_fd(self._target_fd)
+        context.dials.discard(self)
+        if self._has_sides():
+            self.client.release()
+            self.target.release()
+            del self.client.other, self.target.other  # no cycle is left for the collector
+            del self.client, self.target
+        context.flows.remove(self)
+
+    def on_defect(self, error: Exception) -> None:
+        """A defect of ours, or no memory: it costs this flow alone."""
+        self._forward.context.log.limited("defect", "defect", f"internal error: {error!r}")
+        self.abort("internal error")
+
+    def progress(self) -> int:
+        """Bytes moved so far, both ways."""
+        return self.client.moved + self.target.moved if self._has_sides() else 0
+
+    def _has_sides(self) -> bool:
+        return hasattr(self, "target")
+
+    def _record(self, end: str) -> None:
+        forward = self._forward.forward
+        up, down = (self.client.moved, self.target.moved) if self._has_sides() else (0, 0)
+        seconds = self.engine.clock() - self._started
+        self._forward.context.log.info(
+            "flow",
+            f"flow {self._source} -> {forward.listen} -> {forward.target} {forward.client_ip}:"
+            f" {up} bytes up, {down} down, {seconds:.3f} s, {end}",
+            client=self._source,
+            listen=forward.listen,
+            target=forward.target,
+            client_ip=forward.client_ip,
+            bytes_up=up,
+            bytes_down=down,
+            seconds=round(seconds, 6),
+            end=end,
+        )
+
+
+class Side:
+    """One end of a flow, and the direction that leads from it to the other end."""
+
+    __slots__ = (
+        "blocked",
+        "ended",
+        "fd",
+        "flow",
+        "full_reads",
+        "held",
+        "moved",
+        "other",
+        "pipe",
+        "piped",
+        "queued",
+        "urgent",
+        "watches_out",
+    )
+
+    other: Side
+
+    def __init__(self, fd: int, flow: TcpFlow) -> None:
+        self.fd = fd
+        self.flow = flow
+        self.held = b""  # read from here, not yet written to the other side
+        self.pipe: Pipe | None = None  # lent to us while `piped` bytes are in it
+        self.piped = 0
+        self.blocked = False  # the other side is full
+        self.queued = False  # the engine will call `resume`
+        self.ended = False  # EOF has been read here
+        self.urgent = False  # MSG_OOB was used: splice would stop at its mark for ever
+        self.watches_out = False
+        self.full_reads = 0
+        self.moved = 0  # bytes that the other side has taken
+
+    def on_event(self, mask: int) -> None:
+        """Move what can be moved, both ways."""
+        if mask & _OUT and self.other.blocked:
+            self.other.drain()
+            if self.flow.closed:
+                return
+        if mask & _URGENT and not self.urgent:
+            self._go_urgent()
+        if mask & _NOT_OUT and not (self.blocked or self.ended or self.queued):
+            self._move(to_end=mask & _STOPS != 0)
+            if self.flow.closed:
+                return
+        if mask & _ERR and pending_error(self.fd):
+            self.flow.broke(self)
+
+    def on_defect(self, error: Exception) -> None:
+        """See TcpFlow.on_defect."""
+        self.flow.on_defect(error)
+
+    def resume(self) -> None:
+        """Go on after the others had a turn."""
+        self.queued = False
+        if not (self.flow.closed or self.blocked or self.ended):
+            self._move(to_end=True)
+
+    def drain(self) -> None:
+        """The other side takes bytes again: first those that wait, then what came meanwhile."""
+        try:
+            if self.held:
+                sent = os.write(self.other.fd, self.held)
+                self.moved += sent
+                self.held = self.held[sent:]
+            while self.piped:
+                self._pipe_to_other()
+        except BlockingIOError:
+            return
+        except OSError:
+            self.flow.broke(self.other)
+            return
+        if self.held:
+            return
+        self.blocked = False
+        if self.ended:
+            self.flow.half_ended(self)
+        else:
+            self._move(to_end=True)
+
+    def release(self) -> None:
+        """Give the pipe back."""
+        if self.pipe is not None:
+            self.flow.pipes.give_back(self.pipe, empty=not self.piped)
+            self.pipe = None
+            self.piped = 0
+
+    def _move(self, *, to_end: bool) -> None:
+        if self.full_reads < BULK_AFTER:
+            self._copy(to_end)
+        else:
+            self._splice()
+
+    def _copy(self, to_end: bool) -> None:
+        """Messages: one recv, one send. A short read has emptied the socket, unless `to_end`."""
+        fd, other = self.fd, self.other
+        for _ in range(COPY_ROUNDS):
+            try:
+                size = os.readv(fd, _buffers)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.flow.broke(self)
+                return
+            if not size:
+                self._end()
+                return
+            try:
+                sent = os.write(other.fd, _buffer[:size])
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.flow.broke(other)
+                return
+            self.moved += sent
+            if sent < size:
+                self.held = bytes(_buffer[sent:size])
+                self._block()
+                return
+            if size == COPY_SIZE:
+                self.full_reads += 1
+                if self.full_reads >= BULK_AFTER:
+                    break
+            else:
+                self.full_reads = 0
+                if not to_end:
+                    return
+        self._yield()
+
+    def _splice(self) -> None:
+        """Bulk: socket to pipe to socket, until one of them stops or others want a turn."""
+        if self.pipe is None:
+            self.pipe = self.flow.pipes.take()
+        if self.pipe is None or self.urgent:
+            self.full_reads = 0
+            self._yield()
+            return
+        for _ in range(BULK_ROUNDS):
+            try:
+                size = os.splice(self.fd, self.pipe.writer, self.pipe.size, flags=_SPLICE)
+            except BlockingIOError:
+                self.release()
+                return
+            except OSError:
+                self.flow.broke(self)
+                return
+            if not size:
+                self.release()
+                self._end()
+                return
+            self.piped = size
+            if size < BULK_MIN:
+                self.full_reads = 0
+            try:
+                while self.piped:
+                    self._pipe_to_other()
+            except BlockingIOError:
+                self._block()
+                return
+            except OSError:
+                self.flow.broke(self.other)
+                return
+        self._yield()
+
+    def _pipe_to_other(self) -> None:
+        assert self.pipe is not None
+        sent = os.splice(self.pipe.reader, self.other.fd, self.piped, flags=_SPLICE)
+        self.piped -= sent
+        self.moved += sent
+
+    def _yield(self) -> None:
+        """Let the others have a turn; the socket may hold more, and no edge will tell."""
+        self.release()
+        self.queued = True
+        self.flow.engine.resume_later(self)
+
+    def _block(self) -> None:
+        """The other side is full: stop reading here until it drains."""
+        self.blocked = True
+        other = self.other
+        if not other.watches_out:
+            other.watches_out = True
+            self.flow.engine.change_mask(other.fd, _READ_WRITE)
+
+    def _end(self) -> None:
+        self.ended = True
+        self.flow.half_ended(self)
+
+    def _go_urgent(self) -> None:
+        """Deliver the urgent byte in line, as RFC 6093 asks, and copy from now on."""
+        self.urgent = True
+        self.full_reads = 0
+        keep_urgent_inline(self.fd)
