@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from v6fwd import __version__
+from v6fwd.cli.demo import demo
 from v6fwd.cli.forward import forward
 
 
@@ -14,4 +15,5 @@ def main() -> None:
     """Take docker-proxy's place: a container learns the real IPv6 address of its client."""
 
 
+main.add_command(demo)
 main.add_command(forward)

@@ -1,0 +1,53 @@
+# Two commands do everything on a fresh Debian 12 machine, as root: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
+
+.PHONY: help demo test lint format unit bench clean packages-demo packages-test packages-bench
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: packages-demo $(VENV)/installed ## the main job: two log lines, without and with the client's address
+	@$(BIN)/v6fwd demo
+
+test: packages-test lint ## lint, strict types and every test; servers are installed first
+	$(BIN)/pytest
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+unit: $(VENV)/installed-test ## the tests that need no root and no server
+	$(BIN)/pytest tests/unit tests/relay
+
+format: $(VENV)/installed-test ## put the code into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: packages-bench $(VENV)/installed-bench ## side by side with docker-proxy, HAProxy and nginx
+	$(BIN)/python -m bench
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+
+packages-demo packages-test packages-bench: packages-%:
+	@scripts/install-packages $*
+
+$(BIN)/python: | packages-demo
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[test,bench]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[bench]'
+	@touch $@ $(VENV)/installed
