@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from v6fwd import __version__
-from v6fwd.cli.demo import demo
-from v6fwd.cli.forward import forward
+from v6fwd.cli import demo, forward
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -15,5 +14,5 @@ def main() -> None:
     """Take docker-proxy's place: a container learns the real IPv6 address of its client."""
 
 
-main.add_command(demo)
-main.add_command(forward)
+main.add_command(demo.demo)
+main.add_command(forward.forward)

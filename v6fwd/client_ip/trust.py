@@ -22,6 +22,3 @@ class TrustedNetworks:
         """Whether 4 or 16 network bytes, v4-mapped ones already unmapped, are trusted."""
         value = int.from_bytes(packed, "big")
         return any(value & mask == start for mask, start in self._by_size[len(packed)])
-
-    def __bool__(self) -> bool:
-        return any(self._by_size.values())

@@ -84,7 +84,13 @@ class Relay:
     async def serve(self) -> None:
         """Listen, log `ready`, and serve until `stop`; then drain. Raises RelayError."""
         try:
-            await self._open()
+            opening = asyncio.ensure_future(self._open())
+            told: asyncio.Future[Any] = self._stopping
+            await asyncio.wait([opening, told], return_when=asyncio.FIRST_COMPLETED)
+            if not opening.done():  # told to stop while a resolver kept us waiting
+                opening.cancel()
+                return
+            await opening
             self._log.info("ready", f"ready: {len(self._forwards)} forwards")
             self.ready.set()
             async with _beside(self._sweep_idle()):
@@ -108,10 +114,11 @@ class Relay:
 
     async def _open(self) -> None:
         targets = {f.target: Target(f.target, self._engine) for f in self._forwards}
-        for target in targets.values():
-            await target.resolve()
-        sockets = [(forward, open_listener(forward.listen)) for forward in self._forwards]
-        for forward, sock in sockets:
+        await asyncio.gather(*(target.resolve() for target in targets.values()))
+        with contextlib.ExitStack() as opened:  # all or none
+            sockets = [opened.enter_context(open_listener(f.listen)) for f in self._forwards]
+            opened.pop_all()
+        for forward, sock in zip(self._forwards, sockets, strict=True):
             runner = TcpForward(forward, targets[forward.target], self._context)
             self.listeners.append(Listener(forward.listen, sock, runner.begin, self._gate))
 

@@ -66,7 +66,7 @@ def _listen_address(endpoint: Endpoint) -> tuple[int, Any]:
     return found[0][0], found[0][4]
 
 
-def tune(sock: socket.socket) -> None:
+def tune(sock: socket.SocketType) -> None:
     """Small writes at once, dead ends noticed within about three minutes."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for level, option, value in _KEEPALIVE:
@@ -143,9 +143,10 @@ def is_connected(fd: int) -> bool:
         sock.detach()
 
 
-def _borrow(fd: int) -> socket.socket:
+def _borrow(fd: int) -> socket.SocketType:
     """A socket object for a descriptor that stays ours.
 
-    Told a family, Python asks the kernel for nothing; AF_INET6 has room for every IP address.
+    SocketType is the class in C below socket.socket, and half as dear to make. AF_INET6,
+    because Python sizes its address buffers by the family: that one has room for every IP address.
     """
-    return socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, fileno=fd)
+    return socket.SocketType(socket.AF_INET6, socket.SOCK_STREAM, 0, fd)

@@ -49,7 +49,7 @@ class Target:
     def dial(self, number: int) -> int:
         """Start to connect to address `number`; gives the descriptor. Raises OSError."""
         family, sockaddr = self._addresses[number]
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
+        sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
         try:
             if family != socket.AF_UNIX:
                 tune(sock)
@@ -60,7 +60,7 @@ class Target:
         return sock.detach()
 
     @staticmethod
-    def _connect(sock: socket.socket, sockaddr: Any) -> None:
+    def _connect(sock: socket.SocketType, sockaddr: Any) -> None:
         result = sock.connect_ex(sockaddr)
         if result not in (0, errno.EINPROGRESS):
             raise OSError(result, "")

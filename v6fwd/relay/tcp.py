@@ -92,12 +92,15 @@ class TcpForward:
     forward: Forward
     target: Target
     context: TcpContext
-    trusted: TrustedNetworks = field(init=False)
+    trusted: TrustedNetworks | None = field(init=False)
     write_header: HeaderWriter | None = field(init=False)
+    names_clients: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.trusted = TrustedNetworks(self.forward.accept_proxy)
+        networks = self.forward.accept_proxy
+        self.trusted = TrustedNetworks(networks) if networks else None
         self.write_header = header_writer(self.forward.client_ip)
+        self.names_clients = bool(self.write_header or networks or self.context.log_flows)
 
     def begin(self, fd: int, sockaddr: Any) -> None:
         """Take an accepted, non-blocking descriptor and its client's address."""
@@ -151,12 +154,12 @@ class TcpFlow:
     def start(self, sockaddr: Any) -> None:
         """Learn who the client is, from its header if it is trusted to send one, and dial."""
         forward = self._forward
-        if forward.write_header or forward.trusted or forward.context.log_flows:
-            self._source = address_of(sockaddr)
-        if forward.trusted and self._source and self._source.packed in forward.trusted:
-            HeaderReader(self, self._client_fd, forward.context)
-        else:
-            self._dial()
+        if forward.names_clients:
+            self._source = source = address_of(sockaddr)
+            if forward.trusted is not None and source.packed in forward.trusted:
+                HeaderReader(self, self._client_fd, forward.context)
+                return
+        self._dial()
 
     def header_came(self, header: Header, rest: bytes) -> None:
         """A trusted client has said for whom it speaks; `rest` is what followed."""
@@ -167,6 +170,8 @@ class TcpFlow:
 
     def header_failed(self, why: str) -> None:
         """A trusted client sent no header, a bad one or half of one."""
+        if self.closed:
+            return
         forward = self._forward
         forward.context.log.limited(
             f"header {forward.forward.listen}",
@@ -492,6 +497,8 @@ class Side:
         if self.held:
             return
         self.blocked = False
+        if self.full_reads < BULK_AFTER:
+            self.release()
         if self.ended:
             self.flow.half_ended(self)
         else:
