@@ -96,8 +96,9 @@ class Log:
         self._write("warning", event, text, fields)
 
     def _write(self, level: str, event: str, text: str, fields: dict[str, object]) -> None:
-        written = self._put(self._line(level, event, text, fields))
-        if written and self._dropped:
+        if not self._put(self._line(level, event, text, fields)):
+            self._dropped += 1
+        elif self._dropped:
             text = f"{self._dropped} log lines were dropped: stderr did not take them"
             if self._put(self._line("warning", "log-dropped", text, {})):
                 self._dropped = 0
@@ -111,14 +112,42 @@ class Log:
                 return True
         except OSError:
             pass
-        self._dropped += 1
         return False
 
     def _line(self, level: str, event: str, text: str, fields: dict[str, object]) -> bytes:
         if self._style is LogFormat.JSON:
             stamp = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
-            record = {"time": stamp, "level": level, "event": event, "text": text}
-            record.update({name.replace("_", "-"): value for name, value in fields.items()})  # type: ignore[misc]
-            text = json.dumps(record, ensure_ascii=False, default=str)
-        encoded = text.replace("\n", " ").encode("utf-8", "backslashreplace")
-        return encoded[: MAX_LINE - 1] + b"\n"
+            record: dict[str, object] = {
+                "time": stamp,
+                "level": level,
+                "event": event,
+                "text": text,
+            }
+            record.update({name.replace("_", "-"): value for name, value in fields.items()})
+            return _json_line(record)
+        # Cutting may split a character: what is left of it is dropped.
+        line = _encode(text.replace("\n", " "))[: MAX_LINE - 1]
+        return line.decode("utf-8", "ignore").encode() + b"\n"
+
+
+def keep_standard_descriptors() -> None:
+    """Give 0, 1 and 2 to /dev/null where they are closed, lest a socket gets the log's number."""
+    number = os.open(os.devnull, os.O_RDWR)
+    while number <= 2:
+        number = os.open(os.devnull, os.O_RDWR)
+    os.close(number)
+
+
+def _json_line(record: dict[str, object]) -> bytes:
+    """One line of JSON that is whole: a text that is too long for it is shortened."""
+    while len(line := _encode(json.dumps(record, ensure_ascii=False, default=str))) >= MAX_LINE:
+        text = str(record.get("text", ""))
+        if text:
+            record["text"] = text[: len(text) // 2]
+        else:  # the fields alone are too long
+            record = {name: record[name] for name in ("time", "level", "event")}
+    return line + b"\n"
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")

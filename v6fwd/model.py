@@ -127,13 +127,17 @@ class Limits:
     """Flows at once in this process; 0: as many as there are descriptors for."""
 
 
+_ZONE_RE = re.compile(r"[!-$&-.0-~]{1,15}")  # an interface's number or name, below IFNAMSIZ
+
+
 def is_ip(host: str) -> bool:
     """Whether the text is an IP address, with or without a zone."""
+    address, percent, zone = host.partition("%")
     try:
-        ipaddress.ip_address(host)
+        ipaddress.ip_address(address)
     except ValueError:
         return False
-    return True
+    return not percent or (":" in address and _ZONE_RE.fullmatch(zone) is not None)
 
 
 # ---- what a user types ---------------------------------------------------------------------
@@ -221,7 +225,15 @@ def _host_and_ports(text: str, rest: str, example: str) -> tuple[str, range]:
         raise InputError(f"{text!r}: {host!r} is not an IPv6 address")
     if not host:
         raise InputError(f"{text!r} names no address: write {example}")
-    return host, _port_range(text, match["ports"])
+    return _one_spelling(host), _port_range(text, match["ports"])
+
+
+def _one_spelling(host: str) -> str:
+    """Addresses as RFC 5952 writes them, so that twins are seen; names as they are."""
+    address, percent, zone = host.partition("%")
+    return (
+        f"{ip_text(ipaddress.ip_address(address).packed)}{percent}{zone}" if is_ip(host) else host
+    )
 
 
 def _port_range(text: str, ports: str) -> range:
@@ -251,6 +263,8 @@ def _unix_endpoint(text: str) -> Endpoint:
     path = text.removeprefix("unix:")
     if not path.startswith("/"):
         raise InputError(f"{text!r}: the path must start with /, as in unix:/run/app.sock")
+    if not path.isprintable():
+        raise InputError(f"{text!r}: the path holds what cannot be printed")
     if len(path.encode()) > _UNIX_PATH_MAX:
         raise InputError(f"{text!r}: the path is longer than {_UNIX_PATH_MAX} bytes")
     return Endpoint("", 0, path)
@@ -258,6 +272,8 @@ def _unix_endpoint(text: str) -> Endpoint:
 
 def _network(text: str) -> IPNetwork:
     try:
+        if "%" in text:
+            raise ValueError(text)
         network = ipaddress.ip_network(text)
     except ValueError:
         raise InputError(f"{text!r} is not a network: {_network_hint(text)}") from None
@@ -269,6 +285,8 @@ def _network(text: str) -> IPNetwork:
 
 
 def _network_hint(text: str) -> str:
+    if "%" in text:
+        return "it has a zone, which no packet carries"
     try:
         return f"it has host bits set; write {ipaddress.ip_network(text, strict=False)}"
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import click
 import uvloop
 
-from v6fwd.log import Log, LogFormat
+from v6fwd.log import Log, LogFormat, keep_standard_descriptors
 from v6fwd.model import (
     ClientIP,
     Endpoint,
@@ -25,6 +26,7 @@ from v6fwd.model import (
 from v6fwd.relay.service import run
 from v6fwd.relay.sockets import RelayError
 
+_NUMBER_RE = re.compile(r"[0-9]+(\.[0-9]+)?")
 _F = TypeVar("_F", bound=Callable[..., Any])
 _DEFAULTS = {field.name: field.default for field in fields(Limits)}
 
@@ -57,14 +59,12 @@ class Seconds(click.ParamType[float]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """See click.ParamType."""
-        try:
-            number = float(value)
-        except ValueError:
-            number = -1.0
-        if 0 < number <= self.most or (self._zero and number == 0):
+        text = str(value)
+        number = float(text) if _NUMBER_RE.fullmatch(text) else -1.0
+        if 0.001 <= number <= self.most or (self._zero and number == 0):
             return number
-        least = "0" if self._zero else "more than 0"
-        message = f"{value!r} is not a time; write {least} to {self.most:.0f} seconds"
+        least = "0" if self._zero else "0.001"
+        message = f"{text!r} is not a time; write {least} to {self.most:.0f} seconds"
         raise click.BadParameter(message, ctx, param)
 
 
@@ -158,6 +158,7 @@ def forward(
         refuse_twins(forwards)
     except InputError as error:
         raise click.UsageError(str(error)) from None
+    keep_standard_descriptors()
     log = Log(LogFormat(log_format))
     try:
         run(

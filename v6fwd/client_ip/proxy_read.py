@@ -49,7 +49,7 @@ _TLV_CRC32C = 0x03
 def read_header(data: bytes) -> Header | None:
     """The header that `data` starts with, or None while more bytes are needed.
 
-    Raises ProxyHeaderError as soon as no further byte could make it a header.
+    Raises ProxyHeaderError when it is none, however the bytes are cut.
     """
     if data.startswith(b"P"):
         return _read_v1(data)
@@ -64,14 +64,14 @@ def _read_v1(data: bytes) -> Header | None:
     start = data[:6]
     if not b"PROXY ".startswith(start):
         raise ProxyHeaderError("no PROXY header")
-    end = data.find(b"\r\n", 0, V1_MAX) + 2
-    if end == 1:
+    end = data.find(b"\n", 0, V1_MAX) + 1
+    if not end:
         if len(data) >= V1_MAX:
             raise ProxyHeaderError(f"PROXY v1 line longer than {V1_MAX} bytes")
-        if b"\n" in data:
-            raise ProxyHeaderError("PROXY v1 line does not end with CRLF")
         return None
     line = data[:end]
+    if not line.endswith(b"\r\n"):
+        raise ProxyHeaderError("PROXY v1 line does not end with CRLF")
     if line.startswith((b"PROXY UNKNOWN ", b"PROXY UNKNOWN\r")):
         return Header(end)
     return _v1_addresses(line)

@@ -31,6 +31,7 @@ class Deadlines(Generic[T]):
         """Start the clock of `item`."""
         if not self._seconds:
             return
+        self._due.pop(item, None)
         self._due[item] = self._engine.clock() + self._seconds
         if self._timer is None:
             self._arm(self._seconds)
@@ -58,7 +59,7 @@ class Deadlines(Generic[T]):
                 break
             expired.append(item)
         for item in expired:
-            del self._due[item]
-            self._expire(item)
+            if self._due.pop(item, None) is not None:  # else an earlier one took it along
+                self._expire(item)
         if self._due and self._timer is None:
             self._arm(max(0.001, next(iter(self._due.values())) - now))

@@ -27,7 +27,8 @@ class RelayError(Exception):
 
 def reason(error: OSError) -> str:
     """The error's text in lower case, as it stands behind a colon."""
-    text = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+    number = error.errno or 0  # getaddrinfo(3) has negative ones of its own
+    text = os.strerror(number) if number > 0 else error.strerror or str(error)
     return text[:1].lower() + text[1:]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from v6fwd.model import Endpoint
 from v6fwd.relay.engine import Engine
-from v6fwd.relay.sockets import RelayError, tune
+from v6fwd.relay.sockets import RelayError, reason, tune
 
 REFRESH_INTERVAL = 1.0
 """Seconds between two questions to the resolver about one name, however many dials fail."""
@@ -42,8 +42,7 @@ class Target:
                 endpoint.host, endpoint.port, type=socket.SOCK_STREAM
             )
         except OSError as error:
-            why = (error.strerror or str(error)).lower()
-            raise RelayError(f"cannot resolve target {endpoint}: {why}") from error
+            raise RelayError(f"cannot resolve target {endpoint}: {reason(error)}") from error
         self._addresses = [(entry[0], entry[4]) for entry in found]
 
     def dial(self, number: int) -> int:
