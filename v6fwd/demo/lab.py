@@ -103,6 +103,8 @@ class Lab:
         for name, v6, v4 in ends:
             # nodad: the address is ours at once, no second of duplicate address detection
             self.ip(name, "address", "add", f"{v6}/64", "dev", "eth0", "nodad")
+            # and none that the kernel makes itself, whose detection would hold up neighbours
+            self.ip(name, "link", "set", "eth0", "addrgenmode", "none")
             self.ip(name, "address", "add", f"{v4}/24", "dev", "eth0")
             self.ip(name, "link", "set", "eth0", "up")
 
