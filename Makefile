@@ -30,7 +30,7 @@ format: $(VENV)/installed-test ## put the code into shape
 	$(BIN)/ruff format
 
 bench: packages-bench $(VENV)/installed-bench ## side by side with docker-proxy, HAProxy and nginx
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

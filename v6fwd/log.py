@@ -123,7 +123,9 @@ class Log:
                 "event": event,
                 "text": text,
             }
-            record.update({name.replace("_", "-"): value for name, value in fields.items()})
+            for name, value in fields.items():
+                plain = value if isinstance(value, int | float) else str(value)
+                record[name.replace("_", "-")] = plain
             return _json_line(record)
         # Cutting may split a character: what is left of it is dropped.
         line = _encode(text.replace("\n", " "))[: MAX_LINE - 1]
@@ -140,7 +142,7 @@ def keep_standard_descriptors() -> None:
 
 def _json_line(record: dict[str, object]) -> bytes:
     """One line of JSON that is whole: a text that is too long for it is shortened."""
-    while len(line := _encode(json.dumps(record, ensure_ascii=False, default=str))) >= MAX_LINE:
+    while len(line := _encode(json.dumps(record, ensure_ascii=False))) >= MAX_LINE:
         text = str(record.get("text", ""))
         if text:
             record["text"] = text[: len(text) // 2]

@@ -40,6 +40,9 @@ class Resumable(Protocol):
     def resume(self) -> None:
         """Go on where it stopped."""
 
+    def on_defect(self, error: Exception) -> None:
+        """See Handler."""
+
 
 class Engine:
     """Watches descriptors and calls their handlers."""
@@ -132,7 +135,11 @@ class Engine:
 
     def _resume_waiting(self) -> None:
         for _ in range(len(self._resumables)):
-            self._resumables.popleft().resume()
+            resumable = self._resumables.popleft()
+            try:
+                resumable.resume()
+            except Exception as error:
+                resumable.on_defect(error)
 
     def _close_doomed(self) -> None:
         for fd in self._doomed:

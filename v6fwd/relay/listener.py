@@ -104,6 +104,7 @@ class Gate:
         self._log = log
         self._listeners: list[Listener] = []
         self._open = True
+        self._sheds = False
         self._pause = FIRST_PAUSE
         self._timer: asyncio.TimerHandle | None = None
         self._spare = _spare()
@@ -119,14 +120,16 @@ class Gate:
         if not self._flows.is_full:
             return False
         if self._open:
-            self._shut(f"all {self._flows.limit} flows are in use", PATIENCE)
+            self._tell_full(f"all {self._flows.limit} flows are in use")
+            self._shut(PATIENCE, shed=True)
         return True
 
     def accept_failed(self, listener: Listener, error: OSError) -> None:
         """accept(2) failed: for this client alone, or for want of something."""
         text = os.strerror(error.errno or 0).lower()
         if error.errno in _NO_ROOM:
-            self._shut(text, self._pause)
+            self._tell_full(text)
+            self._shut(self._pause, shed=self._pause >= PATIENCE)
             self._pause = min(self._pause * 2, PATIENCE)
         else:  # ECONNABORTED, EPERM by a firewall, network errors: accept(2) says go on
             self._log.limited(
@@ -135,7 +138,7 @@ class Gate:
                 f"cannot accept on {listener.endpoint}: {text}",
                 listen=listener.endpoint,
             )
-            self._shut(text, FIRST_PAUSE, quiet=True)
+            self._shut(FIRST_PAUSE, shed=False)
 
     def defect(self, listener: Listener, error: Exception) -> None:
         """A defect of ours while accepting."""
@@ -170,16 +173,19 @@ class Gate:
         if not self._open and not self._flows.is_full:
             self._reopen()
 
-    def _shut(self, why: str, pause: float, *, quiet: bool = False) -> None:
-        if not quiet:
-            self._log.limited(
-                "full",
-                "full",
-                f"no room for more clients: {why} ({len(self._flows)} flows); they wait",
-                burst=1,
-                why=why,
-                flows=len(self._flows),
-            )
+    def _tell_full(self, why: str) -> None:
+        self._log.limited(
+            "full",
+            "full",
+            f"no room for more clients: {why} ({len(self._flows)} flows); they wait",
+            burst=1,
+            why=why,
+            flows=len(self._flows),
+        )
+
+    def _shut(self, pause: float, *, shed: bool) -> None:
+        """Stop accepting for `pause` seconds; then, if there is no room still, maybe shed."""
+        self._sheds = shed
         if self._open:
             self._open = False
             for listener in self._listeners:
@@ -192,7 +198,7 @@ class Gate:
         self._timer = None
         if self._open:
             return
-        if self._flows.is_full or self._pause >= PATIENCE:
+        if self._sheds:
             self._shed()
         if self._flows.is_full:
             self._timer = self._engine.loop.call_later(PATIENCE, self._look)

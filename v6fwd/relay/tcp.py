@@ -283,6 +283,7 @@ class TcpFlow:
         context, target = self._forward.context, self._forward.target
         context.dials.discard(self)
         if self._target_fd >= 0:
+            reset_on_close(self._target_fd)  # it may have been connected: no clean end for it
             context.engine.close_fd(self._target_fd)
             self._target_fd = -1
         self._attempt += 1
@@ -513,11 +514,11 @@ class Side:
 
     def _move(self, *, to_end: bool) -> None:
         if self.full_reads < BULK_AFTER:
-            self._copy(to_end)
+            self._copy(to_end=to_end)
         else:
             self._splice()
 
-    def _copy(self, to_end: bool) -> None:
+    def _copy(self, *, to_end: bool) -> None:
         """Messages: one recv, one send. A short read has emptied the socket, unless `to_end`."""
         fd, other = self.fd, self.other
         for _ in range(COPY_ROUNDS):
@@ -570,9 +571,10 @@ class Side:
             except OSError:
                 self.flow.broke(self)
                 return
-            if not size:
+            if not size:  # an end of stream, or an urgent byte with one behind it: recv tells
                 self.release()
-                self._end()
+                self.full_reads = 0
+                self._copy(to_end=True)
                 return
             self.piped = size
             if size < BULK_MIN:
@@ -613,7 +615,10 @@ class Side:
         self.flow.half_ended(self)
 
     def _go_urgent(self) -> None:
-        """Deliver the urgent byte in line, as RFC 6093 asks, and copy from now on."""
+        """Deliver the urgent byte in line, as RFC 6093 asks, and copy from now on.
+
+        A client's descriptor has SO_OOBINLINE from its listener, since it is read before events.
+        """
         self.urgent = True
         self.full_reads = 0
         keep_urgent_inline(self.fd)

@@ -1,0 +1,95 @@
+"""v6fwd against the others, as ratios pair by pair. Pure: a result in, rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from bench.result import Figure, ScenarioResult
+from bench.stats import Spread, paired_ratios, spread
+
+COLUMNS = {"speed": "more", "p99": "less", "CPU": "less", "memory": "less"}
+"""The columns of a contest's table, and what is better there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Ours against the best of some rivals; in the families of scenarios given, or the others."""
+
+    title: str
+    ours: str
+    rivals: tuple[str, ...]
+    families: tuple[str, ...] = ()
+
+    def has(self, scenario: ScenarioResult) -> bool:
+        """Whether the scenario is one of this contest's."""
+        if self.families:
+            return scenario.family in self.families
+        return scenario.family not in _SPECIAL
+
+
+_SPECIAL = ("proxy header",)
+CONTESTS = (
+    Contest("v6fwd / docker-proxy", "v6fwd", ("docker-proxy",)),
+    Contest("v6fwd / the better of HAProxy and nginx", "v6fwd", ("haproxy", "nginx")),
+    Contest(
+        "with a PROXY header: v6fwd / the better of HAProxy and nginx",
+        "v6fwd-proxy-v2",
+        ("haproxy-proxy-v2", "nginx-proxy-v1"),
+        _SPECIAL,
+    ),
+    Contest("v6fwd with a PROXY v2 header / without", "v6fwd-proxy-v2", ("v6fwd",), _SPECIAL),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A ratio, and whom it is against."""
+
+    ratio: Spread
+    rival: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of a contest's table: its cells by column."""
+
+    title: str
+    cells: dict[str, Cell] = field(default_factory=dict)
+
+
+def rows(contest: Contest, scenarios: Iterable[ScenarioResult]) -> list[Row]:
+    """The table of a contest; scenarios that lack either side have no row."""
+    found: dict[str, Row] = {}
+    for scenario in scenarios:
+        if not contest.has(scenario):
+            continue
+        for figure in scenario.figures:
+            cell = _cell(contest, scenario, figure) if figure.column else None
+            if cell is not None:
+                title = f"{scenario.title}: {figure.row}" if figure.row else scenario.title
+                found.setdefault(title, Row(title)).cells[figure.column] = cell
+    return list(found.values())
+
+
+def better_of(scenario: ScenarioResult, figure: Figure, names: Sequence[str]) -> str | None:
+    """The one whose median is better; None where none has the figure."""
+    medians = {}
+    for name in names:
+        if name in scenario.peers:
+            found = spread(scenario.peers[name].values(figure.key))
+            if found is not None:
+                medians[name] = found.median
+    if not medians:
+        return None
+    pick = max if figure.higher_is_better else min
+    return pick(medians, key=lambda name: medians[name])
+
+
+def _cell(contest: Contest, scenario: ScenarioResult, figure: Figure) -> Cell | None:
+    rival = better_of(scenario, figure, contest.rivals)
+    if rival is None or contest.ours not in scenario.peers:
+        return None
+    ours, theirs = (scenario.peers[name].values(figure.key) for name in (contest.ours, rival))
+    ratio = spread(paired_ratios(ours, theirs))
+    return None if ratio is None else Cell(ratio, rival)

@@ -1,0 +1,109 @@
+"""Where a run happens: in network namespaces joined by veth, like the real path, or on loopback.
+
+In namespaces, `direct` (no relay) takes the way that IPv4 clients have with Docker: the client
+dials the container's IPv4 address, and the host's kernel routes it. It needs a route on the
+client and forwarding on the host, which other peers neither use nor feel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+from collections.abc import Iterator, Sequence
+
+from v6fwd.demo import lab as lab_network
+from v6fwd.demo.lab import Lab
+
+_FIRST_PORT, _LAST_PORT = 10_000, 30_000  # below the ports that connections leave from
+
+
+class Ground:
+    """Three hosts: client, host (the relay's) and container (the target's)."""
+
+    name: str
+    words: str
+    client: str
+    listen_host: str
+    dial_host: str
+    target_host: str
+
+    def __init__(self) -> None:
+        self._next_port = itertools.count(_FIRST_PORT)
+
+    def command(self, host: str, words: Sequence[str]) -> list[str]:
+        """The command that runs `words` on a host."""
+        raise NotImplementedError
+
+    def ports(self, count: int = 1) -> range:
+        """That many ports in a row that nobody listens on, different ones each time."""
+        while True:
+            ports = range(first := next(self._next_port), first + count)
+            if ports.stop > _LAST_PORT:
+                self._next_port = itertools.count(_FIRST_PORT)
+            elif self._are_free(ports):
+                self._next_port = itertools.count(ports.stop)
+                return ports
+
+    def _are_free(self, ports: range) -> bool:
+        return bool(ports)
+
+
+class Namespaces(Ground):
+    """The lab network of namespaces; needs root."""
+
+    name = "namespaces"
+    words = "network namespaces joined by veth: client, host and IPv4-only container"
+    client = lab_network.CLIENT_V6
+    listen_host = "::"
+    dial_host = lab_network.HOST_V6
+    target_host = lab_network.CONTAINER_V4
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__()
+        self._lab = lab
+        lab.ip("client", "route", "add", f"{lab_network.CONTAINER_V4}/32",
+               "via", lab_network.HOST_V4)  # fmt: skip
+        lab.run("host", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+
+    def command(self, host: str, words: Sequence[str]) -> list[str]:
+        """See Ground."""
+        return self._lab.command(host, *words)
+
+
+class Loopback(Ground):
+    """One host: the client is ::1, the target is on 127.0.0.1."""
+
+    name = "loopback"
+    words = "loopback of one host"
+    client = "::1"
+    listen_host = "::1"
+    dial_host = "::1"
+    target_host = "127.0.0.1"
+
+    def command(self, host: str, words: Sequence[str]) -> list[str]:  # noqa: ARG002
+        """See Ground."""
+        return list(words)
+
+    def _are_free(self, ports: range) -> bool:
+        with contextlib.ExitStack() as held:
+            for port in ports:
+                sock = held.enter_context(socket.socket(socket.AF_INET6))
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    sock.bind(("::", port))
+                    sock.listen()
+                except OSError:
+                    return False
+        return True
+
+
+@contextlib.contextmanager
+def find_ground(*, loopback: bool) -> Iterator[Ground]:
+    """The ground of a run, removed at its end with all that it holds."""
+    if loopback:
+        yield Loopback()
+        return
+    with Lab() as lab:
+        yield Namespaces(lab)

@@ -1,0 +1,1 @@
+"""Programs that run inside a namespace, each by its path; they import nothing of bench."""

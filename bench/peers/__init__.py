@@ -1,0 +1,29 @@
+"""The peers, in the order in which they are shown. To add one, write its class and list it."""
+
+from __future__ import annotations
+
+from bench.peers.base import HEADER_ON, Peer
+from bench.peers.direct import Direct
+from bench.peers.docker_proxy import DockerProxy
+from bench.peers.haproxy import HAProxy
+from bench.peers.nginx import Nginx
+from bench.peers.socat import Socat
+from bench.peers.v6fwd import V6fwd
+
+PEERS: tuple[Peer, ...] = (
+    V6fwd(),
+    DockerProxy(),
+    HAProxy(),
+    Nginx(),
+    Socat(),
+    Direct(),
+    V6fwd(HEADER_ON),
+    HAProxy(HEADER_ON),
+    Nginx(HEADER_ON),
+)
+
+PEERS_NOT_YET = {
+    "haproxy-http": "compares HTTP header injection, which v6fwd has not yet",
+    "nginx-http": "compares HTTP header injection, which v6fwd has not yet",
+}
+"""Peers that wait for a feature of v6fwd, and why."""

@@ -1,0 +1,96 @@
+"""What a peer is: something that takes a connection on one port and passes it to another."""
+
+from __future__ import annotations
+
+import re
+import resource
+import shutil
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bench.trial import Trial
+
+HEADER_OFF, HEADER_ON = "", "proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A port to listen on, and the target's port behind it."""
+
+    listen: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A peer that runs: where the client dials, and the roots of its process tree."""
+
+    dials: Sequence[tuple[str, int]]
+    roots: Collection[int]
+
+    @property
+    def host(self) -> str:
+        """The address that the client dials."""
+        return self.dials[0][0]
+
+    @property
+    def port(self) -> int:
+        """The first port that the client dials."""
+        return self.dials[0][1]
+
+    @property
+    def url(self) -> str:
+        """The URL of a web server behind the first port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/"
+
+
+class Peer(ABC):
+    """One way from an IPv6 client to an IPv4 target."""
+
+    name: str
+    product: ClassVar[str]
+    """What its version is the version of; "" for none."""
+    programs: ClassVar[tuple[str, ...]] = ()
+    header: str = HEADER_OFF
+    """HEADER_ON for a peer that sends a PROXY header to its target."""
+    max_flows: ClassVar[int] = 1_000_000
+    """Flows at once that it makes sense with."""
+    max_ports: ClassVar[int] = 1_000_000
+    """Ports that it makes sense with; 0 for a peer that has no process."""
+
+    def obstacle(self) -> str | None:
+        """Why it cannot run on this machine, in a few words, or None."""
+        missing = [program for program in self.programs if shutil.which(program) is None]
+        return f"no {', '.join(missing)}" if missing else None
+
+    @abstractmethod
+    def version(self) -> str:
+        """Its version, as it says itself."""
+
+    @abstractmethod
+    def start(self, trial: Trial, routes: Sequence[Route]) -> Relay:
+        """Start it on the host, and wait until it accepts. Raises TrialError."""
+
+    def _relay(self, trial: Trial, routes: Sequence[Route], roots: Collection[int]) -> Relay:
+        return Relay([(trial.ground.dial_host, route.listen) for route in routes], roots)
+
+
+def said(*command: str, pattern: str = r"(\d+(?:\.\d+)+[^\s,]*)") -> str:
+    """The first match of `pattern` in what a command says, or "unknown"."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    found = re.search(pattern, done.stdout + done.stderr)
+    return found[1] if found else "unknown"
+
+
+def descriptor_limit() -> int:
+    """How many descriptors a process may have; raises the soft limit to the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

@@ -1,0 +1,87 @@
+"""nginx with the stream module."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from bench.peers.base import HEADER_OFF, HEADER_ON, Peer, Relay, Route, descriptor_limit, said
+from bench.trial import Trial
+
+_HEAD = """\
+{module}daemon off;
+worker_processes auto;
+pid {folder}/nginx.pid;
+error_log stderr crit;
+worker_rlimit_nofile {descriptors};
+events {{ worker_connections {connections}; }}
+"""
+_SERVER = """\
+    server {{
+        listen [{ground.listen_host}]:{route.listen} ipv6only=off;
+        proxy_pass {ground.target_host}:{route.target};{header}
+        proxy_half_close on;
+    }}
+"""
+
+
+class Nginx(Peer):
+    """A worker a core. It knows how to send version 1 of the PROXY header only.
+
+    proxy_half_close (nginx 1.21.4 and later): a client that has sent its end gets the rest of its
+    answer, as with all other peers; without it nginx cuts the answer off.
+    """
+
+    product = "nginx"
+    programs = ("nginx",)
+
+    def __init__(self, header: str = HEADER_OFF) -> None:
+        self.header = header
+        self.name = "nginx-proxy-v1" if header == HEADER_ON else "nginx"
+
+    def obstacle(self) -> str | None:
+        """See Peer."""
+        return super().obstacle() or (None if stream_module() is not None else "no stream module")
+
+    def version(self) -> str:
+        """See Peer."""
+        return said("nginx", "-v")
+
+    def config(self, trial: Trial, routes: Sequence[Route]) -> str:
+        """The text of nginx.conf."""
+        header = " proxy_protocol on;" if self.header == HEADER_ON else ""
+        descriptors = descriptor_limit()
+        head = _HEAD.format(
+            module=stream_module(),
+            folder=trial.folder,
+            descriptors=descriptors,
+            connections=min(9000, descriptors - 500),
+        )
+        servers = [
+            _SERVER.format(ground=trial.ground, route=route, header=header) for route in routes
+        ]
+        return f"{head}stream {{\n{''.join(servers)}}}\n"
+
+    def start(self, trial: Trial, routes: Sequence[Route]) -> Relay:
+        """See Peer."""
+        path = trial.write("nginx.conf", self.config(trial, routes))
+        process = trial.start("host", "nginx", "-p", str(trial.folder), "-e", "stderr", "-c", path)
+        trial.wait_for_ports(process, [route.listen for route in routes], self.name)
+        return self._relay(trial, routes, [process.pid])
+
+
+@cache
+def stream_module() -> str | None:
+    """The line that loads the stream module, "" where it is built in, None where it is missing."""
+    done = subprocess.run(["nginx", "-V"], capture_output=True, text=True, check=False)
+    options = done.stderr.split()
+    if "--with-stream" in options:
+        return ""
+    folders = [word.partition("=")[2] for word in options if word.startswith("--modules-path=")]
+    for folder in folders:
+        module = Path(folder) / "ngx_stream_module.so"
+        if module.exists():
+            return f"load_module {module};\n"
+    return None

@@ -1,0 +1,40 @@
+"""v6fwd itself, as a user starts it."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Sequence
+
+from bench.peers.base import HEADER_OFF, HEADER_ON, Peer, Relay, Route
+from bench.trial import Trial
+from v6fwd import __version__
+
+
+class V6fwd(Peer):
+    """One process, one thread."""
+
+    product = "v6fwd"
+
+    def __init__(self, header: str = HEADER_OFF) -> None:
+        self.header = header
+        self.name = "v6fwd-proxy-v2" if header == HEADER_ON else "v6fwd"
+
+    def version(self) -> str:
+        """See Peer."""
+        return f"{__version__} (Python {platform.python_version()})"
+
+    def start(self, trial: Trial, routes: Sequence[Route]) -> Relay:
+        """See Peer. The routes are a range: ports in a row on both sides."""
+        ground = trial.ground
+        listen = f"[{ground.listen_host}]:{_ports([route.listen for route in routes])}"
+        target = f"{ground.target_host}:{_ports([route.target for route in routes])}"
+        mode = "proxy-v2" if self.header == HEADER_ON else "none"
+        process = trial.start("host", sys.executable, "-m", "v6fwd", "forward",
+                              listen, target, "--client-ip", mode)  # fmt: skip
+        trial.wait(process, lambda: "ready: " in trial.log(process), self.name)
+        return self._relay(trial, routes, [process.pid])
+
+
+def _ports(ports: Sequence[int]) -> str:
+    return str(ports[0]) if len(ports) == 1 else f"{ports[0]}-{ports[-1]}"

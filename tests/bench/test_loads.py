@@ -1,0 +1,90 @@
+"""What load generators say, and the order of measurements."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bench.peers import PEERS
+from bench.run import interleave, make_plan
+from bench.scenarios import SCENARIOS
+from bench.scenarios.bulk import received
+from bench.scenarios.requests import parse
+from bench.table import number
+from bench.trial import TrialError
+
+
+def iperf(sent: int, got: int) -> str:
+    end = {
+        "sum_sent": {"bytes": sent, "seconds": 2.0},
+        "sum_received": {"bytes": got, "seconds": 2.1},
+    }
+    return json.dumps({"end": end})
+
+
+def test_iperf_counts_what_was_received() -> None:
+    assert received(iperf(1000, 900), 1) == (900, 2.1)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (iperf(10**9, 10**9 - 65_000_000), "935000000 were received"),
+        (iperf(1000, 1001), "iperf3 sent 1000 bytes, 1001 were received"),
+        (iperf(0, 0), "0 were received"),
+        (json.dumps({"error": "unable to connect"}), "iperf3: unable to connect"),
+    ],
+)
+def test_iperf_counts_that_differ(output: str, message: str) -> None:
+    with pytest.raises(TrialError, match=message):
+        received(output, 1)
+
+
+def test_redis_benchmark_table() -> None:
+    output = (
+        "WARNING: Could not fetch server CONFIG\n"
+        '"test","rps","avg_latency_ms","min_latency_ms","p50_latency_ms","p95_latency_ms",'
+        '"p99_latency_ms","max_latency_ms"\n'
+        '"PING_MBULK","50000.00","0.9","0.1","0.8","1.2","1.5","9.0"\n'
+    )
+    assert parse(output) == {"rps": 50000.0, "p50_latency_ms": 0.8, "p99_latency_ms": 1.5}
+
+
+def test_redis_benchmark_without_a_table() -> None:
+    with pytest.raises(TrialError, match="no table"):
+        parse("Error: Connection reset by peer\n")
+
+
+def test_each_round_has_every_peer_once() -> None:
+    assert "".join(interleave("ABC", 4)) == "ABCBCACABABC"
+    assert list(interleave([], 3)) == []
+
+
+def test_names_are_unique_and_fit_a_command_line() -> None:
+    names = [peer.name for peer in PEERS] + [scenario.name for scenario in SCENARIOS]
+    assert len(set(names)) == len(names)
+    assert all(name == name.lower().replace(" ", "-") for name in names)
+
+
+def test_figures_have_keys_of_their_own() -> None:
+    for scenario in SCENARIOS:
+        keys = [figure.key for figure in scenario.figures]
+        assert len(set(keys)) == len(keys)
+
+
+def test_what_cannot_run_is_left_out_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    plan = make_plan(SCENARIOS, PEERS, rounds=1, quick=True)
+    assert {peer.name for peer in plan.peers} == {"v6fwd", "v6fwd-proxy-v2", "direct"}
+    assert plan.obstacles["socat"] == "no socat"
+    assert plan.obstacles["bulk-up-1"] == "no iperf3"
+    assert plan.unsuited["direct in idle-1000"] == "has no process to weigh"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (12345.6, "12346"), (12.34, "12.3"), (1.234, "1.23"), (0.0123, "0.012")],
+)
+def test_three_digits_that_count(value: float, text: str) -> None:
+    assert number(value) == text
