@@ -27,6 +27,9 @@ class Deadlines(Generic[T]):
     def __len__(self) -> int:
         return len(self._due)
 
+    def __contains__(self, item: T) -> bool:
+        return item in self._due
+
     def add(self, item: T) -> None:
         """Start the clock of `item`."""
         if not self._seconds:

@@ -68,6 +68,7 @@ class Listener:
             try:
                 fd, sockaddr = accept()
             except BlockingIOError:
+                gate.queue_emptied()
                 return
             except OSError as error:
                 gate.accept_failed(self, error)
@@ -123,6 +124,10 @@ class Gate:
             self._tell_full(f"all {self._flows.limit} flows are in use")
             self._shut(PATIENCE, shed=True)
         return True
+
+    def queue_emptied(self) -> None:
+        """Nobody waits: whatever the kernel was short of is not short any more."""
+        self._pause = FIRST_PAUSE
 
     def accept_failed(self, listener: Listener, error: OSError) -> None:
         """accept(2) failed: for this client alone, or for want of something."""

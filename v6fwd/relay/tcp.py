@@ -50,6 +50,8 @@ COPY_SIZE = 64 * 1024
 """Bytes of the one buffer through which all small messages go."""
 FIRST_SIZE = 16 * 1024
 """Bytes read from a client before its target is connected: all that a dial under way holds."""
+UNIX_RETRY = 0.010
+"""Seconds until a unix socket whose queue was full is tried again."""
 BULK_AFTER = 2
 """Full buffers in a row after which a direction is spliced."""
 COPY_ROUNDS = 16
@@ -200,7 +202,10 @@ class TcpFlow:
         try:
             fd = self._forward.target.dial(self._attempt)
         except OSError as error:
-            self._dial_failed(error)
+            if isinstance(error, BlockingIOError) and self._forward.forward.target.path:
+                self._dial_again_later()
+            else:
+                self._dial_failed(error)
             return
         self._target_fd = fd
         try:
@@ -215,6 +220,17 @@ class TcpFlow:
         if not self.closed and self._target_fd == fd:
             self._forward.context.engine.watch(fd, _READ_WRITE, self)
             self._forward.context.dials.add(self)
+
+    def _dial_again_later(self) -> None:
+        """A unix socket whose queue is full refuses with EAGAIN, and tells nobody of room."""
+        context = self._forward.context
+        if self not in context.dials:
+            context.dials.add(self)
+        context.engine.loop.call_later(UNIX_RETRY, self._redial_unless_closed)
+
+    def _redial_unless_closed(self) -> None:
+        if not self.closed:
+            self._dial()
 
     def _listen_to_client(self) -> None:
         """Put what the client has said already behind the header: one segment for both."""
@@ -242,6 +258,7 @@ class TcpFlow:
         except OSError as error:
             self._dial_failed(error)
             return True
+        self._forward.context.dials.discard(self)
         self._begin(first, sent, watched=False)
         return True
 
@@ -297,11 +314,9 @@ class TcpFlow:
 
     def _redial(self) -> None:
         """The resolver has answered: once more from its first address, and then no more."""
-        if self.closed:
-            return
         self._forward.context.dials.discard(self)
         self._attempt = 0
-        self._dial()
+        self._redial_unless_closed()
 
     def _give_up(self, error: OSError) -> None:
         forward = self._forward.forward

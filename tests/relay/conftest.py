@@ -1,0 +1,38 @@
+"""Relay processes for the tests of this ring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.rig import Rig
+
+
+@pytest.fixture(scope="session")
+def shared_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """One process for all tests that need nothing but the defaults; see `rig`."""
+    rig = Rig(tmp_path_factory.mktemp("rig"))
+    yield rig.start()
+    rig.end()
+
+
+@pytest.fixture
+def rig(shared_rig: Rig) -> Iterator[Rig]:
+    """The shared process; whatever a test does to it, it keeps no socket and still serves."""
+    yield shared_rig
+    shared_rig.drop()
+    shared_rig.probe()
+    shared_rig.settled()
+    assert "internal error" not in shared_rig.process.log
+    assert "Traceback" not in shared_rig.process.log
+
+
+@pytest.fixture
+def own_rig(tmp_path: Path) -> Iterator[Rig]:
+    """A process of the test's own, to be started with options or signalled."""
+    rig = Rig(tmp_path)
+    yield rig
+    rig.end()
+    assert "Traceback" not in rig.process.log

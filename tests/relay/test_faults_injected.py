@@ -1,0 +1,167 @@
+"""System calls that fail: the kernel's refusals, put in by strace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.support.process import PATIENCE
+from tests.support.relaying import echo, relaying, target, until
+from tests.support.rig import MIB, Rig, echoed, noise, read_all, sending, was_reset
+from v6fwd.relay import listener
+
+strace = pytest.mark.server("strace")
+
+
+def failing(call: str, error: str, when: str) -> list[str]:
+    """strace in front of the program; -D keeps the program's own process id."""
+    calls = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"]
+    return ["strace", "-D", "-f", "-qq", "-o", os.devnull, *calls]
+
+
+@strace
+@pytest.mark.parametrize(
+    "error", ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "EPERM", "EINTR"]
+)
+def test_accept(own_rig: Rig, error: str) -> None:
+    """The client stays in the queue and is served by the next try."""
+    own_rig.start(prefix=failing("accept4", error, "2..4"))
+    pairs = []
+    for number in range(5):
+        pairs.append(own_rig.pair())
+        for client, target_end in pairs:
+            echoed(client, target_end, b"after %d" % number)
+    assert own_rig.process.log.count("no room") <= 1
+    own_rig.drop()
+    own_rig.settled()
+
+
+@strace
+@pytest.mark.parametrize("error", ["EAGAIN", "EADDRNOTAVAIL", "ENETUNREACH", "ECONNREFUSED"])
+def test_connect(own_rig: Rig, error: str) -> None:
+    own_rig.start(prefix=failing("connect", error, "2"))
+    first = own_rig.pair()
+    echoed(*first, b"before")
+    assert own_rig.is_cut_off()
+    echoed(*first, b"behind")
+    own_rig.probe()
+    why = os.strerror(getattr(errno, error)).lower()
+    assert own_rig.process.log.lower().count(f"cannot connect to {own_rig.target}") == 1
+    assert why in own_rig.process.log.lower()
+    own_rig.drop()
+    own_rig.settled()
+
+
+@strace
+@pytest.mark.parametrize("call", ["readv", "write", "splice", "epoll_wait", "epoll_pwait"])
+def test_interrupted(own_rig: Rig, call: str) -> None:
+    own_rig.start(prefix=failing(call, "EINTR", "3+3"))
+    client, target_end = own_rig.pair()
+    data = noise(8 * MIB, seed=13)
+    with sending(client, data), sending(target_end, data):
+        assert read_all(target_end) == data
+        assert read_all(client) == data
+
+
+@strace
+def test_no_pipe(own_rig: Rig) -> None:
+    """Bulk goes on without pipes. The first four are the interpreter's and the event loop's."""
+    own_rig.start(prefix=failing("pipe2", "EMFILE", "5+"))
+    client, target_end = own_rig.pair()
+    data = noise(8 * MIB, seed=13)
+    with sending(client, data), sending(target_end, data):
+        assert read_all(target_end) == data
+        assert read_all(client) == data
+
+
+def send_what_goes(sock: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # reset, broken pipe, not connected: it has been cut
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+
+
+@strace
+@pytest.mark.parametrize("call", ["readv", "write", "splice"])
+@pytest.mark.parametrize("error", ["ENOMEM", "ENOBUFS"])
+def test_want_of_memory_while_moving(own_rig: Rig, call: str, error: str) -> None:
+    """It costs that flow, whose ends are reset, and no other."""
+    own_rig.start(prefix=failing(call, error, "6"))
+    data = noise(MIB, seed=1)
+    assert [transfer(own_rig, data) for _ in range(6)].count(False) == 1
+    own_rig.drop()
+    own_rig.settled()
+
+
+def transfer(rig: Rig, data: bytes) -> bool:
+    """Send `data` through a new flow: whether all of it came, or else the flow was reset."""
+    try:
+        client = rig.connect()
+    except ConnectionResetError:  # as early as that
+        assert was_reset(rig.accept())
+        return False
+    thread = threading.Thread(target=send_what_goes, args=(client, data))
+    thread.start()
+    try:
+        assert read_all(rig.accept()) == data
+    except ConnectionResetError:
+        return False
+    finally:
+        thread.join()
+    return True
+
+
+def has_at_most(errors: list[int], count: int) -> bool:
+    return len(errors) <= count
+
+
+class FailingSocket:
+    """A listening socket whose accept fails as it is told."""
+
+    def __init__(self, sock: socket.socket, errors: list[int]) -> None:
+        self._sock = sock
+        self._errors = errors
+
+    def _accept(self) -> Any:
+        if self._errors:
+            number = self._errors.pop(0)
+            raise OSError(number, os.strerror(number))
+        return self._sock._accept()  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+@pytest.mark.parametrize("later", [errno.ECONNABORTED, errno.ENOMEM])
+async def test_want_of_memory_is_forgotten(monkeypatch: pytest.MonkeyPatch, later: int) -> None:
+    """Once clients come in again, one more failure is a matter of milliseconds: none is reset."""
+    monkeypatch.setattr(listener, "PATIENCE", 0.04)
+    async with target(echo) as behind, relaying(behind) as running:
+        errors = [errno.ENOMEM] * 6
+        entrance: Any = running.relay.listeners[0]
+        entrance._socket = FailingSocket(entrance._socket, errors)
+        crowded_out = []
+        for left in reversed(range(len(errors))):
+            crowded_out.append(await running.connect())
+            await until(partial(has_at_most, errors, left))
+        first = await running.connect()
+        await served(*first)
+        errors.append(later)
+        second = await running.connect()
+        await served(*second)
+        for _, writer in (first, second, *crowded_out):
+            writer.close()
+        await running.no_flows()
+
+
+async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"hello")
+    async with asyncio.timeout(PATIENCE):
+        assert await reader.readexactly(5) == b"hello"
