@@ -18,7 +18,8 @@ from v6fwd.model import ClientIP, parse_networks
 from v6fwd.relay import tcp
 from v6fwd.relay.engine import Engine, Resumable
 from v6fwd.relay.header import HeaderReader
-from v6fwd.relay.tcp import Side, TcpFlow
+from v6fwd.relay.side import Side
+from v6fwd.relay.tcp import TcpFlow
 
 LOOPBACK = parse_networks("::1")
 

@@ -1,6 +1,7 @@
 """Sockets and time, no policy. A flow walks accept -> client_ip -> connect -> pump -> record.
 
-`engine` owns the nested epoll, `listener` accepts, `tcp` is a flow from its first byte to its
-record, `target` resolves and dials, `pipes` lends splice pipes, `sockets` holds what is done to
-descriptors, `deadlines` the time limits, `service` ties them to the event loop.
+`engine` owns the nested epoll, `listener` accepts, `header` waits for a PROXY header, `target`
+resolves and dials, `tcp` is a flow from its first byte to its record, `side` one end of it and
+the pump, `pipes` lends splice pipes, `sockets` holds what is done to descriptors, `deadlines`
+the time limits, `flows` the set of them all, `service` ties everything to the event loop.
 """
