@@ -54,7 +54,8 @@ def test_short_flows_leave_nothing(own_rig: Rig) -> None:
             short_flow(own_rig, number)
         own_rig.settled()
         memory.append(own_rig.process.resident())
-    assert memory[2] <= memory[0] * 1.05
+    # The first round fills free lists and arenas; from then on nothing may grow.
+    assert memory[2] <= memory[1] * 1.05
     own_rig.probe()
 
 
@@ -70,7 +71,8 @@ def test_flows_at_once_leave_nothing(own_rig: Rig, many_descriptors: int) -> Non
         memory.append(own_rig.process.resident())
         own_rig.drop()
         own_rig.settled()
-    assert memory[2] <= memory[0] * 1.05
+    # The first round fills free lists and arenas; from then on nothing may grow.
+    assert memory[2] <= memory[1] * 1.05
     own_rig.probe()
 
 

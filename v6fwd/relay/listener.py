@@ -62,8 +62,10 @@ class Listener:
     def accept(self, most: int) -> None:
         """Accept up to `most` of the clients that wait, while there is room for them."""
         accept, gate = self._socket._accept, self._gate  # type: ignore[attr-defined]
+        live, limit = gate.flows.live, gate.flows.limit
         for _ in range(most):
-            if gate.is_full():
+            if len(live) >= limit:
+                gate.flows_full()
                 return
             try:
                 fd, sockaddr = accept()
@@ -101,7 +103,7 @@ class Gate:
 
     def __init__(self, engine: Engine, flows: Flows, log: Log) -> None:
         self._engine = engine
-        self._flows = flows
+        self.flows = flows
         self._log = log
         self._listeners: list[Listener] = []
         self._open = True
@@ -116,14 +118,11 @@ class Gate:
         self._listeners.append(listener)
         self._engine.watch(listener.fileno(), select.EPOLLIN, listener)
 
-    def is_full(self) -> bool:
-        """Whether no client may be accepted; shuts the gate if so."""
-        if not self._flows.is_full:
-            return False
+    def flows_full(self) -> None:
+        """There are as many flows as there may be."""
         if self._open:
-            self._tell_full(f"all {self._flows.limit} flows are in use")
+            self._tell_full(f"all {self.flows.limit} flows are in use")
             self._shut(PATIENCE, shed=True)
-        return True
 
     def queue_emptied(self) -> None:
         """Nobody waits: whatever the kernel was short of is not short any more."""
@@ -162,7 +161,7 @@ class Gate:
 
     def close(self) -> None:
         """Give back timer and spare descriptor, and the listeners that are still open."""
-        self._flows.on_left = None
+        self.flows.on_left = None
         if self._timer is not None:
             self._timer.cancel()
         for listener in self._listeners:
@@ -175,17 +174,17 @@ class Gate:
 
     def _flow_left(self) -> None:
         self._pause = FIRST_PAUSE
-        if not self._open and not self._flows.is_full:
+        if not self._open and not self.flows.is_full:
             self._reopen()
 
     def _tell_full(self, why: str) -> None:
         self._log.limited(
             "full",
             "full",
-            f"no room for more clients: {why} ({len(self._flows)} flows); they wait",
+            f"no room for more clients: {why} ({len(self.flows)} flows); they wait",
             burst=1,
             why=why,
-            flows=len(self._flows),
+            flows=len(self.flows),
         )
 
     def _shut(self, pause: float, *, shed: bool) -> None:
@@ -205,7 +204,7 @@ class Gate:
             return
         if self._sheds:
             self._shed()
-        if self._flows.is_full:
+        if self.flows.is_full:
             self._timer = self._engine.loop.call_later(PATIENCE, self._look)
         else:
             self._reopen()
