@@ -19,42 +19,39 @@ class Sending(Protocol):
         """A reply was not taken by the kernel."""
 
 
-class Replies:
+class Replies(Slots):
     """Holds up to SLOTS replies of one listener until the events at hand have been seen."""
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__()
         self._engine = engine
-        self._slots = Slots()
         self._sending: Sending | None = None
 
     def room(self, sending: Sending) -> list[memoryview]:
         """Where the next reply is to be read to; `put` it before any other call."""
-        if self._sending is not sending or self._slots.count == SLOTS:
-            self.flush()
-            self._sending = sending
-            family = sending.family
-            self._slots.set_format(family.name_size, family.info_space)
-        return self._slots.rooms[self._slots.count]
-
-    def put(self, size: int, block: bytes) -> None:
-        """A reply of `size` bytes has been read, for the client that the block names."""
-        if not self._slots.count:
+        count = self.count
+        if not count:
             self._engine.resume_later(self)
-        self._slots.put(size, block)
+        if self._sending is not sending or count == SLOTS:
+            self.flush()
+            self._sending, count = sending, 0
+            family = sending.family
+            self.set_format(family.name_size, family.info_space)
+        return self.rooms[count]
 
     def flush(self) -> None:
         """Send all. What the kernel does not take is lost, as on any full link."""
-        slots, sending = self._slots, self._sending
-        if sending is None or not slots.count:
+        sending = self._sending
+        if sending is None:
             return
         at = 0
-        while at < slots.count:
+        while at < self.count:
             try:
-                at += slots.send(sending.fd, at)
+                at += self.send(sending.fd, at)
             except OSError as error:
                 sending.lost(error)
                 at += 1
-        slots.count = 0
+        self.count = 0
 
     def resume(self) -> None:
         """See Resumable."""

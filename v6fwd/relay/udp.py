@@ -318,6 +318,13 @@ class UdpForward:
         sizes = self.family.name_size, self.family.info_space
         self.context.sender.post(self._answers, messages, sizes, session.block)
 
+    def put_down(self, session: UdpSession, items: list[Item]) -> None:
+        """Put a few datagrams that are in the inbox among the other sessions' replies."""
+        replies, payload = self.context.replies, self.context.inbox.payload
+        for start, size, _ in items:
+            replies.room(self)[0][:size] = payload[start : start + size]
+            replies.put(size, session.block)
+
     def forget(self, session: UdpSession) -> None:
         """The session has ended."""
         self._sessions.pop(session.key, None)
