@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from tests.support.relaying import Running
 from v6fwd.model import Endpoint, Protocol
 from v6fwd.relay.udp import UdpCounters, UdpForward
+from v6fwd.relay.udp_session import UdpSession
 
 PATIENCE = 20.0
 SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
@@ -94,6 +95,13 @@ class Clock:
         for _ in range(int(seconds / step)):
             self._now += step
             self._sessions._tick()
+
+
+def sessions(running: Running) -> list[UdpSession]:
+    """All sessions, the lowest rank first and in it the least recently used."""
+    found = list(running.relay.sessions)
+    assert all(isinstance(session, UdpSession) for session in found)
+    return cast("list[UdpSession]", found)
 
 
 def counters(running: Running) -> UdpCounters:

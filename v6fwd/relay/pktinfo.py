@@ -61,7 +61,7 @@ class Family:
         return (name + bytes(padding) + cmsg).ljust(BLOCK_SIZE, b"\0")
 
     def _reply_info(self, key: bytes, info: bytes) -> bytes:
-        local = key[self.name_size :]
+        local = self._local(key)
         if self is INET:  # ip(7): the kernel chose ipi_spec_dst, which is never a group's address
             source = info[4:8] if any(info[4:8]) else _own(local)
             return bytes(4) + source + bytes(4)
@@ -77,7 +77,11 @@ class Family:
 
     def local(self, key: bytes, port: int) -> Address:
         """The address that the client wrote to."""
-        return Address.of(key[self.name_size : self.name_size + self.address_size], port)
+        return Address.of(self._local(key), port)
+
+    def _local(self, key: bytes) -> bytes:
+        # What may follow is the client that a PROXY header has named.
+        return key[self.name_size : self.name_size + self.address_size]
 
 
 INET = Family(16, socket.IPPROTO_IP, IP_PKTINFO, 12, 8, 4)

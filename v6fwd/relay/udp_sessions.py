@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from typing import Protocol
 
 from v6fwd.relay.engine import Engine
@@ -39,8 +40,8 @@ class Session(Protocol):
 class Sessions:
     """The table; a session moves to its rank's end when it moves a datagram.
 
-    `stamp` is a coarse clock: it counts ticks and, because the order matters most when somebody
-    must go, evictions. Whoever carries the present stamp need not be moved.
+    `stamp` is a coarse clock: it counts ticks and, because only a newcomer makes somebody go,
+    newcomers. Whoever carries the present stamp need not be moved: a busy session nearly always.
     """
 
     def __init__(self, engine: Engine, timeout: float, limit: int) -> None:
@@ -59,6 +60,10 @@ class Sessions:
         asked, answered, proven = self._ranks
         return len(asked) + len(answered) + len(proven)
 
+    def __iter__(self) -> Iterator[Session]:
+        """Lowest rank first, and in it the least recently used."""
+        return (session for rank in self._ranks for session in rank)
+
     def make_room(self) -> None:
         """End a session if that is needed for a new one."""
         asked, answered, proven = self._ranks
@@ -70,7 +75,6 @@ class Sessions:
         """End the least recently used session of the lowest rank; False if there is none."""
         for rank in self._ranks:
             if rank:
-                self.stamp += 1
                 self.evicted += 1
                 next(iter(rank)).close("evicted")
                 return True
@@ -78,6 +82,7 @@ class Sessions:
 
     def add(self, session: Session) -> None:
         """A session has started."""
+        self.stamp += 1
         session.stamp = self.stamp
         self._ranks[session.rank][session] = None
         if self._timer is None:
@@ -102,7 +107,7 @@ class Sessions:
 
     def close_all(self, end: str) -> int:
         """End every session; gives how many there were."""
-        sessions = [session for rank in self._ranks for session in rank]
+        sessions = list(self)
         for session in sessions:
             session.close(end)
         if self._timer is not None:
