@@ -40,11 +40,14 @@ async def test_trains_up(segment: int, size: int) -> None:
 @pytest.mark.parametrize(
     ("segment", "size"), [(1400, 1400 * 46 + 7), (1, 64), (100, 6301), (9000, 63_001)]
 )
-async def test_trains_down(segment: int, size: int) -> None:
+@pytest.mark.parametrize(
+    ("listen", "host"), [("::", "::1"), ("::", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")]
+)
+async def test_trains_down(segment: int, size: int, listen: str, host: str) -> None:
     data = random.Random(segment).randbytes(size)
-    with peer("127.0.0.1") as target, peer("::1") as one:
-        async with relaying(target.endpoint) as running:
-            one.send(b"hello", ("::1", running.port))
+    with peer("127.0.0.1") as target, peer(host) as one:
+        async with relaying(target.endpoint, listen=listen) as running:
+            one.send(b"hello", (host, running.port))
             _, back = await target.receive()
             for _ in range(20):
                 target.send_train(data, segment, back)

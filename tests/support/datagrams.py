@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from tests.support.relaying import Running
 from v6fwd.model import Endpoint, Protocol
-from v6fwd.relay.udp import UdpCounters, UdpForward
+from v6fwd.relay.udp import UdpForward
+from v6fwd.relay.udp_context import UdpCounters
 from v6fwd.relay.udp_session import UdpSession
 
 PATIENCE = 20.0

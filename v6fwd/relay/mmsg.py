@@ -158,6 +158,7 @@ class _Messages:
         self._blocks = self._metas.view
         self._control_size = 0
         self._format: tuple[int, int] | None = None
+        self._formats: dict[tuple[int, int], bytes] = {}  # writing them takes 0.1 ms
 
     def set_format(self, name_size: int, info_size: int) -> None:
         """Prepare for names and pktinfo of these sizes; 0 for a connected socket."""
@@ -165,8 +166,13 @@ class _Messages:
             return
         self._format = (name_size, info_size)
         self._control_size = info_size
+        known = self._formats.get(self._format)
+        if known is not None:
+            self._headers.view[:] = known
+            return
         for number in range(SLOTS):
             self._write_header(number, name_size, info_size)
+        self._formats[self._format] = bytes(self._headers.view)
 
     def _write_header(self, number: int, name_size: int, info_size: int) -> None:
         meta = self._metas.address + number * META_SIZE

@@ -23,7 +23,8 @@ from v6fwd.relay.pipes import PipePool
 from v6fwd.relay.sockets import RelayError, open_listener, reason
 from v6fwd.relay.target import Target
 from v6fwd.relay.tcp import TcpContext, TcpFlow, TcpForward
-from v6fwd.relay.udp import UdpContext, UdpForward
+from v6fwd.relay.udp import UdpForward
+from v6fwd.relay.udp_context import UdpContext
 from v6fwd.relay.udp_sessions import Sessions
 from v6fwd.relay.udp_sockets import open_udp_listener
 

@@ -11,23 +11,19 @@ from __future__ import annotations
 import errno
 import select
 import socket
-from dataclasses import dataclass, field
 from typing import Any
 
 from v6fwd.client_ip.proxy_read import Header, ProxyHeaderError, read_datagram_header
 from v6fwd.client_ip.proxy_write import datagram_header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
-from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, UdpProxy
 from v6fwd.relay.doorstep import Doorstep
-from v6fwd.relay.engine import Engine
-from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE, Inbox, Memory
-from v6fwd.relay.replies import Replies
+from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE
 from v6fwd.relay.sockets import reason
 from v6fwd.relay.target import Target
-from v6fwd.relay.trains import Item, Sender, count_of, datagrams, pack
-from v6fwd.relay.udp_session import UdpSession
-from v6fwd.relay.udp_sessions import Sessions
+from v6fwd.relay.trains import Item, count_of, datagrams, pack
+from v6fwd.relay.udp_context import UdpContext, UdpCounters
+from v6fwd.relay.udp_session import Answers, UdpSession
 from v6fwd.relay.udp_sockets import family_of
 
 NEW_AT_ONCE = 16
@@ -38,63 +34,6 @@ _FULL = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
 
 Groups = dict[bytes, list[Item]]
 """The datagrams of a batch by session key."""
-
-
-@dataclass(slots=True)
-class UdpCounters:
-    """Datagrams of a forward that did not arrive, and why; sessions made."""
-
-    sessions: int = 0
-    """Sessions that were made."""
-    refused: int = 0
-    """Times that the target was not there; the datagram was sent once more."""
-    too_large: int = 0
-    """Above 65,507 bytes with their header, or above what the path carries."""
-    full: int = 0
-    """Full buffers of the kernel (EAGAIN, ENOBUFS, ENOMEM)."""
-    failed: int = 0
-    """Other errors of the kernel."""
-    no_header: int = 0
-    """From a trusted client, without a header that can be read."""
-    no_room: int = 0
-    """From a new client, while there was no descriptor for it or too many were new."""
-
-
-class UdpContext:
-    """What all UDP forwards of a process share."""
-
-    def __init__(self, engine: Engine, log: Log, sessions: Sessions, *, log_flows: bool) -> None:
-        self.engine = engine
-        self.log = log
-        self.sessions = sessions
-        self.log_flows = log_flows
-        self.inbox = Inbox()
-        self.sender = Sender()
-        self.replies = Replies(engine)
-        self.scratch = Memory(256)  # a PROXY header without TLVs has 52 bytes
-
-
-@dataclass(slots=True)
-class _Answers:
-    """The way from the target to one client at a time: a Way for Sender."""
-
-    forward: UdpForward
-    fd: int
-    session: UdpSession = field(init=False)
-
-    @property
-    def limit(self) -> int:
-        """See Way: each client has a path of its own."""
-        return self.session.down_limit
-
-    @limit.setter
-    def limit(self, limit: int) -> None:
-        self.session.down_limit = limit
-
-    def failed(self, error: OSError, *, again: bool) -> bool:  # noqa: ARG002 - lost is lost
-        """See Way."""
-        self.forward.lost(error)
-        return False
 
 
 class UdpForward:
@@ -117,7 +56,7 @@ class UdpForward:
         self._trusted = TrustedNetworks(forward.accept_proxy) if forward.accept_proxy else None
         self._sessions: dict[bytes, UdpSession] = {}
         self._doorstep = Doorstep()
-        self._answers = _Answers(self, self.fd)
+        self._answers = Answers(self, self.fd)
         self._claims: dict[bytes, Header] = {}
         self._takes_newcomers = True
         context.engine.watch(self.fd, select.EPOLLIN, self)

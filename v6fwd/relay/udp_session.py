@@ -15,6 +15,7 @@ import errno
 import os
 import select
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from v6fwd.relay.trains import MAX_DATAGRAM, Item, Message, count_of, pack, pack_behind
@@ -277,6 +278,29 @@ class UdpSession:
             seconds=round(seconds, 6),
             end=end,
         )
+
+
+@dataclass(slots=True)
+class Answers:
+    """The way from the target to the client of one session at a time: a Way for Sender."""
+
+    forward: UdpForward
+    fd: int
+    session: UdpSession = field(init=False)
+
+    @property
+    def limit(self) -> int:
+        """See Way: each client has a path of its own."""
+        return self.session.down_limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self.session.down_limit = limit
+
+    def failed(self, error: OSError, *, again: bool) -> bool:  # noqa: ARG002 - lost is lost
+        """See Way."""
+        self.forward.lost(error)
+        return False
 
 
 def first_of(items: list[Item]) -> tuple[Item, list[Item]]:
