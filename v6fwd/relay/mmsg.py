@@ -147,6 +147,10 @@ class Inbox:
         """META_SIZE bytes of each: name and control messages."""
         return bytes(self._meta[: count * META_SIZE])
 
+    def meta_of(self, number: int) -> bytes:
+        """The META_SIZE bytes of one."""
+        return bytes(self._meta[number * META_SIZE : (number + 1) * META_SIZE])
+
 
 class _Messages:
     """Message headers, each with a slot for a name and control messages."""

@@ -105,6 +105,7 @@ class UdpForward:
         plain, name_size = family.info_space, family.name_size
         first = NAME_ROOM + CMSG_HEADER + family.address_at
         last = first + family.address_size
+        trusted = self._trusted
         groups: Groups = {}
         at = start = 0
         for size, control in zip(inbox.sizes(count), inbox.control_sizes(count), strict=True):
@@ -113,7 +114,7 @@ class UdpForward:
             else:
                 key, _, segment = family.read(meta, at, control)
             item = (start, size, segment)
-            if self._trusted is not None and family.client(key).packed in self._trusted:
+            if trusted is not None and family.client(key).packed in trusted:
                 self._unwrap(key, item, groups)
             elif key in groups:
                 groups[key].append(item)
@@ -159,9 +160,8 @@ class UdpForward:
             return None
         inbox = self.context.inbox
         number = items[0][0] // SLOT_SIZE
-        meta = inbox.meta(number + 1)
         control_size = inbox.control_sizes(number + 1)[number]
-        info = self.family.read(meta, number * META_SIZE, control_size)[1]
+        info = self.family.read(inbox.meta_of(number), 0, control_size)[1]
         claim = self._claims.get(key)
         if fresh and key not in self._doorstep:
             session = self._begin(key, info, claim)
