@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.dns_servers import ADDRESS, NAME, DnsServer, Knot, Unbound, open_folder
+from tests.support.dns_servers import ADDRESS, NAME, DnsServer, Knot, Unbound
 from tests.support.process import ForwardProcess, eventually
+from tests.support.servers import open_folder
 from v6fwd.demo.lab import BRIDGE_V4, CLIENT_V4, CLIENT_V6, CONTAINER_V4, HOST_V4, HOST_V6, Lab
 
 pytestmark = [pytest.mark.netns, pytest.mark.server("dig")]

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,17 +13,6 @@ from v6fwd.demo.lab import BRIDGE_V4, CLIENT_V4, CLIENT_V6, Lab
 NAME = "www.example.org"
 ADDRESS = "192.0.2.77"
 """What every server here answers for NAME."""
-
-
-@contextmanager
-def open_folder() -> Iterator[Path]:
-    """A temporary folder that others may enter: servers drop root, pytest's folders are root's."""
-    folder = Path(tempfile.mkdtemp(prefix="v6fwd-"))
-    try:
-        folder.chmod(0o755)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class DnsServer(ABC):
