@@ -18,6 +18,9 @@ class Sending(Protocol):
     def lost(self, error: OSError) -> None:
         """A reply was not taken by the kernel."""
 
+    def on_defect(self, error: Exception) -> None:
+        """Something that nobody expected."""
+
 
 class Replies(Slots):
     """Holds up to SLOTS replies of one listener until the events at hand have been seen."""
@@ -56,6 +59,12 @@ class Replies(Slots):
     def resume(self) -> None:
         """See Resumable."""
         self.flush()
+
+    def on_defect(self, error: Exception) -> None:
+        """The replies at hand are lost; their listener says so and lives on."""
+        self.count = 0
+        if self._sending is not None:
+            self._sending.on_defect(error)
 
     def forget(self, sending: Sending) -> None:
         """Send what is left for a listener that is about to close."""

@@ -71,6 +71,10 @@ class UdpForward:
         """The bound socket address."""
         return self._socket.getsockname()
 
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self.fd
+
     # -- datagrams of clients --
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells all
