@@ -87,13 +87,16 @@ class Loopback(Ground):
 
     def _are_free(self, ports: range) -> bool:
         with contextlib.ExitStack() as held:
-            for port in ports:
-                sock = held.enter_context(socket.socket(socket.AF_INET6))
+            kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+            for port, kind in itertools.product(ports, kinds):
+                sock = held.enter_context(socket.socket(socket.AF_INET6, kind))
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if kind == socket.SOCK_STREAM:  # for UDP it would hide who has the port
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     sock.bind(("::", port))
-                    sock.listen()
+                    if kind == socket.SOCK_STREAM:
+                        sock.listen()
                 except OSError:
                     return False
         return True

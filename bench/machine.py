@@ -17,6 +17,7 @@ _TOOLS = {
     "redis": ("redis-server", "--version"),
     "nginx (target)": ("nginx", "-v"),
 }
+_DNS_TOOLS = {"dnsperf": ("dnsperf", "-h"), "unbound": ("unbound", "-V")}
 
 
 def machine() -> dict[str, str]:
@@ -34,6 +35,9 @@ def machine() -> dict[str, str]:
 def versions(peers: Iterable[Peer]) -> dict[str, str]:
     """The versions of the peers and of the tools."""
     tools = {name: said(*command) for name, command in _TOOLS.items()}
+    tools |= {
+        name: said(*command, pattern=r"Version (\S+)") for name, command in _DNS_TOOLS.items()
+    }
     return {peer.product: peer.version() for peer in peers if peer.product} | tools
 
 

@@ -18,7 +18,9 @@ import psutil
 MB = 1_000_000
 _SAMPLE_INTERVAL = 0.2
 """Seconds between two looks at memory: often enough for a peak, too seldom to disturb."""
-_LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
+TCP, UDP = "tcp", "udp"
+_WAITING = {TCP: "0A", UDP: "07"}
+"""States in /proc/net/: TCP_LISTEN, and that of a UDP socket that is not connected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +122,14 @@ class Meter:
         self._peak = max(self._peak, memory(self._roots))
 
 
-def listening_ports(pid: int) -> set[int]:
-    """The TCP ports somebody listens on in the network namespace of a process."""
+def listening_ports(pid: int, protocol: str = TCP) -> set[int]:
+    """The ports somebody listens on in the network namespace of a process."""
     ports = set()
-    for name in ("tcp", "tcp6"):
+    for name in (protocol, f"{protocol}6"):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
                 _, local, _, state, *_ = line.split()
-                if state == _LISTEN:
+                if state == _WAITING[protocol]:
                     ports.add(int(local.rpartition(":")[2], 16))
     return ports
 

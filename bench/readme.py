@@ -11,8 +11,9 @@ END = "<!-- performance: end -->"
 
 _HOW = """\
 Ratios, round by round against the other in the same round: the median, and the lowest and
-highest, of {rounds} rounds. Speed is throughput, or connections, requests or started ports a
-second: more than 1 is better. p99, CPU per unit of work and memory: less than 1 is better."""
+highest, of {rounds} rounds. Speed is throughput, or connections, requests, datagrams or started
+ports a second: more than 1 is better. p99, CPU per unit of work and memory: less than 1
+is better."""
 
 
 class MarkerError(Exception):

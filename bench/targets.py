@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from bench.peers.base import HEADER_ON
+from bench.processes import TCP, UDP
 from bench.trial import Trial
 
 BODY = "hello world\n"
@@ -33,10 +34,31 @@ http {{
 """
 
 
+DNS_NAME = "www.example.org"
+"""What the name server knows."""
+
+_UNBOUND = """\
+server:
+    username: ""
+    chroot: ""
+    directory: "{folder}"
+    use-syslog: no
+    verbosity: 0
+    num-threads: 1
+    interface: {host}@{port}
+    access-control: 0.0.0.0/0 allow
+    local-zone: "example.org." static
+    local-data: "{name}. A 192.0.2.77"
+remote-control:
+    control-enable: no
+"""
+
+
 class Target(ABC):
     """One real server; `count` ports in a row where it is asked for more than one."""
 
     program: ClassVar[str]
+    protocol: str = TCP
 
     def __init__(self, count: int = 1) -> None:
         self.count = count
@@ -110,7 +132,45 @@ class Echo(Target):
 
     program = "python3"
 
+    def __init__(self, protocol: str = TCP) -> None:
+        super().__init__()
+        self.protocol = protocol
+
     def _start(self, trial: Trial, header: str) -> None:
         words = [trial.ground.target_host, str(self.port)]
-        process = trial.helper("container", "echo", *words, *(["--proxy"] if header else []))
-        trial.wait_for_ports(process, self.ports, "echo")
+        words += ["--udp"] * (self.protocol == UDP) + ["--proxy"] * (header == HEADER_ON)
+        process = trial.helper("container", "echo", *words)
+        trial.wait_for_ports(process, self.ports, "echo", self.protocol)
+
+
+class Sink(Target):
+    """Our own: counts numbered datagrams, and tells it over TCP on a port of the same number.
+
+    With `trains` its socket takes trains whole (UDP_GRO). `every`: see helpers/sink.py.
+    """
+
+    program = "python3"
+    protocol = UDP
+
+    def __init__(self, every: int, *, trains: bool) -> None:
+        super().__init__()
+        self._words = [str(every), *["--trains"] * trains]
+
+    def _start(self, trial: Trial, header: str) -> None:  # noqa: ARG002 - knows no header
+        words = [trial.ground.target_host, str(self.port), *self._words]
+        trial.wait_for_ports(trial.helper("container", "sink", *words), self.ports, "sink")
+
+
+class Unbound(Target):
+    """unbound with one thread and one name, which it answers without asking anybody."""
+
+    program = "unbound"
+    protocol = UDP
+
+    def _start(self, trial: Trial, header: str) -> None:  # noqa: ARG002 - knows no header
+        config = _UNBOUND.format(
+            folder=trial.folder, host=trial.ground.target_host, port=self.port, name=DNS_NAME
+        )
+        path = trial.write("unbound.conf", config)
+        process = trial.start("container", "unbound", "-d", "-p", "-c", path)
+        trial.wait_for_ports(process, self.ports, "unbound", UDP)

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from bench.ground import Ground
-from bench.processes import end, listening_ports
+from bench.processes import TCP, end, listening_ports
 
 HELPERS = Path(__file__).with_name("helpers")
 PATIENCE = 20.0
@@ -110,11 +110,15 @@ class Trial:
             time.sleep(0.01)  # seldom enough not to compete with what starts
 
     def wait_for_ports(
-        self, process: subprocess.Popen[Any], ports: Iterable[int], what: str
+        self,
+        process: subprocess.Popen[Any],
+        ports: Iterable[int],
+        what: str,
+        protocol: str = TCP,
     ) -> None:
         """Wait until a process, or another in its network namespace, listens on these ports."""
         wanted = set(ports)
-        self.wait(process, lambda: wanted <= listening_ports(process.pid), what)
+        self.wait(process, lambda: wanted <= listening_ports(process.pid, protocol), what)
 
     def log(self, process: subprocess.Popen[Any]) -> str:
         """What a process has said so far."""

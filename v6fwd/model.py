@@ -1,4 +1,4 @@
-"""The nouns: Address, Endpoint, Forward, ClientIP, Limits, with their parsing and their text form.
+"""The nouns: Address, Endpoint, Forward, Limits, modes, with their parsing and their text form.
 
 Nothing here does I/O. What a user types is parsed once, here, and every error is an
 `InputError` whose text names what was wrong and what would be right.
@@ -30,6 +30,20 @@ class ClientIP(enum.StrEnum):
     NONE = "none"
     PROXY_V1 = "proxy-v1"
     PROXY_V2 = "proxy-v2"
+
+
+class Protocol(enum.StrEnum):
+    """What a forward carries."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class UdpProxy(enum.StrEnum):
+    """Which datagrams of a UDP session a PROXY header stands in front of."""
+
+    EVERY = "every"  # as the specification of 2026-04-27 has it, and every DNS server tried
+    FIRST = "first"  # nginx 1.31, frp, sozu
 
 
 class Address(NamedTuple):
@@ -77,18 +91,22 @@ def bracketed(host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One end of a forward: an IP address or host name with a TCP port, or a unix socket.
+    """One end of a forward: an IP address or host name with a port, or a unix socket.
 
     `host` is without brackets and may carry a zone (`fe80::1%eth0`); `path` is set for a
-    unix socket only, and then host is "" and port 0.
+    unix socket only, and then host is "" and port 0. TCP goes without saying in the text form.
     """
 
     host: str
     port: int
     path: str = ""
+    protocol: Protocol = Protocol.TCP
 
     def __str__(self) -> str:
-        return f"unix:{self.path}" if self.path else f"{bracketed(self.host)}:{self.port}"
+        if self.path:
+            return f"unix:{self.path}"
+        slash = "" if self.protocol is Protocol.TCP else f"/{self.protocol}"
+        return f"{bracketed(self.host)}:{self.port}{slash}"
 
     @property
     def is_name(self) -> bool:
@@ -104,9 +122,15 @@ class Forward:
     target: Endpoint
     client_ip: ClientIP = ClientIP.NONE
     accept_proxy: tuple[IPNetwork, ...] = ()
+    udp_proxy: UdpProxy = UdpProxy.EVERY
 
     def __str__(self) -> str:
         return f"{self.listen} -> {self.target}"
+
+    @property
+    def protocol(self) -> Protocol:
+        """What it carries; both ends carry the same."""
+        return self.listen.protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +147,11 @@ class Limits:
     """Without a byte in either direction; 0: never, as docker-proxy."""
     header_timeout: float = 3.0
     """For an incoming PROXY header; its specification (section 2) asks for at least 3 s."""
+    udp_timeout: float = 90.0
+    """For a UDP session without a datagram in either direction; 90 s as docker-proxy."""
     max_flows: int = 0
-    """Flows at once in this process; 0: as many as there are descriptors for."""
+    """TCP flows at once in this process, and as many UDP sessions; 0: as many as there are
+    descriptors for."""
 
 
 _ZONE_RE = re.compile(r"[!-$&-.0-~]{1,15}")  # an interface's number or name, below IFNAMSIZ
@@ -148,40 +175,49 @@ _UNIX_PATH_MAX = 107  # sun_path holds 108 bytes with its final NUL, unix(7)
 
 
 def parse_listen(text: str) -> list[Endpoint]:
-    """LISTEN: `[::]:8080`, `0.0.0.0:8080`, `8080` (= `[::]:8080`), `[::]:5000-5009`, each `/tcp`.
+    """LISTEN: `[::]:8080`, `0.0.0.0:8080`, `8080` (= `[::]:8080`), `[::]:5000-5009`.
 
-    Raises InputError. A range gives one Endpoint a port.
+    Each may end in `/tcp`, `/udp` or `/tcp+udp`; without it is TCP. Raises InputError. A range
+    gives one Endpoint a port, both protocols give two.
     """
-    rest = _without_protocol(text)
+    rest, protocols = _protocols(text)
     if rest.replace("-", "").isdecimal():
         rest = f"[::]:{rest}"
     host, ports = _host_and_ports(text, rest, "[::]:8080, 0.0.0.0:8080 or 8080")
     if not is_ip(host):
         raise InputError(f"{text!r}: {host!r} is not an IP address; write [::] to listen on all")
-    return [Endpoint(host, port) for port in ports]
+    return _endpoints(host, ports, protocols)
 
 
-def parse_target(text: str) -> list[Endpoint]:
+def parse_target(text: str, protocol: Protocol | None = None) -> list[Endpoint]:
     """TARGET: `172.17.0.2:80`, `host:80`, `[2001:db8::5]:80`, `unix:/run/app.sock`, or a range.
 
+    `protocol` is LISTEN's, which goes for TARGET as well; naming another one is an error.
     Raises InputError. A range gives one Endpoint a port.
     """
     if text.startswith("unix:"):
+        if protocol is Protocol.UDP:
+            raise InputError(f"{text!r}: a unix socket cannot be the target of {protocol}")
         return [_unix_endpoint(text)]
-    rest = _without_protocol(text)
+    rest, protocols = _protocols(text)
     host, ports = _host_and_ports(text, rest, "172.17.0.2:80, name:80 or unix:/run/app.sock")
     if not is_ip(host) and not _is_host_name(host):
         raise InputError(f"{text!r}: {host!r} is neither an IP address nor a host name")
-    return [Endpoint(host, port) for port in ports]
+    if protocol is not None and protocols and protocol not in protocols:
+        raise InputError(f"{text!r}: LISTEN is for {protocol}; both ends need the same protocol")
+    return _endpoints(host, ports, (protocol,) if protocol else protocols)
 
 
 def pair_up(listen: str, target: str) -> list[tuple[Endpoint, Endpoint]]:
     """One LISTEN and its TARGET, port by port; ranges must be equally long. Raises InputError."""
-    listeners, targets = parse_listen(listen), parse_target(target)
+    listeners = parse_listen(listen)
+    protocols = sorted({endpoint.protocol for endpoint in listeners})
+    targets = [endpoint for protocol in protocols for endpoint in parse_target(target, protocol)]
     if len(listeners) != len(targets):
+        count = len(protocols)
         raise InputError(
-            f"{listen!r} has {_ports(len(listeners))} and {target!r} has {_ports(len(targets))};"
-            " both need as many"
+            f"{listen!r} has {_ports(len(listeners) // count)} and"
+            f" {target!r} has {_ports(len(targets) // count)}; both need as many"
         )
     return list(zip(listeners, targets, strict=True))
 
@@ -202,17 +238,43 @@ def refuse_twins(forwards: Sequence[Forward]) -> None:
             )
 
 
+def refuse_misfits(forwards: Sequence[Forward]) -> None:
+    """Raise InputError if a forward's client-ip mode does not exist for its protocol."""
+    for forward in forwards:
+        if forward.protocol is Protocol.UDP and forward.client_ip is ClientIP.PROXY_V1:
+            raise InputError(
+                f"{forward.listen}: proxy-v1 is for TCP alone (PROXY protocol, section 2.1);"
+                " for UDP take proxy-v2"
+            )
+
+
 def _ports(count: int) -> str:
     return f"{count} port{'s' if count > 1 else ''}"
 
 
-def _without_protocol(text: str) -> str:
-    rest, slash, protocol = text.rpartition("/")
+def _protocols(text: str) -> tuple[str, tuple[Protocol, ...]]:
+    """The text without its protocols, and them: in the order of Protocol, none if none is named."""
+    rest, slash, names = text.rpartition("/")
     if not slash:
-        return text
-    if protocol == "tcp":
-        return rest
-    raise InputError(f"{text!r}: protocol {protocol!r} cannot be forwarded; only tcp can")
+        return text, ()
+    named = names.split("+")
+    for name in named:
+        if name not in tuple(Protocol):
+            raise InputError(
+                f"{text!r}: protocol {name!r} cannot be forwarded; only tcp and udp can"
+            )
+    if len(set(named)) < len(named):
+        raise InputError(f"{text!r}: a protocol is named twice")
+    return rest, tuple(protocol for protocol in Protocol if protocol in named)
+
+
+def _endpoints(host: str, ports: range, protocols: Sequence[Protocol]) -> list[Endpoint]:
+    """All ports for one protocol, then all for the other; TCP where none is named."""
+    return [
+        Endpoint(host, port, protocol=protocol)
+        for protocol in protocols or (Protocol.TCP,)
+        for port in ports
+    ]
 
 
 def _host_and_ports(text: str, rest: str, example: str) -> tuple[str, range]:

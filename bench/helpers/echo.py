@@ -1,12 +1,14 @@
-"""`echo.py HOST PORT [--proxy]`: sends everything back, the end as well.
+"""`echo.py HOST PORT [--udp] [--proxy]`: sends everything back, the end as well.
 
 With --proxy each connection starts with a PROXY header, which is read and not sent back.
+With --udp it answers datagrams instead.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 
 import uvloop
@@ -40,5 +42,16 @@ async def _serve(host: str, port: int, proxy: bool) -> None:
         await server.serve_forever()
 
 
+def _serve_datagrams(host: str, port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((host, port))
+        while True:
+            data, client = sock.recvfrom(_CHUNK)
+            with contextlib.suppress(OSError):  # told late that somebody was gone
+                sock.sendto(data, client)
+
+
 if __name__ == "__main__":
+    if "--udp" in sys.argv[3:]:
+        _serve_datagrams(sys.argv[1], int(sys.argv[2]))
     uvloop.run(_serve(sys.argv[1], int(sys.argv[2]), "--proxy" in sys.argv[3:]))

@@ -1,4 +1,4 @@
-"""What a peer is: something that takes a connection on one port and passes it to another."""
+"""What a peer is: something that takes connections or datagrams on one port and passes them on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from bench.processes import TCP
 from bench.trial import Trial
 
 HEADER_OFF, HEADER_ON = "", "proxy"
@@ -22,6 +23,7 @@ class Route:
 
     listen: int
     target: int
+    protocol: str = TCP
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Peer(ABC):
     """Flows at once that it makes sense with."""
     max_ports: ClassVar[int] = 1_000_000
     """Ports that it makes sense with; 0 for a peer that has no process."""
+    no_udp: ClassVar[str] = ""
+    """Why it relays no UDP, in a few words; "" where it does."""
 
     def obstacle(self) -> str | None:
         """Why it cannot run on this machine, in a few words, or None."""

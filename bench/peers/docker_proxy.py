@@ -14,12 +14,12 @@ from bench.peers.base import Peer, Relay, Route, said
 from bench.trial import Trial
 
 _SCRIPT = """\
-listen=$1 target=$2 fifo=$3
-shift 3
+protocol=$1 listen=$2 target=$3 fifo=$4
+shift 4
 mkfifo "$fifo"
 exec 4<>"$fifo"
 while [ $# -gt 0 ]; do
-    docker-proxy -proto tcp -host-ip "$listen" -host-port "$1" \
+    docker-proxy -proto "$protocol" -host-ip "$listen" -host-port "$1" \
         -container-ip "$target" -container-port "$2" 3>&4 4<&- &
     read -r status <&4
     [ "$status" = 0 ] || { read -r why <&4; echo "$why"; exit 1; }
@@ -47,7 +47,7 @@ class DockerProxy(Peer):
         ground = trial.ground
         fifo = str(trial.folder / "docker-proxy-ready")
         script = trial.write("docker-proxy.sh", _SCRIPT)
-        shell = trial.start("host", "sh", script,
+        shell = trial.start("host", "sh", script, routes[0].protocol,
                             ground.listen_host, ground.target_host, fifo, *ports)  # fmt: skip
         trial.wait(shell, lambda: "ready\n" in trial.log(shell), self.name)
         return self._relay(trial, routes, [one.pid for one in psutil.Process(shell.pid).children()])

@@ -29,6 +29,7 @@ class HAProxy(Peer):
 
     product = "haproxy"
     programs = ("haproxy",)
+    no_udp = "relays no UDP"
 
     def __init__(self, header: str = HEADER_OFF) -> None:
         self.header = header

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.peers.base import HEADER_OFF, HEADER_ON, Peer, Relay, Route, descriptor_limit, said
+from bench.processes import TCP, UDP
 from bench.trial import Trial
 
 _HEAD = """\
@@ -20,11 +21,17 @@ events {{ worker_connections {connections}; }}
 """
 _SERVER = """\
     server {{
-        listen [{ground.listen_host}]:{route.listen} ipv6only=off;
+        listen [{ground.listen_host}]:{route.listen} ipv6only=off{listen};
         proxy_pass {ground.target_host}:{route.target};{header}
-        proxy_half_close on;
+        {option}
     }}
 """
+_OPTIONS = {
+    TCP: {"listen": "", "option": "proxy_half_close on;"},
+    UDP: {"listen": " udp reuseport", "option": "proxy_timeout 90s;"},
+}
+_CONNECTIONS = {TCP: 9000, UDP: 24_000}
+"""For a worker. A UDP session takes two, and workers need not get equal shares of them."""
 
 
 class Nginx(Peer):
@@ -32,6 +39,10 @@ class Nginx(Peer):
 
     proxy_half_close (nginx 1.21.4 and later): a client that has sent its end gets the rest of its
     answer, as with all other peers; without it nginx cuts the answer off.
+
+    UDP: reuseport, since without it the datagrams of one client go to several workers, each with a
+    session of its own; and docker-proxy's timeout. proxy_responses stays unlimited: a session
+    lasts until its timeout, as with docker-proxy and v6fwd.
     """
 
     product = "nginx"
@@ -53,22 +64,23 @@ class Nginx(Peer):
         """The text of nginx.conf."""
         header = " proxy_protocol on;" if self.header == HEADER_ON else ""
         descriptors = descriptor_limit()
+        protocol = routes[0].protocol
         head = _HEAD.format(
             module=stream_module(),
             folder=trial.folder,
             descriptors=descriptors,
-            connections=min(9000, descriptors - 500),
+            connections=min(_CONNECTIONS[protocol], descriptors - 500),
         )
-        servers = [
-            _SERVER.format(ground=trial.ground, route=route, header=header) for route in routes
-        ]
+        words = {"ground": trial.ground, "header": header, **_OPTIONS[protocol]}
+        servers = [_SERVER.format(route=route, **words) for route in routes]
         return f"{head}stream {{\n{''.join(servers)}}}\n"
 
     def start(self, trial: Trial, routes: Sequence[Route]) -> Relay:
         """See Peer."""
         path = trial.write("nginx.conf", self.config(trial, routes))
         process = trial.start("host", "nginx", "-p", str(trial.folder), "-e", "stderr", "-c", path)
-        trial.wait_for_ports(process, [route.listen for route in routes], self.name)
+        ports = [route.listen for route in routes]
+        trial.wait_for_ports(process, ports, self.name, routes[0].protocol)
         return self._relay(trial, routes, [process.pid])
 
 

@@ -16,6 +16,7 @@ class Socat(Peer):
     programs = ("socat",)
     max_flows = 8
     max_ports = 1
+    no_udp = "makes a process for each datagram (UDP6-RECVFROM,fork)"
 
     def version(self) -> str:
         """See Peer."""

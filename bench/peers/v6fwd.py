@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from bench.peers.base import HEADER_OFF, HEADER_ON, Peer, Relay, Route
+from bench.processes import UDP
 from bench.trial import Trial
 from v6fwd import __version__
 
@@ -28,6 +29,7 @@ class V6fwd(Peer):
         """See Peer. The routes are a range: ports in a row on both sides."""
         ground = trial.ground
         listen = f"[{ground.listen_host}]:{_ports([route.listen for route in routes])}"
+        listen += "/udp" if routes[0].protocol == UDP else ""
         target = f"{ground.target_host}:{_ports([route.target for route in routes])}"
         mode = "proxy-v2" if self.header == HEADER_ON else "none"
         process = trial.start("host", sys.executable, "-m", "v6fwd", "forward",

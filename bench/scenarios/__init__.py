@@ -5,7 +5,9 @@ from __future__ import annotations
 from bench.scenarios.base import Scenario
 from bench.scenarios.bulk import Bulk
 from bench.scenarios.connections import Connections
-from bench.scenarios.idle import Idle
+from bench.scenarios.datagrams import Datagrams
+from bench.scenarios.dns import Dns
+from bench.scenarios.idle import Idle, Sessions
 from bench.scenarios.ports import Ports
 from bench.scenarios.proxy_header import ProxyHeader
 from bench.scenarios.requests import Requests
@@ -25,11 +27,15 @@ SCENARIOS: tuple[Scenario, ...] = (
     ProxyHeader(),
     Ports(20, in_quick=False),
     Ports(200, in_quick=True),
+    Datagrams("plain", in_quick=False),
+    Datagrams("trains", in_quick=False),
+    Datagrams("trains-wide", in_quick=True),
+    Dns(),
+    Sessions(1000, in_quick=False),
+    Sessions(10_000, in_quick=False),
 )
 
 SCENARIOS_NOT_YET = {
     "http": "keep-alive requests with header injection: v6fwd has no HTTP mode yet",
-    "udp": "datagrams, plain and in trains: v6fwd has no UDP yet",
-    "dns": "queries with dnsperf: v6fwd has no UDP yet",
 }
 """Scenarios that wait for a feature of v6fwd, and why."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.peers.base import HEADER_ON, Peer, Relay, Route, descriptor_limit
-from bench.processes import MB, Usage
+from bench.processes import MB, TCP, UDP, Usage
 from bench.result import Figure
 from bench.targets import Target
 from bench.trial import Trial
@@ -45,6 +45,7 @@ class Scenario(ABC):
     figures: tuple[Figure, ...]
     programs: ClassVar[tuple[str, ...]] = ()
     in_quick: bool = True
+    protocol: str = TCP
     descriptors: int = 0
     """Descriptors that a process of it needs."""
 
@@ -63,6 +64,8 @@ class Scenario(ABC):
 
     def unsuited(self, peer: Peer) -> str | None:
         """Why a peer that it is about takes no part after all, in a few words, or None."""
+        if self.protocol == UDP and peer.no_udp:
+            return peer.no_udp
         if self.at > peer.max_flows:
             return f"makes no sense with more than {peer.max_flows} flows"
         return None
@@ -76,7 +79,8 @@ def set_up(trial: Trial, peer: Peer, target: Target) -> Relay:
     """Start a target, and a peer in front of it."""
     targets = target.start(trial, peer.header)
     listens = trial.ground.ports(len(targets))
-    return peer.start(trial, [Route(*pair) for pair in zip(listens, targets, strict=True)])
+    pairs = zip(listens, targets, strict=True)
+    return peer.start(trial, [Route(*pair, target.protocol) for pair in pairs])
 
 
 def costs(relay: Relay, usage: Usage, work: float, *, scale: float = 1.0) -> dict[str, float]:

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from bench.peers.base import Peer
-from bench.processes import MB, Meter, memory
+from bench.processes import MB, UDP, Meter, memory
 from bench.result import Figure
 from bench.scenarios.base import CPU, MEMORY, Scenario, set_up
 from bench.targets import Echo
@@ -41,11 +41,11 @@ class Idle(Scenario):
 
     def measure(self, trial: Trial, peer: Peer, *, quick: bool) -> dict[str, float]:  # noqa: ARG002
         """See Scenario."""
-        relay = set_up(trial, peer, Echo())
+        relay = set_up(trial, peer, Echo(self.protocol))
         empty = memory(relay.roots)
         with Meter(relay.roots) as meter:
-            holder = trial.helper("client", "hold", relay.host, str(relay.port), str(self.at),
-                                  stdin=subprocess.PIPE)  # fmt: skip
+            words = [relay.host, str(relay.port), str(self.at), *["--udp"] * (self.protocol == UDP)]
+            holder = trial.helper("client", "hold", *words, stdin=subprocess.PIPE)
             trial.wait(holder, lambda: f"held {self.at}\n" in trial.log(holder), "hold")
         time.sleep(_SETTLE)
         full = memory(relay.roots)
@@ -54,3 +54,21 @@ class Idle(Scenario):
             "growth": (full - empty) / MB * 1000 / self.at,
             "cpu": meter.usage.cpu * 1e6 / self.at,
         }
+
+
+class Sessions(Idle):
+    """Unit of work: a UDP session: a client's port, 8 bytes sent there and back from it.
+
+    All stay within the relays' timeout of 90 s, each with a socket towards the target.
+    """
+
+    work = "session"
+    family = "UDP sessions"
+    axis = "client ports"
+    protocol = UDP
+
+    def __init__(self, flows: int, *, in_quick: bool) -> None:
+        super().__init__(flows, in_quick=in_quick)
+        self.name = f"udp-sessions-{flows}"
+        self.title = f"{flows} UDP sessions"
+        self.descriptors = flows + 500

@@ -7,9 +7,12 @@ import json
 import pytest
 
 from bench.peers import PEERS
+from bench.processes import UDP
 from bench.run import interleave, make_plan
 from bench.scenarios import SCENARIOS
 from bench.scenarios.bulk import received
+from bench.scenarios.datagrams import delivered
+from bench.scenarios.dns import answered
 from bench.scenarios.requests import parse
 from bench.table import number
 from bench.trial import TrialError
@@ -56,6 +59,50 @@ def test_redis_benchmark_without_a_table() -> None:
         parse("Error: Connection reset by peer\n")
 
 
+def test_datagrams_lost_and_late_are_shares() -> None:
+    output = json.dumps({"sent": 1000, "received": 900, "late": 9, "seconds": 3.0})
+    assert delivered(output) == (900, {"rate": 300.0, "lost": 10.0, "late": 1.0})
+
+
+@pytest.mark.parametrize("received", [0, 1001])
+def test_datagrams_that_cannot_be(received: int) -> None:
+    counts = {"sent": 1000, "received": received, "late": 0, "seconds": 3.0}
+    with pytest.raises(TrialError, match=f"{received} datagrams were received, 1000 were sent"):
+        delivered(json.dumps(counts))
+
+
+def dnsperf(sent: int, completed: int, codes: str) -> str:
+    return (
+        "Statistics:\n\n"
+        f"  Queries sent:         {sent}\n"
+        f"  Queries completed:    {completed} ({100 * completed / sent:.2f}%)\n"
+        f"  Queries lost:         {sent - completed} (0.00%)\n\n"
+        f"  Response codes:       {codes}\n"
+        "  Queries per second:   5000.500000\n\n"
+        "  Average Latency (s):  0.002000 (min 0.000100, max 0.010000)\n"
+    )
+
+
+def test_dnsperf_statistics() -> None:
+    count, figures = answered(dnsperf(1000, 1000, "NOERROR 1000 (100.00%)"))
+    assert count == 1000
+    assert figures == {"rate": 5000.5, "average": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (dnsperf(1000, 999, "NOERROR 999 (100.00%)"), "999 of 1000 queries answered"),
+        (dnsperf(1000, 1000, "NOERROR 1 (0.10%), REFUSED 999 (99.90%)"), "some wrongly"),
+        (dnsperf(1000, 0, ""), "0 of 1000"),
+        ("Error: no server\n", "dnsperf gave no 'Queries sent'"),
+    ],
+)
+def test_dnsperf_that_lost_a_query(output: str, message: str) -> None:
+    with pytest.raises(TrialError, match=message):
+        answered(output)
+
+
 def test_each_round_has_every_peer_once() -> None:
     assert "".join(interleave("ABC", 4)) == "ABCBCACABABC"
     assert list(interleave([], 3)) == []
@@ -80,6 +127,17 @@ def test_what_cannot_run_is_left_out_with_a_word(monkeypatch: pytest.MonkeyPatch
     assert plan.obstacles["socat"] == "no socat"
     assert plan.obstacles["bulk-up-1"] == "no iperf3"
     assert plan.unsuited["direct in idle-1000"] == "has no process to weigh"
+    assert plan.unsuited["direct in udp-sessions-1000"] == "has no process to weigh"
+
+
+def test_who_relays_no_udp_has_no_part_in_it() -> None:
+    udp = [scenario for scenario in SCENARIOS if scenario.protocol == UDP]
+    by_name = {peer.name: peer for peer in PEERS}
+    for scenario in udp:
+        assert scenario.unsuited(by_name["haproxy"]) == "relays no UDP"
+        assert "a process for each datagram" in (scenario.unsuited(by_name["socat"]) or "")
+        for name in ("v6fwd", "docker-proxy", "nginx"):
+            assert scenario.unsuited(by_name[name]) is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from v6fwd.log import Log
-from v6fwd.model import ClientIP, Endpoint, Forward, IPNetwork, Limits
+from v6fwd.model import ClientIP, Endpoint, Forward, IPNetwork, Limits, UdpProxy
 from v6fwd.relay.service import Relay
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -60,12 +60,14 @@ async def relaying(
     listen: str = "::",
     client_ip: ClientIP = ClientIP.NONE,
     accept_proxy: tuple[IPNetwork, ...] = (),
+    udp_proxy: UdpProxy = UdpProxy.EVERY,
     limits: Limits | None = None,
     log_flows: bool = False,
 ) -> AsyncIterator[Running]:
     """Forward from a free port of `listen` to `target`; nothing may be left at the end."""
     with tempfile.TemporaryFile("r+", encoding="utf-8") as log_file:
-        forward = Forward(Endpoint(listen, 0), target, client_ip, accept_proxy)
+        endpoint = Endpoint(listen, 0, protocol=target.protocol)
+        forward = Forward(endpoint, target, client_ip, accept_proxy, udp_proxy)
         log = Log(fd=log_file.fileno())
         relay = Relay([forward], limits or Limits(drain_timeout=0), log, log_flows=log_flows)
         task = asyncio.create_task(relay.serve())

@@ -42,6 +42,16 @@ def test_little_is_left_over(descriptors: int) -> None:
     assert 2 * budget.flows >= 0.8 * (descriptors - 10 - 1 - SPARE) - 2
 
 
+@given(st.integers(40, 1 << 20), st.sampled_from([0.5, 0.95]))
+def test_udp_has_its_share(descriptors: int, share: float) -> None:
+    budget = DescriptorBudget(descriptors, 1, 10, 0, share)
+    room = descriptors - 10 - 1 - SPARE
+    assert budget.sessions == int(room * share)
+    if room * (1 - share) >= 4:
+        assert 2 * budget.most + 2 * budget.pipes + budget.sessions <= room
+    assert DescriptorBudget(descriptors, 1, 10, 7, share).sessions == min(7, budget.sessions)
+
+
 @pytest.mark.parametrize(
     ("descriptors", "flows", "pipes"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -15,6 +16,7 @@ from tests.unit.strategies import PACKED_IPV4, PACKED_IPV6, PORTS
 from v6fwd.model import (
     MAPPED_PREFIX,
     Address,
+    ClientIP,
     Endpoint,
     Forward,
     InputError,
@@ -26,6 +28,7 @@ from v6fwd.model import (
     parse_listen,
     parse_networks,
     parse_target,
+    refuse_misfits,
     refuse_twins,
 )
 
@@ -131,6 +134,10 @@ GOOD_LISTEN = [
     ("5000-5002", ["[::]:5000", "[::]:5001", "[::]:5002"]),
     ("[::1]:5000-5001", ["[::1]:5000", "[::1]:5001"]),
     ("0.0.0.0:7-7/tcp", ["0.0.0.0:7"]),
+    ("53/udp", ["[::]:53/udp"]),
+    ("[::]:53/udp", ["[::]:53/udp"]),
+    ("0.0.0.0:53/tcp+udp", ["0.0.0.0:53", "0.0.0.0:53/udp"]),
+    ("53-54/udp+tcp", ["[::]:53", "[::]:54", "[::]:53/udp", "[::]:54/udp"]),
 ]
 
 NO_PORT = "is not a port; a port is a number from 1 to 65535"
@@ -180,7 +187,9 @@ BAD_LISTEN = [
     ("1-65536", f"'1-65536': '65536' {NO_PORT}"),
     ("0-5", f"'0-5': '0' {NO_PORT}"),
     ("5002-5000", "'5002-5000': the range 5002-5000 runs backwards; write 5000-5002"),
-    ("[::]:53/udp", "'[::]:53/udp': protocol 'udp' cannot be forwarded; only tcp can"),
+    ("53/sctp", "'53/sctp': protocol 'sctp' cannot be forwarded; only tcp and udp can"),
+    ("53/tcp+", "'53/tcp+': protocol '' cannot be forwarded"),
+    ("53/udp+udp", "'53/udp+udp': a protocol is named twice"),
     ("8080/TCP", "'8080/TCP': protocol 'TCP' cannot be forwarded"),
     ("8080/", "'8080/': protocol '' cannot be forwarded"),
     ("80/tcp/tcp", "'80/tcp/tcp' is not an address and port"),
@@ -212,6 +221,7 @@ LONGEST_PATH = "/" + "x" * 106  # sun_path: 107 bytes and a NUL
 GOOD_TARGET = [
     ("172.17.0.2:80", ["172.17.0.2:80"]),
     ("172.17.0.2:80/tcp", ["172.17.0.2:80"]),
+    ("172.17.0.2:53/udp", ["172.17.0.2:53/udp"]),
     ("[2001:db8::5]:80", ["[2001:db8::5]:80"]),
     ("localhost:80", ["localhost:80"]),
     ("App_1.example-net.org.:443", ["App_1.example-net.org.:443"]),
@@ -238,7 +248,7 @@ BAD_TARGET = [
     ("host:65536", f"'host:65536': '65536' {NO_PORT}"),
     ("host:80\n", f"'host:80\\n': '80\\n' {NO_PORT}"),
     ("host:9-8", "'host:9-8': the range 9-8 runs backwards; write 8-9"),
-    ("host:53/udp", "'host:53/udp': protocol 'udp' cannot be forwarded; only tcp can"),
+    ("host:53/sctp", "'host:53/sctp': protocol 'sctp' cannot be forwarded"),
     ("http://host:80", "protocol 'host:80' cannot be forwarded"),
     ("[host]:80", "'[host]:80': 'host' is not an IPv6 address"),
     ("300.1.1.1:80", f"'300.1.1.1' {NO_HOST}"),  # RFC 3696: no name ends in a label of digits
@@ -313,6 +323,10 @@ def test_is_not_ip(text: str) -> None:
         ("80", "h:8080", ["[::]:80 -> h:8080"]),
         ("80", "unix:/a", ["[::]:80 -> unix:/a"]),
         ("0.0.0.0:1-2", "[::1]:3-4", ["0.0.0.0:1 -> [::1]:3", "0.0.0.0:2 -> [::1]:4"]),
+        ("53/udp", "h:5353", ["[::]:53/udp -> h:5353/udp"]),
+        ("53/udp", "h:5353/udp", ["[::]:53/udp -> h:5353/udp"]),
+        ("53/tcp+udp", "h:1", ["[::]:53 -> h:1", "[::]:53/udp -> h:1/udp"]),
+        ("53/udp", "h:1/tcp+udp", ["[::]:53/udp -> h:1/udp"]),
     ],
 )
 def test_pair_up(listen: str, target: str, expected: list[str]) -> None:
@@ -326,6 +340,11 @@ def test_pair_up(listen: str, target: str, expected: list[str]) -> None:
         ("1-3", "h:1", "'1-3' has 3 ports and 'h:1' has 1 port; both need as many"),
         ("1", "h:1-2", "'1' has 1 port and 'h:1-2' has 2 ports; both need as many"),
         ("1-2", "unix:/a", "'1-2' has 2 ports and 'unix:/a' has 1 port; both need as many"),
+        ("1-3/tcp+udp", "h:1", "'1-3/tcp+udp' has 3 ports and 'h:1' has 1 port; both need"),
+        ("1/udp", "h:1/tcp", "'h:1/tcp': LISTEN is for udp; both ends need the same protocol"),
+        ("1", "h:1/udp", "'h:1/udp': LISTEN is for tcp; both ends need the same protocol"),
+        ("1/tcp+udp", "h:1/udp", "'h:1/udp': LISTEN is for tcp"),
+        ("1/udp", "unix:/a", "'unix:/a': a unix socket cannot be the target of udp"),
         ("x", "h:1", "'x' is not an address and port"),
         ("1", "h", "'h' is not an address and port"),
     ],
@@ -344,7 +363,7 @@ def forwards_of(*listens: str) -> list[Forward]:
 
 
 def test_neighbours_are_no_twins() -> None:
-    refuse_twins(forwards_of("80", "81", "0.0.0.0:80", "[::1]:80", "[::1%lo]:80"))
+    refuse_twins(forwards_of("80", "81", "0.0.0.0:80", "[::1]:80", "[::1%lo]:80", "80/udp"))
 
 
 @pytest.mark.parametrize(
@@ -357,6 +376,15 @@ def test_twins_refused(first: str, second: str) -> None:
     why = f"{forwards[0].listen} is given twice, for h:1 and for h:3"
     with pytest.raises(InputError, match=re.escape(why)):
         refuse_twins(forwards)
+
+
+def test_proxy_v1_is_refused_for_udp() -> None:
+    tcp, udp = forwards_of("80", "81/udp")
+    refuse_misfits([replace(tcp, client_ip=ClientIP.PROXY_V1), udp])
+    refuse_misfits([replace(udp, client_ip=ClientIP.PROXY_V2)])
+    why = "[::]:81/udp: proxy-v1 is for TCP alone"
+    with pytest.raises(InputError, match=re.escape(why)):
+        refuse_misfits([tcp, replace(udp, client_ip=ClientIP.PROXY_V1)])
 
 
 # ---- CIDR ------------------------------------------------------------------------------------
@@ -438,7 +466,7 @@ def test_limits_unless_told_otherwise() -> None:
 
 _PIECES = st.sampled_from(
     [
-        *("[", "]", ":", "::", "/", "tcp", "-", "%", ".", ",", " ", "\n", "\0"),
+        *("[", "]", ":", "::", "/", "tcp", "udp", "+", "-", "%", ".", ",", " ", "\n", "\0"),
         *("80", "65535", "0", "\uff11", "10.0.0.1", "fe80::1"),
         *("unix:", "/a", "host", "eth0", "\udcff"),
     ]

@@ -14,7 +14,14 @@ from proxyprotocol.v2 import ProxyProtocolV2
 
 from tests.unit.strategies import MIXED_PAIRS, PAIRS
 from v6fwd.client_ip.proxy_read import Header, read_header
-from v6fwd.client_ip.proxy_write import HeaderWriter, header_writer, write_v1, write_v2
+from v6fwd.client_ip.proxy_write import (
+    HeaderWriter,
+    datagram_header_writer,
+    header_writer,
+    write_v1,
+    write_v2,
+    write_v2_dgram,
+)
 from v6fwd.model import MAPPED_PREFIX, Address, ClientIP
 
 Pair = tuple[Address, Address]
@@ -140,6 +147,14 @@ def library_result(source: Address, destination: Address) -> ProxyResult:
     )
 
 
+def dgram_result(source: Address, destination: Address) -> ProxyResult:
+    """The same for a datagram."""
+    stream = library_result(source, destination)
+    assert isinstance(stream, ProxyResultIPv4 | ProxyResultIPv6)
+    kind = type(stream)
+    return kind(stream.source, stream.dest, protocol=socket.SOCK_DGRAM)  # type: ignore[arg-type]
+
+
 def as_pair(result: ProxyResult) -> Pair:
     """The addresses that the proxy-protocol library decoded."""
     assert isinstance(result, ProxyResultIPv4 | ProxyResultIPv6)
@@ -175,6 +190,22 @@ def test_v1_is_the_librarys(pair: Pair) -> None:
 def test_the_library_decodes_both(pair: Pair) -> None:
     assert as_pair(ProxyProtocolV1().unpack(write_v1(*pair))) == in_one_family(pair)
     assert as_pair(ProxyProtocolV2().unpack(write_v2(*pair))) == in_one_family(pair)
+
+
+@given(PAIRS | MIXED_PAIRS)
+def test_v2_for_datagrams_is_the_librarys(pair: Pair) -> None:
+    header = write_v2_dgram(*pair)
+    one_family = pair if len({len(one.packed) for one in pair}) == 1 else None
+    if one_family is not None:
+        assert header == ProxyProtocolV2().pack(dgram_result(*one_family))
+    assert header[:13] + header[14:] == write_v2(*pair)[:13] + write_v2(*pair)[14:]
+    assert header[13] == {4: 0x12, 16: 0x22}[max(len(one.packed) for one in pair)]
+
+
+def test_which_modes_have_a_header_for_datagrams() -> None:
+    assert datagram_header_writer(ClientIP.NONE) is None
+    assert datagram_header_writer(ClientIP.PROXY_V1) is None
+    assert datagram_header_writer(ClientIP.PROXY_V2) is write_v2_dgram
 
 
 @settings(max_examples=200, deadline=None)

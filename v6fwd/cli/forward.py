@@ -19,8 +19,10 @@ from v6fwd.model import (
     InputError,
     IPNetwork,
     Limits,
+    UdpProxy,
     pair_up,
     parse_networks,
+    refuse_misfits,
     refuse_twins,
 )
 from v6fwd.relay.service import run
@@ -112,17 +114,26 @@ def _limit(name: str, zero: bool, text: str) -> Callable[[_F], _F]:
     multiple=True,
     help="Require a PROXY header (v1 or v2) from clients in these networks, and believe it.",
 )
+@click.option(
+    "--udp-proxy",
+    type=click.Choice([which.value for which in UdpProxy]),
+    default=UdpProxy.EVERY.value,
+    show_default=True,
+    help="With --client-ip proxy-v2: the header in front of every datagram of a UDP session, or"
+    " of its first only.",
+)
 @_limit("connect_timeout", False, "For the target to answer.")
 @_limit("drain_timeout", True, "For flows to finish after SIGTERM; then they are reset.")
 @_limit("interrupt_timeout", True, "The same after SIGINT.")
 @_limit("idle_timeout", True, "Reset a flow that moves no byte for so long; 0: never.")
 @_limit("header_timeout", False, "For the PROXY header of a client in --accept-proxy.")
+@_limit("udp_timeout", False, "A UDP session ends after so long without a datagram.")
 @click.option(
     "--max-flows",
     type=click.IntRange(min=0),
     default=_DEFAULTS["max_flows"],
     show_default=True,
-    help="Flows at once; 0: as many as there are descriptors for.",
+    help="TCP flows at once, and UDP sessions; 0: as many as there are descriptors for.",
 )
 @click.option("--log-flows", is_flag=True, help="Log a line for every flow when it ends.")
 @click.option(
@@ -136,16 +147,18 @@ def forward(
     pairs: list[tuple[Endpoint, Endpoint]],
     client_ip: str,
     accept_proxy: tuple[tuple[IPNetwork, ...], ...],
+    udp_proxy: str,
     log_flows: bool,
     log_format: str,
     **limits: Any,
 ) -> None:
-    """Listen on LISTEN and forward each connection to TARGET, until SIGINT or SIGTERM.
+    """Listen on LISTEN and forward connections or datagrams to TARGET, until SIGINT or SIGTERM.
 
     \b
     LISTEN  [::]:8080        IPv6 and IPv4 (8080 alone means the same)
             0.0.0.0:8080     IPv4 only
             [::]:5000-5009   a range; its TARGET has one as long
+            [::]:53/udp      UDP; [::]:53/tcp+udp is both
     TARGET  172.17.0.2:80    name:80   [2001:db8::5]:80   unix:/run/app.sock
 
     \b
@@ -153,9 +166,11 @@ def forward(
         v6fwd forward '[::]:8080' 172.17.0.2:80 --client-ip proxy-v2
     """
     networks = tuple(network for some in accept_proxy for network in some)
-    forwards = [Forward(*pair, ClientIP(client_ip), networks) for pair in pairs]
+    mode, which = ClientIP(client_ip), UdpProxy(udp_proxy)
+    forwards = [Forward(*pair, mode, networks, which) for pair in pairs]
     try:
         refuse_twins(forwards)
+        refuse_misfits(forwards)
     except InputError as error:
         raise click.UsageError(str(error)) from None
     keep_standard_descriptors()

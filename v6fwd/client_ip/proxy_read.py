@@ -42,6 +42,8 @@ _V1_RE = re.compile(
 )
 _LOCAL, _PROXY = 0x20, 0x21
 _STREAM, _DGRAM = 0x1, 0x2
+_CARRIED = {_STREAM: "streams", _DGRAM: "datagrams"}
+_CARRIER = {_STREAM: "TCP", _DGRAM: "UDP"}
 _ADDRESS_SIZE = {0x0: 0, 0x1: 4, 0x2: 16, 0x3: 108}  # high nibble of the family byte
 _TLV_CRC32C = 0x03
 
@@ -58,6 +60,20 @@ def read_header(data: bytes) -> Header | None:
     if V2_SIGNATURE.startswith(data):
         return None
     raise ProxyHeaderError("no PROXY header")
+
+
+def read_datagram_header(data: bytes) -> Header:
+    """The v2 header that a whole datagram starts with; the payload is all that follows.
+
+    Raises ProxyHeaderError when there is none: one datagram has it all or has none. v1 is for
+    TCP alone (section 2.1).
+    """
+    if not data.startswith(V2_SIGNATURE):
+        raise ProxyHeaderError("no PROXY v2 header")
+    header = _read_v2(data, _DGRAM)
+    if header is None:
+        raise ProxyHeaderError("the datagram ends in its PROXY header")
+    return header
 
 
 def _read_v1(data: bytes) -> Header | None:
@@ -93,11 +109,11 @@ def _v1_addresses(line: bytes) -> Header:
     return Header(len(line), Address.of(packed[0], ports[0]), Address.of(packed[1], ports[1]))
 
 
-def _read_v2(data: bytes) -> Header | None:
+def _read_v2(data: bytes, transport: int = _STREAM) -> Header | None:
     if len(data) > 12 and data[12] not in (_LOCAL, _PROXY):
         raise ProxyHeaderError(f"PROXY v2 version and command 0x{data[12]:02x} are unknown")
     if len(data) > 13 and data[12] == _PROXY:
-        _check_family(data[13])
+        _check_family(data[13], transport)
     if len(data) < 16:
         return None
     length = 16 + int.from_bytes(data[14:16], "big")
@@ -110,13 +126,14 @@ def _read_v2(data: bytes) -> Header | None:
     return _v2_addresses(data[:length])
 
 
-def _check_family(byte: int) -> None:
-    """Sections 2.2.1 and 2.2.2: TCP over IPv4 or IPv6, a unix stream, or unspecified."""
+def _check_family(byte: int, expected: int) -> None:
+    """Section 2.2: IPv4, IPv6 or unix over the transport that it came by, or unspecified."""
     family, transport = byte >> 4, byte & 0xF
-    if byte == 0 or (family in (1, 2, 3) and transport == _STREAM):
+    if byte == 0 or (family in (1, 2, 3) and transport == expected):
         return
-    if family in (1, 2, 3) and transport == _DGRAM:
-        raise ProxyHeaderError(f"PROXY v2 family 0x{byte:02x} is for datagrams, this is TCP")
+    if family in (1, 2, 3) and transport in _CARRIED:
+        meant, came = _CARRIED[transport], _CARRIER[expected]
+        raise ProxyHeaderError(f"PROXY v2 family 0x{byte:02x} is for {meant}, this is {came}")
     raise ProxyHeaderError(f"PROXY v2 family 0x{byte:02x} is unknown")
 
 

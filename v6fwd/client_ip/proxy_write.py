@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from proxyprotocol.result import ProxyResult, ProxyResultIPv4, ProxyResultIPv6
 from proxyprotocol.v2 import ProxyProtocolV2
 
-from v6fwd.model import MAPPED_PREFIX, Address, ClientIP
+from v6fwd.model import MAPPED_PREFIX, Address, ClientIP, Protocol
 
 if TYPE_CHECKING:
     from socket import SocketKind
@@ -29,6 +29,11 @@ def header_writer(mode: ClientIP) -> HeaderWriter | None:
     return {ClientIP.PROXY_V1: write_v1, ClientIP.PROXY_V2: write_v2}.get(mode)
 
 
+def datagram_header_writer(mode: ClientIP) -> HeaderWriter | None:
+    """The same for datagrams; a mode without a header for them has none here either."""
+    return {ClientIP.PROXY_V2: write_v2_dgram}.get(mode)
+
+
 def write_v1(source: Address, destination: Address) -> bytes:
     """The v1 line, at most 104 bytes: `PROXY TCP6 2001:db8:1::2 2001:db8:1::1 54321 80` CRLF."""
     source, destination = _one_family(source, destination)
@@ -38,7 +43,12 @@ def write_v1(source: Address, destination: Address) -> bytes:
     ).encode("ascii")
 
 
-def write_v2(source: Address, destination: Address) -> bytes:
+def write_v2_dgram(source: Address, destination: Address) -> bytes:
+    """The v2 header in front of a datagram: transport DGRAM, all else as in `write_v2`."""
+    return write_v2(source, destination, Protocol.UDP)
+
+
+def write_v2(source: Address, destination: Address, protocol: Protocol = Protocol.TCP) -> bytes:
     """The v2 header: 28 bytes for IPv4, 52 for IPv6, no TLVs.
 
     nginx 1.22 refuses more than 107 bytes, so there is room for few of them.
@@ -46,7 +56,7 @@ def write_v2(source: Address, destination: Address) -> bytes:
     if len(source.packed) != len(destination.packed):
         source, destination = _one_family(source, destination)
     return b"%b%b%b%b%b" % (
-        _V2_START[len(source.packed)],
+        _V2_START[protocol, len(source.packed)],
         source.packed,
         destination.packed,
         source.port.to_bytes(2, "big"),
@@ -75,8 +85,14 @@ def _v2_start(result: ProxyResult) -> bytes:
     return ProxyProtocolV2().pack(result)[:16]
 
 
-_TCP = cast("SocketKind", 1)  # SOCK_STREAM; the library looks it up by value, and this room is pure
+# SOCK_STREAM and SOCK_DGRAM; the library looks them up by value, and this room is pure
+_KINDS = {Protocol.TCP: cast("SocketKind", 1), Protocol.UDP: cast("SocketKind", 2)}
+_V4, _V6 = (IPv4Address(0), 0), (IPv6Address(0), 0)
 _V2_START = {
-    4: _v2_start(ProxyResultIPv4((IPv4Address(0), 0), (IPv4Address(0), 0), protocol=_TCP)),
-    16: _v2_start(ProxyResultIPv6((IPv6Address(0), 0), (IPv6Address(0), 0), protocol=_TCP)),
+    (protocol, len(result.source[0].packed)): _v2_start(result)
+    for protocol, kind in _KINDS.items()
+    for result in (
+        ProxyResultIPv4(_V4, _V4, protocol=kind),
+        ProxyResultIPv6(_V6, _V6, protocol=kind),
+    )
 }

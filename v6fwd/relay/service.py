@@ -8,11 +8,12 @@ import gc
 import os
 import resource
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 from v6fwd.log import Log
-from v6fwd.model import Forward, Limits
+from v6fwd.model import Forward, Limits, Protocol
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows, IdleSweep
@@ -22,31 +23,48 @@ from v6fwd.relay.pipes import PipePool
 from v6fwd.relay.sockets import RelayError, open_listener, reason
 from v6fwd.relay.target import Target
 from v6fwd.relay.tcp import TcpContext, TcpFlow, TcpForward
+from v6fwd.relay.udp import UdpForward
+from v6fwd.relay.udp_context import UdpContext
+from v6fwd.relay.udp_sessions import Sessions
+from v6fwd.relay.udp_sockets import open_udp_listener
 
 MAX_PIPES = 256
 """Pipes in use at once: what stalled bulk flows may hold in the kernel is 256 MiB in all."""
 GC_THRESHOLD = 50_000
 """Objects made before the collector looks: flows leave no cycles, so it rarely finds any."""
+UDP_GRACE = 0.5
+"""Seconds at most for answers on their way at a stop: datagrams have no end to wait for."""
+
+
+_OPEN = {Protocol.TCP: open_listener, Protocol.UDP: open_udp_listener}
 
 
 class DescriptorBudget:
-    """How the process's descriptors are shared out: two a flow, two a pipe, some to spare."""
+    """How the process's descriptors are shared out: two a flow, two a pipe, some to spare.
 
-    def __init__(self, descriptors: int, forwards: int, in_use: int, max_flows: int) -> None:
+    `udp` is the share of UDP sessions, one descriptor each, where there are UDP forwards.
+    """
+
+    def __init__(
+        self, descriptors: int, forwards: int, in_use: int, max_flows: int, udp: float = 0.0
+    ) -> None:
         free = max(4, descriptors - in_use - forwards - 8)
+        sessions = max(1, int(free * udp))
+        self.sessions = min(max_flows, sessions) if max_flows else sessions
+        free = max(4, free - int(free * udp))
         self.pipes = max(1, min(MAX_PIPES, free // 16))
         most = max(1, (free - 2 * self.pipes) // 2)
         self.flows = min(max_flows, most) if max_flows else most
         self.most = most
 
     @classmethod
-    def of_this_process(cls, forwards: int, max_flows: int) -> DescriptorBudget:
+    def of_this_process(cls, forwards: int, max_flows: int, udp: float = 0.0) -> DescriptorBudget:
         """The budget under RLIMIT_NOFILE, whose soft limit is raised to the hard one first."""
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return cls(soft, forwards, len(os.listdir("/proc/self/fd")), max_flows)
+        return cls(soft, forwards, len(os.listdir("/proc/self/fd")), max_flows, udp)
 
 
 class Relay:
@@ -67,10 +85,16 @@ class Relay:
         self.ready = asyncio.Event()
         self._stopping: asyncio.Future[float] = engine.loop.create_future()
         self._drained: asyncio.Future[None] = engine.loop.create_future()
-        budget = DescriptorBudget.of_this_process(len(forwards), limits.max_flows)
+        self._hurry = asyncio.Event()
+        udp = sum(forward.protocol is Protocol.UDP for forward in forwards)
+        # Half for UDP beside TCP; alone it leaves TCP the few that no budget goes below.
+        share = 0.0 if not udp else 0.5 if udp < len(forwards) else 0.95
+        budget = DescriptorBudget.of_this_process(len(forwards), limits.max_flows, share)
         self.flows = Flows(budget.flows)
         self._gate = Gate(engine, self.flows, log)
-        self.listeners: list[Listener] = []
+        self.listeners: list[Listener | UdpForward] = []
+        self.sessions = Sessions(engine, limits.udp_timeout, budget.sessions)
+        self._udp = UdpContext(engine, log, self.sessions, log_flows=log_flows) if udp else None
         self._context = TcpContext(
             engine=engine,
             flows=self.flows,
@@ -103,7 +127,9 @@ class Relay:
         """Stop accepting and let flows finish for `grace` seconds; called again: stop now."""
         if not self._stopping.done():
             self._stopping.set_result(grace)
-        elif not self._drained.done():
+            return
+        self._hurry.set()
+        if not self._drained.done():
             self._drained.set_result(None)
 
     def stop_on_signals(self) -> None:
@@ -116,14 +142,42 @@ class Relay:
         targets = {f.target: Target(f.target, self._engine) for f in self._forwards}
         await asyncio.gather(*(target.resolve() for target in targets.values()))
         with contextlib.ExitStack() as opened:  # all or none
-            sockets = [opened.enter_context(open_listener(f.listen)) for f in self._forwards]
+            sockets = [opened.enter_context(_OPEN[f.protocol](f.listen)) for f in self._forwards]
             opened.pop_all()
         for forward, sock in zip(self._forwards, sockets, strict=True):
-            runner = TcpForward(forward, targets[forward.target], self._context)
-            self.listeners.append(Listener(forward.listen, sock, runner.begin, self._gate))
+            self._begin(forward, targets[forward.target], sock)
+
+    def _begin(self, forward: Forward, target: Target, sock: socket.socket) -> None:
+        if self._udp is not None and forward.protocol is Protocol.UDP:
+            self.listeners.append(UdpForward(forward, target, sock, self._udp))
+            return
+        runner = TcpForward(forward, target, self._context)
+        self.listeners.append(Listener(forward.listen, sock, runner.begin, self._gate))
 
     async def _drain(self, grace: float) -> None:
         self._gate.accept_all_and_close()
+        await asyncio.gather(self._drain_tcp(grace), self._drain_udp(grace))
+        self._log.info("stopped", "stopped")
+
+    async def _drain_udp(self, grace: float) -> None:
+        """Let answers come for a moment, then free the ports, whatever TCP still does."""
+        for forward in self._udp_forwards():
+            forward.refuse_newcomers()
+        if self.sessions:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(grace, UDP_GRACE)):
+                    await self._hurry.wait()
+        self._close_udp("stopped")
+
+    def _udp_forwards(self) -> list[UdpForward]:
+        return [listener for listener in self.listeners if isinstance(listener, UdpForward)]
+
+    def _close_udp(self, end: str) -> None:
+        self.sessions.close_all(end)
+        for forward in self._udp_forwards():
+            forward.close()
+
+    async def _drain_tcp(self, grace: float) -> None:
         if self.flows:
             self._log.info(
                 "draining",
@@ -137,7 +191,6 @@ class Relay:
         cut = self.flows.abort_all("cut at stop")
         if cut:
             self._log.warning("cut", f"reset {cut} flows that had not finished", flows=cut)
-        self._log.info("stopped", "stopped")
 
     def _flow_left(self) -> None:
         if not self.flows and not self._drained.done():
@@ -154,6 +207,7 @@ class Relay:
     def _close(self) -> None:
         self._gate.close()
         self.flows.abort_all("stopped")
+        self._close_udp("stopped")
         self._context.dials.close()
         self._context.headers.close()
         self._context.pipes.close()

@@ -40,7 +40,7 @@ def open_listener(endpoint: Endpoint) -> socket.socket:
     every flow those system calls.
     """
     try:
-        family, sockaddr = _listen_address(endpoint)
+        family, sockaddr = listen_address(endpoint, socket.SOCK_STREAM)
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
         raise RelayError(f"cannot listen on {endpoint}: {reason(error)}") from error
@@ -58,11 +58,12 @@ def open_listener(endpoint: Endpoint) -> socket.socket:
     return sock
 
 
-def _listen_address(endpoint: Endpoint) -> tuple[int, Any]:
+def listen_address(endpoint: Endpoint, kind: int) -> tuple[int, Any]:
+    """Family and socket address to bind. Raises OSError."""
     found = socket.getaddrinfo(
         endpoint.host,
         endpoint.port,
-        type=socket.SOCK_STREAM,
+        type=kind,
         flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE,
     )
     return found[0][0], found[0][4]

@@ -8,12 +8,16 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from v6fwd.model import Endpoint
+from v6fwd.model import Endpoint, Protocol
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.sockets import RelayError, reason, tune
+from v6fwd.relay.udp_sockets import connect_datagrams
 
 REFRESH_INTERVAL = 1.0
 """Seconds between two questions to the resolver about one name, however many dials fail."""
+
+
+_KINDS = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
 
 
 class Target:
@@ -26,6 +30,7 @@ class Target:
         self._waiting: list[Callable[[], None]] = []
         self._refreshing: asyncio.Task[None] | None = None
         self._resolved_at = float("-inf")
+        self._preferred = 0  # of datagrams: there is no handshake to tell which address answers
 
     def __len__(self) -> int:
         return len(self._addresses)
@@ -39,7 +44,7 @@ class Target:
         self._resolved_at = self._engine.clock()
         try:
             found = await self._engine.loop.getaddrinfo(
-                endpoint.host, endpoint.port, type=socket.SOCK_STREAM
+                endpoint.host, endpoint.port, type=_KINDS[endpoint.protocol]
             )
         except OSError as error:
             raise RelayError(f"cannot resolve target {endpoint}: {reason(error)}") from error
@@ -57,6 +62,22 @@ class Target:
             sock.close()
             raise
         return sock.detach()
+
+    @property
+    def datagram_address(self) -> tuple[int, Any]:
+        """Family and socket address that new UDP sessions send to."""
+        return self._addresses[self._preferred % len(self._addresses)]
+
+    def connect_datagrams(self) -> tuple[int, tuple[int, Any]]:
+        """A connected UDP socket, and the address that it leads to. Raises OSError."""
+        address = self.datagram_address
+        return connect_datagrams(*address), address
+
+    def was_refused(self, address: tuple[int, Any]) -> None:
+        """Nobody is there for datagrams: try another address, and the resolver."""
+        if address == self.datagram_address:
+            self._preferred += 1
+        self.refresh(lambda: None)
 
     @staticmethod
     def _connect(sock: socket.SocketType, sockaddr: Any) -> None:

@@ -1,0 +1,336 @@
+"""UDP forwards: the listener, whose clients are told apart by address, and what they share.
+
+The listener is level-triggered and takes one batch an event, so that a flood has its turn and
+no more. In a batch, datagrams are put together by session key; order is kept within each.
+Making a session costs ten times what a datagram of a known one does: after NEW_AT_ONCE of them
+the remaining newcomers of the batch wait at the doorstep while everybody else is served.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+from typing import Any
+
+from v6fwd.client_ip.proxy_read import Header, ProxyHeaderError, read_datagram_header
+from v6fwd.client_ip.proxy_write import datagram_header_writer
+from v6fwd.client_ip.trust import TrustedNetworks
+from v6fwd.model import Endpoint, Forward, UdpProxy
+from v6fwd.relay.doorstep import Doorstep
+from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE
+from v6fwd.relay.sockets import reason
+from v6fwd.relay.target import Target
+from v6fwd.relay.trains import Item, count_of, datagrams, pack
+from v6fwd.relay.udp_context import UdpContext, UdpCounters
+from v6fwd.relay.udp_session import Answers, UdpSession
+from v6fwd.relay.udp_sockets import family_of
+
+NEW_AT_ONCE = 16
+"""Sessions made before everybody else gets a turn: about half a millisecond."""
+
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_FULL = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
+
+Groups = dict[bytes, list[Item]]
+"""The datagrams of a batch by session key."""
+
+
+class UdpForward:
+    """A Forward of datagrams at work."""
+
+    def __init__(
+        self, forward: Forward, target: Target, sock: socket.socket, context: UdpContext
+    ) -> None:
+        """Take over a listening socket that `prepare_udp_listener` has seen."""
+        self.forward = forward
+        self.target = target
+        self.context = context
+        self.counters = UdpCounters()
+        self.family = family_of(sock)
+        self.fd = sock.fileno()
+        self.header_first_only = forward.udp_proxy is UdpProxy.FIRST
+        self._socket = sock
+        self._port = int(sock.getsockname()[1])
+        self._write_header = datagram_header_writer(forward.client_ip)
+        self._trusted = TrustedNetworks(forward.accept_proxy) if forward.accept_proxy else None
+        self._sessions: dict[bytes, UdpSession] = {}
+        self._doorstep = Doorstep()
+        self._answers = Answers(self, self.fd)
+        self._claims: dict[bytes, Header] = {}
+        self._takes_newcomers = True
+        context.engine.watch(self.fd, select.EPOLLIN, self)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it listens."""
+        return self.forward.listen
+
+    @property
+    def address(self) -> Any:
+        """The bound socket address."""
+        return self._socket.getsockname()
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self.fd
+
+    # -- datagrams of clients --
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells all
+        """Take a batch and pass it on."""
+        try:
+            count = self.context.inbox.receive(self.fd)
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                self.lost(error)
+            return
+        table, sessions = self.context.sessions, self._sessions
+        made = self.counters.sessions
+        for key, items in self._sorted(count).items():
+            session = sessions.get(key)
+            if session is None:
+                fresh = self.counters.sessions - made < NEW_AT_ONCE
+                session = self._newcomer(key, items, fresh=fresh)
+                if session is None:
+                    continue
+            elif session.stamp != table.stamp:
+                table.touch(session)
+            try:
+                session.send(items)
+            except Exception as error:
+                session.on_defect(error)
+        self._claims.clear()
+
+    def _sorted(self, count: int) -> Groups:
+        """The batch by session."""
+        inbox, family = self.context.inbox, self.family
+        meta = inbox.meta(count)
+        plain, name_size = family.info_space, family.name_size
+        first = NAME_ROOM + CMSG_HEADER + family.address_at
+        last = first + family.address_size
+        trusted = self._trusted
+        groups: Groups = {}
+        at = start = 0
+        for size, control in zip(inbox.sizes(count), inbox.control_sizes(count), strict=True):
+            if control == plain:
+                key, segment = meta[at : at + name_size] + meta[at + first : at + last], 0
+            else:
+                key, _, segment = family.read(meta, at, control)
+            item = (start, size, segment)
+            if trusted is not None and family.client(key).packed in trusted:
+                self._unwrap(key, item, groups)
+            elif key in groups:
+                groups[key].append(item)
+            else:
+                groups[key] = [item]
+            at += META_SIZE
+            start += SLOT_SIZE
+        return groups
+
+    def _unwrap(self, key: bytes, item: Item, groups: Groups) -> None:
+        """Each datagram of a trusted client stands alone behind a header of its own."""
+        payload = self.context.inbox.payload
+        for start, size in datagrams([item]):
+            try:
+                header = read_datagram_header(bytes(payload[start : start + size]))
+            except ProxyHeaderError as error:
+                self._refuse(key, str(error))
+                continue
+            full_key = key
+            if header.source is not None:
+                full_key += header.source.packed + header.source.port.to_bytes(2, "big")
+                self._claims[full_key] = header
+            left = (start + header.length, size - header.length, 0)
+            groups.setdefault(full_key, []).append(left)
+
+    def _refuse(self, key: bytes, why: str) -> None:
+        self.counters.no_header += 1
+        client, listen = self.family.client(key), self.forward.listen
+        self.context.log.limited(
+            f"header {listen}",
+            "header-refused",
+            f"refused {client} on {listen}: {why}",
+            client=client,
+            listen=listen,
+            why=why,
+        )
+
+    # -- newcomers --
+
+    def _newcomer(self, key: bytes, items: list[Item], *, fresh: bool) -> UdpSession | None:
+        """A session for a new client, or None: it waits at the doorstep, or is not served."""
+        if not self._takes_newcomers:
+            return None
+        inbox = self.context.inbox
+        number = items[0][0] // SLOT_SIZE
+        control_size = inbox.control_sizes(number + 1)[number]
+        info = self.family.read(inbox.meta_of(number), 0, control_size)[1]
+        claim = self._claims.get(key)
+        if fresh and key not in self._doorstep:
+            session = self._begin(key, info, claim)
+            if session is not None:
+                return session
+        if not self._doorstep:
+            self.context.engine.resume_later(self)
+        if not self._doorstep.add(key, info, claim, inbox.payload, items):
+            self.counters.no_room += count_of(items)
+        return None
+
+    def _begin(self, key: bytes, info: bytes, claim: Header | None) -> UdpSession | None:
+        """Make a session; None, with a word in the log, where that fails."""
+        context = self.context
+        context.sessions.make_room()
+        try:
+            session = self._session(key, info, claim)
+        except Exception as error:
+            self._begin_failed(error)
+            return None
+        self._sessions[key] = session
+        context.sessions.add(session)
+        self.counters.sessions += 1
+        return session
+
+    def _session(self, key: bytes, info: bytes, claim: Header | None) -> UdpSession:
+        source, destination = self.family.client(key), self.family.local(key, self._port)
+        if claim is not None and claim.source is not None and claim.destination is not None:
+            source, destination = claim.source, claim.destination
+        write = self._write_header
+        header = write(source, destination) if write is not None else b""
+        session = UdpSession(self, key, self.family.block(key, info), header)
+        if self.context.log_flows:
+            session.client = source
+        return session
+
+    def _begin_failed(self, error: Exception) -> None:
+        log = self.context.log
+        if not isinstance(error, OSError):
+            self.on_defect(error)
+        elif error.errno in _NO_ROOM:
+            self.context.sessions.evict()
+            why = reason(error)
+            log.limited(
+                "full udp",
+                "full",
+                f"no room for more UDP sessions: {why} ({len(self.context.sessions)} are there)",
+                burst=1,
+                why=why,
+                sessions=len(self.context.sessions),
+            )
+        else:
+            self._target_failed(error)
+
+    def resume(self) -> None:
+        """Serve those at the doorstep, some of them at a time."""
+        inbox = self.context.inbox
+        for _ in range(NEW_AT_ONCE):
+            waiting = self._doorstep.take(inbox.payload)
+            if waiting is None:
+                return
+            session = self._sessions.get(waiting.key)
+            if session is None and self._takes_newcomers:
+                session = self._begin(waiting.key, waiting.info, waiting.claim)
+            if session is None:
+                self.counters.no_room += count_of(waiting.items)
+                continue
+            try:
+                session.send(waiting.items)
+            except Exception as error:
+                session.on_defect(error)
+        if self._doorstep:
+            self.context.engine.resume_later(self)
+
+    # -- what sessions need --
+
+    def read_trains(self, count: int) -> list[Item]:
+        """The batch that a session has received."""
+        inbox = self.context.inbox
+        sizes, controls = inbox.sizes(count), inbox.control_sizes(count)
+        if not any(controls):
+            return [(number * SLOT_SIZE, size, 0) for number, size in enumerate(sizes)]
+        meta = inbox.meta(count)
+        return [
+            (number * SLOT_SIZE, size, self.family.read(meta, number * META_SIZE, control)[2])
+            for number, (size, control) in enumerate(zip(sizes, controls, strict=True))
+        ]
+
+    def post_down(self, session: UdpSession, items: list[Item]) -> None:
+        """Send a batch that is in the inbox to the session's client."""
+        self._answers.session = session
+        messages = pack(items, self.context.inbox.address, session.down_limit)
+        sizes = self.family.name_size, self.family.info_space
+        self.context.sender.post(self._answers, messages, sizes, session.block)
+
+    def put_down(self, session: UdpSession, items: list[Item]) -> None:
+        """Put a few datagrams that are in the inbox among the other sessions' replies."""
+        replies, payload = self.context.replies, self.context.inbox.payload
+        for start, size, _ in items:
+            replies.room(self)[0][:size] = payload[start : start + size]
+            replies.put(size, session.block)
+
+    def forget(self, session: UdpSession) -> None:
+        """The session has ended."""
+        self._sessions.pop(session.key, None)
+
+    def lost(self, error: OSError) -> None:
+        """The kernel did not take a datagram."""
+        if error.errno == errno.EMSGSIZE:
+            self.counters.too_large += 1
+        elif error.errno in _FULL:
+            self.counters.full += 1
+        else:
+            self.counters.failed += 1
+
+    def too_large(self, session: UdpSession, count: int) -> None:
+        """Datagrams that have no room for the header that the target wants."""
+        self.counters.too_large += count
+        client, listen = self.family.client(session.key), self.forward.listen
+        self.context.log.limited(
+            f"too large {listen}",
+            "too-large",
+            f"dropped a datagram of {client} on {listen}: too large with its PROXY header",
+            client=client,
+            listen=listen,
+        )
+
+    def target_gone(self, session: UdpSession, error: OSError) -> None:
+        """A session's target is not there: look for it elsewhere."""
+        self._target_failed(error)
+        target = self.target
+        target.was_refused(session.address)
+        if target.datagram_address != session.address:
+            try:
+                session.move_to(*target.connect_datagrams())
+            except OSError as failure:
+                self._target_failed(failure)
+
+    def _target_failed(self, error: OSError) -> None:
+        forward, why = self.forward, reason(error)
+        self.context.log.limited(
+            f"dial {forward.listen} {error.errno}",
+            "dial-failed",
+            f"cannot reach {forward.target} for {forward.listen}: {why}",
+            target=forward.target,
+            listen=forward.listen,
+            why=why,
+        )
+
+    # -- the end --
+
+    def on_defect(self, error: Exception) -> None:
+        """See Handler: a listener lives on."""
+        self.context.log.limited(
+            "defect", "defect", f"internal error on {self.forward.listen}: {error!r}"
+        )
+
+    def refuse_newcomers(self) -> None:
+        """Serve the sessions there are, and no more."""
+        self._takes_newcomers = False
+
+    def close(self) -> None:
+        """Free the port. The sessions must have been closed before."""
+        if self._socket.fileno() < 0:
+            return
+        self.context.replies.forget(self)
+        self.context.engine.unwatch(self.fd)
+        self._socket.close()

@@ -1,0 +1,46 @@
+"""What UDP forwards share in a process, and what each of them counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from v6fwd.log import Log
+from v6fwd.relay.engine import Engine
+from v6fwd.relay.mmsg import Inbox, Memory
+from v6fwd.relay.replies import Replies
+from v6fwd.relay.trains import Sender
+from v6fwd.relay.udp_sessions import Sessions
+
+
+@dataclass(slots=True)
+class UdpCounters:
+    """Datagrams of a forward that did not arrive, and why; sessions made."""
+
+    sessions: int = 0
+    """Sessions that were made."""
+    refused: int = 0
+    """Times that the target was not there; the datagram was sent once more."""
+    too_large: int = 0
+    """Above 65,507 bytes with their header, or above what the path carries."""
+    full: int = 0
+    """Full buffers of the kernel (EAGAIN, ENOBUFS, ENOMEM)."""
+    failed: int = 0
+    """Other errors of the kernel."""
+    no_header: int = 0
+    """From a trusted client, without a header that can be read."""
+    no_room: int = 0
+    """From a new client, while there was no descriptor for it or too many were new."""
+
+
+class UdpContext:
+    """What all UDP forwards of a process share."""
+
+    def __init__(self, engine: Engine, log: Log, sessions: Sessions, *, log_flows: bool) -> None:
+        self.engine = engine
+        self.log = log
+        self.sessions = sessions
+        self.log_flows = log_flows
+        self.inbox = Inbox()
+        self.sender = Sender()
+        self.replies = Replies(engine)
+        self.scratch = Memory(256)  # a PROXY header without TLVs has 52 bytes
