@@ -6,23 +6,12 @@ import asyncio
 
 import pytest
 
+from tests.support.moby import MESSAGE, every_path
 from tests.support.relaying import echo, relaying, target
 from v6fwd.model import ClientIP, Endpoint
 
-MESSAGE = b"Buffalo buffalo Buffalo buffalo buffalo buffalo Buffalo buffalo"
 
-
-@pytest.mark.parametrize(
-    ("listen", "client", "host"),
-    [
-        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
-        ("::1", "::1", "::1"),
-        ("::", "127.0.0.1", "::1"),
-        ("::", "::1", "127.0.0.1"),
-        ("0.0.0.0", "127.0.0.1", "127.0.0.1"),
-    ],
-    ids=["TCP4", "TCP6", "DualStack", "6to4", "Any4"],
-)
+@every_path
 async def test_echo(listen: str, client: str, host: str) -> None:
     async with target(echo, host) as behind, relaying(behind, listen=listen) as running:
         reader, writer = await running.connect(client)

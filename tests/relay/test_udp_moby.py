@@ -5,23 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.support.datagrams import Clock, counters, echo, peer
+from tests.support.moby import MESSAGE, every_path
 from tests.support.relaying import relaying, until
 from v6fwd.model import Endpoint, Limits, Protocol
 
-MESSAGE = b"Buffalo buffalo Buffalo buffalo buffalo buffalo Buffalo buffalo"
 
-
-@pytest.mark.parametrize(
-    ("listen", "client", "host"),
-    [
-        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
-        ("::1", "::1", "::1"),
-        ("::", "127.0.0.1", "::1"),
-        ("::", "::1", "127.0.0.1"),
-        ("0.0.0.0", "127.0.0.1", "127.0.0.1"),
-    ],
-    ids=["UDP4", "UDP6", "DualStack", "6to4", "Any4"],
-)
+@every_path
 async def test_echo(listen: str, client: str, host: str) -> None:
     with peer(host, answer=echo) as target, peer(client) as one:
         async with relaying(target.endpoint, listen=listen) as running:

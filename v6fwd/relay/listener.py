@@ -19,7 +19,7 @@ from v6fwd.log import Log
 from v6fwd.model import Endpoint
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows
-from v6fwd.relay.sockets import BACKLOG, reset_on_close
+from v6fwd.relay.sockets import BACKLOG, reason, reset_on_close
 
 ACCEPT_BATCH = 16
 """Clients accepted from one listener before the flows get a turn."""
@@ -130,7 +130,7 @@ class Gate:
 
     def accept_failed(self, listener: Listener, error: OSError) -> None:
         """accept(2) failed: for this client alone, or for want of something."""
-        text = os.strerror(error.errno or 0).lower()
+        text = reason(error)
         if error.errno in _NO_ROOM:
             self._tell_full(text)
             self._shut(self._pause, shed=self._pause >= PATIENCE)
