@@ -30,6 +30,15 @@ class ClientIP(enum.StrEnum):
     NONE = "none"
     PROXY_V1 = "proxy-v1"
     PROXY_V2 = "proxy-v2"
+    X_FORWARDED_FOR = "x-forwarded-for"
+    FORWARDED = "forwarded"
+
+
+class OnOpaque(enum.StrEnum):
+    """What happens to a connection that is not HTTP/1 where HTTP is read: TLS, HTTP/2, CONNECT."""
+
+    REFUSE = "refuse"
+    PASS = "pass"  # its bytes go through as they are, and the target learns no address
 
 
 class Protocol(enum.StrEnum):
