@@ -24,6 +24,9 @@ class FakeFlow:
     def progress(self) -> int:
         return self.moved
 
+    def retire(self) -> None:
+        self.abort("retired")
+
 
 def test_full_is_full() -> None:
     flows = Flows(2)

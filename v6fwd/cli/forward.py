@@ -19,6 +19,7 @@ from v6fwd.model import (
     InputError,
     IPNetwork,
     Limits,
+    OnOpaque,
     UdpProxy,
     pair_up,
     parse_networks,
@@ -82,6 +83,10 @@ def _pairs(
     return [pair for some in pairs for pair in some]
 
 
+def _flat(networks: tuple[tuple[IPNetwork, ...], ...]) -> tuple[IPNetwork, ...]:
+    return tuple(network for some in networks for network in some)
+
+
 def _limit(name: str, zero: bool, text: str) -> Callable[[_F], _F]:
     """The option of one field of Limits, which has its default and its reason."""
     return click.option(
@@ -106,7 +111,8 @@ def _limit(name: str, zero: bool, text: str) -> Callable[[_F], _F]:
     type=click.Choice([mode.value for mode in ClientIP]),
     default=ClientIP.NONE.value,
     show_default=True,
-    help="How the target learns who the client is: not at all, or by a PROXY protocol header.",
+    help="How the target learns who the client is: not at all, by a PROXY protocol header, or by"
+    " a field in each HTTP/1 request.",
 )
 @click.option(
     "--accept-proxy",
@@ -122,11 +128,32 @@ def _limit(name: str, zero: bool, text: str) -> Callable[[_F], _F]:
     help="With --client-ip proxy-v2: the header in front of every datagram of a UDP session, or"
     " of its first only.",
 )
+@click.option(
+    "--trust-forwarded",
+    type=Networks(),
+    multiple=True,
+    help="Clients in these networks are HTTP proxies: what they say in X-Forwarded-For or"
+    " Forwarded is kept, and their own address appended.",
+)
+@click.option(
+    "--keep-underscores",
+    is_flag=True,
+    help="Pass HTTP fields with an underscore in their name, which are dropped otherwise.",
+)
+@click.option(
+    "--on-opaque",
+    type=click.Choice([what.value for what in OnOpaque]),
+    default=OnOpaque.REFUSE.value,
+    show_default=True,
+    help="What is not HTTP/1 where HTTP is read (TLS, HTTP/2, CONNECT): refuse it, or pass it on"
+    " without the client's address.",
+)
 @_limit("connect_timeout", False, "For the target to answer.")
 @_limit("drain_timeout", True, "For flows to finish after SIGTERM; then they are reset.")
 @_limit("interrupt_timeout", True, "The same after SIGINT.")
 @_limit("idle_timeout", True, "Reset a flow that moves no byte for so long; 0: never.")
 @_limit("header_timeout", False, "For the PROXY header of a client in --accept-proxy.")
+@_limit("request_timeout", False, "For the head of an HTTP request.")
 @_limit("udp_timeout", False, "A UDP session ends after so long without a datagram.")
 @click.option(
     "--max-flows",
@@ -148,6 +175,9 @@ def forward(
     client_ip: str,
     accept_proxy: tuple[tuple[IPNetwork, ...], ...],
     udp_proxy: str,
+    trust_forwarded: tuple[tuple[IPNetwork, ...], ...],
+    keep_underscores: bool,
+    on_opaque: str,
     log_flows: bool,
     log_format: str,
     **limits: Any,
@@ -165,9 +195,18 @@ def forward(
     Example: what a web server in an IPv4-only container needs to log the real client:
         v6fwd forward '[::]:8080' 172.17.0.2:80 --client-ip proxy-v2
     """
-    networks = tuple(network for some in accept_proxy for network in some)
-    mode, which = ClientIP(client_ip), UdpProxy(udp_proxy)
-    forwards = [Forward(*pair, mode, networks, which) for pair in pairs]
+    forwards = [
+        Forward(
+            *pair,
+            client_ip=ClientIP(client_ip),
+            accept_proxy=_flat(accept_proxy),
+            udp_proxy=UdpProxy(udp_proxy),
+            trust_forwarded=_flat(trust_forwarded),
+            keep_underscores=keep_underscores,
+            on_opaque=OnOpaque(on_opaque),
+        )
+        for pair in pairs
+    ]
     try:
         refuse_twins(forwards)
         refuse_misfits(forwards)

@@ -18,6 +18,7 @@ from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows, IdleSweep
 from v6fwd.relay.header import HeaderReader
+from v6fwd.relay.http import PARTING_TIME, HttpFlow, HttpForward
 from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.pipes import PipePool
 from v6fwd.relay.sockets import RelayError, open_listener, reason
@@ -102,6 +103,8 @@ class Relay:
             log=log,
             dials=Deadlines(engine, limits.connect_timeout, TcpFlow.dial_expired),
             headers=Deadlines(engine, limits.header_timeout, HeaderReader.expired),
+            heads=Deadlines(engine, limits.request_timeout, HttpFlow.head_expired),
+            partings=Deadlines(engine, PARTING_TIME, HttpFlow.heard),
             log_flows=log_flows,
         )
 
@@ -151,7 +154,8 @@ class Relay:
         if self._udp is not None and forward.protocol is Protocol.UDP:
             self.listeners.append(UdpForward(forward, target, sock, self._udp))
             return
-        runner = TcpForward(forward, target, self._context)
+        kind = HttpForward if forward.client_ip.is_http else TcpForward
+        runner = kind(forward, target, self._context)
         self.listeners.append(Listener(forward.listen, sock, runner.begin, self._gate))
 
     async def _drain(self, grace: float) -> None:
@@ -178,6 +182,7 @@ class Relay:
             forward.close()
 
     async def _drain_tcp(self, grace: float) -> None:
+        self.flows.retire_all()
         if self.flows:
             self._log.info(
                 "draining",
@@ -210,6 +215,8 @@ class Relay:
         self._close_udp("stopped")
         self._context.dials.close()
         self._context.headers.close()
+        self._context.heads.close()
+        self._context.partings.close()
         self._context.pipes.close()
         self._engine.close()
 
