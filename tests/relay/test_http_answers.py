@@ -7,7 +7,6 @@ import socket
 
 import pytest
 
-from tests.relay.test_http_requests import asked
 from tests.support.rig import MIB, Rig, noise, read_all, read_exactly, reset, sending, was_reset
 from tests.support.web import OK, answer_of, asked, get, head_of, ok, request, told, web_probe
 

@@ -157,9 +157,8 @@ def test_bodies_both_ways(web: Rig, size: int) -> None:
 
 def test_chunked_body(web: Rig) -> None:
     head = request("POST", "/", "Transfer-Encoding: chunked")
-    body = (
-        b"3;a=b\r\nabc\r\n10000\r\n" + noise(65536, seed=1) + b"\r\n0\r\nX-Real-IP: 1.1.1.1\r\n\r\n"
-    )
+    data = noise(65536, seed=1)
+    body = b"3;a=b\r\nabc\r\n10000\r\n" + data + b"\r\n0\r\nX-Real-IP: 1.1.1.1\r\n\r\n"
     client, target, _ = asked(web, head)
     with sending(client, body + get("/next"), end=False):
         expected = b"3\r\nabc\r\n10000\r\n" + data + b"\r\n0\r\n\r\n"
