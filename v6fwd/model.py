@@ -115,25 +115,6 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Forward:
-    """One listening endpoint and the target behind it: Docker's "published port"."""
-
-    listen: Endpoint
-    target: Endpoint
-    client_ip: ClientIP = ClientIP.NONE
-    accept_proxy: tuple[IPNetwork, ...] = ()
-    udp_proxy: UdpProxy = UdpProxy.EVERY
-
-    def __str__(self) -> str:
-        return f"{self.listen} -> {self.target}"
-
-    @property
-    def protocol(self) -> Protocol:
-        """What it carries; both ends carry the same."""
-        return self.listen.protocol
-
-
-@dataclass(frozen=True, slots=True)
 class Limits:
     """What bounds a relay. Times in seconds; 0 turns a limit off where the text says so."""
 
@@ -152,6 +133,26 @@ class Limits:
     max_flows: int = 0
     """TCP flows at once in this process, and as many UDP sessions; 0: as many as there are
     descriptors for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """One listening endpoint and the target behind it: Docker's "published port"."""
+
+    listen: Endpoint
+    target: Endpoint
+    client_ip: ClientIP = ClientIP.NONE
+    accept_proxy: tuple[IPNetwork, ...] = ()
+    udp_proxy: UdpProxy = UdpProxy.EVERY
+    limits: Limits = Limits()
+
+    def __str__(self) -> str:
+        return f"{self.listen} -> {self.target}"
+
+    @property
+    def protocol(self) -> Protocol:
+        """What it carries; both ends carry the same."""
+        return self.listen.protocol
 
 
 _ZONE_RE = re.compile(r"[!-$&-.0-~]{1,15}")  # an interface's number or name, below IFNAMSIZ

@@ -25,7 +25,7 @@ from v6fwd.model import (
     refuse_misfits,
     refuse_twins,
 )
-from v6fwd.relay.service import run
+from v6fwd.relay.foreground import run
 from v6fwd.relay.sockets import RelayError
 
 _NUMBER_RE = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -167,7 +167,8 @@ def forward(
     """
     networks = tuple(network for some in accept_proxy for network in some)
     mode, which = ClientIP(client_ip), UdpProxy(udp_proxy)
-    forwards = [Forward(*pair, mode, networks, which) for pair in pairs]
+    bounds = Limits(**limits)
+    forwards = [Forward(*pair, mode, networks, which, bounds) for pair in pairs]
     try:
         refuse_twins(forwards)
         refuse_misfits(forwards)
@@ -178,7 +179,7 @@ def forward(
     try:
         run(
             forwards,
-            Limits(**limits),
+            bounds,
             log,
             log_flows=log_flows,
             loop_factory=uvloop.new_event_loop,
