@@ -112,7 +112,7 @@ class Crew:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
-                pid = fork_worker(theirs, self._setup, self._board.place(slot))
+                pid = fork_worker(theirs, self._setup, self._board.enter(slot))
         except BaseException:
             ours.close()
             raise
@@ -123,7 +123,7 @@ class Crew:
 
     def _died(self, slot: int, status: int) -> None:
         member = self._members.pop(slot)
-        self._board.place(slot).all_full(True)
+        self._board.leave(slot)
         self._retire(member)
         if self._ending:
             if not self._members:
@@ -164,10 +164,11 @@ class Crew:
         """Those that live, by slot."""
         return self._members
 
-    async def ask(self, what: str) -> list[Any]:
-        """The answers of all, in one list."""
-        answers = await asyncio.gather(*(each.ask(what) for each in self._members.values()))
-        return [item for answer in answers for item in answer]
+    async def ask(self, what: str) -> dict[int, list[Any]]:
+        """The answer of each, by slot."""
+        members = dict(self._members)
+        answers = await asyncio.gather(*(each.ask(what) for each in members.values()))
+        return dict(zip(members, answers, strict=True))
 
     def drain(self, grace: float, *, take_queue: bool) -> None:
         """Let all of them finish and end; `gone` is set when they have. None is replaced."""

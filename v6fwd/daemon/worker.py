@@ -49,6 +49,7 @@ class Setup:
     limits: Limits
     log: Log
     log_flows: bool
+    workers: int
 
 
 class Worker:
@@ -57,12 +58,16 @@ class Worker:
     def __init__(self, sock: socket.socket, setup: Setup, place: Place) -> None:
         self._limits = setup.limits
         self._log = setup.log
-        self._relay = Relay(setup.limits, setup.log, log_flows=setup.log_flows, fellows=place)
+        self._relay = Relay(
+            setup.limits,
+            setup.log,
+            log_flows=setup.log_flows,
+            fellows=place if setup.workers > 1 else None,
+        )
         self._channel = Channel(sock, self._receive, self._orphaned)
         self._draining: asyncio.Task[None] | None = None
         self._reported: dict[str, Snapshot] = {}
         self.done = asyncio.Event()
-        place.all_full(False)
 
     async def serve(self) -> None:
         """Until a drain is over."""
