@@ -28,7 +28,7 @@ from v6fwd.model import (
     refuse_misfits,
     refuse_twins,
 )
-from v6fwd.relay.service import run
+from v6fwd.relay.foreground import run
 from v6fwd.relay.sockets import RelayError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
