@@ -13,10 +13,10 @@ from v6fwd.log import Log
 from v6fwd.model import Address, Forward, Guard
 from v6fwd.relay.clients import Clients, Refusal
 
-ADMITTED = -1
-"""The seat of a client that nobody counts."""
+UNCOUNTED = -1
+"""In place of a seat: there is no limit to count for."""
 REFUSED = -2
-"""No seat."""
+"""In place of a seat: the client may not come in."""
 
 DENIED = "denied"
 NOT_ALLOWED = "not-allowed"
@@ -55,21 +55,16 @@ class Doorkeeper:
         self._mask = -1 << (128 - guard.client_prefix)
 
     def admit(self, client: Address) -> int:
-        """The seat of a new flow, ADMITTED, or REFUSED: then it is counted, and maybe logged."""
+        """A seat for a new flow, to be left when it ends; or UNCOUNTED, or REFUSED."""
         packed = client.packed
         if self._deny is not None and packed in self._deny:
             return self._refuse(client, DENIED)
         if self._allow is not None and packed not in self._allow:
             return self._refuse(client, NOT_ALLOWED)
         if not self._counts:
-            return ADMITTED
+            return UNCOUNTED
         seat = self._clients.enter(self._key(packed), self._most, self._rate)
         return seat if seat >= 0 else self._refuse(client, _REASON_OF[Refusal(seat)])
-
-    def leave(self, seat: int) -> None:
-        """A flow is over that `admit` gave a seat."""
-        if seat >= 0:
-            self._clients.leave(seat)
 
     def _key(self, packed: bytes) -> bytes:
         """What tells clients apart, and those of one forward from those of another.
