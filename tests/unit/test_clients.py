@@ -190,7 +190,7 @@ def test_the_last_bucket_is_one_like_the_others() -> None:
 
 def test_memory_is_taken_as_clients_come() -> None:
     table = ClientTable(workers=8)
-    assert os.fstat(table._fd).st_blocks == 0
+    assert os.fstat(table.fd).st_blocks == 0
     table.close()
 
 

@@ -55,10 +55,10 @@ class ClientTable:
         self.buckets = -(-slots // BUCKET)
         # A page more: CPython's fast search, behind mmap.find, reads one byte past its range.
         size = self.buckets * BUCKET * self.slot_size + mmap.PAGESIZE
-        self._fd = os.memfd_create("v6fwd-clients") if workers > 1 else -1
+        self.fd = os.memfd_create("v6fwd-clients") if workers > 1 else -1
         if workers > 1:
-            os.ftruncate(self._fd, size)
-        self.memory = mmap.mmap(self._fd, size)
+            os.ftruncate(self.fd, size)
+        self.memory = mmap.mmap(self.fd, size)
         self.flows = memoryview(self.memory).cast("I")
         self.paid = memoryview(self.memory).cast("d")
         self.secret = secrets.token_bytes(16)
@@ -70,13 +70,13 @@ class ClientTable:
 
     def lock(self, bucket: int) -> None:
         """Keep the other workers out of a bucket."""
-        if self._fd >= 0:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, bucket)
+        if self.fd >= 0:
+            fcntl.lockf(self.fd, fcntl.LOCK_EX, 1, bucket)
 
     def unlock(self, bucket: int) -> None:
         """Let them in again."""
-        if self._fd >= 0:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, bucket)
+        if self.fd >= 0:
+            fcntl.lockf(self.fd, fcntl.LOCK_UN, 1, bucket)
 
     def forget_worker(self, worker: int) -> None:
         """Its flows are over: it is dead, and whoever takes its place begins with none."""
@@ -90,9 +90,9 @@ class ClientTable:
         self.flows.release()
         self.paid.release()
         self.memory.close()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 class Clients:
@@ -103,6 +103,11 @@ class Clients:
         self._table = table
         self._clock = clock
         self._column = _FLOWS_AT // 4 + worker
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What the worker has to keep open, for the locks."""
+        return (self._table.fd,) if self._table.fd >= 0 else ()
 
     def enter(self, key: bytes, most: int, rate: float) -> int:
         """A seat for one flow more of the client `key` (KEY_SIZE bytes), or a Refusal.
