@@ -17,6 +17,7 @@ from v6fwd.daemon.messages import Answer, Ask, Drain, Hurry, Message, Report
 from v6fwd.daemon.throttle import Throttle
 from v6fwd.daemon.worker import Setup, fork_worker
 from v6fwd.log import Log
+from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
 from v6fwd.relay.sockets import reason
 
@@ -95,6 +96,7 @@ class Crew:
         self._log = log
         self._brief = brief
         self._board = Board(count)
+        self._table = ClientTable(count)
         self._members: dict[int, Member] = {}
         self._throttles = [Throttle(time.monotonic) for _ in range(count)]
         self._timers: dict[int, asyncio.TimerHandle] = {}
@@ -112,7 +114,8 @@ class Crew:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
-                pid = fork_worker(theirs, self._setup, self._board.enter(slot))
+                clients = Clients(self._table, slot, time.monotonic)
+                pid = fork_worker(theirs, self._setup, self._board.enter(slot), clients)
         except BaseException:
             ours.close()
             raise
@@ -124,6 +127,7 @@ class Crew:
     def _died(self, slot: int, status: int) -> None:
         member = self._members.pop(slot)
         self._board.leave(slot)
+        self._table.forget_worker(slot)
         self._retire(member)
         if self._ending:
             if not self._members:

@@ -29,6 +29,7 @@ from v6fwd.daemon.messages import (
 )
 from v6fwd.log import Log
 from v6fwd.model import Limits
+from v6fwd.relay.clients import Clients
 from v6fwd.relay.counters import Snapshot
 from v6fwd.relay.foreground import GC_THRESHOLD
 from v6fwd.relay.service import Relay
@@ -55,7 +56,7 @@ class Setup:
 class Worker:
     """The process's relay and its end of the channel."""
 
-    def __init__(self, sock: socket.socket, setup: Setup, place: Place) -> None:
+    def __init__(self, sock: socket.socket, setup: Setup, place: Place, clients: Clients) -> None:
         self._limits = setup.limits
         self._log = setup.log
         self._relay = Relay(
@@ -63,6 +64,7 @@ class Worker:
             setup.log,
             log_flows=setup.log_flows,
             fellows=place if setup.workers > 1 else None,
+            clients=clients,
         )
         self._channel = Channel(sock, self._receive, self._orphaned)
         self._draining: asyncio.Task[None] | None = None
@@ -148,7 +150,7 @@ def _parts(items: Iterable[Any]) -> Iterator[tuple[list[Any], bool]]:
     yield part, True
 
 
-def fork_worker(sock: socket.socket, setup: Setup, place: Place) -> int:
+def fork_worker(sock: socket.socket, setup: Setup, place: Place, clients: Clients) -> int:
     """Start a worker at the other end of `sock`'s pair; gives its process id. Raises OSError.
 
     Forked and not executed anew: it shares all memory that is not written to. Signals are
@@ -160,13 +162,15 @@ def fork_worker(sock: socket.socket, setup: Setup, place: Place) -> int:
     try:
         pid = os.fork()
         if not pid:
-            _be_worker(sock, setup, place, blocked)
+            _be_worker(sock, setup, place, clients, blocked)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return pid
 
 
-def _be_worker(sock: socket.socket, setup: Setup, place: Place, mask: set[Any]) -> NoReturn:
+def _be_worker(
+    sock: socket.socket, setup: Setup, place: Place, clients: Clients, mask: set[Any]
+) -> NoReturn:
     """The whole life of the child; it ends here, whatever the supervisor would do next."""
     status = 1
     try:
@@ -174,9 +178,9 @@ def _be_worker(sock: socket.socket, setup: Setup, place: Place, mask: set[Any]) 
         for number in _DEAF_TO:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        _close_others(sock.fileno())
+        _close_others(sock.fileno(), *clients.descriptors)
         gc.set_threshold(GC_THRESHOLD)
-        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, place))
+        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, place, clients))
         status = 0
     except BaseException as error:
         setup.log.error("failed", f"a worker failed: {error!r}")
@@ -184,11 +188,12 @@ def _be_worker(sock: socket.socket, setup: Setup, place: Place, mask: set[Any]) 
         os._exit(status)
 
 
-async def _serve(sock: socket.socket, setup: Setup, place: Place) -> None:
-    await Worker(sock, setup, place).serve()
+async def _serve(sock: socket.socket, setup: Setup, place: Place, clients: Clients) -> None:
+    await Worker(sock, setup, place, clients).serve()
 
 
-def _close_others(fd: int) -> None:
-    """Close what was the supervisor's: all but the standard descriptors and `fd`."""
-    os.closerange(3, fd)
-    os.closerange(fd + 1, os.sysconf("SC_OPEN_MAX"))
+def _close_others(*ours: int) -> None:
+    """Close what was the supervisor's: all but the standard descriptors and `ours`."""
+    ends = [*sorted(ours), os.sysconf("SC_OPEN_MAX")]
+    for before, end in zip([2, *ends], ends, strict=False):
+        os.closerange(before + 1, end)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits, Protocol
+from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.contexts import Contexts
 from v6fwd.relay.counters import Snapshot, added
 from v6fwd.relay.engine import Engine
@@ -51,9 +52,11 @@ class Relay:
         *,
         log_flows: bool = False,
         fellows: Fellows | None = None,
+        clients: Clients | None = None,
     ) -> None:
         self.engine = Engine(asyncio.get_running_loop())
-        self.contexts = Contexts(self.engine, limits.max_flows, log, log_flows=log_flows)
+        clients = clients or Clients(ClientTable(), 0, self.engine.clock)
+        self.contexts = Contexts(self.engine, limits.max_flows, log, clients, log_flows=log_flows)
         self.flows = self.contexts.flows
         self._log = log
         self._gate = Gate(self.engine, self.flows, log, fellows)
