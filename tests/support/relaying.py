@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from v6fwd.log import Log
-from v6fwd.model import ClientIP, Endpoint, Forward, IPNetwork, Limits, UdpProxy
+from v6fwd.model import ClientIP, Endpoint, Forward, Guard, IPNetwork, Limits, UdpProxy
 from v6fwd.relay.foreground import Foreground
 from v6fwd.relay.service import Relay
 from v6fwd.relay.udp_sessions import Sessions
@@ -75,13 +75,15 @@ async def relaying(
     accept_proxy: tuple[IPNetwork, ...] = (),
     udp_proxy: UdpProxy = UdpProxy.EVERY,
     limits: Limits | None = None,
+    guard: Guard | None = None,
     log_flows: bool = False,
 ) -> AsyncIterator[Running]:
     """Forward from a free port of `listen` to `target`; nothing may be left at the end."""
     with tempfile.TemporaryFile("r+", encoding="utf-8") as log_file:
         endpoint = Endpoint(listen, 0, protocol=target.protocol)
         bounds = limits or Limits(drain_timeout=0)
-        forward = Forward(endpoint, target, client_ip, accept_proxy, udp_proxy, limits=bounds)
+        modes = client_ip, accept_proxy, udp_proxy
+        forward = Forward(endpoint, target, *modes, limits=bounds, guard=guard or Guard())
         log = Log(fd=log_file.fileno())
         foreground = Foreground([forward], bounds, log, log_flows=log_flows)
         task = asyncio.create_task(foreground.serve())

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from v6fwd.log import Log
 from v6fwd.model import Limits
 from v6fwd.relay.budget import DescriptorBudget, in_use, raised_limit, udp_share
+from v6fwd.relay.clients import Clients
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows
@@ -21,10 +22,13 @@ from v6fwd.relay.udp_sessions import Sessions
 class Contexts:
     """Makes a context for each set of time limits that differs, and keeps it while it is used."""
 
-    def __init__(self, engine: Engine, max_flows: int, log: Log, *, log_flows: bool) -> None:
+    def __init__(
+        self, engine: Engine, max_flows: int, log: Log, clients: Clients, *, log_flows: bool
+    ) -> None:
         self._engine = engine
         self._max_flows = max_flows
         self._log = log
+        self._clients = clients
         self._log_flows = log_flows
         self._descriptors, self._in_use = raised_limit(), in_use()
         budget = self._budget(1, 0)
@@ -43,6 +47,7 @@ class Contexts:
                 flows=self.flows,
                 pipes=self.pipes,
                 log=self._log,
+                clients=self._clients,
                 dials=Deadlines(self._engine, limits.connect_timeout, TcpFlow.dial_expired),
                 headers=Deadlines(self._engine, limits.header_timeout, HeaderReader.expired),
                 heads=Deadlines(self._engine, limits.request_timeout, HttpFlow.head_expired),
@@ -63,7 +68,8 @@ class Contexts:
         """Buffers, 8 MiB of addresses, are there once."""
         for other in self._udp.values():
             return other.with_sessions(sessions)
-        return UdpContext(self._engine, self._log, sessions, log_flows=self._log_flows)
+        parts = self._engine, self._log, sessions, self._clients
+        return UdpContext(*parts, log_flows=self._log_flows)
 
     def share_out(self, ports: int, of_udp: int) -> None:
         """Divide the descriptors anew; each table of sessions gets an equal part of theirs."""

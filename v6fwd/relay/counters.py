@@ -31,6 +31,8 @@ class Counters:
     """Flows and datagrams of a trusted client without a PROXY header that can be read."""
     http_refused: int = 0
     """Requests that were answered here, with an error."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Clients that the guard did not let in, by reason; none of them is a flow."""
     ends: dict[str, int] = field(default_factory=dict)
     dial_failures: dict[str, int] = field(default_factory=dict)
     durations: list[int] = field(default_factory=lambda: [0] * (len(DURATIONS) + 1))

@@ -51,9 +51,9 @@ class HttpForward(TcpForward):
         networks = forward.trust_forwarded
         self.proxies = TrustedNetworks(networks) if networks else None
 
-    def make_flow(self, fd: int) -> TcpFlow:
+    def make_flow(self, fd: int, seat: int) -> TcpFlow:
         """See TcpForward."""
-        return HttpFlow(self, fd)
+        return HttpFlow(self, fd, seat)
 
 
 class HttpFlow(TcpFlow):
@@ -75,8 +75,8 @@ class HttpFlow(TcpFlow):
     client: RequestSide
     target: ResponseSide
 
-    def __init__(self, forward: HttpForward, client_fd: int) -> None:
-        super().__init__(forward, client_fd)
+    def __init__(self, forward: HttpForward, client_fd: int, seat: int) -> None:
+        super().__init__(forward, client_fd, seat)
         self._http = forward
         self._answers = ResponseStream()
         self._refused: HttpRefused | None = None

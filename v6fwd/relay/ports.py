@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection
-from typing import Any, Protocol
+from typing import Protocol
 
 from v6fwd.model import Forward
 from v6fwd.model import Protocol as Transport
 from v6fwd.relay.contexts import Contexts
 from v6fwd.relay.counters import Counters, Snapshot, snapshot_of
-from v6fwd.relay.flows import Flow, Live, abort
+from v6fwd.relay.flows import Live, abort
 from v6fwd.relay.http import HttpForward
 from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.target import Target
 from v6fwd.relay.tcp import TcpForward
 from v6fwd.relay.udp import UdpForward
-from v6fwd.relay.udp_session import UdpSession
 
 
 class Port(Protocol):
@@ -31,11 +31,11 @@ class Port(Protocol):
     def listener(self) -> Listener | UdpForward:
         """Whoever owns the socket."""
 
-    def live(self) -> Collection[Live]:
-        """Its flows."""
+    def sessions(self) -> Collection[Live]:
+        """Its UDP sessions; TCP flows stand in the set of all flows."""
 
-    def details(self) -> Snapshot:
-        """What only this kind counts."""
+    def totals(self) -> Snapshot:
+        """What it has done so far."""
 
     def replace(self, forward: Forward, target: Target) -> None:
         """Let new flows be served like this."""
@@ -64,14 +64,13 @@ class TcpPort:
         """See Port."""
         return self._runner.forward
 
-    def live(self) -> list[Flow]:
-        """See Port. All flows are looked through: nobody asks often."""
-        flows = self._contexts.flows.live
-        return [flow for flow in flows if flow.counters is self.counters]
-
-    def details(self) -> Snapshot:
+    def sessions(self) -> Collection[Live]:
         """See Port."""
-        return {}
+        return ()
+
+    def totals(self) -> Snapshot:
+        """See Port."""
+        return self.counters.snapshot()
 
     def replace(self, forward: Forward, target: Target) -> None:
         """See Port."""
@@ -84,7 +83,8 @@ class TcpPort:
 
     def end(self, why: str) -> int:
         """See Port."""
-        return abort(self.live(), why)
+        flows = self._contexts.flows.live
+        return abort([flow for flow in flows if flow.counters is self.counters], why)
 
 
 class UdpPort:
@@ -100,13 +100,13 @@ class UdpPort:
         """See Port."""
         return self.listener.forward
 
-    def live(self) -> Collection[UdpSession]:
+    def sessions(self) -> Collection[Live]:
         """See Port."""
         return self.listener.sessions
 
-    def details(self) -> Snapshot:
+    def totals(self) -> Snapshot:
         """See Port."""
-        return {"udp": snapshot_of(self.listener.counters)}
+        return {**self.counters.snapshot(), "udp": snapshot_of(self.listener.counters)}
 
     def replace(self, forward: Forward, target: Target) -> None:
         """See Port."""
@@ -124,7 +124,7 @@ class UdpPort:
 
 
 def open_port(
-    forward: Forward, target: Target, sock: Any, gate: Gate, contexts: Contexts
+    forward: Forward, target: Target, sock: socket.socket, gate: Gate, contexts: Contexts
 ) -> TcpPort | UdpPort:
     """Serve who comes to a listening socket."""
     if forward.protocol is Transport.TCP:
@@ -136,14 +136,3 @@ def open_port(
 def _runner(forward: Forward, target: Target, contexts: Contexts, counters: Counters) -> TcpForward:
     kind = HttpForward if forward.client_ip.is_http else TcpForward
     return kind(forward, target, contexts.tcp(forward.limits), counters)
-
-
-def snapshot(port: Port) -> Snapshot:
-    """What a port has done, its live flows included, in numbers that only grow but `live`."""
-    numbers = port.counters.snapshot()
-    live = port.live()
-    for flow in live:
-        up, down = flow.moved()
-        numbers["bytes_up"] += up
-        numbers["bytes_down"] += down
-    return {**numbers, "live": len(live), **port.details()}

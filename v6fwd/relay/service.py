@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits, Protocol
+from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.contexts import Contexts
 from v6fwd.relay.counters import Snapshot, added
 from v6fwd.relay.engine import Engine
-from v6fwd.relay.flows import IdleSweeps
+from v6fwd.relay.flows import IdleSweeps, Live
 from v6fwd.relay.listener import Fellows, Gate, Listener
-from v6fwd.relay.ports import Port, open_port, snapshot
+from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.sockets import open_listener
 from v6fwd.relay.target import Target
 from v6fwd.relay.udp import UdpForward
@@ -51,9 +52,11 @@ class Relay:
         *,
         log_flows: bool = False,
         fellows: Fellows | None = None,
+        clients: Clients | None = None,
     ) -> None:
         self.engine = Engine(asyncio.get_running_loop())
-        self.contexts = Contexts(self.engine, limits.max_flows, log, log_flows=log_flows)
+        clients = clients or Clients(ClientTable(), 0, self.engine.clock)
+        self.contexts = Contexts(self.engine, limits.max_flows, log, clients, log_flows=log_flows)
         self.flows = self.contexts.flows
         self._log = log
         self._gate = Gate(self.engine, self.flows, log, fellows)
@@ -165,7 +168,7 @@ class Relay:
     async def _drain_udp(self, grace: float) -> None:
         """Let answers come for a moment, then free the ports, whatever TCP still does."""
         ports = [port for port in self._every_port() if port.forward.protocol is Protocol.UDP]
-        if any(port.live() for port in ports):
+        if any(port.sessions() for port in ports):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace):
                     await self._hurry.wait()
@@ -209,28 +212,42 @@ class Relay:
     def _every_port(self) -> list[Port]:
         return [*self._ports.values(), *self._leaving]
 
-    def snapshot(self) -> dict[str, Snapshot]:
-        """What each forward has done, by its listening endpoint."""
-        snapshots: dict[str, Snapshot] = {}
+    def totals(self) -> dict[str, Snapshot]:
+        """What each forward has done, by its listening endpoint; no bytes of flows that live."""
+        totals: dict[str, Snapshot] = {}
         for port in self._every_port():
-            listen, numbers = str(port.forward.listen), snapshot(port)
-            known = snapshots.get(listen)
-            snapshots[listen] = numbers if known is None else added(known, numbers)
-        return snapshots
+            listen, numbers = str(port.forward.listen), port.totals()
+            totals[listen] = added(totals[listen], numbers) if listen in totals else numbers
+        return totals
+
+    def snapshot(self) -> dict[str, Snapshot]:
+        """The same with the bytes that live flows have moved so far."""
+        totals = self.totals()
+        for flow in self._live():
+            numbers, (up, down) = totals[str(flow.forward.listen)], flow.moved()
+            numbers["bytes_up"] += up
+            numbers["bytes_down"] += down
+        return totals
+
+    def _live(self) -> Iterator[Live]:
+        yield from self.flows.live
+        for port in self._every_port():
+            yield from port.sessions()
 
     def flows_now(self) -> Iterator[dict[str, Any]]:
         """The flows that live: client, listen, target, bytes up and down, seconds."""
-        for port in self._every_port():
-            for flow in list(port.live()):
-                up, down = flow.moved()
-                yield {
-                    "client": str(flow.source or ""),
-                    "listen": str(flow.forward.listen),
-                    "target": str(flow.forward.target),
-                    "bytes_up": up,
-                    "bytes_down": down,
-                    "seconds": round(flow.seconds(), 3),
-                }
+        for flow in list(self._live()):
+            up, down = flow.moved()
+            source = flow.source
+            yield {
+                "client": source.host if source else "",
+                "client_port": source.port if source else 0,
+                "listen": str(flow.forward.listen),
+                "target": str(flow.forward.target),
+                "bytes_up": up,
+                "bytes_down": down,
+                "seconds": round(flow.seconds(), 3),
+            }
 
 
 def listen_on(endpoint: Endpoint) -> socket.socket:

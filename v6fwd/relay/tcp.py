@@ -19,10 +19,12 @@ from v6fwd.client_ip.proxy_write import HeaderWriter, header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.log import Log
 from v6fwd.model import Address, Forward
+from v6fwd.relay.clients import Clients
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows
+from v6fwd.relay.guard import REFUSED, UNCOUNTED, Doorkeeper, doorkeeper
 from v6fwd.relay.header import HeaderReader
 from v6fwd.relay.pipes import PipePool
 from v6fwd.relay.side import NOT_OUT, READ, READ_WRITE, Side, buffer
@@ -57,6 +59,7 @@ class TcpContext:
     flows: Flows
     pipes: PipePool
     log: Log
+    clients: Clients
     dials: Deadlines[TcpFlow]
     headers: Deadlines[HeaderReader]
     heads: Deadlines[HttpFlow]
@@ -75,16 +78,25 @@ class TcpForward:
     trusted: TrustedNetworks | None = field(init=False)
     write_header: HeaderWriter | None = field(init=False)
     names_clients: bool = field(init=False)
+    doorkeeper: Doorkeeper | None = field(init=False)
 
     def __post_init__(self) -> None:
         networks = self.forward.accept_proxy
         self.trusted = TrustedNetworks(networks) if networks else None
         self.write_header = header_writer(self.forward.client_ip)
         self.names_clients = bool(self.write_header or networks or self.context.log_flows)
+        context = self.context
+        refused = self.counters.refused
+        self.doorkeeper = doorkeeper(self.forward, context.clients, refused, context.log)
 
     def begin(self, fd: int, sockaddr: Any) -> None:
         """Take an accepted, non-blocking descriptor and its client's address."""
-        flow = self.make_flow(fd)
+        seat = UNCOUNTED
+        if self.doorkeeper is not None:
+            seat = self._seat(self.doorkeeper, fd, sockaddr)
+            if seat == REFUSED:
+                return
+        flow = self.make_flow(fd, seat)
         self.context.flows.add(flow)
         self.counters.flows += 1
         try:
@@ -92,9 +104,27 @@ class TcpForward:
         except Exception as error:
             flow.on_defect(error)
 
-    def make_flow(self, fd: int) -> TcpFlow:
+    def make_flow(self, fd: int, seat: int) -> TcpFlow:
         """The flow of a client that has just come."""
-        return TcpFlow(self, fd)
+        return TcpFlow(self, fd, seat)
+
+    def _seat(self, keeper: Doorkeeper, fd: int, sockaddr: Any) -> int:
+        """What the doorkeeper says of a new client; who is refused is reset.
+
+        Whoever is trusted to name another one is asked for that name first.
+        """
+        try:
+            client = address_of(sockaddr)
+            if self.trusted is not None and client.packed in self.trusted:
+                return UNCOUNTED
+            seat = keeper.admit(client)
+        except Exception as error:
+            self.context.log.limited("defect", "defect", f"internal error: {error!r}")
+            seat = REFUSED
+        if seat == REFUSED:
+            reset_on_close(fd)
+            os.close(fd)
+        return seat
 
 
 class TcpFlow:
@@ -109,6 +139,7 @@ class TcpFlow:
         "_forward",
         "_header_size",
         "_refreshed",
+        "_seat",
         "_source",
         "_started",
         "_target_fd",
@@ -120,8 +151,9 @@ class TcpFlow:
     client: Side
     target: Side
 
-    def __init__(self, forward: TcpForward, client_fd: int) -> None:
+    def __init__(self, forward: TcpForward, client_fd: int, seat: int) -> None:
         self._forward = forward
+        self._seat = seat
         self._client_fd = client_fd
         self._target_fd = -1
         self._source: Address | None = None
@@ -150,6 +182,12 @@ class TcpFlow:
         """A trusted client has said for whom it speaks; `rest` is what followed."""
         if header.source is not None:
             self._source, self._destination = header.source, header.destination
+        keeper = self._forward.doorkeeper
+        if keeper is not None and self._source is not None:
+            self._seat = keeper.admit(self._source)
+            if self._seat == REFUSED:
+                self.abort("refused: not let in")
+                return
         self._serve(rest)
 
     def header_failed(self, why: str) -> None:
@@ -401,6 +439,8 @@ class TcpFlow:
             self.target.release()
             del self.client.other, self.target.other  # no cycle is left for the collector
             del self.client, self.target
+        if self._seat >= 0:
+            context.clients.leave(self._seat)
         context.flows.remove(self)
 
     def retire(self) -> None:

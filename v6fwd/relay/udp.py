@@ -17,9 +17,10 @@ from typing import Any
 from v6fwd.client_ip.proxy_read import Header, ProxyHeaderError, read_datagram_header
 from v6fwd.client_ip.proxy_write import datagram_header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
-from v6fwd.model import Endpoint, Forward
+from v6fwd.model import Address, Endpoint, Forward
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.doorstep import Doorstep
+from v6fwd.relay.guard import REFUSED, UNCOUNTED, doorkeeper
 from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE
 from v6fwd.relay.sockets import reason
 from v6fwd.relay.target import Target
@@ -69,6 +70,7 @@ class UdpForward:
         self.context = context
         self._write_header = datagram_header_writer(forward.client_ip)
         self._trusted = TrustedNetworks(forward.accept_proxy) if forward.accept_proxy else None
+        self._doorkeeper = doorkeeper(forward, context.clients, self.flows.refused, context.log)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -178,7 +180,10 @@ class UdpForward:
         info = self.family.read(inbox.meta_of(number), 0, control_size)[1]
         claim = self._claims.get(key)
         if fresh and key not in self._doorstep:
-            session = self._begin(key, info, claim)
+            seat = self._seat(key, claim)
+            if seat == REFUSED:
+                return None
+            session = self._begin(key, info, claim, seat)
             if session is not None:
                 return session
         if not self._doorstep:
@@ -187,13 +192,25 @@ class UdpForward:
             self.counters.no_room += count_of(items)
         return None
 
-    def _begin(self, key: bytes, info: bytes, claim: Header | None) -> UdpSession | None:
+    def _seat(self, key: bytes, claim: Header | None) -> int:
+        """What the doorkeeper says of a new client."""
+        if self._doorkeeper is None:
+            return UNCOUNTED
+        try:
+            return self._doorkeeper.admit(self._ends(key, claim)[0])
+        except Exception as error:
+            self.on_defect(error)
+            return REFUSED
+
+    def _begin(self, key: bytes, info: bytes, claim: Header | None, seat: int) -> UdpSession | None:
         """Make a session; None, with a word in the log, where that fails."""
         context = self.context
         context.sessions.make_room()
         try:
-            session = self._session(key, info, claim)
+            session = self._session(key, info, claim, seat)
         except Exception as error:
+            if seat >= 0:
+                context.clients.leave(seat)
             self._begin_failed(error)
             return None
         self._sessions[key] = session
@@ -202,13 +219,17 @@ class UdpForward:
         self.flows.flows += 1
         return session
 
-    def _session(self, key: bytes, info: bytes, claim: Header | None) -> UdpSession:
-        source, destination = self.family.client(key), self.family.local(key, self._port)
+    def _ends(self, key: bytes, claim: Header | None) -> tuple[Address, Address]:
+        """Who the client is, and which address it wrote to."""
         if claim is not None and claim.source is not None and claim.destination is not None:
-            source, destination = claim.source, claim.destination
+            return claim.source, claim.destination
+        return self.family.client(key), self.family.local(key, self._port)
+
+    def _session(self, key: bytes, info: bytes, claim: Header | None, seat: int) -> UdpSession:
+        source, destination = self._ends(key, claim)
         write = self._write_header
         header = write(source, destination) if write is not None else b""
-        session = UdpSession(self, key, self.family.block(key, info), header)
+        session = UdpSession(self, key, self.family.block(key, info), header, seat)
         if self.context.log_flows:
             session.client = source
         return session
@@ -240,7 +261,10 @@ class UdpForward:
                 return
             session = self._sessions.get(waiting.key)
             if session is None and self._takes_newcomers:
-                session = self._begin(waiting.key, waiting.info, waiting.claim)
+                seat = self._seat(waiting.key, waiting.claim)
+                if seat == REFUSED:
+                    continue
+                session = self._begin(waiting.key, waiting.info, waiting.claim, seat)
             if session is None:
                 self.counters.no_room += count_of(waiting.items)
                 continue

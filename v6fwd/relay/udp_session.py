@@ -61,12 +61,15 @@ class UdpSession:
         "key",
         "limit",
         "rank",
+        "seat",
         "stamp",
         "up_bytes",
         "up_count",
     )
 
-    def __init__(self, forward: UdpForward, key: bytes, block: bytes, header: bytes) -> None:
+    def __init__(
+        self, forward: UdpForward, key: bytes, block: bytes, header: bytes, seat: int
+    ) -> None:
         """Connect to the target. Raises OSError, and then nothing is left to undo."""
         self._forward = forward
         self._header = header  # in front of datagrams, of all or of the first
@@ -79,6 +82,7 @@ class UdpSession:
         self._started = forward.context.engine.clock()
         self.forward = forward.forward  # the listener's own may become another one
         self.key = key
+        self.seat = seat
         self.block = block
         self.client: Any = None  # only where somebody wants to know
         self.rank = ASKED
@@ -254,6 +258,8 @@ class UdpSession:
         context = self._forward.context
         self._sessions.remove(self)
         self._forward.forget(self)
+        if self.seat >= 0:
+            context.clients.leave(self.seat)
         self._forward.flows.flow_ended(end, self.up_bytes, self.down_bytes, self.seconds())
         context.engine.close_fd(self.fd)
         if context.log_flows:
