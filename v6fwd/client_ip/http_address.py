@@ -22,15 +22,16 @@ _X_FIELDS = (
     b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %b\r\nX-Real-IP: %b\r\n"
 )
 
-# A list in which no entry can swallow the one that is appended, whatever reads it: addresses
-# with or without brackets and ports, names, "unknown".
-_XFF_RE = re.compile(rb"[0-9A-Za-z.:_%\[\]-]*+(?:[ \t]*+,[ \t]*+[0-9A-Za-z.:_%\[\]-]*+)*+")
-_PLAIN_RE = re.compile(rb"[\t -~]*+")
-_PAIR = TOKEN + rb"++=(?:" + TOKEN + rb'++|"(?:[\t !#-\[\]-~]|\\[\t -~])*+")'
-_ELEMENT = rb"(?:" + _PAIR + rb")?+(?:[ \t]*+;[ \t]*+(?:" + _PAIR + rb")?+)*+"
-# RFC 7239, 4, with blanks around semicolons, which some senders put there. A quote that is
-# left open would swallow what is appended.
-_FORWARDED_RE = re.compile(_ELEMENT + rb"(?:[ \t]*+,[ \t]*+" + _ELEMENT + rb")*+")
+_PLAIN_RE = re.compile(rb"[\t -~]*")
+
+# Lists in which no entry can swallow the one that is appended, whatever reads them: addresses
+# with or without brackets and ports, names, "unknown"; and RFC 7239, 4, with blanks around
+# semicolons, which some senders put there, but without a quote that is left open.
+_XFF_RE = re.compile(rb"[0-9A-Za-z.:_%\[\], \t-]*")
+_PAIR = TOKEN + rb"+=(?:" + TOKEN + rb'+|"(?:[\t !#-\[\]-~]|\\[\t -~])*")'
+_FORWARDED_RE = re.compile(
+    rb"[,; \t]*(?:" + _PAIR + rb"(?:[ \t]*[,;][,; \t]*" + _PAIR + rb")*[,; \t]*)?"
+)
 
 
 class AddressFields:
@@ -66,12 +67,13 @@ class AddressFields:
         before = _joined(told.pop(b"x-forwarded-for", ()), _XFF_RE)
         told.setdefault(b"x-forwarded-proto", [b"http"])
         told.setdefault(b"x-forwarded-port", [self._port])
-        told.setdefault(b"x-real-ip", [self._real_ip(before)])
-        if len(told[b"x-real-ip"]) > 1:
+        real_ip = told.pop(b"x-real-ip", [self._real_ip(before)])
+        if len(real_ip) > 1:
             raise Refusal(400, "more than one X-Real-IP")
         lines = [b"X-Forwarded-For: %b%b\r\n" % (before, self._host)]
         for name, values in told.items():
             lines += [b"%b: %b\r\n" % (name.title(), _plain(value)) for value in values]
+        lines.append(b"X-Real-IP: %b\r\n" % _plain(real_ip[0]))
         return b"".join(lines)
 
     def _real_ip(self, before: bytes) -> bytes:

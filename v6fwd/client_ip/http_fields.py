@@ -60,12 +60,12 @@ _KEEP, _DROP = b"+", b"-"  # roles; no field that is read has such a name
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))  # and no fields to be left out
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 
-_PAIR_RE = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")  # in a block that FIELDS_RE matched
+_PAIR_RE = re.compile(rb"([^:]+):[ \t]*([^\r]*)\r\n")  # in a block that FIELDS_RE matched
 
 # RFC 3986, 3.2.2, without percent-encoding and sub-delims: no DNS name has them, servers differ.
-_HOST_RE = re.compile(rb"(?:(?:[0-9A-Za-z._~-]++|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?+)?+")
-_PROTOCOL_RE = re.compile(TOKEN + rb"++(?:/" + TOKEN + rb"++)?+")
-_CODINGS_RE = re.compile(TOKEN + rb"++(?:[ \t]*+,[ \t]*+" + TOKEN + rb"++)*+")
+_HOST_RE = re.compile(rb"(?:(?:[0-9A-Za-z._~-]+|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?)?")
+_PROTOCOL_RE = re.compile(TOKEN + rb"+(?:/" + TOKEN + rb"+)?")
+_CODINGS_RE = re.compile(TOKEN + rb"+(?:[ \t]*,[ \t]*" + TOKEN + rb"+)*")
 
 
 class FieldReader:

@@ -178,6 +178,8 @@ class RequestStream:
     def _receive(self, data: bytes) -> list[Piece]:
         if self.opaque:
             return [data] if data else []
+        if self.refused is not None:
+            return []
         if self._held:
             data, self._held = self._held + data, b""
         pieces: list[Piece] = []
@@ -199,7 +201,7 @@ class RequestStream:
         if self.waiting:
             self._kept.append(data[at:])
             return len(data)
-        if self.closing or self.refused is not None:
+        if self.closing:
             return len(data)
         if self._fresh and self._begins_opaque(data):
             return self._turn_opaque(data, pieces)
