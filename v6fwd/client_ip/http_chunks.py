@@ -23,13 +23,13 @@ MAX_CHUNK_LINE = 256
 """Bytes of a size line with its CRLF. Nobody is known to need extensions; signatures of 64
 hexadecimal digits (S3) have room."""
 
-_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
-_EXTENSION = rb";" + TOKEN + rb"++(?:=(?:" + TOKEN + rb"++|" + _QUOTED + rb"))?+"
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_EXTENSION = rb";" + TOKEN + rb"+(?:=(?:" + TOKEN + rb"+|" + _QUOTED + rb"))?"
 # No blank anywhere: servers differ about `5 ` (RFC 9112, 7.1.1: only "bad" blanks may stand there).
 # 15 digits fit 64 bits with room to spare, in whatever a target counts.
-_SIZE_RE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:" + _EXTENSION + rb")*+)\r\n")
+_SIZE_RE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:" + _EXTENSION + rb")*)\r\n")
 # How such a line may begin: whatever does not is refused without waiting for its end.
-_SIZE_BEGUN_RE = re.compile(rb"(?:[0-9A-Fa-f]{1,15}(?:;[\t -~\x80-\xff]*+)?+\r?+)?+")
+_SIZE_BEGUN_RE = re.compile(rb"(?:[0-9A-Fa-f]{1,15}(?:;[\t -~\x80-\xff]*)?\r?)?")
 
 _BAD_CHUNK = HttpRefused(400, "malformed chunk")
 _BAD_TRAILER = HttpRefused(400, "malformed trailer field")

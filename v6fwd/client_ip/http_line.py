@@ -15,16 +15,16 @@ TLS_HANDSHAKE = b"\x16"  # RFC 8446, 5.1: the type of the first record; no metho
 
 # RFC 3986: no blank, control byte or byte above 126; "#" starts a fragment, which is not sent.
 TARGET = rb'[!"$-~]'
-LINE_RE = re.compile(rb"(" + TOKEN + rb"++) (" + TARGET + rb"++) HTTP/1\.([01])")
+LINE_RE = re.compile(rb"(" + TOKEN + rb"+) (" + TARGET + rb"+) HTTP/1\.([01])")
 
 USUAL_RE = re.compile(rb"(?:(HEAD)|(?!CONNECT )[A-Z-]{1,32}) /" + TARGET + rb"{0,7000} HTTP/1\.1")
 """A line whose verdict depends on nothing else: origin-form, HTTP/1.1, no CONNECT. Group 1 is
 set for HEAD. 7,000 bytes leave room for a head of MAX_HEAD."""
 
-_VERSION_RE = re.compile(rb"(" + TOKEN + rb"++) (" + TARGET + rb"++) HTTP/[0-9]\.[0-9]")
-_AUTHORITY_RE = re.compile(rb"[0-9A-Za-z._~:\[\]-]++")
+_VERSION_RE = re.compile(rb"(" + TOKEN + rb"+) (" + TARGET + rb"+) HTTP/[0-9]\.[0-9]")
+_AUTHORITY_RE = re.compile(rb"[0-9A-Za-z._~:\[\]-]+")
 _ABSOLUTE_RE = re.compile(
-    rb"(?i:http)://(" + _AUTHORITY_RE.pattern + rb")(?:[/?]" + TARGET + rb"*+)?+"
+    rb"(?i:http)://(" + _AUTHORITY_RE.pattern + rb")(?:[/?]" + TARGET + rb"*)?"
 )
 _DEFAULT_PORT_RE = re.compile(rb":(?:80)?\Z")
 
@@ -41,7 +41,7 @@ def check_line(line: re.Match[bytes] | None, raw: bytes, *, pass_opaque: bool) -
     method, target = line[1], line[2]
     if method == b"CONNECT":
         if not pass_opaque:
-            raise Refusal(405, "CONNECT")
+            raise Refusal(405, "CONNECT is not served here")
         if _AUTHORITY_RE.fullmatch(target) is None or line[3] == b"0":
             raise Refusal(400, "malformed request target")
     elif method.upper() in (b"CONNECT", b"HEAD") and method != b"HEAD":

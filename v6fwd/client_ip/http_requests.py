@@ -183,6 +183,8 @@ class RequestStream:
     def _receive(self, data: bytes) -> list[Piece]:
         if self.opaque:
             return [data] if data else []
+        if self.refused is not None:
+            return []
         if self._held:
             data, self._held = self._held + data, b""
         pieces: list[Piece] = []
@@ -204,7 +206,7 @@ class RequestStream:
         if self.waiting:
             self._kept.append(data[at:])
             return len(data)
-        if self.closing or self.refused is not None:
+        if self.closing:
             return len(data)
         if self._fresh and self._begins_opaque(data):
             return self._turn_opaque(data, pieces)
@@ -305,8 +307,8 @@ class RequestStream:
         memo = self._memo
         fields = memo.fields
         if fields is None or memo.block != block or memo.minor != minor:
-            fields = self._reader.read(block[2:], minor)
-            check(method, target, minor, block[2:], fields)
+            fields, pairs = self._reader.read(block[2:], minor)
+            check((method, target, minor), block, fields, pairs)
             self._remember(_Memo(block, minor, fields))
         if not target.startswith(b"/"):
             check_authority(method, target, fields.host)

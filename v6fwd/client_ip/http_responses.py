@@ -34,23 +34,23 @@ _UNKNOWN = -2  # a length that nobody told
 _START = b"HTTP/1."
 
 # RFC 9112, 4. The blank behind the status is left out by many where no reason follows.
-_STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: " + VALUE + rb"*+)?+\r\n"
+_STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: " + VALUE + rb"*)?\r\n"
 _STATUS_RE = re.compile(_STATUS_LINE)
-_FRAMING_RE = re.compile(rb"\n((?i:content-length|transfer-encoding|connection)):[ \t]*+([^\r]*+)")
+_FRAMING_RE = re.compile(rb"\n((?i:content-length|transfer-encoding|connection)):[ \t]*([^\r]*)")
 
 # The usual head in one go: a status that has a body, one Content-Length, nothing else that
 # frames a message or ends the connection. Group 1 is the length.
 _OTHER = (
     rb"(?:(?![CcTt](?i:ontent-length|ransfer-encoding|onnection):)"
     + TOKEN
-    + rb"++:"
+    + rb"+:"
     + VALUE
-    + rb"*+\r\n|Connection: [Kk]eep-[Aa]live\r\n)*+"
+    + rb"*\r\n|Connection: [Kk]eep-[Aa]live\r\n)*"
 )
 _USUAL_RE = re.compile(
     rb"HTTP/1\.1 (?!204|304)[2-5][0-9][0-9] "
     + VALUE
-    + rb"*+\r\n"
+    + rb"*\r\n"
     + _OTHER
     + rb"Content-Length: (0|[1-9][0-9]{0,17})\r\n"
     + _OTHER
