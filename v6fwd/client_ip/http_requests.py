@@ -3,7 +3,8 @@
 The stream is between requests, in a head, or in a body; a body is so many bytes (`passing`) or
 chunks. A head is held until it is whole, and is then refused or written anew (http_fields); a
 body goes through as it is, but for extensions and trailers of chunks. Once a request is refused
-nothing more is let through, and nothing of the request was if its head was at fault.
+nothing more is let through, and nothing of the request was if its head was at fault, or a chunk
+that came together with its head. (A head does not wait for chunks: its answer may come first.)
 
 The verdict does not depend on how the bytes are cut. A head has two parts, its line and its
 fields: each is judged when it is whole, its single bytes and its size as soon as they come, and
@@ -70,6 +71,7 @@ class RequestStream:
     """One client connection, client to target."""
 
     __slots__ = (
+        "_chunked_from",
         "_chunks",
         "_empty_lines",
         "_fresh",
@@ -116,6 +118,7 @@ class RequestStream:
         self._reader = FieldReader(address, keep_underscores=rules.keep_underscores)
         self._rules = rules
         self._chunks: ChunkReader | None = None
+        self._chunked_from = -1  # where in the pieces at hand the request of these chunks starts
         self._held = b""  # what came and is not judged yet
         self._searched = 0  # how much of it holds no bad byte
         self._judged = False  # its request line was judged
@@ -188,6 +191,7 @@ class RequestStream:
         if self._held:
             data, self._held = self._held + data, b""
         pieces: list[Piece] = []
+        self._chunked_from = -1
         at, end = 0, len(data)
         try:
             while at < end and not self._held:
@@ -245,12 +249,20 @@ class RequestStream:
             pieces.append(view[at:end])
         if chunks.error is not None:
             self.refused = chunks.error
+            self._take_back(pieces)
             return len(data)
         self.passing = chunks.left
         if chunks.done:
             self._chunks = None
             return end
         return self._hold(data, end) if end < len(data) else end
+
+    def _take_back(self, pieces: list[Piece]) -> None:
+        """The request under way is bad: if its head came just now, the target sees none of it."""
+        if self._chunked_from >= 0:
+            del pieces[self._chunked_from :]
+            self.begun.pop()
+            self._chunks = None
 
     # ---- heads ---------------------------------------------------------------------------------
 
@@ -289,6 +301,7 @@ class RequestStream:
         self._searched = self._empty_lines = 0
         fields = self._read_fields(data[line_end:end], *line.groups())
         self._let_through(line[1], fields)
+        self._chunked_from = len(pieces) if fields.length == CHUNKED else -1
         pieces.append(data[at:line_end] + fields.rewritten)
         return end
 
