@@ -155,6 +155,7 @@ class HttpFlow(TcpFlow):
         if self._refused is not None:
             return
         self._refused = refused
+        self._http.counters.http_refused += 1
         self._tell_refused(refused)
         self.client.paused = self.attends = True
         if self.is_dialling and self._first is None:

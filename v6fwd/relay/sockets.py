@@ -94,6 +94,17 @@ def local_address(fd: int) -> Address:
         sock.detach()
 
 
+def peer_address(fd: int) -> Address | None:
+    """The client of a connected socket; None where the connection is gone."""
+    sock = _borrow(fd)
+    try:
+        return address_of(sock.getpeername())
+    except OSError:
+        return None
+    finally:
+        sock.detach()
+
+
 def end_writing(fd: int) -> None:
     """Pass an end of stream on: shutdown(2) of the writing half. Raises OSError."""
     sock = _borrow(fd)

@@ -19,6 +19,7 @@ from v6fwd.client_ip.proxy_write import HeaderWriter, header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.log import Log
 from v6fwd.model import Address, Forward
+from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows
@@ -30,6 +31,7 @@ from v6fwd.relay.sockets import (
     end_writing,
     is_connected,
     local_address,
+    peer_address,
     pending_error,
     reason,
     reset_on_close,
@@ -49,7 +51,7 @@ _first_buffers: Sequence[memoryview] = [buffer[:FIRST_SIZE]]
 
 @dataclass(slots=True)
 class TcpContext:
-    """What all flows of a process share."""
+    """What all flows with the same time limits share."""
 
     engine: Engine
     flows: Flows
@@ -69,6 +71,7 @@ class TcpForward:
     forward: Forward
     target: Target
     context: TcpContext
+    counters: Counters = field(default_factory=Counters)
     trusted: TrustedNetworks | None = field(init=False)
     write_header: HeaderWriter | None = field(init=False)
     names_clients: bool = field(init=False)
@@ -83,6 +86,7 @@ class TcpForward:
         """Take an accepted, non-blocking descriptor and its client's address."""
         flow = self.make_flow(fd)
         self.context.flows.add(flow)
+        self.counters.flows += 1
         try:
             flow.start(sockaddr)
         except Exception as error:
@@ -153,6 +157,7 @@ class TcpFlow:
         if self.closed:
             return
         forward = self._forward
+        forward.counters.header_refused += 1
         forward.context.log.limited(
             f"header {forward.forward.listen}",
             "header-refused",
@@ -309,6 +314,7 @@ class TcpFlow:
         """A line in the log; gives the reason that it names."""
         forward = self._forward.forward
         why = reason(error)
+        count(self._forward.counters.dial_failures, why)
         self._forward.context.log.limited(
             f"dial {forward.listen} {error.errno}",
             "dial-failed",
@@ -380,8 +386,10 @@ class TcpFlow:
 
     def close(self, end: str) -> None:
         """Close both descriptors, give everything back, record the end."""
-        context = self._forward.context
+        forward = self._forward
+        context = forward.context
         self.closed = True
+        forward.counters.flow_ended(end, *self.moved(), self.seconds())
         if context.log_flows:
             self._record(end)
         context.engine.close_fd(self._client_fd)
@@ -407,13 +415,44 @@ class TcpFlow:
         """Bytes moved so far, both ways."""
         return self.client.moved + self.target.moved if self._has_sides() else 0
 
+    # -- what may be asked --
+
+    @property
+    def forward(self) -> Forward:
+        """The forward that it began with."""
+        return self._forward.forward
+
+    @property
+    def counters(self) -> Counters:
+        """Those of its forward, whatever that has become meanwhile."""
+        return self._forward.counters
+
+    @property
+    def idle_timeout(self) -> float:
+        """See flows.Flow; that of its forward as it is now."""
+        return self._forward.forward.limits.idle_timeout
+
+    @property
+    def source(self) -> Address | None:
+        """Who the client is; None if it is gone and nobody had asked before."""
+        if self._source is None:
+            self._source = peer_address(self._client_fd)
+        return self._source
+
+    def moved(self) -> tuple[int, int]:
+        """Bytes up and down."""
+        return (self.client.moved, self.target.moved) if self._has_sides() else (0, 0)
+
+    def seconds(self) -> float:
+        """How long it lives."""
+        return self.engine.clock() - self._started
+
     def _has_sides(self) -> bool:
         return hasattr(self, "target")
 
     def _record(self, end: str, **counts: int) -> None:
-        forward = self._forward.forward
-        up, down = (self.client.moved, self.target.moved) if self._has_sides() else (0, 0)
-        seconds = self.engine.clock() - self._started
+        forward = self.forward
+        (up, down), seconds = self.moved(), self.seconds()
         self._forward.context.log.info(
             "flow",
             f"flow {self._source} -> {forward.listen} -> {forward.target} {forward.client_ip}:"

@@ -11,12 +11,14 @@ from __future__ import annotations
 import errno
 import select
 import socket
+from collections.abc import Collection
 from typing import Any
 
 from v6fwd.client_ip.proxy_read import Header, ProxyHeaderError, read_datagram_header
 from v6fwd.client_ip.proxy_write import datagram_header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
-from v6fwd.model import Endpoint, Forward, UdpProxy
+from v6fwd.model import Endpoint, Forward
+from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.doorstep import Doorstep
 from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE
 from v6fwd.relay.sockets import reason
@@ -43,23 +45,30 @@ class UdpForward:
         self, forward: Forward, target: Target, sock: socket.socket, context: UdpContext
     ) -> None:
         """Take over a listening socket that `prepare_udp_listener` has seen."""
-        self.forward = forward
-        self.target = target
-        self.context = context
-        self.counters = UdpCounters()
         self.family = family_of(sock)
         self.fd = sock.fileno()
-        self.header_first_only = forward.udp_proxy is UdpProxy.FIRST
+        self.counters = UdpCounters()
+        self.flows = Counters()
         self._socket = sock
         self._port = int(sock.getsockname()[1])
-        self._write_header = datagram_header_writer(forward.client_ip)
-        self._trusted = TrustedNetworks(forward.accept_proxy) if forward.accept_proxy else None
+        self._reads = True
         self._sessions: dict[bytes, UdpSession] = {}
+        self.set_up(forward, target, context)
         self._doorstep = Doorstep()
         self._answers = Answers(self, self.fd)
         self._claims: dict[bytes, Header] = {}
         self._takes_newcomers = True
         context.engine.watch(self.fd, select.EPOLLIN, self)
+
+    def set_up(self, forward: Forward, target: Target, context: UdpContext) -> None:
+        """Serve newcomers like this from now on; the sessions there are stay as they began."""
+        self.forward = forward
+        self.target = target
+        for session in list(self._sessions.values()):
+            session.move_table(context.sessions)
+        self.context = context
+        self._write_header = datagram_header_writer(forward.client_ip)
+        self._trusted = TrustedNetworks(forward.accept_proxy) if forward.accept_proxy else None
 
     @property
     def endpoint(self) -> Endpoint:
@@ -146,6 +155,7 @@ class UdpForward:
 
     def _refuse(self, key: bytes, why: str) -> None:
         self.counters.no_header += 1
+        self.flows.header_refused += 1
         client, listen = self.family.client(key), self.forward.listen
         self.context.log.limited(
             f"header {listen}",
@@ -189,6 +199,7 @@ class UdpForward:
         self._sessions[key] = session
         context.sessions.add(session)
         self.counters.sessions += 1
+        self.flows.flows += 1
         return session
 
     def _session(self, key: bytes, info: bytes, claim: Header | None) -> UdpSession:
@@ -306,6 +317,7 @@ class UdpForward:
 
     def _target_failed(self, error: OSError) -> None:
         forward, why = self.forward, reason(error)
+        count(self.flows.dial_failures, why)
         self.context.log.limited(
             f"dial {forward.listen} {error.errno}",
             "dial-failed",
@@ -323,14 +335,27 @@ class UdpForward:
             "defect", "defect", f"internal error on {self.forward.listen}: {error!r}"
         )
 
-    def refuse_newcomers(self) -> None:
-        """Serve the sessions there are, and no more."""
-        self._takes_newcomers = False
+    @property
+    def sessions(self) -> Collection[UdpSession]:
+        """Those that live."""
+        return self._sessions.values()
 
-    def close(self) -> None:
-        """Free the port. The sessions must have been closed before."""
+    def refuse_newcomers(self, *, reads: bool) -> None:
+        """Serve the sessions there are, and no more.
+
+        Without `reads` only answers are passed on: somebody else reads at the same socket.
+        """
+        self._takes_newcomers = False
+        if self._reads and not reads:
+            self._reads = False
+            self.context.engine.unwatch(self.fd)
+
+    def close(self, end: str) -> None:
+        """End the sessions and free the port."""
         if self._socket.fileno() < 0:
             return
+        for session in list(self._sessions.values()):
+            session.close(end)
         self.context.replies.forget(self)
-        self.context.engine.unwatch(self.fd)
+        self.refuse_newcomers(reads=False)
         self._socket.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 from v6fwd.log import Log
@@ -33,7 +34,7 @@ class UdpCounters:
 
 
 class UdpContext:
-    """What all UDP forwards of a process share."""
+    """What all UDP forwards of a process share; the sessions only those with one timeout."""
 
     def __init__(self, engine: Engine, log: Log, sessions: Sessions, *, log_flows: bool) -> None:
         self.engine = engine
@@ -44,3 +45,9 @@ class UdpContext:
         self.sender = Sender()
         self.replies = Replies(engine)
         self.scratch = Memory(256)  # a PROXY header without TLVs has 52 bytes
+
+    def with_sessions(self, sessions: Sessions) -> UdpContext:
+        """The same but for another table of sessions."""
+        context = copy.copy(self)
+        context.sessions = sessions
+        return context

@@ -1,0 +1,254 @@
+"""The fields of a request: what is refused, what is dropped, what the target gets instead.
+
+A target must not be able to read a field in another way than it was read here. So a name that
+a server could take for one that frames a message, belongs to the connection or tells an
+address (`X_Forwarded_For`, `Content.Length`: CGI, WSGI and others turn every odd byte of a
+name into the same one) is dropped unless it is spelt exactly; fields that frame a message
+stand once, and are written anew.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from v6fwd.client_ip.http_address import AddressFields
+from v6fwd.client_ip.http_syntax import (
+    FIELDS_RE,
+    LENGTH_RE,
+    MAX_FIELDS,
+    MAX_LENGTH,
+    TOKEN,
+    TOKEN_RE,
+    Refusal,
+    bad_byte,
+)
+from v6fwd.model import is_ip
+
+CHUNKED = -1
+"""In place of a length: the body comes in chunks."""
+
+
+class Fields(NamedTuple):
+    """What the fields of a request come to; depends on their bytes and the version alone."""
+
+    rewritten: bytes  # for the target, from the CRLF of the request line to the empty line
+    length: int  # of the body, or CHUNKED
+    host: bytes
+    upgrade: bool  # the target is asked for another protocol
+    closing: bool  # the connection ends with this request
+    asked_upgrade: bool  # the client asked for one, let through or not
+
+
+# Names are compared with case folded and every byte but a letter or digit taken for "-".
+_FOLDED = bytes(
+    ord(char.lower()) if (char := chr(byte)).isalnum() and byte < 128 else ord("-")
+    for byte in range(256)
+)
+_FORWARDING = (b"x-forwarded", b"forwarded", b"x-real-ip")
+_READ = frozenset(b"host content-length transfer-encoding connection upgrade expect te".split(b" "))
+# Meant for this hop alone (RFC 9110, 7.6.1 and 7.8; HTTP2-Settings would offer h2c); trailers
+# are dropped, so they are not announced.
+_DROPPED = frozenset(b"keep-alive proxy-connection http2-settings trailer".split(b" "))
+_GUARDED = _READ | _DROPPED
+
+# RFC 3986, 3.2.2, without percent-encoding and sub-delims: no DNS name has them, servers differ.
+_HOST_RE = re.compile(rb"(?:(?:[0-9A-Za-z._~-]++|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?+)?+")
+_PROTOCOL_RE = re.compile(TOKEN + rb"++(?:/" + TOKEN + rb"++)?+")
+_CODINGS_RE = re.compile(TOKEN + rb"++(?:[ \t]*+,[ \t]*+" + TOKEN + rb"++)*+")
+
+
+class FieldReader:
+    """Reads the field blocks of one connection."""
+
+    __slots__ = ("_address", "_keep_underscores")
+
+    def __init__(self, address: AddressFields, *, keep_underscores: bool) -> None:
+        self._address = address
+        self._keep_underscores = keep_underscores
+
+    def read(self, block: bytes, minor: bytes) -> Fields:
+        """The verdict on a block, which ends with its empty line, of an HTTP/1.`minor` request.
+
+        Raises Refusal.
+        """
+        if FIELDS_RE.fullmatch(block) is None:
+            raise Refusal(400, _what_is_wrong(block))
+        lines = block.split(b"\r\n")[:-2]
+        if len(lines) > MAX_FIELDS:
+            raise Refusal(431, "too many fields")
+        kept, read, told = self._sorted(lines)
+        host = _host(read.get(b"host", []), minor)
+        length = _length(read, minor)
+        options = frozenset(_options(read.get(b"connection", [])))
+        out = [b"Host: %b" % host] if b"host" in read else []
+        out += self._without_named(kept, options)
+        out += _expectation(read.get(b"expect", []), minor)
+        protocols = _protocols(read, options, minor, bodiless=not length)
+        out += _connection(read, options, protocols)
+        if length == CHUNKED:
+            out.append(b"Transfer-Encoding: chunked")
+        elif b"content-length" in read:
+            out.append(b"Content-Length: %d" % length)
+        added = self._address.for_request(told, host)
+        return Fields(
+            b"\r\n".join([b"", *out, added, b""]),
+            length,
+            host,
+            bool(protocols),
+            b"close" in options or (minor == b"0" and b"keep-alive" not in options),
+            b"upgrade" in options and any(read.get(b"upgrade", ())),
+        )
+
+    def _sorted(
+        self, lines: list[bytes]
+    ) -> tuple[list[bytes], dict[bytes, list[bytes]], dict[bytes, list[bytes]]]:
+        """The lines that are passed on, the values read here, and those told by a proxy."""
+        kept: list[bytes] = []
+        read: dict[bytes, list[bytes]] = {}
+        told: dict[bytes, list[bytes]] = {}
+        for line in lines:
+            name, _, value = line.partition(b":")
+            folded = name.translate(_FOLDED)
+            if folded in _GUARDED:
+                if name.lower() == folded:
+                    read.setdefault(folded, []).append(value.strip(b" \t"))
+            elif folded.startswith(_FORWARDING):
+                if folded in self._address.trusted and name.lower() == folded:
+                    told.setdefault(folded, []).append(value.strip(b" \t"))
+            elif b"_" not in name or self._keep_underscores:
+                kept.append(line)
+        return kept, read, told
+
+    def _without_named(self, kept: list[bytes], options: frozenset[bytes]) -> list[bytes]:
+        """RFC 9110, 7.6.1: what Connection names is for this hop alone.
+
+        Not if a proxy said so: many pass on what their client put there, who could then have
+        taken away what the proxy itself added.
+        """
+        if not options or self._address.trusted:
+            return kept
+        return [line for line in kept if line.partition(b":")[0].lower() not in options]
+
+
+def _what_is_wrong(block: bytes) -> str:
+    """Why a block is malformed; of its bytes first, as those are told before it is whole."""
+    why = bad_byte(block, 0, len(block))
+    if why:
+        return why
+    for line in block.split(b"\r\n")[:-2]:
+        name, colon, _ = line.partition(b":")
+        if line.startswith((b" ", b"\t")):
+            return "folded field"
+        if not colon:
+            return "field without a colon"
+        if name.endswith((b" ", b"\t")):
+            return "blank before a colon"
+        if TOKEN_RE.fullmatch(name) is None:
+            return "malformed field name"
+    return "malformed field"
+
+
+def _host(values: list[bytes], minor: bytes) -> bytes:
+    """The Host: RFC 9112, 3.2. An empty one is legal there, and every server reads it alike."""
+    if len(values) != 1:
+        if values:
+            raise Refusal(400, "more than one Host")
+        if minor != b"0":
+            raise Refusal(400, "no Host")
+        return b""
+    match = _HOST_RE.fullmatch(values[0])
+    if match is None or int(match[2] or 0) > 0xFFFF:
+        raise Refusal(400, "malformed Host")
+    if match[1] is not None and not is_ip(match[1].decode("ascii")):
+        raise Refusal(400, "malformed Host")
+    return values[0]
+
+
+def _length(read: dict[bytes, list[bytes]], minor: bytes) -> int:
+    """How the body is framed: RFC 9112, 6. What servers read in more than one way is refused."""
+    lengths = read.get(b"content-length")
+    codings = read.get(b"transfer-encoding")
+    if codings is None:
+        return 0 if lengths is None else _content_length(lengths)
+    if lengths is not None:
+        raise Refusal(400, "both Content-Length and Transfer-Encoding")
+    if minor == b"0":
+        raise Refusal(400, "Transfer-Encoding in HTTP/1.0")
+    coding = codings[0].lower()
+    if len(codings) == 1 and coding == b"chunked":
+        return CHUNKED
+    known = b"chunked" in coding or len(codings) > 1
+    if known or _CODINGS_RE.fullmatch(coding) is None:
+        raise Refusal(400, "malformed Transfer-Encoding")
+    raise Refusal(501, "Transfer-Encoding other than chunked")
+
+
+def _content_length(values: list[bytes]) -> int:
+    if len(values) > 1:
+        raise Refusal(400, "more than one Content-Length")
+    if LENGTH_RE.fullmatch(values[0]) is None or int(values[0]) > MAX_LENGTH:
+        raise Refusal(400, "malformed Content-Length")
+    return int(values[0])
+
+
+def _elements(values: list[bytes]) -> list[bytes]:
+    """The elements of a comma-separated list: RFC 9110, 5.6.1; empty ones are left out."""
+    stripped = [part.strip(b" \t") for part in b",".join(values).split(b",")]
+    return [part for part in stripped if part]
+
+
+def _options(values: list[bytes]) -> list[bytes]:
+    options = _elements(values)
+    if any(TOKEN_RE.fullmatch(option) is None for option in options):
+        raise Refusal(400, "malformed Connection")
+    return [option.lower() for option in options]
+
+
+def _expectation(values: list[bytes], minor: bytes) -> list[bytes]:
+    """RFC 9110, 10.1.1: there is one expectation, and HTTP/1.0 has none."""
+    if not values:
+        return []
+    if [value.lower() for value in values] != [b"100-continue"]:
+        raise Refusal(417, "Expect other than 100-continue")
+    return [b"Expect: 100-continue"] if minor != b"0" else []
+
+
+def _protocols(
+    read: dict[bytes, list[bytes]], options: frozenset[bytes], minor: bytes, *, bodiless: bool
+) -> list[bytes]:
+    """Which protocols the target is offered: RFC 9110, 7.8.
+
+    None with a body: where it ends and the other protocol starts is more than one reading.
+    Never h2c: what follows its 101 could carry requests that nobody reads here.
+    """
+    protocols = _elements(read.get(b"upgrade", []))
+    if any(_PROTOCOL_RE.fullmatch(protocol) is None for protocol in protocols):
+        raise Refusal(400, "malformed Upgrade")
+    if b"upgrade" not in options or minor == b"0" or not bodiless:
+        return []
+    return [name for name in protocols if not name.lower().startswith((b"h2", b"http"))]
+
+
+def _connection(
+    read: dict[bytes, list[bytes]], options: frozenset[bytes], protocols: list[bytes]
+) -> list[bytes]:
+    """Connection written anew, with the fields that it has to name.
+
+    Only options that mean something on the way to the target are in it, so nobody can have a
+    field dropped there by naming it. TE can only ask for trailers, which responses keep.
+    """
+    lines = []
+    said = [b"close"] if b"close" in options else []
+    if not said and b"keep-alive" in options:
+        said.append(b"keep-alive")
+    if protocols:
+        said.append(b"upgrade")
+        lines.append(b"Upgrade: " + b", ".join(protocols))
+    trailers = [value.lower() for value in read.get(b"te", [])] == [b"trailers"]
+    if trailers and b"te" in options:
+        said.append(b"TE")
+        lines.append(b"TE: trailers")
+    if said:
+        lines.append(b"Connection: " + b", ".join(said))
+    return lines
