@@ -31,7 +31,7 @@ async def connection(host: str, port: int, requests: int, paths: list[str]) -> l
     fates = []
     for number in range(requests):
         path = paths[number % len(paths)]
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host.strip('[]')}\r\n{FIELDS}".encode())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: example\r\n{FIELDS}".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         size = int(head.lower().partition("content-length: ")[2].split()[0])
         body = (await reader.readexactly(size)).decode()

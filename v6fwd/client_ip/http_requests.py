@@ -134,6 +134,11 @@ class RequestStream:
         return bool(self._held) and self._chunks is None and self._held != b"\r"
 
     @property
+    def in_body(self) -> bool:
+        """Whether a body is under way, or was when it was refused."""
+        return self.passing > 0 or self._chunks is not None
+
+    @property
     def is_idle(self) -> bool:
         """Whether the stream is between requests: no head begun, no body under way."""
         return (

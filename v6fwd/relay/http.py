@@ -171,7 +171,7 @@ class HttpFlow(TcpFlow):
         listen, what = self._http.forward.listen, self._requests.opaque_why
         hint = f"; {what} needs --client-ip proxy-v2 or transparent" if what else ""
         self._http.context.log.limited(
-            f"http {listen} {refused.status}",
+            f"http {listen} {what or refused.status}",
             "http-refused",
             f"refused {self._source} on {listen}: {refused.status}, {refused.why}{hint}",
             client=self._source,
@@ -196,9 +196,12 @@ class HttpFlow(TcpFlow):
             self._stay()
         elif self._may_ask_again():
             self.client.go_on()
-        if self.closed or answers.outstanding or self.target.blocked:
+        cut = self._refused is not None and requests.in_body
+        if self.closed or answers.outstanding > cut or self.target.blocked:
             return
-        if self._refused is not None:
+        if cut and answers.began:
+            self.abort("refused")
+        elif self._refused is not None:
             self._part_refused()
         elif self._retiring:
             self._retire_if_idle()
@@ -276,8 +279,11 @@ class HttpFlow(TcpFlow):
             self._target_ended()
 
     def _target_ended(self) -> None:
+        unsure = self._target_broke and self._answers.passing < 0
         why = self._answers.ended()
-        if not why:
+        if unsure:  # a reset in place of the end that would tell that the answer is whole
+            self.abort("reset by target")
+        elif not why:
             self.part(b"", "closed")
         elif self._answers.began:
             self.abort(f"target {why}")
@@ -292,19 +298,12 @@ class HttpFlow(TcpFlow):
         if self.is_dialling or side is self.client or self.client.raw or self.target.blocked:
             super().broke(side)
         elif self._target_broke or side.ended:
-            self._target_lost()
+            self._target_ended()
         else:
             self._target_broke = True
             self.client.paused = True
             self.client.blocked = False
             self.target.go_on()
-
-    def _target_lost(self) -> None:
-        """A reset in place of an end: only what says where it ends can be whole."""
-        if self._answers.passing < 0:
-            super().broke(self.target)
-        else:
-            self._target_ended()
 
     def _give_up(self, error: OSError) -> None:
         why = self._tell_dial_failed(error)
@@ -339,11 +338,11 @@ class HttpFlow(TcpFlow):
         client.go_on()
 
     def _leave_target(self) -> None:
-        """Close the target's connection: cleanly where it has ended itself."""
+        """Close the target's connection; a request or answer that is not whole must not look so."""
         target = self.target
         if self._target_fd < 0:
             return
-        if not target.ended:
+        if self._answers.outstanding or self._requests.in_body:
             reset_on_close(self._target_fd)
         target.ended = True
         target.release()
