@@ -29,7 +29,7 @@ class Contest:
 
 
 _PROXY = ("proxy header",)
-_HTTP = ("HTTP requests", "HTTP bodies up", "HTTP bodies down")
+_HTTP = ("HTTP requests", "HTTP requests that differ", "HTTP bodies up", "HTTP bodies down")
 _SPECIAL = (*_PROXY, *_HTTP)
 CONTESTS = (
     Contest("v6fwd / docker-proxy", "v6fwd", ("docker-proxy",)),

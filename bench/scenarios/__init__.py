@@ -7,7 +7,7 @@ from bench.scenarios.bulk import Bulk
 from bench.scenarios.connections import Connections
 from bench.scenarios.datagrams import Datagrams
 from bench.scenarios.dns import Dns
-from bench.scenarios.http import HttpBodies, HttpRequests
+from bench.scenarios.http import HttpBodies, HttpParts, HttpRequests
 from bench.scenarios.idle import Idle, Sessions
 from bench.scenarios.ports import Ports
 from bench.scenarios.proxy_header import ProxyHeader
@@ -28,6 +28,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ProxyHeader(),
     HttpRequests(1),
     HttpRequests(50),
+    HttpParts(50),
     HttpBodies("up"),
     HttpBodies("down"),
     Ports(20, in_quick=False),

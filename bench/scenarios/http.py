@@ -49,6 +49,24 @@ function done(summary, latency, requests)
         bad.connect + bad.read + bad.write + bad.status + bad.timeout))
 end
 """
+# A page's parts: no request has the same fields as the one before it on its connection.
+_PARTS = """\
+local parts, next_part = {}, 0
+local kinds = {"text/css,*/*;q=0.1", "*/*", "image/avif,image/webp,image/png,*/*;q=0.8"}
+function init(args)
+    for number = 1, 15 do
+        local headers = {}
+        for name, value in pairs(wrk.headers) do headers[name] = value end
+        headers["Accept"] = kinds[number % 3 + 1]
+        headers["Referer"] = "http://www.example.org/articles/" .. number .. ".html"
+        parts[number] = wrk.format("GET", "/?part=" .. number, headers)
+    end
+end
+function request()
+    next_part = next_part % #parts + 1
+    return parts[next_part]
+end
+"""
 _POST = f"""\
 wrk.method = "POST"
 wrk.body = string.rep("x", {BODY_SIZE})
@@ -108,6 +126,18 @@ class HttpRequests(Scenario):
     def amount(self, requests: int) -> tuple[float, float]:
         """Units of work in so many requests; and what CPU seconds are multiplied with."""
         return requests, 1e6
+
+
+class HttpParts(HttpRequests):
+    """The same, with fields that change from request to request: nothing read can be reused."""
+
+    family = "HTTP requests that differ"
+    script = _SCRIPT + _PARTS
+
+    def __init__(self, at: int) -> None:
+        super().__init__(at)
+        self.name = f"http-parts-{at}"
+        self.title = f"HTTP keep-alive requests that differ, {at} at once"
 
 
 class HttpBodies(HttpRequests):
