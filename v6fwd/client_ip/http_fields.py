@@ -9,10 +9,12 @@ stand once, and are written anew.
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from v6fwd.client_ip.http_address import AddressFields
+from v6fwd.client_ip.http_address import AddressFields, Values
 from v6fwd.client_ip.http_syntax import (
     FIELDS_RE,
     LENGTH_RE,
@@ -27,6 +29,9 @@ from v6fwd.model import is_ip
 
 CHUNKED = -1
 """In place of a length: the body comes in chunks."""
+
+Pairs = list[tuple[bytes, bytes]]
+"""Names and values of fields, without the blanks around, in the order they came."""
 
 
 class Fields(NamedTuple):
@@ -51,6 +56,11 @@ _READ = frozenset(b"host content-length transfer-encoding connection upgrade exp
 # are dropped, so they are not announced.
 _DROPPED = frozenset(b"keep-alive proxy-connection http2-settings trailer".split(b" "))
 _GUARDED = _READ | _DROPPED
+_KEEP, _DROP = b"+", b"-"  # roles; no field that is read has such a name
+_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))  # and no fields to be left out
+_NO_OPTIONS: frozenset[bytes] = frozenset()
+
+_PAIR_RE = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")  # in a block that FIELDS_RE matched
 
 # RFC 3986, 3.2.2, without percent-encoding and sub-delims: no DNS name has them, servers differ.
 _HOST_RE = re.compile(rb"(?:(?:[0-9A-Za-z._~-]++|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?+)?+")
@@ -67,68 +77,74 @@ class FieldReader:
         self._address = address
         self._keep_underscores = keep_underscores
 
-    def read(self, block: bytes, minor: bytes) -> Fields:
+    def read(self, block: bytes, minor: bytes) -> tuple[Fields, Pairs]:
         """The verdict on a block, which ends with its empty line, of an HTTP/1.`minor` request.
 
-        Raises Refusal.
+        And the fields in it, as they were read. Raises Refusal.
         """
         if FIELDS_RE.fullmatch(block) is None:
             raise Refusal(400, _what_is_wrong(block))
-        lines = block.split(b"\r\n")[:-2]
-        if len(lines) > MAX_FIELDS:
+        pairs = [(name, value.rstrip(b" \t")) for name, value in _PAIR_RE.findall(block)]
+        if len(pairs) > MAX_FIELDS:
             raise Refusal(431, "too many fields")
-        kept, read, told = self._sorted(lines)
-        host = _host(read.get(b"host", []), minor)
+        kept, read = self._sorted(pairs)
+        host = _host(read.get(b"host", ()), minor)
         length = _length(read, minor)
-        options = frozenset(_options(read.get(b"connection", [])))
-        out = [b"Host: %b" % host] if b"host" in read else []
-        out += self._without_named(kept, options)
-        out += _expectation(read.get(b"expect", []), minor)
+        options = _options(read.get(b"connection", ()))
         protocols = _protocols(read, options, minor, bodiless=not length)
+        out = [b"", b"Host: " + host] if b"host" in read else [b""]
+        out += self._without_named(kept, options)
+        if b"expect" in read:
+            out += _expectation(read[b"expect"], minor)
         out += _connection(read, options, protocols)
         if length == CHUNKED:
             out.append(b"Transfer-Encoding: chunked")
         elif b"content-length" in read:
             out.append(b"Content-Length: %d" % length)
-        added = self._address.for_request(told, host)
-        return Fields(
-            b"\r\n".join([b"", *out, added, b""]),
+        out += (self._address.for_request(read, host), b"")
+        fields = Fields(
+            b"\r\n".join(out),
             length,
             host,
             bool(protocols),
             b"close" in options or (minor == b"0" and b"keep-alive" not in options),
             b"upgrade" in options and any(read.get(b"upgrade", ())),
         )
+        return fields, pairs
 
-    def _sorted(
-        self, lines: list[bytes]
-    ) -> tuple[list[bytes], dict[bytes, list[bytes]], dict[bytes, list[bytes]]]:
-        """The lines that are passed on, the values read here, and those told by a proxy."""
-        kept: list[bytes] = []
+    def _sorted(self, pairs: Pairs) -> tuple[list[tuple[bytes, bytes]], Values]:
+        """The fields that are passed on as they are, and the values of those read here."""
+        kept = []
         read: dict[bytes, list[bytes]] = {}
-        told: dict[bytes, list[bytes]] = {}
-        for line in lines:
-            name, _, value = line.partition(b":")
-            folded = name.translate(_FOLDED)
-            if folded in _GUARDED:
-                if name.lower() == folded:
-                    read.setdefault(folded, []).append(value.strip(b" \t"))
-            elif folded.startswith(_FORWARDING):
-                if folded in self._address.trusted and name.lower() == folded:
-                    told.setdefault(folded, []).append(value.strip(b" \t"))
-            elif b"_" not in name or self._keep_underscores:
-                kept.append(line)
-        return kept, read, told
+        for field in pairs:
+            role = _role(field[0], self._keep_underscores)
+            if role == _KEEP:
+                kept.append(field)
+            elif role != _DROP:
+                read.setdefault(role, []).append(field[1])
+        return kept, read
 
-    def _without_named(self, kept: list[bytes], options: frozenset[bytes]) -> list[bytes]:
-        """RFC 9110, 7.6.1: what Connection names is for this hop alone.
+    def _without_named(
+        self, kept: list[tuple[bytes, bytes]], options: frozenset[bytes]
+    ) -> list[bytes]:
+        """The lines of fields that Connection does not name: RFC 9110, 7.6.1.
 
-        Not if a proxy said so: many pass on what their client put there, who could then have
-        taken away what the proxy itself added.
+        All of them if a proxy named some: many pass on what their client put there, who could
+        then have taken away what the proxy itself added.
         """
-        if not options or self._address.trusted:
-            return kept
-        return [line for line in kept if line.partition(b":")[0].lower() not in options]
+        if options <= _OPTIONS or self._address.trusted:
+            return [b"%b: %b" % field for field in kept]
+        return [b"%b: %b" % field for field in kept if field[0].lower() not in options]
+
+
+@functools.lru_cache(maxsize=1024)  # the same few names come again and again
+def _role(name: bytes, keep_underscores: bool) -> bytes:
+    """What is done with a field of this name: kept, dropped, or read under the name given."""
+    folded = name.translate(_FOLDED)
+    if folded in _GUARDED or folded.startswith(_FORWARDING):
+        exact = name.lower() == folded and folded not in _DROPPED
+        return folded if exact else _DROP
+    return _DROP if b"_" in name and not keep_underscores else _KEEP
 
 
 def _what_is_wrong(block: bytes) -> str:
@@ -149,7 +165,7 @@ def _what_is_wrong(block: bytes) -> str:
     return "malformed field"
 
 
-def _host(values: list[bytes], minor: bytes) -> bytes:
+def _host(values: Sequence[bytes], minor: bytes) -> bytes:
     """The Host: RFC 9112, 3.2. An empty one is legal there, and every server reads it alike."""
     if len(values) != 1:
         if values:
@@ -165,7 +181,7 @@ def _host(values: list[bytes], minor: bytes) -> bytes:
     return values[0]
 
 
-def _length(read: dict[bytes, list[bytes]], minor: bytes) -> int:
+def _length(read: Values, minor: bytes) -> int:
     """How the body is framed: RFC 9112, 6. What servers read in more than one way is refused."""
     lengths = read.get(b"content-length")
     codings = read.get(b"transfer-encoding")
@@ -184,7 +200,7 @@ def _length(read: dict[bytes, list[bytes]], minor: bytes) -> int:
     raise Refusal(501, "Transfer-Encoding other than chunked")
 
 
-def _content_length(values: list[bytes]) -> int:
+def _content_length(values: Sequence[bytes]) -> int:
     if len(values) > 1:
         raise Refusal(400, "more than one Content-Length")
     if LENGTH_RE.fullmatch(values[0]) is None or int(values[0]) > MAX_LENGTH:
@@ -192,37 +208,40 @@ def _content_length(values: list[bytes]) -> int:
     return int(values[0])
 
 
-def _elements(values: list[bytes]) -> list[bytes]:
+def _elements(values: Sequence[bytes]) -> list[bytes]:
     """The elements of a comma-separated list: RFC 9110, 5.6.1; empty ones are left out."""
     stripped = [part.strip(b" \t") for part in b",".join(values).split(b",")]
     return [part for part in stripped if part]
 
 
-def _options(values: list[bytes]) -> list[bytes]:
+def _options(values: Sequence[bytes]) -> frozenset[bytes]:
+    """The connection options: RFC 9110, 7.6.1."""
+    if not values:
+        return _NO_OPTIONS
     options = _elements(values)
     if any(TOKEN_RE.fullmatch(option) is None for option in options):
         raise Refusal(400, "malformed Connection")
-    return [option.lower() for option in options]
+    return frozenset(option.lower() for option in options)
 
 
-def _expectation(values: list[bytes], minor: bytes) -> list[bytes]:
+def _expectation(values: Sequence[bytes], minor: bytes) -> list[bytes]:
     """RFC 9110, 10.1.1: there is one expectation, and HTTP/1.0 has none."""
-    if not values:
-        return []
     if [value.lower() for value in values] != [b"100-continue"]:
         raise Refusal(417, "Expect other than 100-continue")
     return [b"Expect: 100-continue"] if minor != b"0" else []
 
 
 def _protocols(
-    read: dict[bytes, list[bytes]], options: frozenset[bytes], minor: bytes, *, bodiless: bool
+    read: Values, options: frozenset[bytes], minor: bytes, *, bodiless: bool
 ) -> list[bytes]:
     """Which protocols the target is offered: RFC 9110, 7.8.
 
     None with a body: where it ends and the other protocol starts is more than one reading.
     Never h2c: what follows its 101 could carry requests that nobody reads here.
     """
-    protocols = _elements(read.get(b"upgrade", []))
+    if b"upgrade" not in read:
+        return []
+    protocols = _elements(read[b"upgrade"])
     if any(_PROTOCOL_RE.fullmatch(protocol) is None for protocol in protocols):
         raise Refusal(400, "malformed Upgrade")
     if b"upgrade" not in options or minor == b"0" or not bodiless:
@@ -230,14 +249,14 @@ def _protocols(
     return [name for name in protocols if not name.lower().startswith((b"h2", b"http"))]
 
 
-def _connection(
-    read: dict[bytes, list[bytes]], options: frozenset[bytes], protocols: list[bytes]
-) -> list[bytes]:
+def _connection(read: Values, options: frozenset[bytes], protocols: list[bytes]) -> list[bytes]:
     """Connection written anew, with the fields that it has to name.
 
     Only options that mean something on the way to the target are in it, so nobody can have a
     field dropped there by naming it. TE can only ask for trailers, which responses keep.
     """
+    if not options:
+        return []
     lines = []
     said = [b"close"] if b"close" in options else []
     if not said and b"keep-alive" in options:
@@ -245,7 +264,7 @@ def _connection(
     if protocols:
         said.append(b"upgrade")
         lines.append(b"Upgrade: " + b", ".join(protocols))
-    trailers = [value.lower() for value in read.get(b"te", [])] == [b"trailers"]
+    trailers = [value.lower() for value in read.get(b"te", ())] == [b"trailers"]
     if trailers and b"te" in options:
         said.append(b"TE")
         lines.append(b"TE: trailers")

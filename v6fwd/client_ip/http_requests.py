@@ -305,8 +305,8 @@ class RequestStream:
         memo = self._memo
         fields = memo.fields
         if fields is None or memo.block != block or memo.minor != minor:
-            fields = self._reader.read(block[2:], minor)
-            check(method, target, minor, block[2:], fields)
+            fields, pairs = self._reader.read(block[2:], minor)
+            check((method, target, minor), block, fields, pairs)
             self._remember(_Memo(block, minor, fields))
         if not target.startswith(b"/"):
             check_authority(method, target, fields.host)

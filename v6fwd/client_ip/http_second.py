@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import httptools
 
-from v6fwd.client_ip.http_fields import Fields
+from v6fwd.client_ip.http_fields import Fields, Pairs
 from v6fwd.client_ip.http_syntax import Refusal
 
 _KNOWN = frozenset(b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT".split(b" "))
@@ -23,12 +23,14 @@ which are tokens all the same, and none of which changes how a message is framed
 class _Reading:
     """What llhttp tells about one head."""
 
-    __slots__ = ("bodiless", "fields", "target", "whole")
+    __slots__ = ("bodiless", "fields", "keeps_alive", "parser", "target", "whole")
 
     def __init__(self) -> None:
+        self.parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self.target = b""
         self.fields: list[tuple[bytes, bytes]] = []
         self.whole = False
+        self.keeps_alive = False
         self.bodiless = False
 
     def on_url(self, url: bytes) -> None:
@@ -39,36 +41,39 @@ class _Reading:
 
     def on_headers_complete(self) -> None:
         self.whole = True
+        assert self.parser is not None
+        self.keeps_alive = self.parser.should_keep_alive()  # llhttp forgets it soon after
 
     def on_message_complete(self) -> None:
         self.bodiless = True
 
 
-def check(method: bytes, target: bytes, minor: bytes, block: bytes, fields: Fields) -> None:
-    """Raise Refusal unless llhttp reads what was read of these parts of a head."""
+def check(line: tuple[bytes, bytes, bytes], block: bytes, fields: Fields, pairs: Pairs) -> None:
+    """Raise Refusal unless llhttp reads in a head what was read here: `fields` and `pairs`.
+
+    `line` is method, target and minor version; `block` goes from the line's CRLF to the end.
+    """
+    method, target, minor = line
     shown = method if method in _KNOWN else b"POST"
-    reading = _Reading()
-    parser = httptools.HttpRequestParser(reading)
     switches = method == b"CONNECT" or fields.asked_upgrade
+    reading = _Reading()
+    parser = reading.parser
+    assert parser is not None
     try:
-        parser.feed_data(b"%b %b HTTP/1.%b\r\n%b" % (shown, target, minor, block))
+        parser.feed_data(b"%b %b HTTP/1.%b%b" % (shown, target, minor, block))
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError:
         raise Refusal(400, "head refused by the second reading") from None
+    finally:
+        reading.parser = None  # each has hold of the other: let go without the collector
     if (
         not reading.whole
         or parser.get_method() != shown
         or reading.target != target
-        or reading.fields != _pairs(block)
+        or reading.fields != pairs
         or parser.should_upgrade() != switches
-        or parser.should_keep_alive() == fields.closing
+        or reading.keeps_alive == fields.closing
         or (not switches and reading.bodiless != (fields.length == 0))
     ):
         raise Refusal(400, "head read in two ways")
-
-
-def _pairs(block: bytes) -> list[tuple[bytes, bytes]]:
-    """Names and values in their order."""
-    lines = (line.partition(b":") for line in block.split(b"\r\n")[:-2])
-    return [(name, value.strip(b" \t")) for name, _, value in lines]
