@@ -94,8 +94,9 @@ class HttpRequests(Scenario):
     counted = 1
     """How often the target counts a request."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, *, in_quick: bool) -> None:
         self.at = at
+        self.in_quick = in_quick
         self.name = f"http-requests-{at}"
         self.title = f"HTTP keep-alive requests, {at} at once"
 
@@ -134,8 +135,8 @@ class HttpParts(HttpRequests):
     family = "HTTP requests that differ"
     script = _SCRIPT + _PARTS
 
-    def __init__(self, at: int) -> None:
-        super().__init__(at)
+    def __init__(self, at: int, *, in_quick: bool) -> None:
+        super().__init__(at, in_quick=in_quick)
         self.name = f"http-parts-{at}"
         self.title = f"HTTP keep-alive requests that differ, {at} at once"
 
@@ -152,8 +153,8 @@ class HttpBodies(HttpRequests):
         PEAK,
     )
 
-    def __init__(self, direction: str) -> None:
-        super().__init__(_BODIES_AT_ONCE)
+    def __init__(self, direction: str, *, in_quick: bool) -> None:
+        super().__init__(_BODIES_AT_ONCE, in_quick=in_quick)
         self.name = f"http-bodies-{direction}"
         self.family = f"HTTP bodies {direction}"
         self.title = f"HTTP bodies of 1 MiB {direction}, {self.at} at once"
