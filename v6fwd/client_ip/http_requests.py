@@ -154,13 +154,22 @@ class RequestStream:
 
     def receive(self, data: bytes) -> list[Piece]:
         """The pieces that the target may have now, in order; sets the attributes above."""
+        one = self.one(data)
+        if one is None:
+            return self._receive(data)
+        self.begun.append(one[1])
+        return [one[0]]
+
+    def one(self, data: bytes) -> tuple[bytes, Kind] | None:
+        """The quick path: what the target may have if `data` is one request with the fields of
+        the last, and its kind, which is not in `begun` then. None, and nothing was done: take
+        `receive`."""
         if self._usual_length and data.endswith(self._usual):
             end = len(data) - self._usual_length
             line = USUAL_RE.fullmatch(data, 0, end)
             if line is not None:
-                self.begun.append(_HEAD if line[1] else _PLAIN)
-                return [data[:end] + self._usual_rewritten]
-        return self._receive(data)
+                return data[:end] + self._usual_rewritten, _HEAD if line[1] else _PLAIN
+        return None
 
     def passed(self, count: int) -> None:
         """`count` bytes of `passing` have gone past the stream."""

@@ -72,6 +72,8 @@ class ResponseStream:
         "_last",
         "_over",
         "_searched",
+        "_usual",
+        "_usual_size",
         "answered_upgrade",
         "began",
         "error",
@@ -98,6 +100,8 @@ class ResponseStream:
         self._expected: deque[Kind] = deque()
         self._chunks: ChunkReader | None = None
         self._held = b""
+        self._usual = b""  # the head of the last usual response: its like need not be read again
+        self._usual_size = 0  # of that response, its body included
         self._searched = 0  # how much of a held head holds no bad byte
         self._last = False  # the target ends the connection with the response under way
         self._over = False  # and has done so
@@ -111,19 +115,32 @@ class ResponseStream:
 
     def receive(self, data: bytes) -> list[Piece]:
         """What the client may have now; `data` itself if that is all of it."""
-        if self.outstanding and not self.began and not self._held and self._expected[0] is _PLAIN:
-            usual = _USUAL_RE.match(data)
-            if usual is not None and not self.error:
-                missing = usual.end() + int(usual[1]) - len(data)
-                if missing == 0:
-                    self._expected.popleft()
-                    self.outstanding -= 1
-                    return [data]
-                if missing > 0:
-                    self.passing = missing
-                    self.began = True
-                    return [data]
-        return self._receive(data)
+        return [data] if self.one(data) else self._receive(data)
+
+    def one(self, data: bytes) -> bool:
+        """The quick path: whether `data` is one response, or the start of one, as most are, and
+        may go to the client. False, and nothing was done: take `receive`."""
+        if not self.outstanding or self.began or self._held or self._expected[0] is not _PLAIN:
+            return False
+        if data.startswith(self._usual) and len(data) == self._usual_size:
+            self._expected.popleft()
+            self.outstanding -= 1
+            return True
+        usual = _USUAL_RE.match(data)
+        if usual is None or self.error:
+            return False
+        size = usual.end() + int(usual[1])
+        missing = size - len(data)
+        if missing > 0:
+            self.passing = missing
+            self.began = True
+        elif missing < 0:
+            return False
+        else:
+            self._usual, self._usual_size = data[: usual.end()], size
+            self._expected.popleft()
+            self.outstanding -= 1
+        return True
 
     def passed(self, count: int) -> None:
         """`count` bytes of `passing` have gone past the stream."""

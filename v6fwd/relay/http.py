@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from v6fwd.client_ip.http_refusal import refusal
 from v6fwd.client_ip.http_requests import RequestStream
 from v6fwd.client_ip.http_responses import ResponseStream
-from v6fwd.client_ip.http_syntax import HttpRefused, HttpRules
+from v6fwd.client_ip.http_syntax import HttpRefused, HttpRules, Kind
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.relay.http_sides import Piece, RequestSide, ResponseSide
 from v6fwd.relay.side import READ, Side
@@ -113,7 +113,19 @@ class HttpFlow(TcpFlow):
         begun.clear()
         self._http.context.heads.discard(self)
         if answers.outstanding > MAX_OUTSTANDING:
-            self.client.paused = self.attends = True
+            self._pause()
+
+    def request_began(self, kind: Kind) -> None:
+        """See HttpOwner. Its head has come in one piece: no clock runs for it."""
+        self._answers.expect(kind)
+        self.count += 1
+        if self._answers.outstanding > MAX_OUTSTANDING:
+            self._pause()
+
+    def _pause(self) -> None:
+        """Read no request until answers have got further."""
+        self.client.pause()
+        self.attends = True
 
     def first_came(self, pieces: Sequence[Piece]) -> bool:
         """See HttpOwner."""
@@ -126,7 +138,8 @@ class HttpFlow(TcpFlow):
         client = self.client
         self.is_dialling = False
         target = ResponseSide(self._target_fd, self, self._answers)
-        target.raw = client.raw
+        if client.raw:
+            target.go_raw()
         self._join(client, target, first, sent, watched=watched)
         if watched and not client.blocked and not client.paused:
             client.go_on()
@@ -137,7 +150,7 @@ class HttpFlow(TcpFlow):
         if requests.refused is not None:
             self._refuse(requests.refused)
         elif requests.waiting:
-            self.client.paused = self.attends = True
+            self._pause()
         elif requests.opaque:
             self._go_raw()
         elif self not in self._http.context.heads:
@@ -157,7 +170,7 @@ class HttpFlow(TcpFlow):
         self._refused = refused
         self._http.counters.http_refused += 1
         self._tell_refused(refused)
-        self.client.paused = self.attends = True
+        self._pause()
         if self.is_dialling and self._first is None:
             self._part_refused()
         elif not self.is_dialling:
@@ -219,14 +232,14 @@ class HttpFlow(TcpFlow):
 
     def _go_raw(self) -> None:
         self._http.context.heads.discard(self)
-        self.client.raw = True
-        self.client.paused = self.attends = False
+        self.client.go_raw()
+        self.attends = False
         if not self.is_dialling:
-            self.target.raw = True
+            self.target.go_raw()
 
     def _stay(self) -> None:
         """The target does not switch: what came behind the request is HTTP."""
-        self.client.paused = False
+        self.client.paused = False  # what was kept may say to pause again
         self.attends = self._retiring
         if self.client.pass_on(self._requests.stayed()):
             self.client.go_on()
@@ -301,7 +314,7 @@ class HttpFlow(TcpFlow):
             self._target_ended()
         else:
             self._target_broke = True
-            self.client.paused = True
+            self.client.pause()
             self.client.blocked = False
             self.target.go_on()
 

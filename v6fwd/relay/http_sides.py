@@ -8,11 +8,13 @@ the common buffer, judged, and written as the slices that they give back.
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Sequence
 from typing import Protocol
 
 from v6fwd.client_ip.http_requests import RequestStream
 from v6fwd.client_ip.http_responses import ResponseStream
+from v6fwd.client_ip.http_syntax import Kind
 from v6fwd.relay.pipes import PIPE_SIZE
 from v6fwd.relay.side import (
     BULK_ROUNDS,
@@ -29,6 +31,8 @@ SPLICE_FROM = COPY_SIZE
 """Bytes of a body that are worth a pipe; below that, one copy moves them."""
 _SLICES = 16  # that one writev(2) takes; joining more of them is cheaper
 
+_IN = select.EPOLLIN
+
 Piece = bytes | memoryview
 
 
@@ -40,6 +44,9 @@ class HttpOwner(Owner, Protocol):
 
     def requests_began(self) -> None:
         """Heads of requests were let through."""
+
+    def request_began(self, kind: Kind) -> None:
+        """The head of one was, on the quick path."""
 
     def requests_stopped(self) -> None:
         """The request stream has come to something that is not for the sides to decide."""
@@ -63,24 +70,63 @@ class HttpOwner(Owner, Protocol):
 class HttpSide(Side):
     """What both ends have in common."""
 
-    __slots__ = ("http", "paused", "raw")
+    __slots__ = ("http", "paused", "raw", "usual")
 
     def __init__(self, fd: int, flow: HttpOwner) -> None:
         super().__init__(fd, flow)
         self.http = flow
         self.raw = False  # from here on bytes are only moved
         self.paused = False  # not to be read until `go_on`
+        self.usual = True  # neither of them
+
+    def on_event(self, mask: int) -> None:
+        """See Side. Mostly one whole message has come, and takes the quick path: few calls."""
+        if mask != _IN or self.blocked or self.queued or self.ended or not self.usual:
+            super().on_event(mask)
+            return
+        try:
+            size = os.readv(self.fd, buffers)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.flow.broke(self)
+            return
+        if not size:
+            self._end()
+            return
+        data = bytes(buffer[:size])
+        if (self.quick(data) or self.take(data)) and size == COPY_SIZE and not self._is_stuck():
+            self._move(to_end=True)
+
+    def _is_stuck(self) -> bool:
+        return self.flow.closed or self.blocked or self.ended or self.queued
+
+    def pause(self) -> None:
+        """Do not read until `go_on`."""
+        self.paused = True
+        self.usual = False
+
+    def go_raw(self) -> None:
+        """Only move bytes from here on."""
+        self.raw = True
+        self.paused = self.usual = False
 
     def go_on(self) -> None:
         """Read (again): no edge tells what came in the meantime."""
         self.paused = False
-        if not (self.flow.closed or self.blocked or self.ended or self.queued):
+        self.usual = self._is_usual()
+        if not self._is_stuck():
             self._move(to_end=True)
+
+    def _is_usual(self) -> bool:
+        return not self.raw
 
     def put(self, pieces: Sequence[Piece]) -> bool:
         """Write to the other side; False where it does not take all."""
+        if len(pieces) == 1:
+            return self.put_one(pieces[0])
         if len(pieces) > _SLICES:
-            pieces = [b"".join(pieces)]
+            return self.put_one(b"".join(pieces))
         size = sum(map(len, pieces))
         try:
             sent = os.writev(self.other.fd, pieces)
@@ -95,12 +141,32 @@ class HttpSide(Side):
             self._block()
         return sent == size
 
+    def put_one(self, piece: Piece) -> bool:
+        """See `put`."""
+        size = len(piece)
+        try:
+            sent = os.write(self.other.fd, piece)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.flow.broke(self.other)
+            return False
+        self.moved += sent
+        if sent < size:
+            self.held = bytes(piece[sent:])
+            self._block()
+        return sent == size
+
     def passing(self) -> int:
         """Bytes that may move untouched; -1: all that will ever come."""
         raise NotImplementedError
 
     def passed(self, size: int) -> None:
         """So many of them have moved."""
+        raise NotImplementedError
+
+    def quick(self, data: bytes) -> bool:
+        """Pass on what is one usual message; False, and nothing was done, if it is not."""
         raise NotImplementedError
 
     def take(self, data: bytes) -> bool:
@@ -196,6 +262,15 @@ class RequestSide(HttpSide):
         """See HttpSide."""
         self.stream.passed(size)
 
+    def quick(self, data: bytes) -> bool:
+        """See HttpSide."""
+        one = self.stream.one(data)
+        if one is None:
+            return False
+        self.http.request_began(one[1])
+        self.put_one(one[0])
+        return True
+
     def take(self, data: bytes) -> bool:
         """See HttpSide."""
         return self.pass_on(self.stream.receive(data))
@@ -217,9 +292,12 @@ class RequestSide(HttpSide):
     def deafen(self) -> None:
         """Drop what is on its way to the target and what still comes."""
         self.deaf = True
-        self.paused = self.blocked = False
+        self.paused = self.blocked = self.usual = False
         self.held = b""
         self.release()
+
+    def _is_usual(self) -> bool:
+        return not (self.raw or self.deaf)
 
     def _move(self, *, to_end: bool) -> None:
         if self.deaf:
@@ -263,6 +341,15 @@ class ResponseSide(HttpSide):
     def passed(self, size: int) -> None:
         """See HttpSide."""
         self.stream.passed(size)
+
+    def quick(self, data: bytes) -> bool:
+        """See HttpSide."""
+        if not self.stream.one(data):
+            return False
+        self.put_one(data)
+        if self.http.attends and not self.flow.closed:
+            self.http.answers_moved()
+        return True
 
     def take(self, data: bytes) -> bool:
         """See HttpSide."""
