@@ -14,13 +14,16 @@ help: ## this list
 demo: packages-demo $(VENV)/installed ## the main job: two log lines, without and with the client's address
 	@$(BIN)/v6fwd demo
 
-test: packages-test lint ## lint, strict types and every test; servers are installed first
+test: packages-test lint .corpora/complete ## lint, strict types and every test; servers are installed first
 	$(BIN)/pytest
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+.corpora/complete: tests/corpora/requirements.txt scripts/fetch-corpora | $(VENV)/installed-test
+	@scripts/fetch-corpora $(BIN)/pip
 
 unit: $(VENV)/installed-test ## the tests that need no root and no server
 	$(BIN)/pytest tests/unit tests/relay
@@ -33,7 +36,7 @@ bench: packages-bench $(VENV)/installed-bench ## side by side with docker-proxy,
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) .corpora build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 packages-demo packages-test packages-bench: packages-%:
 	@scripts/install-packages $*
