@@ -60,6 +60,7 @@ GOOD: dict[str, tuple[bytes, int]] = {
     "chunk with upper and lower case": (chunked(b"00A\r\n0123456789\r\n0\r\n\r\n"), 1),
     "chunk that looks like framing": (chunked(b"7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n"), 1),
     "chunk with an extension": (chunked(b'5;a=b;c;d="e\\" f"\r\nhello\r\n0;z\r\n\r\n'), 1),
+    "chunk with blanks in its extension": (chunked(b"5; a;\t b=c\r\nhello\r\n0; z\r\n\r\n"), 1),
     "trailers": (chunked(b"1\r\nx\r\n0;y\r\nDigest: z\r\nX-Forwarded-For: 1\r\n\r\n") + get(), 2),
     "no chunk but the last": (chunked(b"000\r\n\r\n") + get(), 2),
     "chunked in capitals": (
@@ -79,6 +80,7 @@ GOOD: dict[str, tuple[bytes, int]] = {
     "method nobody knows": (with_line(b"M-x!#$%&'*+.^_`|~9 / HTTP/1.1"), 1),
     "empty Host": (get(b"Host:\r\n"), 1),
     "IPv6 host": (get(b"Host: [2001:db8::1]:8080\r\n"), 1),
+    "host of odd bytes": (get(b"Host: a~!$&'()*+;=b:\r\n"), 1),
     "host with an underscore": (get(b"Host: my_service:80\r\n"), 1),
     "value of any byte": (with_field(b"A: \t" + bytes({*range(32, 256)} - {127}) + b" \t"), 1),
     "empty value": (with_field(b"A:") + with_field(b"A: \t "), 2),

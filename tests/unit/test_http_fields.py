@@ -227,6 +227,8 @@ def test_framing_is_written_anew() -> None:
         (b"my_host", b";host=my_host"),
         (b"example.com:81", b';host="example.com:81"'),
         (b"[2001:db8::1]", b';host="[2001:db8::1]"'),
+        (b"a;proto=x", b';host="a;proto=x"'),
+        (b"a()=b", b';host="a()=b"'),
         (b"", b""),
     ],
 )

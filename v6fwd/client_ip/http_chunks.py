@@ -24,8 +24,9 @@ MAX_CHUNK_LINE = 256
 hexadecimal digits (S3) have room."""
 
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
-_EXTENSION = rb";" + TOKEN + rb"+(?:=(?:" + TOKEN + rb"+|" + _QUOTED + rb"))?"
-# No blank anywhere: servers differ about `5 ` (RFC 9112, 7.1.1: only "bad" blanks may stand there).
+_EXTENSION = rb";[ \t]*" + TOKEN + rb"+(?:=(?:" + TOKEN + rb"+|" + _QUOTED + rb"))?"
+# No blank before a semicolon or the CRLF: RFC 9112, 7.1.1 wants the first read and has none of
+# the second, and servers differ about both.
 # 15 digits fit 64 bits with room to spare, in whatever a target counts.
 _SIZE_RE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:" + _EXTENSION + rb")*)\r\n")
 # How such a line may begin: whatever does not is refused without waiting for its end.

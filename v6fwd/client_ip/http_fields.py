@@ -62,8 +62,11 @@ _NO_OPTIONS: frozenset[bytes] = frozenset()
 
 _PAIR_RE = re.compile(rb"([^:]+):[ \t]*([^\r]*)\r\n")  # in a block that FIELDS_RE matched
 
-# RFC 3986, 3.2.2, without percent-encoding and sub-delims: no DNS name has them, servers differ.
-_HOST_RE = re.compile(rb"(?:(?:[0-9A-Za-z._~-]+|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?)?")
+# RFC 3986, 3.2.2, without percent-encoding, which some servers decode and others do not, and
+# without the comma, which makes one Host of two.
+_HOST_RE = re.compile(
+    rb"(?:(?:[0-9A-Za-z._~!$&'()*+;=-]+|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?)?"
+)
 _PROTOCOL_RE = re.compile(TOKEN + rb"+(?:/" + TOKEN + rb"+)?")
 _CODINGS_RE = re.compile(TOKEN + rb"+(?:[ \t]*,[ \t]*" + TOKEN + rb"+)*")
 

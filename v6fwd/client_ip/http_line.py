@@ -22,7 +22,7 @@ USUAL_RE = re.compile(rb"(?:(HEAD)|(?!CONNECT )[A-Z-]{1,32}) /" + TARGET + rb"{0
 set for HEAD. 7,000 bytes leave room for a head of MAX_HEAD."""
 
 _VERSION_RE = re.compile(rb"(" + TOKEN + rb"+) (" + TARGET + rb"+) HTTP/[0-9]\.[0-9]")
-_AUTHORITY_RE = re.compile(rb"[0-9A-Za-z._~:\[\]-]+")
+_AUTHORITY_RE = re.compile(rb"[0-9A-Za-z._~!$&'()*+;=:\[\]-]+")
 _ABSOLUTE_RE = re.compile(
     rb"(?i:http)://(" + _AUTHORITY_RE.pattern + rb")(?:[/?]" + TARGET + rb"*)?"
 )
