@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.http_samples import HOST, chunked, get, with_field
 from v6fwd.client_ip.http_fields import Fields, Pairs
-from v6fwd.client_ip.http_second import check
+from v6fwd.client_ip.http_second import _check as check
 from v6fwd.client_ip.http_syntax import HttpRefused, Refusal
 
 BLOCK = b"\r\nHost: a\r\n\r\n"

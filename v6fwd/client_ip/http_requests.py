@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 from v6fwd.client_ip.http_address import AddressFields
 from v6fwd.client_ip.http_chunks import ChunkReader
-from v6fwd.client_ip.http_fields import CHUNKED, FieldReader, Fields
+from v6fwd.client_ip.http_fields import FieldReader, Fields
+from v6fwd.client_ip.http_framing import CHUNKED
 from v6fwd.client_ip.http_line import (
     H2_PREFACE,
     LINE_RE,
@@ -329,8 +330,9 @@ class RequestStream:
         memo = self._memo
         fields = memo.fields
         if fields is None or memo.block != block or memo.minor != minor:
-            fields, pairs = self._reader.read(block[2:], minor)
-            check((method, target, minor), block, fields, pairs)
+            reading = self._reader.read(block[2:], minor)
+            check((method, target, minor), block, reading)
+            fields = reading.fields
             self._remember(_Memo(block, minor, fields))
         if not target.startswith(b"/"):
             check_authority(method, target, fields.host)

@@ -12,7 +12,7 @@ import re
 from collections import deque
 
 from v6fwd.client_ip.http_chunks import ChunkReader
-from v6fwd.client_ip.http_fields import CHUNKED
+from v6fwd.client_ip.http_framing import CHUNKED
 from v6fwd.client_ip.http_syntax import (
     FIELDS_RE,
     LENGTH_RE,
@@ -101,7 +101,7 @@ class ResponseStream:
         self._chunks: ChunkReader | None = None
         self._held = b""
         self._usual = b""  # the head of the last usual response: its like need not be read again
-        self._usual_size = 0  # of that response, its body included
+        self._usual_size = -1  # of that response, its body included
         self._searched = 0  # how much of a held head holds no bad byte
         self._last = False  # the target ends the connection with the response under way
         self._over = False  # and has done so

@@ -4,6 +4,10 @@ Two parsers that were written apart seldom have the same gap. A head is let thro
 both read the same in it: method, target, every field, the end of the connection, the wish for
 another protocol, and whether a body follows.
 
+Whether they agree depends on the names, on the fields that frame the message, and on the method
+being CONNECT or not: the value of any other field is visible bytes to both. So what they agreed
+on once they are not asked again (`_agreed`).
+
 llhttp is strict unless its leniencies are switched on; httptools leaves all of them off (a test
 holds it to that).
 """
@@ -12,12 +16,17 @@ from __future__ import annotations
 
 import httptools
 
-from v6fwd.client_ip.http_fields import Fields, Pairs
+from v6fwd.client_ip.http_fields import Fields, Pairs, Reading
+from v6fwd.client_ip.http_framing import MEMO_SIZE
 from v6fwd.client_ip.http_syntax import Refusal
 
 _KNOWN = frozenset(b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT".split(b" "))
 """Methods that are shown to llhttp as they are; it knows a list of them and refuses all others,
 which are tokens all the same, and none of which changes how a message is framed."""
+
+
+_MOST_AGREED = 1024
+_agreed: set[object] = set()
 
 
 class _Reading:
@@ -48,11 +57,21 @@ class _Reading:
         self.bodiless = True
 
 
-def check(line: tuple[bytes, bytes, bytes], block: bytes, fields: Fields, pairs: Pairs) -> None:
-    """Raise Refusal unless llhttp reads in a head what was read here: `fields` and `pairs`.
+def check(line: tuple[bytes, bytes, bytes], block: bytes, reading: Reading) -> None:
+    """Raise Refusal unless llhttp reads in a head what was read here.
 
     `line` is method, target and minor version; `block` goes from the line's CRLF to the end.
     """
+    if reading.shape in _agreed and line[0] != b"CONNECT":
+        return
+    _check(line, block, reading.fields, reading.pairs)
+    if len(block) <= MEMO_SIZE:
+        if len(_agreed) >= _MOST_AGREED:
+            _agreed.clear()
+        _agreed.add(reading.shape)
+
+
+def _check(line: tuple[bytes, bytes, bytes], block: bytes, fields: Fields, pairs: Pairs) -> None:
     method, target, minor = line
     shown = method if method in _KNOWN else b"POST"
     switches = method == b"CONNECT" or fields.asked_upgrade
