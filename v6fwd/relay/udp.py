@@ -21,9 +21,9 @@ from v6fwd.relay.doorstep import Doorstep
 from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE
 from v6fwd.relay.sockets import reason
 from v6fwd.relay.target import Target
-from v6fwd.relay.trains import Item, count_of, datagrams, pack
+from v6fwd.relay.trains import Item, count_of, datagrams
 from v6fwd.relay.udp_context import UdpContext, UdpCounters
-from v6fwd.relay.udp_session import Answers, UdpSession
+from v6fwd.relay.udp_session import UdpSession
 from v6fwd.relay.udp_sockets import family_of
 
 NEW_AT_ONCE = 16
@@ -56,7 +56,6 @@ class UdpForward:
         self._trusted = TrustedNetworks(forward.accept_proxy) if forward.accept_proxy else None
         self._sessions: dict[bytes, UdpSession] = {}
         self._doorstep = Doorstep()
-        self._answers = Answers(self, self.fd)
         self._claims: dict[bytes, Header] = {}
         self._takes_newcomers = True
         context.engine.watch(self.fd, select.EPOLLIN, self)
@@ -241,32 +240,6 @@ class UdpForward:
             self.context.engine.resume_later(self)
 
     # -- what sessions need --
-
-    def read_trains(self, count: int) -> list[Item]:
-        """The batch that a session has received."""
-        inbox = self.context.inbox
-        sizes, controls = inbox.sizes(count), inbox.control_sizes(count)
-        if not any(controls):
-            return [(number * SLOT_SIZE, size, 0) for number, size in enumerate(sizes)]
-        meta = inbox.meta(count)
-        return [
-            (number * SLOT_SIZE, size, self.family.read(meta, number * META_SIZE, control)[2])
-            for number, (size, control) in enumerate(zip(sizes, controls, strict=True))
-        ]
-
-    def post_down(self, session: UdpSession, items: list[Item]) -> None:
-        """Send a batch that is in the inbox to the session's client."""
-        self._answers.session = session
-        messages = pack(items, self.context.inbox.address, session.down_limit)
-        sizes = self.family.name_size, self.family.info_space
-        self.context.sender.post(self._answers, messages, sizes, session.block)
-
-    def put_down(self, session: UdpSession, items: list[Item]) -> None:
-        """Put a few datagrams that are in the inbox among the other sessions' replies."""
-        replies, payload = self.context.replies, self.context.inbox.payload
-        for start, size, _ in items:
-            replies.room(self)[0][:size] = payload[start : start + size]
-            replies.put(size, session.block)
 
     def forget(self, session: UdpSession) -> None:
         """The session has ended."""
