@@ -269,10 +269,10 @@ class Growing(Messages):
     def begin(self, address: int, size: int, block: bytes) -> int:
         """Add a message of one datagram; gives its number."""
         number = self.count
-        piece = number * _PIECE_WORDS
-        self._pieces[piece] = address
-        self._pieces[piece + 1] = size
-        start = number * META_SIZE
+        piece, start = number * _PIECE_WORDS, number * META_SIZE
+        pieces = self._pieces
+        pieces[piece] = address
+        pieces[piece + 1] = size
         self._blocks[start : start + BLOCK_SIZE] = block
         self.count = number + 1
         return number
@@ -282,14 +282,13 @@ class Growing(Messages):
         self._segments[number] = self._segmented[number] = segment
         self._words[number * _HEADER_WORDS + _CONTROL_SIZE_AT] += _SEGMENT_SPACE
 
-    def extend(self, number: int, address: int, size: int) -> None:
-        """Add a datagram to a train, behind which there must be room for it."""
-        count_at = number * _HEADER_WORDS + _IOV_COUNT_AT
-        count = self._words[count_at]
+    def extend(self, number: int, address: int, size: int, count: int) -> None:
+        """Add a datagram to a train of `count`."""
         piece = number * _PIECE_WORDS + count * _IOV_WORDS
-        self._pieces[piece] = address
-        self._pieces[piece + 1] = size
-        self._words[count_at] = count + 1
+        pieces = self._pieces
+        pieces[piece] = address
+        pieces[piece + 1] = size
+        self._words[number * _HEADER_WORDS + _IOV_COUNT_AT] = count + 1
 
     def clear(self) -> None:
         """See Messages."""

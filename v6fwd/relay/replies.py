@@ -6,13 +6,19 @@ wait together become a train if they can: the kernel's way to a client costs mor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.mmsg import META_SIZE, PIECES, SLOT_SIZE, SLOTS, Growing, Inbox
 from v6fwd.relay.pktinfo import Family
 from v6fwd.relay.trains import CUT_IT, MAX_DATAGRAM, MAX_SEGMENTS, Item, Sender, datagrams
+
+LOOKS = 2
+"""Times that replies wait for those of the next events, if there are any to be seen to."""
+HOLD = 0.001
+"""Seconds after which they do not: events of TCP can take long."""
+_ENOUGH = SLOTS // 2
+"""Slots with a reply from which nothing is waited for: the next events need some, too."""
 
 
 class Sending(Protocol):
@@ -37,13 +43,8 @@ class Answered(Protocol):
     """See Way.limit: each client has a path of its own."""
 
 
-@dataclass(slots=True)
-class _Run:
-    """The message that a session's next reply may still join."""
-
-    number: int
-    segment: int
-    count: int = 1
+_Run = list[int]
+"""The message that a session's next reply may still join: its number, segment size and count."""
 
 
 class Replies(Growing):
@@ -54,9 +55,12 @@ class Replies(Growing):
         self._engine = engine
         self._sender = sender
         self._inbox = Inbox()
+        self._inbox_address = self._inbox.address
         starts, view = range(0, SLOTS * SLOT_SIZE, SLOT_SIZE), self._inbox.payload
         self._rooms = [[view[start : start + SLOT_SIZE]] for start in starts]
         self._used = 0  # slots
+        self._looks = 0
+        self._until = 0.0
         self._sending: Sending | None = None
         self._runs: dict[Answered, _Run] = {}
         self._owners: list[Answered] = []
@@ -66,6 +70,8 @@ class Replies(Growing):
         used = self._used
         if not used:
             self._engine.resume_later(self)
+            self._until = self._engine.clock() + HOLD
+            self._looks = 0
         if self._sending is not sending or used == SLOTS:
             self._send_for(sending)
             used = 0
@@ -73,11 +79,16 @@ class Replies(Growing):
 
     def put(self, session: Answered, size: int) -> None:
         """The next slot holds a datagram of `size` bytes now."""
-        start = self._used * SLOT_SIZE
-        self._used += 1
+        used = self._used
+        self._used = used + 1
+        address = self._inbox_address + used * SLOT_SIZE
         run = self._runs.get(session)
-        if run is None or not self._joined(run, session, start, size):
-            self._runs[session] = _Run(self._begin(session, start, size), size)
+        if run is not None and self._joined(run, session.down_limit, address, size):
+            return
+        if self.count == SLOTS:  # trains that had to be taken apart
+            self._send()
+        self._runs[session] = [self.begin(address, size, session.block), size, 1]
+        self._owners.append(session)
 
     def receive(self, sending: Sending, fd: int) -> list[Item]:
         """Read a batch, to be handed to `put_all` before any other call. Raises OSError."""
@@ -111,7 +122,13 @@ class Replies(Growing):
 
     def resume(self) -> None:
         """See Resumable."""
-        self.flush()
+        engine = self._engine
+        self._looks += 1
+        may_wait = self._used < _ENOUGH and self._looks <= LOOKS
+        if may_wait and engine.at_once > 1 and engine.clock() < self._until:
+            engine.resume_later(self)
+        else:
+            self.flush()
 
     def on_defect(self, error: Exception) -> None:
         """The replies at hand are lost; their listener says so and lives on."""
@@ -137,25 +154,19 @@ class Replies(Growing):
         self._sending = sending
         self.set_format(sending.family.name_size, sending.family.info_space)
 
-    def _begin(self, session: Answered, start: int, size: int) -> int:
-        if self.count == SLOTS:  # trains that had to be taken apart
-            self._send()
-        self._owners.append(session)
-        return self.begin(self._inbox.address + start, size, session.block)
-
-    def _joined(self, run: _Run, session: Answered, start: int, size: int) -> bool:
+    def _joined(self, run: _Run, limit: int, address: int, size: int) -> bool:
         """Put a datagram into the run, if it fits; a shorter one ends it."""
-        segment, count = run.segment, run.count
-        if not 0 < size <= segment <= session.down_limit:
+        number, segment, count = run
+        if not 0 < size <= segment <= limit:
             return False
         if count == PIECES or count * segment + size > MAX_DATAGRAM:
             return False
         if count == 1:
-            self.make_train(run.number, segment)
-        self.extend(run.number, self._inbox.address + start, size)
-        run.count = count + 1
+            self.make_train(number, segment)
+        self.extend(number, address, size, count)
+        run[2] = count + 1
         if size < segment:
-            run.segment = 0
+            run[1] = 0
         return True
 
     def _put_train(self, session: Answered, item: Item) -> None:
@@ -169,6 +180,12 @@ class Replies(Growing):
             return
         for piece, length in datagrams([item]):
             self._begin(session, piece, length)
+
+    def _begin(self, session: Answered, start: int, size: int) -> int:
+        if self.count == SLOTS:  # trains that had to be taken apart
+            self._send()
+        self._owners.append(session)
+        return self.begin(self._inbox.address + start, size, session.block)
 
     def _send(self) -> None:
         sending, at = self._sending, 0
