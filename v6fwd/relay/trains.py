@@ -43,21 +43,26 @@ def count_of(items: Sequence[Item]) -> int:
     return sum(-(-size // segment) if segment else 1 for _, size, segment in items)
 
 
-def pack(items: Sequence[Item], base: int, limit: int) -> Iterator[Message]:
+def pack(items: Sequence[Item], base: int, limit: int) -> Iterable[Message]:
     """Messages for datagrams in memory at `base`; no segment is longer than `limit`."""
     pieces = _alike(items, base, limit)
-    if pieces:
-        return iter([(pieces, items[0][1] if len(items) > 1 else 0)])
-    return _packed(items, base, limit)
+    if not pieces:
+        return _packed(items, base, limit)
+    _, size, segment = items[0]
+    segment = segment or size
+    return [(pieces, segment if len(items) > 1 or size > segment else 0)]
 
 
 def _alike(items: Sequence[Item], base: int, limit: int) -> list[int]:
-    """The pieces of a train, if the items are single datagrams that make one; else none.
+    """The pieces of the one message that the usual items make: a train, or equal datagrams.
 
-    The usual case of a few datagrams that came together, in a third of the time.
+    Nothing if they are not usual. It takes a third of the time that `_packed` needs.
     """
     pieces: list[int] = []
-    size, count = items[0][1] if items else 0, len(items)
+    count = len(items)
+    start, size, segment = items[0] if items else (0, 0, 0)
+    if count == 1 and 0 < segment <= limit and size <= min(MAX_DATAGRAM, segment * MAX_SEGMENTS):
+        return [base + start, size]
     if not 0 < size <= limit or count > MAX_SEGMENTS or size * count > MAX_DATAGRAM:
         return pieces
     for start, length, segment in items:
