@@ -67,6 +67,7 @@ _PAIR_RE = re.compile(rb"([^:]+):[ \t]*([^\r]*)\r\n")  # in a block that FIELDS_
 _HOST_RE = re.compile(
     rb"(?:(?:[0-9A-Za-z._~!$&'()*+;=-]+|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?)?"
 )
+_LONGEST_HOST = 262  # a DNS name has 253 bytes at most, and a colon and five digits may follow
 _PROTOCOL_RE = re.compile(TOKEN + rb"+(?:/" + TOKEN + rb"+)?")
 _CODINGS_RE = re.compile(TOKEN + rb"+(?:[ \t]*,[ \t]*" + TOKEN + rb"+)*")
 
@@ -120,7 +121,9 @@ class FieldReader:
         kept = []
         read: dict[bytes, list[bytes]] = {}
         for field in pairs:
-            role = _role(field[0], self._keep_underscores)
+            name = field[0]
+            role_of = _known_role if len(name) <= _USUAL_NAME else _role
+            role = role_of(name, self._keep_underscores)
             if role == _KEEP:
                 kept.append(field)
             elif role != _DROP:
@@ -140,7 +143,6 @@ class FieldReader:
         return [b"%b: %b" % field for field in kept if field[0].lower() not in options]
 
 
-@functools.lru_cache(maxsize=1024)  # the same few names come again and again
 def _role(name: bytes, keep_underscores: bool) -> bytes:
     """What is done with a field of this name: kept, dropped, or read under the name given."""
     folded = name.translate(_FOLDED)
@@ -148,6 +150,10 @@ def _role(name: bytes, keep_underscores: bool) -> bytes:
         exact = name.lower() == folded and folded not in _DROPPED
         return folded if exact else _DROP
     return _DROP if b"_" in name and not keep_underscores else _KEEP
+
+
+_USUAL_NAME = 40  # bytes; what is longer is not remembered, so that nobody fills the memory
+_known_role = functools.lru_cache(maxsize=1024)(_role)  # the same few names come again and again
 
 
 def _what_is_wrong(block: bytes) -> str:
@@ -164,8 +170,8 @@ def _what_is_wrong(block: bytes) -> str:
         if name.endswith((b" ", b"\t")):
             return "blank before a colon"
         if TOKEN_RE.fullmatch(name) is None:
-            return "malformed field name"
-    return "malformed field"
+            break
+    return "malformed field name"
 
 
 def _host(values: Sequence[bytes], minor: bytes) -> bytes:
@@ -176,12 +182,17 @@ def _host(values: Sequence[bytes], minor: bytes) -> bytes:
         if minor != b"0":
             raise Refusal(400, "no Host")
         return b""
-    match = _HOST_RE.fullmatch(values[0])
-    if match is None or int(match[2] or 0) > 0xFFFF:
-        raise Refusal(400, "malformed Host")
-    if match[1] is not None and not is_ip(match[1].decode("ascii")):
+    if len(values[0]) > _LONGEST_HOST or not _is_host(values[0]):
         raise Refusal(400, "malformed Host")
     return values[0]
+
+
+@functools.lru_cache(maxsize=256)  # an IPv6 address costs 8 us to judge
+def _is_host(value: bytes) -> bool:
+    match = _HOST_RE.fullmatch(value)
+    if match is None or int(match[2] or 0) > 0xFFFF:
+        return False
+    return match[1] is None or is_ip(match[1].decode("ascii"))
 
 
 def _length(read: Values, minor: bytes) -> int:
