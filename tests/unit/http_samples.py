@@ -173,6 +173,7 @@ _BAD_HOSTS = {
     "percent": b"a%00b",
     "quote": b'a"b',
     "angle": b"<a>",
+    "very long": b"a" * 300,
 }
 _BAD_LENGTHS = {
     "empty": b"",

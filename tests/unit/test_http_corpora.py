@@ -123,4 +123,7 @@ def test_samples(sample: Sample) -> None:
 @samples
 def test_cuts_change_nothing(sample: Sample) -> None:
     whole = feed(maker(), [sample.raw])
-    assert feed(maker(), [sample.raw[at : at + 1] for at in range(len(sample.raw))]) == whole
+    again = feed(maker(), [sample.raw[at : at + 1] for at in range(len(sample.raw))])
+    assert again.refused == whole.refused
+    # a head that came before its bad chunk is out; together with it nothing is
+    assert again == whole or (whole.refused is not None and again.out.startswith(whole.out))

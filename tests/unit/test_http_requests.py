@@ -179,6 +179,16 @@ def test_a_version_is_not_remembered() -> None:
     assert stream.refused == HttpRefused(400, "Transfer-Encoding in HTTP/1.0")
 
 
+def test_empty_lines_are_counted_from_the_last_request() -> None:
+    """However the bytes are cut: remembered fields must not keep the count from going back."""
+    stream = MAKE()
+    for _ in range(10):
+        stream.receive(b"\r\n")
+        stream.receive(get())
+    assert stream.refused is None
+    assert len(stream.begun) == 10
+
+
 def test_remembered_fields_with_a_body() -> None:
     raw = POST + b"0123456789"
     outcome = feed(MAKE, [raw, raw, POST, b"0123456789" + raw])

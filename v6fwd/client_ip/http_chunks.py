@@ -40,7 +40,7 @@ _BIG_TRAILER = HttpRefused(431, "trailer fields too large")
 class ChunkReader:
     """Follows the chunks of one body."""
 
-    __slots__ = ("_in_data", "cuts", "done", "error", "left")
+    __slots__ = ("_in_data", "_searched", "cuts", "done", "error", "left")
 
     def __init__(self) -> None:
         self.left = 0
@@ -49,6 +49,7 @@ class ChunkReader:
         self.error: HttpRefused | None = None
         self.cuts: list[tuple[int, int]] = []
         """What the last `follow` passed over and no target needs: places in its data."""
+        self._searched = 0  # how much of the trailers holds no bad byte
         self._in_data = False  # the chunk's data, or the CRLF behind it, is still to come
 
     def follow(self, data: bytes, at: int) -> int:
@@ -127,8 +128,10 @@ class ChunkReader:
                 self.error = _BIG_TRAILER
             else:
                 return end
-        elif BAD_BYTE_RE.search(data, start, min(limit, len(data))) is not None:
+        elif BAD_BYTE_RE.search(data, start + self._searched, min(limit, len(data))) is not None:
             self.error = _BAD_TRAILER
         elif len(data) >= limit:
             self.error = _BIG_TRAILER
+        else:
+            self._searched = max(0, len(data) - start - 1)
         return 0

@@ -94,7 +94,9 @@ class FieldReader:
         told: dict[bytes, list[bytes]] = {}
         keep_underscores = self._keep_underscores
         for field in pairs:
-            role = _role(field[0], keep_underscores)
+            name = field[0]
+            role_of = _known_role if len(name) <= _USUAL_NAME else _role
+            role = role_of(name, keep_underscores)
             if role == _KEEP:
                 kept.append(b"%b: %b" % field)
             elif role in _READ:
@@ -113,7 +115,6 @@ def _without(named: frozenset[bytes], kept: list[bytes]) -> list[bytes]:
     return [line for line in kept if line.partition(b":")[0].lower() not in named]
 
 
-@functools.lru_cache(maxsize=1024)  # the same few names come again and again
 def _role(name: bytes, keep_underscores: bool) -> bytes:
     """What is done with a field of this name: kept, dropped, or read under the name given."""
     folded = name.translate(_FOLDED)
@@ -121,6 +122,10 @@ def _role(name: bytes, keep_underscores: bool) -> bytes:
         exact = name.lower() == folded and folded not in _DROPPED
         return folded if exact else _DROP
     return _DROP if b"_" in name and not keep_underscores else _KEEP
+
+
+_USUAL_NAME = 40  # bytes; what is longer is not remembered, so that nobody fills the memory
+_known_role = functools.lru_cache(maxsize=1024)(_role)  # the same few names come again and again
 
 
 def _what_is_wrong(block: bytes) -> str:
@@ -137,5 +142,5 @@ def _what_is_wrong(block: bytes) -> str:
         if name.endswith((b" ", b"\t")):
             return "blank before a colon"
         if TOKEN_RE.fullmatch(name) is None:
-            return "malformed field name"
-    return "malformed field"
+            break
+    return "malformed field name"

@@ -28,6 +28,7 @@ _NO_OPTIONS: frozenset[bytes] = frozenset()
 _HOST_RE = re.compile(
     rb"(?:(?:[0-9A-Za-z._~!$&'()*+;=-]+|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?)?"
 )
+_LONGEST_HOST = 262  # a DNS name has 253 bytes at most, and a colon and five digits may follow
 _PROTOCOL_RE = re.compile(TOKEN + rb"+(?:/" + TOKEN + rb"+)?")
 _CODINGS_RE = re.compile(TOKEN + rb"+(?:[ \t]*,[ \t]*" + TOKEN + rb"+)*")
 
@@ -93,12 +94,16 @@ def _host(values: Sequence[bytes], minor: bytes) -> bytes:
         if minor != b"0":
             raise Refusal(400, "no Host")
         return b""
-    match = _HOST_RE.fullmatch(values[0])
-    if match is None or int(match[2] or 0) > 0xFFFF:
-        raise Refusal(400, "malformed Host")
-    if match[1] is not None and not is_ip(match[1].decode("ascii")):
+    if len(values[0]) > _LONGEST_HOST or not _is_host(values[0]):
         raise Refusal(400, "malformed Host")
     return values[0]
+
+
+def _is_host(value: bytes) -> bool:
+    match = _HOST_RE.fullmatch(value)
+    if match is None or int(match[2] or 0) > 0xFFFF:
+        return False
+    return match[1] is None or is_ip(match[1].decode("ascii"))
 
 
 def _length(read: Values, minor: bytes) -> int:

@@ -230,9 +230,9 @@ class RequestStream:
 
     def _quick_length(self) -> int:
         """The length of the block that the quick path may take as known; 0: not now."""
-        if self._held or self._chunks is not None or self.passing or self.waiting:
+        if self._held or self._empty_lines or self._chunks is not None or self.passing:
             return 0
-        if self.closing or self.refused is not None or self.opaque:
+        if self.waiting or self.closing or self.refused is not None or self.opaque:
             return 0
         return len(self._usual)
 

@@ -258,7 +258,8 @@ class ResponseStream:
                 self.answered_upgrade = True
             bodiless = kind is Kind.HEAD or status in (204, 304)  # RFC 9112, 6.3
             self._last = framing.closing
-            self._begin_body(0 if bodiless else framing.length())
+            length = framing.length()  # must make sense even where there is no body
+            self._begin_body(0 if bodiless else length)
 
     def _switch(self) -> None:
         self._complete()
