@@ -46,6 +46,11 @@ class ServeProcess(ForwardProcess):
         (answer,) = ask(str(self.control), {"do": "status"})
         return answer
 
+    def flows(self) -> list[dict[str, Any]]:
+        """What `v6fwd flows --json` says."""
+        parts = ask(str(self.control), {"do": "flows"})
+        return [flow for part in parts for flow in part.get("flows", ())]
+
     def reload(self) -> None:
         """Reload, which must go well."""
         list(ask(str(self.control), {"do": "reload"}))

@@ -62,7 +62,7 @@ class ForwardProcess:
     @property
     def log(self) -> str:
         """All that it has logged so far."""
-        return self._log.read_text()
+        return self._log.read_text() if self._log.exists() else ""
 
     @property
     def pid(self) -> int:

@@ -50,11 +50,14 @@ class Member:
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._asked[number] = [], future
         self.send(Ask(number, what))
-        return await future
+        answer = await future
+        if what == "snapshot":
+            self.numbers.update(answer)
+        return answer
 
     def _receive(self, message: Message, _fd: int) -> None:
         if isinstance(message, Report):
-            self.numbers[message.listen] = message.numbers
+            self._note(message.listen, message.numbers)
         elif isinstance(message, Answer):
             items, future = self._asked[message.number]
             items += message.part
@@ -62,6 +65,12 @@ class Member:
                 del self._asked[message.number]
                 if not future.done():
                     future.set_result(items)
+
+    def _note(self, listen: str, numbers: Snapshot) -> None:
+        """A report knows less of flows that live than an answer that was given before it."""
+        known = self.numbers.get(listen, numbers)
+        bytes_moved = {key: max(numbers[key], known[key]) for key in ("bytes_up", "bytes_down")}
+        self.numbers[listen] = numbers | bytes_moved
 
     def _over(self, died: Callable[[int], None]) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
