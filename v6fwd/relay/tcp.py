@@ -446,7 +446,7 @@ class TcpFlow:
 
     @property
     def idle_timeout(self) -> float:
-        """See flows.Flow; that of its forward as it is now."""
+        """See flows.Flow; that of its forward as it began."""
         return self._forward.forward.limits.idle_timeout
 
     @property
