@@ -50,11 +50,14 @@ class Member:
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._asked[number] = [], future
         self.send(Ask(number, what))
-        return await future
+        answer = await future
+        if what == "snapshot":
+            self.numbers.update(answer)
+        return answer
 
     def _receive(self, message: Message, _fd: int) -> None:
         if isinstance(message, Report):
-            self.numbers[message.listen] = message.numbers
+            self._note(message.listen, message.numbers)
         elif isinstance(message, Answer):
             items, future = self._asked[message.number]
             items += message.part
@@ -62,6 +65,12 @@ class Member:
                 del self._asked[message.number]
                 if not future.done():
                     future.set_result(items)
+
+    def _note(self, listen: str, numbers: Snapshot) -> None:
+        """A report knows less of flows that live than an answer that was given before it."""
+        known = self.numbers.get(listen, numbers)
+        bytes_moved = {key: max(numbers[key], known[key]) for key in ("bytes_up", "bytes_down")}
+        self.numbers[listen] = numbers | bytes_moved
 
     def _over(self, died: Callable[[int], None]) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -115,7 +124,7 @@ class Crew:
         try:
             with theirs:
                 clients = Clients(self._table, slot, time.monotonic)
-                pid = fork_worker(theirs, self._setup, self._board.place(slot), clients)
+                pid = fork_worker(theirs, self._setup, self._board.enter(slot), clients)
         except BaseException:
             ours.close()
             raise
@@ -126,7 +135,7 @@ class Crew:
 
     def _died(self, slot: int, status: int) -> None:
         member = self._members.pop(slot)
-        self._board.place(slot).all_full(True)
+        self._board.leave(slot)
         self._table.forget_worker(slot)
         self._retire(member)
         if self._ending:
@@ -168,10 +177,11 @@ class Crew:
         """Those that live, by slot."""
         return self._members
 
-    async def ask(self, what: str) -> list[Any]:
-        """The answers of all, in one list."""
-        answers = await asyncio.gather(*(each.ask(what) for each in self._members.values()))
-        return [item for answer in answers for item in answer]
+    async def ask(self, what: str) -> dict[int, list[Any]]:
+        """The answer of each, by slot."""
+        members = dict(self._members)
+        answers = await asyncio.gather(*(each.ask(what) for each in members.values()))
+        return dict(zip(members, answers, strict=True))
 
     def drain(self, grace: float, *, take_queue: bool) -> None:
         """Let all of them finish and end; `gone` is set when they have. None is replaced."""

@@ -50,7 +50,7 @@ class Daemon:
             await self._begin()
             grace = await self._stopping
             self._control.close()
-            self._log.info("draining", f"draining: {grace:g} s at most")
+            self._log.info("stopping", f"stopping: flows have {grace:g} s to finish")
             await self.supervisor.drain(grace, keeps=self._kept)
             self._log.info("stopped", "stopped")
         finally:
@@ -163,12 +163,8 @@ class Daemon:
             "version": __version__,
             "pid": os.getpid(),
             "since": self._since,
-            "workers": [
-                {"slot": slot, "pid": member.pid, "since": member.since}
-                for slot, member in sorted(crew.members.items())
-            ],
             "restarts": crew.restarts,
-            "forwards": await self.supervisor.status(),
+            **await self.supervisor.status(),
             "done": True,
         }
 

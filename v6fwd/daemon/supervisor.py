@@ -29,7 +29,7 @@ class Supervisor:
         self.forwards: dict[Endpoint, Forward] = {}
         self.since: dict[Endpoint, float] = {}
         """When each of them was opened, in seconds since 1970."""
-        self.crew = Crew(workers, Setup(limits, log, log_flows), log, self._brief)
+        self.crew = Crew(workers, Setup(limits, log, log_flows, workers), log, self._brief)
         self._log = log
 
     def start(self) -> None:
@@ -113,14 +113,32 @@ class Supervisor:
 
     async def snapshot(self) -> dict[str, Snapshot]:
         """What each forward has done in all workers, those included that are no more."""
+        return self._total(await self.crew.ask("snapshot"))
+
+    def _total(self, answers: dict[int, list[Any]]) -> dict[str, Snapshot]:
         total = dict(self.crew.retired)
-        for listen, numbers in await self.crew.ask("snapshot"):
-            total[listen] = added(total[listen], numbers) if listen in total else numbers
+        for answer in answers.values():
+            for listen, numbers in answer:
+                total[listen] = added(total[listen], numbers) if listen in total else numbers
         return total
 
-    async def status(self) -> list[dict[str, Any]]:
-        """Every forward in words and numbers, those included that only finish their flows."""
-        numbers = await self.snapshot()
+    async def status(self) -> dict[str, list[dict[str, Any]]]:
+        """Every worker and every forward in words and numbers."""
+        answers = await self.crew.ask("snapshot")
+        workers = [
+            {
+                "slot": slot,
+                "pid": member.pid,
+                "since": member.since,
+                "flows": sum(numbers["flows"] for _, numbers in answers.get(slot, ())),
+                "ended": sum(numbers["ended"] for _, numbers in answers.get(slot, ())),
+            }
+            for slot, member in sorted(self.crew.members.items())
+        ]
+        return {"workers": workers, "forwards": self._states(self._total(answers))}
+
+    def _states(self, numbers: dict[str, Snapshot]) -> list[dict[str, Any]]:
+        """The forwards, those included that only finish their flows."""
         states: list[dict[str, Any]] = []
         for listen, forward in self.forwards.items():
             described = {
@@ -138,7 +156,8 @@ class Supervisor:
 
     async def flows(self) -> list[dict[str, Any]]:
         """The flows that live; see Relay.flows_now."""
-        return await self.crew.ask("flows")
+        answers = await self.crew.ask("flows")
+        return [flow for answer in answers.values() for flow in answer]
 
     # -- the end --
 

@@ -50,6 +50,7 @@ class Setup:
     limits: Limits
     log: Log
     log_flows: bool
+    workers: int
 
 
 class Worker:
@@ -59,13 +60,16 @@ class Worker:
         self._limits = setup.limits
         self._log = setup.log
         self._relay = Relay(
-            setup.limits, setup.log, log_flows=setup.log_flows, fellows=place, clients=clients
+            setup.limits,
+            setup.log,
+            log_flows=setup.log_flows,
+            fellows=place if setup.workers > 1 else None,
+            clients=clients,
         )
         self._channel = Channel(sock, self._receive, self._orphaned)
         self._draining: asyncio.Task[None] | None = None
         self._reported: dict[str, Snapshot] = {}
         self.done = asyncio.Event()
-        place.all_full(False)
 
     async def serve(self) -> None:
         """Until a drain is over."""

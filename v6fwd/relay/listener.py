@@ -27,6 +27,8 @@ PATIENCE = 1.0
 """Seconds between two looks at a queue that cannot be served."""
 FIRST_PAUSE = 0.010
 """Seconds until the first new try after the kernel had no memory or descriptors; doubles."""
+LEEWAY = 0.002
+"""Seconds that a process with far more flows than another leaves it to accept."""
 SHED_BATCH = 1024
 """Clients reset at one look, at most, on one listener."""
 
@@ -42,16 +44,11 @@ Begin = Callable[[int, Any], None]
 class Fellows(Protocol):
     """The processes that accept from the same sockets as this one."""
 
+    def is_ahead(self, flows: int) -> bool:
+        """Note how many flows this one has; gives whether another one has far less."""
+
     def all_full(self, full: bool) -> bool:
         """Note whether this one is full; gives whether all are, so that nobody will be served."""
-
-
-class Alone:
-    """The Fellows of a process that shares its sockets with none."""
-
-    def all_full(self, full: bool) -> bool:
-        """See Fellows."""
-        return full
 
 
 class Listener:
@@ -76,7 +73,10 @@ class Listener:
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - accepting tells all
         """Accept who waits, a batch at most."""
-        self.accept(ACCEPT_BATCH)
+        if self._gate.fellows is None:
+            self.accept(ACCEPT_BATCH)
+        else:
+            self._gate.take_turn(self)
 
     def accept(self, most: int) -> None:
         """Accept up to `most` of the clients that wait, while there is room for them."""
@@ -126,7 +126,7 @@ class Gate:
         self._engine = engine
         self.flows = flows
         self._log = log
-        self._fellows = fellows or Alone()
+        self.fellows = fellows
         self._listeners: list[Listener] = []
         self._open = True
         self._sheds = False
@@ -148,6 +148,28 @@ class Gate:
         self._unwatch(listener)
         listener.close()
         self._listeners.remove(listener)
+
+    def take_turn(self, listener: Listener) -> None:
+        """Accept one client, and let others be woken for the next.
+
+        Those who wait at a socket are woken in the order in which they began to: whoever stays
+        in front gets all clients of a quiet hour. So we go to the end of the line. In a burst
+        the first who is awake would take all: who is far ahead leaves the others some time.
+        """
+        if self.fellows is not None and self.fellows.is_ahead(len(self.flows)):
+            self._unwatch(listener)
+            self._engine.loop.call_later(LEEWAY, self._take_all_the_same, listener)
+            return
+        listener.accept(1)
+        if listener.watched:
+            self._unwatch(listener)
+            self._watch(listener)
+
+    def _take_all_the_same(self, listener: Listener) -> None:
+        """The others had time; one of them may be stopped, or have more to do than we."""
+        if self._open and listener in self._listeners:
+            self._watch(listener)
+            listener.accept(ACCEPT_BATCH)
 
     def flows_full(self) -> None:
         """There are as many flows as there may be."""
@@ -218,7 +240,7 @@ class Gate:
         self._sheds = shed
         if self._open:
             self._open = False
-            self._fellows.all_full(True)
+            self._all_full(True)
             for listener in self._listeners:
                 self._unwatch(listener)
         if self._timer is None:
@@ -229,7 +251,7 @@ class Gate:
         self._timer = None
         if self._open:
             return
-        if self._sheds and self._fellows.all_full(True):
+        if self._sheds and self._all_full(True):
             self._shed()
         if self.flows.is_full:
             self._timer = self._engine.loop.call_later(PATIENCE, self._look)
@@ -238,13 +260,17 @@ class Gate:
 
     def _reopen(self) -> None:
         self._open = True
-        self._fellows.all_full(False)
+        self._all_full(False)
         for listener in self._listeners:
             self._watch(listener)
 
+    def _all_full(self, full: bool) -> bool:
+        return full if self.fellows is None else self.fellows.all_full(full)
+
     def _watch(self, listener: Listener) -> None:
-        listener.watched = True
-        self._engine.watch(listener.fileno(), _WATCH, listener)
+        if not listener.watched:
+            listener.watched = True
+            self._engine.watch(listener.fileno(), _WATCH, listener)
 
     def _unwatch(self, listener: Listener) -> None:
         """Not with a mask of 0: what is watched exclusively cannot be changed, epoll_ctl(2)."""

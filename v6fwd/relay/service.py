@@ -223,8 +223,7 @@ class Relay:
         """The same with the bytes that live flows have moved so far."""
         totals = self.totals()
         for flow in self._live():
-            numbers = totals[str(flow.forward.listen)]
-            up, down = flow.moved()
+            numbers, (up, down) = totals[str(flow.forward.listen)], flow.moved()
             numbers["bytes_up"] += up
             numbers["bytes_down"] += down
         return totals
@@ -238,8 +237,10 @@ class Relay:
         """The flows that live: client, listen, target, bytes up and down, seconds."""
         for flow in list(self._live()):
             up, down = flow.moved()
+            source = flow.source
             yield {
-                "client": str(flow.source or ""),
+                "client": source.host if source else "",
+                "client_port": source.port if source else 0,
                 "listen": str(flow.forward.listen),
                 "target": str(flow.forward.target),
                 "bytes_up": up,
