@@ -39,6 +39,7 @@ def test_status_and_flows(site: Site) -> None:
     assert (flow["client"], flow["client_port"]) == client.getsockname()[:2]
     assert (flow["listen"], flow["target"]) == (site.listen, site.target(site.one))
     assert (flow["bytes_up"], flow["bytes_down"]) == (5, 70_000)
+    assert flow["worker"] in site.daemon.workers()
 
 
 def test_the_commands_print_what_there_is(site: Site) -> None:
