@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import errno
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -24,10 +25,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from v6fwd.daemon.web import Page, Pages
 from v6fwd.relay.counters import DURATIONS
 from v6fwd.relay.sockets import reason
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 OTHER = "other"
 _CAUSES = {
@@ -69,6 +69,20 @@ UDP_DROPS = ("too_large", "full", "failed", "no_header", "no_room")
 
 Status = Mapping[str, Any]
 """What `serve` answers to `status`: see daemon.serve."""
+
+
+def pages(ask: Callable[[], Awaitable[Status]], is_well: Callable[[], bool]) -> Pages:
+    """What the daemon shows: /metrics by what `ask` tells, and whether it `is_well`."""
+
+    async def metrics() -> Page:
+        return Page(render(await ask()), CONTENT_TYPE_LATEST)
+
+    async def health() -> Page:
+        if is_well():
+            return Page(b"ok\n")
+        return Page(b"no worker is alive\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+    return {"/metrics": metrics, "/healthz": health}
 
 
 def render(status: Status) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
@@ -52,8 +53,9 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def successor(self, pid: int) -> None:
-        """From now on the service is another process."""
-        self._send(f"MAINPID={pid}")
+        """From now on the service is another process, unless it is 0: nobody knows."""
+        if pid:
+            self._send(f"MAINPID={pid}")
 
     def _send(self, *lines: str) -> None:
         if not self._path:
@@ -65,6 +67,12 @@ class Notifier:
                 sock.sendto(text.encode("utf-8", "replace"), self._path)
         except OSError:
             pass
+
+
+def process_at(sock: socket.socket) -> int:
+    """The process at the other end of a unix socket; 0 if the kernel does not say."""
+    pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid)
 
 
 def _watchdog(environ: Environment) -> float | None:

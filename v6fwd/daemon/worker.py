@@ -27,6 +27,7 @@ from v6fwd.daemon.messages import (
     Open,
     Report,
 )
+from v6fwd.daemon.privileges import keep_only
 from v6fwd.log import Log
 from v6fwd.model import Limits
 from v6fwd.relay.clients import Clients
@@ -179,6 +180,8 @@ def _be_worker(
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _close_others(sock.fileno(), *clients.descriptors)
+        if os.geteuid():
+            keep_only()  # what the supervisor has kept is for opening ports
         gc.set_threshold(GC_THRESHOLD)
         asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, place, clients))
         status = 0
