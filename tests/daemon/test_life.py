@@ -6,84 +6,14 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.daemon import ServeProcess
-from tests.support.process import PATIENCE, eventually, free_port
+from tests.support.process import eventually, free_port
 from tests.support.rig import echoed, noise, read_all, read_exactly, was_reset
-
-
-class Site:
-    """A daemon, and listening sockets that are its targets."""
-
-    def __init__(self, daemon: ServeProcess) -> None:
-        self.daemon = daemon
-        self.port = free_port()
-        self._open: list[socket.socket] = []
-        self.one, self.other = self._listening(), self._listening()
-
-    def _listening(self) -> socket.socket:
-        sock = socket.create_server(("127.0.0.1", 0), backlog=4096)
-        sock.settimeout(PATIENCE)
-        self._open.append(sock)
-        return sock
-
-    def target(self, server: socket.socket) -> str:
-        """As a configuration names it."""
-        return f"127.0.0.1:{server.getsockname()[1]}"
-
-    @property
-    def listen(self) -> str:
-        """LISTEN of the forward."""
-        return f"[::]:{self.port}"
-
-    def run(self, *options: str, more: str = "", workers: int = 2) -> None:
-        """Forward from `port` to `one`."""
-        pair = self.listen, self.target(self.one)
-        self.daemon.configure(pair, more=more, workers=workers)
-        self.daemon.run(*options)
-
-    def connect(self) -> socket.socket:
-        """A client."""
-        sock = socket.create_connection(("::1", self.port), PATIENCE)
-        self._open.append(sock)
-        return sock
-
-    def pair(self, server: socket.socket | None = None) -> tuple[socket.socket, socket.socket]:
-        """Both ends of a new flow, of which each has heard from the other."""
-        client = self.connect()
-        client.sendall(b"hello")
-        while True:
-            target, _ = (server or self.one).accept()
-            target.settimeout(PATIENCE)
-            self._open.append(target)
-            if target.recv(5) == b"hello":  # and not somebody who only looked whether we are there
-                return client, target
-            target.close()
-
-    def refuses(self) -> bool:
-        """Whether nobody listens any more."""
-        try:
-            self.connect().close()
-        except ConnectionRefusedError:
-            return True
-        return False
-
-    def close(self) -> None:
-        """Close all sockets."""
-        for sock in self._open:
-            sock.close()
-
-
-@pytest.fixture
-def site(daemon: ServeProcess) -> Iterator[Site]:
-    site = Site(daemon)
-    yield site
-    site.close()
-
+from tests.support.site import Site
 
 # -- what it says --
 
@@ -109,6 +39,7 @@ def test_status_and_flows(site: Site) -> None:
     assert (flow["client"], flow["client_port"]) == client.getsockname()[:2]
     assert (flow["listen"], flow["target"]) == (site.listen, site.target(site.one))
     assert (flow["bytes_up"], flow["bytes_down"]) == (5, 70_000)
+    assert flow["worker"] in site.daemon.workers()
 
 
 def test_the_commands_print_what_there_is(site: Site) -> None:
@@ -131,7 +62,7 @@ def test_the_commands_print_what_there_is(site: Site) -> None:
 def test_dial_failures_are_counted_by_cause(site: Site) -> None:
     site.run()
     site.one.close()
-    assert was_reset(site.connect())
+    assert site.is_cut_off()
     eventually(
         lambda: site.daemon.forward(site.listen)["dial_failures"] == {"connection refused": 1},
         "the failure is counted",
