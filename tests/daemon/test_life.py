@@ -73,7 +73,7 @@ def test_dial_failures_are_counted_by_cause(site: Site) -> None:
 @pytest.mark.parametrize("words", [["status"], ["flows"], ["drain"], ["reload"]])
 def test_no_daemon_there(daemon: ServeProcess, words: list[str]) -> None:
     done = daemon.command_line(*words)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert done.stderr.startswith(f"no answer at control socket {daemon.control}: no such file")
     assert len(done.stderr.splitlines()) == 1
 
@@ -128,7 +128,7 @@ def test_a_forward_that_is_gone_drains(site: Site) -> None:
 def test_a_drained_forward_is_cut_in_the_end(site: Site) -> None:
     site.run(more="drain-timeout = 0.2")
     client, _ = site.pair()
-    assert site.daemon.command_line("drain", site.listen).returncode == 0
+    assert site.daemon.command_line("drain", site.listen).exit_code == 0
     assert was_reset(client)
     assert site.refuses()
     site.daemon.reload()  # the file still has it
@@ -143,14 +143,14 @@ def test_reload_refuses_a_file_as_a_whole(site: Site) -> None:
     bad = f'[[forward]]\nlisten = "[::]:{new}"\ntarget = "nowhere"\nclient-ip = "proxi"\n'
     site.daemon.config.write_text(good + "\n" + bad)
     done = site.daemon.command_line("reload")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "nowhere" in done.stderr
     assert "proxi" in done.stderr
     assert "not reloaded: " in site.daemon.log
     echoed(*pair, b"still here")
     site.pair()
     site.daemon.config.write_text(good)
-    assert site.daemon.command_line("reload").returncode == 0
+    assert site.daemon.command_line("reload").exit_code == 0
 
 
 def test_a_port_that_is_taken_refuses_the_whole_reload(site: Site) -> None:
@@ -159,7 +159,7 @@ def test_a_port_that_is_taken_refuses_the_whole_reload(site: Site) -> None:
     wanted = (site.listen, site.target(site.other)), (f"0.0.0.0:{taken}", site.target(site.one))
     site.daemon.configure(*wanted)
     done = site.daemon.command_line("reload")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert done.stderr == f"cannot listen on 0.0.0.0:{taken}: address already in use\n"
     site.pair(site.one)
 
@@ -221,7 +221,7 @@ def test_a_second_signal_ends_it(site: Site) -> None:
 def test_drain_by_command(site: Site) -> None:
     site.run()
     client, target = site.pair()
-    assert site.daemon.command_line("drain").returncode == 0
+    assert site.daemon.command_line("drain").exit_code == 0
     eventually(site.refuses, "the port is free")
     echoed(client, target, b"still here")
     client.close()
@@ -278,3 +278,16 @@ def test_flows_of_a_killed_worker_are_counted(site: Site) -> None:
     assert (numbers["flows"], numbers["ended"]) == (1, 1)
     assert numbers["ends"] == {"lost with its worker": 1}
     site.pair()
+
+
+def test_a_worker_that_is_stopped(site: Site) -> None:
+    """The other one serves whoever comes."""
+    site.run()
+    victim = site.daemon.workers()[0]
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        for _ in range(20):
+            site.pair()
+    finally:
+        os.kill(victim, signal.SIGCONT)
+    assert site.daemon.forward(site.listen)["flows"] == 20

@@ -140,7 +140,7 @@ def test_a_drained_udp_forward_frees_its_port(
 ) -> None:
     listen = run(daemon, target, clients)
     all_are_served(target, clients)
-    assert daemon.command_line("drain", listen).returncode == 0
+    assert daemon.command_line("drain", listen).exit_code == 0
     port = clients[0].getpeername()[1]
 
     def is_free() -> bool:

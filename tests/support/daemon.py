@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.process import PATIENCE, ForwardProcess, eventually
+from click.testing import CliRunner, Result
+
+from tests.support.process import ForwardProcess, eventually
+from v6fwd.cli import main
 from v6fwd.daemon.ask import ask
 
 
@@ -55,10 +56,9 @@ class ServeProcess(ForwardProcess):
         """Reload, which must go well."""
         list(ask(str(self.control), {"do": "reload"}))
 
-    def command_line(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def command_line(self, *words: str) -> Result:
         """Run a command that asks this daemon."""
-        command = [sys.executable, "-m", "v6fwd", *words, "--socket", str(self.control)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        return CliRunner().invoke(main, [*words, "--socket", str(self.control)])
 
     def kill_worker(self, pid: int) -> None:
         """Kill a worker, and wait for another one in its place."""

@@ -21,8 +21,9 @@ from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.daemon.systemd import Notifier, inherited_sockets, match, process_at
 from v6fwd.daemon.takeover import Predecessor, hand_over, listing
 from v6fwd.daemon.web import WebServer
-from v6fwd.log import Log
+from v6fwd.log import Log, take_defects
 from v6fwd.model import Endpoint, Forward, InputError, parse_listen
+from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.sockets import RelayError, reason
 
 AT_RUN_TIME = ("forwards",)
@@ -253,8 +254,10 @@ def serve(path: Path, config: Config, log: Log) -> None:
     """Serve until SIGINT or SIGTERM, or until a successor has taken over. Raises RelayError."""
 
     async def main() -> None:
+        take_defects(asyncio.get_running_loop(), log)
         await Daemon(path, config, log).run()
 
+    raised_limit()  # a socket a forward, and of UDP one a worker
     try:
         with asyncio.Runner() as runner:
             runner.run(main())

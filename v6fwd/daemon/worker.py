@@ -28,7 +28,7 @@ from v6fwd.daemon.messages import (
     Report,
 )
 from v6fwd.daemon.privileges import keep_only
-from v6fwd.log import Log
+from v6fwd.log import Log, take_defects
 from v6fwd.model import Limits
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.counters import Snapshot
@@ -192,6 +192,7 @@ def _be_worker(
 
 
 async def _serve(sock: socket.socket, setup: Setup, place: Place, clients: Clients) -> None:
+    take_defects(asyncio.get_running_loop(), setup.log)
     await Worker(sock, setup, place, clients).serve()
 
 
