@@ -25,7 +25,7 @@ RATE = 100.0
 """Visits a second of a client that behaves."""
 AT_ONCE = 64
 SECONDS = 8.0
-GUARD = "client-flows = 50\nclient-rate = 400"
+GUARD = "client-flows = 50\nclient-rate = 200"
 HELPERS = Path(__file__).with_name("helpers")
 
 _CONFIG = """\
