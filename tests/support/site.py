@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tests.support.daemon import ServeProcess
 from tests.support.process import PATIENCE, free_port
@@ -37,12 +37,17 @@ class Site:
         return f"[::]:{self.port}"
 
     def run(
-        self, *, more: str = "", workers: int = 2, preexec: Callable[[], object] | None = None
+        self,
+        *,
+        more: str = "",
+        workers: int = 2,
+        prefix: Sequence[str] = (),
+        preexec: Callable[[], object] | None = None,
     ) -> None:
         """Forward from `port` to `one`."""
         pair = self.listen, self.target(self.one)
         self.daemon.configure(pair, more=more, workers=workers)
-        self.daemon.run(preexec=preexec)
+        self.daemon.run(prefix=prefix, preexec=preexec)
 
     def connect(self) -> socket.socket:
         """A client."""
