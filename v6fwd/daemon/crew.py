@@ -137,6 +137,7 @@ class Crew:
                 pid = fork_worker(theirs, self._setup, self._board.enter(slot), clients)
         except BaseException:
             ours.close()
+            self._board.leave(slot)
             raise
         member = self._members[slot] = Member(pid, ours)
         self._throttles[slot].started()
