@@ -3,6 +3,7 @@
 A flow walks one way through the rooms, and imports point the same way (tests/unit/test_house.py):
 
     cli/        click commands, one file each: parse, call, print
+    daemon/     serve: a supervisor with the listening sockets, workers, control socket, metrics
     demo/       the main job shown with nothing but this package; the lab network of namespaces
     config/     v6fwd.toml: files, tables, keys, and every mistake in them at once
     relay/      sockets and time, no policy: engine (nested epoll), listener, tcp, udp, service

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.daemon import ServeProcess
 from tests.support.load import Load, loading
+from tests.support.site import Site
 
 
 @pytest.fixture
@@ -35,3 +36,11 @@ def load() -> Iterator[Load]:
     """Steady load, as soon as the test says where."""
     with loading() as load:
         yield load
+
+
+@pytest.fixture
+def site(daemon: ServeProcess) -> Iterator[Site]:
+    """A daemon with two targets, to be run by the test."""
+    site = Site(daemon)
+    yield site
+    site.close()

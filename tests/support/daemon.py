@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.process import PATIENCE, ForwardProcess, eventually
+from click.testing import CliRunner, Result
+
+from tests.support.process import ForwardProcess, eventually
+from v6fwd.cli import main
 from v6fwd.daemon.ask import ask
 
 
@@ -33,9 +36,11 @@ class ServeProcess(ForwardProcess):
             lines += ["[[forward]]", f'listen = "{listen}"', f'target = "{target}"']
         self.config.write_text("\n".join(lines))
 
-    def run(self, *options: str, preexec: Callable[[], object] | None = None) -> None:
+    def run(
+        self, *, prefix: Sequence[str] = (), preexec: Callable[[], object] | None = None
+    ) -> None:
         """Start, and wait until it is ready."""
-        self.start("-c", str(self.config), *options, preexec=preexec)
+        self.start("-c", str(self.config), prefix=prefix, preexec=preexec)
 
     def workers(self) -> list[int]:
         """The process ids of the workers that live."""
@@ -46,14 +51,18 @@ class ServeProcess(ForwardProcess):
         (answer,) = ask(str(self.control), {"do": "status"})
         return answer
 
+    def flows(self) -> list[dict[str, Any]]:
+        """What `v6fwd flows --json` says."""
+        parts = ask(str(self.control), {"do": "flows"})
+        return [flow for part in parts for flow in part.get("flows", ())]
+
     def reload(self) -> None:
         """Reload, which must go well."""
         list(ask(str(self.control), {"do": "reload"}))
 
-    def command_line(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def command_line(self, *words: str) -> Result:
         """Run a command that asks this daemon."""
-        command = [sys.executable, "-m", "v6fwd", *words, "--socket", str(self.control)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        return CliRunner().invoke(main, [*words, "--socket", str(self.control)])
 
     def kill_worker(self, pid: int) -> None:
         """Kill a worker, and wait for another one in its place."""
@@ -63,6 +72,14 @@ class ServeProcess(ForwardProcess):
             lambda: len(set(self.workers()) - before) == 1,
             "another worker in the killed one's place",
         )
+
+    def end(self) -> None:
+        """Make sure that it is gone, with its workers: the second signal leaves them no time."""
+        with contextlib.suppress(AssertionError, ProcessLookupError, subprocess.TimeoutExpired):
+            for _ in range(2):
+                self.signal(signal.SIGTERM)
+            self.wait(5)
+        super().end()
 
     def forward(self, listen: str) -> dict[str, Any]:
         """What `status` says about one forward."""

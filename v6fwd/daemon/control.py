@@ -113,8 +113,13 @@ class Control:
             shown = line[:60].decode(errors="replace")
             yield failed(f'{shown!r} is no request; write {{"do": "status"}}')
             return
-        async for answer in self._handler(request, sock):
-            yield answer
+        try:
+            async for answer in self._handler(request, sock):
+                yield answer
+        except OSError:  # whoever asked has gone
+            raise
+        except Exception as error:
+            yield failed(f"{request} cannot be done: {error!r}")
 
 
 def failed(*lines: str) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
 from v6fwd.relay.sockets import reason
 
+PATIENCE = 10.0
+"""Seconds for a worker to answer; a new one opens thousands of forwards first."""
 LOST = "lost with its worker"
 """How the flows of a killed worker ended."""
 
@@ -34,6 +36,7 @@ class Member:
         self.numbers: dict[str, Snapshot] = {}
         self._pidfd = os.pidfd_open(pid)
         self._channel = Channel(sock, self._receive)
+        self._number = 0
         self._asked: dict[int, tuple[list[Any], asyncio.Future[list[Any]]]] = {}
 
     def watch(self, died: Callable[[int], None]) -> None:
@@ -46,22 +49,38 @@ class Member:
 
     async def ask(self, what: str) -> list[Any]:
         """The whole answer; [] from a worker that dies before it is told."""
-        number = len(self._asked) and max(self._asked) + 1
+        number, self._number = self._number, self._number + 1
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._asked[number] = [], future
         self.send(Ask(number, what))
-        return await future
+        try:
+            async with asyncio.timeout(PATIENCE):
+                answer = await future
+        except TimeoutError:  # stopped, or busy beyond reason: what it reported last must do
+            del self._asked[number]
+            return list(self.numbers.items()) if what == "snapshot" else []
+        if what == "snapshot":
+            self.numbers.update(answer)
+        return answer
 
     def _receive(self, message: Message, _fd: int) -> None:
         if isinstance(message, Report):
-            self.numbers[message.listen] = message.numbers
+            self._note(message.listen, message.numbers)
         elif isinstance(message, Answer):
+            if message.number not in self._asked:  # told too late
+                return
             items, future = self._asked[message.number]
             items += message.part
             if message.last:
                 del self._asked[message.number]
                 if not future.done():
                     future.set_result(items)
+
+    def _note(self, listen: str, numbers: Snapshot) -> None:
+        """A report knows less of flows that live than an answer that was given before it."""
+        known = self.numbers.get(listen, numbers)
+        bytes_moved = {key: max(numbers[key], known[key]) for key in ("bytes_up", "bytes_down")}
+        self.numbers[listen] = numbers | bytes_moved
 
     def _over(self, died: Callable[[int], None]) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -118,6 +137,7 @@ class Crew:
                 pid = fork_worker(theirs, self._setup, self._board.enter(slot), clients)
         except BaseException:
             ours.close()
+            self._board.leave(slot)
             raise
         member = self._members[slot] = Member(pid, ours)
         self._throttles[slot].started()

@@ -16,10 +16,14 @@ from v6fwd import __version__
 from v6fwd.config import Config, ConfigError, load
 from v6fwd.daemon.control import Control, Request, failed
 from v6fwd.daemon.plan import Plan
+from v6fwd.daemon.privileges import NET_BIND_SERVICE, become, give_folder
 from v6fwd.daemon.supervisor import Supervisor
+from v6fwd.daemon.systemd import Notifier, inherited_sockets, match, process_at
 from v6fwd.daemon.takeover import Predecessor, hand_over, listing
-from v6fwd.log import Log
+from v6fwd.daemon.web import WebServer
+from v6fwd.log import Log, take_defects
 from v6fwd.model import Endpoint, Forward, InputError, parse_listen
+from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.sockets import RelayError, reason
 
 AT_RUN_TIME = ("forwards",)
@@ -42,20 +46,30 @@ class Daemon:
         self._control = Control(control.socket, control.group, self._handle)
         self._stopping: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._kept: list[Endpoint] = []
+        self._notifier = Notifier(os.environ)
+        self._web = self._web_server()
 
     async def run(self) -> None:
         """From start to end. Raises RelayError."""
         self._obey_signals()
+        alive = asyncio.ensure_future(self._tell_the_watchdog())
         try:
             await self._begin()
             grace = await self._stopping
-            self._control.close()
+            self._close()
             self._log.info("stopping", f"stopping: flows have {grace:g} s to finish")
             await self.supervisor.drain(grace, keeps=self._kept)
             self._log.info("stopped", "stopped")
         finally:
-            self._control.close()
+            alive.cancel()
+            self._close()
             self.supervisor.crew.kill()
+
+    def _close(self) -> None:
+        """Answer nobody any more."""
+        self._control.close()
+        if self._web is not None:
+            self._web.close()
 
     async def _begin(self) -> None:
         """Take over, or open; then say that it is ready."""
@@ -64,18 +78,59 @@ class Daemon:
         if predecessor is not None:
             for listen, sockets in predecessor.sockets().items():
                 self.supervisor.holdings.add(listen, sockets)
+        self._take_from_systemd()
         self._apply(self._config.forwards)
         inherited = [listen for listen, _ in self.supervisor.holdings]
         for listen in inherited:
             if listen not in self._configured:
                 self.supervisor.holdings.close(listen)
+        if self._web is not None:
+            await self._web.open()
+        if self._config.user:
+            self._become(self._config.user)
         self.supervisor.start()
         await self.supervisor.settled()
         if path:
             self._control.open()
         if predecessor is not None:
             predecessor.leave(self._configured)
-        self._log.info("ready", f"ready: {len(self._configured)} forwards")
+        self._log.info("ready", self._ready_text())
+        self._notifier.ready(self._ready_text())
+
+    def _ready_text(self) -> str:
+        return f"ready: {len(self._configured)} forwards"
+
+    def _become(self, user: str) -> None:
+        """Give up root: every socket is open. What a reload opens may be a port below 1024."""
+        if self._config.control.socket:
+            give_folder(self._config.control.socket, user)
+        become(user, keep=(NET_BIND_SERVICE,))
+
+    # -- systemd and Prometheus --
+
+    def _take_from_systemd(self) -> None:
+        """Hold the sockets that were passed to us."""
+        listens = [forward.listen for forward in self._config.forwards]
+        sockets, warnings = match(inherited_sockets(os.environ), listens)
+        for text in warnings:
+            self._log.warning("unused-socket", text)
+        for listen, some in sockets.items():
+            if listen not in self.supervisor.holdings:  # else a predecessor's, which it has too
+                self.supervisor.holdings.add(listen, some)
+
+    async def _tell_the_watchdog(self) -> None:
+        while self._notifier.watchdog_interval is not None:
+            self._notifier.watchdog()
+            await asyncio.sleep(self._notifier.watchdog_interval)
+
+    def _web_server(self) -> WebServer | None:
+        if self._config.metrics.listen is None:
+            return None
+        from v6fwd.daemon.metrics import pages  # 2.6 MB that nobody else needs
+
+        crew = self.supervisor.crew
+        shown = pages(self._status, lambda: bool(crew.members))
+        return WebServer(self._config.metrics.listen, shown, self._log)
 
     # -- signals --
 
@@ -89,6 +144,8 @@ class Daemon:
     def stop(self, grace: float) -> None:
         """Stop accepting, let flows finish for `grace` seconds; called again: stop now."""
         if not self._stopping.done():
+            if not self._kept:  # else the service goes on, with our successor
+                self._notifier.stopping("draining")
             self._stopping.set_result(grace)
         else:
             self.supervisor.crew.hurry()
@@ -100,6 +157,13 @@ class Daemon:
 
         A file with a mistake changes nothing.
         """
+        self._notifier.reloading()
+        try:
+            return self._reload()
+        finally:
+            self._notifier.ready(self._ready_text())
+
+    def _reload(self) -> list[str]:
         try:
             config = load(self._path)
             plan = self._apply(config.forwards)
@@ -152,6 +216,7 @@ class Daemon:
                 await hand_over(sock, [each for _, each in names])
             case "leave":
                 self._kept = [parse_listen(text)[0] for text in request["kept"]]
+                self._notifier.successor(process_at(sock))
                 self.stop(self._config.limits.drain_timeout)
                 yield {"done": True}
             case other:
@@ -189,8 +254,10 @@ def serve(path: Path, config: Config, log: Log) -> None:
     """Serve until SIGINT or SIGTERM, or until a successor has taken over. Raises RelayError."""
 
     async def main() -> None:
+        take_defects(asyncio.get_running_loop(), log)
         await Daemon(path, config, log).run()
 
+    raised_limit()  # a socket a forward, and of UDP one a worker
     try:
         with asyncio.Runner() as runner:
             runner.run(main())

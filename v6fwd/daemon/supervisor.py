@@ -155,9 +155,12 @@ class Supervisor:
         return states
 
     async def flows(self) -> list[dict[str, Any]]:
-        """The flows that live; see Relay.flows_now."""
+        """The flows that live; see Relay.flows_now. `worker` is the process that has it."""
+        pids = {slot: member.pid for slot, member in self.crew.members.items()}
         answers = await self.crew.ask("flows")
-        return [flow for answer in answers.values() for flow in answer]
+        return [
+            flow | {"worker": pids[slot]} for slot, answer in answers.items() for flow in answer
+        ]
 
     # -- the end --
 

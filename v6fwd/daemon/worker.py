@@ -27,7 +27,8 @@ from v6fwd.daemon.messages import (
     Open,
     Report,
 )
-from v6fwd.log import Log
+from v6fwd.daemon.privileges import keep_only
+from v6fwd.log import Log, take_defects
 from v6fwd.model import Limits
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.counters import Snapshot
@@ -179,6 +180,8 @@ def _be_worker(
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _close_others(sock.fileno(), *clients.descriptors)
+        if os.geteuid():
+            keep_only()  # what the supervisor has kept is for opening ports
         gc.set_threshold(GC_THRESHOLD)
         asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, place, clients))
         status = 0
@@ -189,6 +192,7 @@ def _be_worker(
 
 
 async def _serve(sock: socket.socket, setup: Setup, place: Place, clients: Clients) -> None:
+    take_defects(asyncio.get_running_loop(), setup.log)
     await Worker(sock, setup, place, clients).serve()
 
 

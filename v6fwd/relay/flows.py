@@ -134,11 +134,14 @@ class IdleSweeps:
         self._engine = engine
         self._flows = flows
         self._timers: dict[float, asyncio.TimerHandle] = {}
+        self._wanted: frozenset[float] = frozenset()
 
     def keep(self, timeouts: Collection[float]) -> None:
-        """Sweep with these from now on, and with no others; 0 means none."""
-        for seconds in self._timers.keys() - timeouts:
-            self._timers.pop(seconds).cancel()
+        """Sweep with these from now on, and with others while there are flows that have them.
+
+        0 means none.
+        """
+        self._wanted = frozenset(timeouts)
         for seconds in timeouts:
             if seconds and seconds not in self._timers:
                 sweep = IdleSweep(self._flows, seconds, partial(self._with_timeout, seconds))
@@ -153,4 +156,12 @@ class IdleSweeps:
 
     def _tick(self, seconds: float, sweep: IdleSweep) -> None:
         sweep.sweep(self._engine.clock())
-        self._arm(seconds, sweep)
+        if seconds in self._wanted or any(self._with_timeout(seconds)):
+            self._arm(seconds, sweep)
+        else:
+            del self._timers[seconds]
+
+    def close(self) -> None:
+        """Sweep no more."""
+        for timer in self._timers.values():
+            timer.cancel()

@@ -203,7 +203,7 @@ class Relay:
         self.flows.abort_all("stopped")
         for port in self._every_port():
             port.end("stopped")
-        self._idle.keep(())
+        self._idle.close()
         self.contexts.close()
         self.engine.close()
 

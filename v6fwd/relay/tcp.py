@@ -45,8 +45,10 @@ if TYPE_CHECKING:
 
 FIRST_SIZE = 16 * 1024
 """Bytes read from a client before its target is connected: all that a dial under way holds."""
-UNIX_RETRY = 0.010
-"""Seconds until a unix socket whose queue was full is tried again."""
+RETRY = 0.010
+"""Seconds until a dial is tried again for which there was no descriptor, or no room in the queue
+of a unix socket."""
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 _first_buffers: Sequence[memoryview] = [buffer[:FIRST_SIZE]]
 
@@ -229,7 +231,7 @@ class TcpFlow:
         try:
             fd = self._forward.target.dial(self._attempt)
         except OSError as error:
-            if isinstance(error, BlockingIOError) and self._forward.forward.target.path:
+            if error.errno in _NO_DESCRIPTOR or self._is_full(error):
                 self._dial_again_later()
             else:
                 self._dial_failed(error)
@@ -248,12 +250,16 @@ class TcpFlow:
             self._forward.context.engine.watch(fd, READ_WRITE, self)
             self._forward.context.dials.add(self)
 
-    def _dial_again_later(self) -> None:
+    def _is_full(self, error: OSError) -> bool:
         """A unix socket whose queue is full refuses with EAGAIN, and tells nobody of room."""
+        return error.errno == errno.EAGAIN and bool(self._forward.forward.target.path)
+
+    def _dial_again_later(self) -> None:
+        """Until the connect timeout: the client has been let in, and others will leave."""
         context = self._forward.context
         if self not in context.dials:
             context.dials.add(self)
-        context.engine.loop.call_later(UNIX_RETRY, self._redial_unless_closed)
+        context.engine.loop.call_later(RETRY, self._redial_unless_closed)
 
     def _redial_unless_closed(self) -> None:
         if not self.closed:
@@ -469,7 +475,7 @@ class TcpFlow:
 
     @property
     def idle_timeout(self) -> float:
-        """See flows.Flow; that of its forward as it is now."""
+        """See flows.Flow; that of its forward as it began."""
         return self._forward.forward.limits.idle_timeout
 
     @property
