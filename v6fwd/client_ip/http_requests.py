@@ -233,10 +233,10 @@ class RequestStream:
             at = stop
         if end > at:
             pieces.append(view[at:end])
+        self.passing = chunks.left
         if chunks.error is not None:
             self.refused = chunks.error
             return len(data)
-        self.passing = chunks.left
         if chunks.done:
             self._chunks = None
             return end
