@@ -52,7 +52,8 @@ def test_cuts_change_nothing(raw: bytes, count: int) -> None:
     assert len(whole.begun) == count
     for parts in every_cut(raw):
         assert feed(MAKE, parts) == whole
-        assert feed(MAKE, parts, splice=True) == whole
+        assert feed(MAKE, parts, splice=1) == whole
+        assert feed(MAKE, parts, splice=2) == whole
 
 
 @good
