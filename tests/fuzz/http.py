@@ -39,9 +39,9 @@ def requests(data: bytes) -> None:
     whole = feed(make, [raw])
     assert_agreed(whole, mode)
     at = data[1] * (len(raw) + 1) // 256
-    cuts = [([raw[:at], raw[at:]], bool(data[0] & 64))]
+    cuts = [([raw[:at], raw[at:]], data[0] >> 5 & 3)]
     if len(raw) < 300:
-        cuts.append(([raw[at : at + 1] for at in range(len(raw))], False))
+        cuts.append(([raw[at : at + 1] for at in range(len(raw))], 0))
     for parts, splice in cuts:
         again = feed(make, parts, splice=splice)
         assert again.refused == whole.refused

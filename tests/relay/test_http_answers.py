@@ -237,6 +237,17 @@ def test_refused_upgrade_stays_http(web: Rig, together: bool) -> None:
     assert told(head) == ["::1", "::1"]
 
 
+def test_refused_again(web: Rig) -> None:
+    """What was refused once says nothing about the next: bytes behind it wait for its answer."""
+    client, target, _ = asked(web, UPGRADE + UPGRADE + get("/next"))
+    for _ in range(2):
+        web_probe(web)
+        target.sendall(b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 2\r\n\r\nno")
+        assert answer_of(client) == (426, b"no")
+        head = head_of(target)
+    assert head.startswith(b"GET /next ")
+
+
 def test_upgrade_on_a_connection_that_was_used(web: Rig) -> None:
     client, target, _ = asked(web, get("/1") + UPGRADE)
     head_of(target)

@@ -79,14 +79,14 @@ def maker(mode: ClientIP = XFF, *, trusted: bool = False, **rules: object) -> Ma
     return lambda: RequestStream(made, CLIENT, DIALLED, trusted=trusted)
 
 
-def feed(make: Make, parts: Iterable[bytes], *, splice: bool = False) -> Outcome:
-    """Give the parts to a stream; with `splice`, bodies go past it where they may."""
+def feed(make: Make, parts: Iterable[bytes], *, splice: int = 0) -> Outcome:
+    """Give the parts to a stream; of every `splice`th, bodies go past it where they may."""
     stream = make()
     out: list[bytes] = []
-    for part in parts:
+    for number, part in enumerate(parts):
         data = part
         while data:
-            if splice and stream.passing:
+            if splice and number % splice == 0 and stream.passing:
                 step = min(stream.passing, len(data))
                 out.append(data[:step])
                 stream.passed(step)
@@ -94,6 +94,7 @@ def feed(make: Make, parts: Iterable[bytes], *, splice: bool = False) -> Outcome
             else:
                 out += [bytes(piece) for piece in stream.receive(data)]
                 data = b""
+            assert not (stream.refused and stream.passing), "bytes would pass a refusal"
     return Outcome(b"".join(out), tuple(stream.begun), stream.refused, stream.opaque)
 
 

@@ -112,7 +112,8 @@ def test_cuts_never_change_what_comes_out(
     whole = feed(make, [raw])
     parts = cut(raw, lengths)
     single = [raw[at : at + 1] for at in range(len(raw))]
-    for again in (feed(make, parts), feed(make, parts, splice=True), feed(make, single)):
+    for way, splice in ((parts, 0), (parts, 1), (parts, 2), (single, 0)):
+        again = feed(make, way, splice=splice)
         if whole.refused is None:
             assert again == whole
         else:  # a head that came before its bad chunk is out; together with it nothing is

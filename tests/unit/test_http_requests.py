@@ -52,7 +52,8 @@ def test_cuts_change_nothing(raw: bytes, count: int) -> None:
     assert len(whole.begun) == count
     for parts in every_cut(raw):
         assert feed(MAKE, parts) == whole
-        assert feed(MAKE, parts, splice=True) == whole
+        assert feed(MAKE, parts, splice=1) == whole
+        assert feed(MAKE, parts, splice=2) == whole
 
 
 @good
@@ -118,6 +119,17 @@ def test_nothing_follows_a_refusal(sample: Bad) -> None:
     assert stream.receive(FRONT) == []
     assert stream.refused == verdict
     assert not stream.in_head
+    assert stream.passing == 0
+
+
+def test_nothing_passes_behind_a_bad_chunk() -> None:
+    """Neither when a part of the chunk was expected to go past the stream."""
+    stream = MAKE()
+    stream.receive(get(HOST + b"Transfer-Encoding: chunked\r\n") + b"5\r\nhe")
+    assert stream.passing == 3
+    assert b"".join(bytes(piece) for piece in stream.receive(b"llo!!")) == b"llo"
+    assert stream.refused == HttpRefused(400, "malformed chunk")
+    assert stream.passing == 0
 
 
 def test_the_same_fields_again_are_written_the_same() -> None:

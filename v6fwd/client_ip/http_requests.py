@@ -145,13 +145,8 @@ class RequestStream:
     @property
     def is_idle(self) -> bool:
         """Whether the stream is between requests: no head begun, no body under way."""
-        return (
-            not self._held
-            and not self.passing
-            and self._chunks is None
-            and not self.waiting
-            and not self.opaque
-        )
+        in_body = self.passing or self._chunks is not None
+        return not (self._held or in_body or self.waiting or self.opaque)
 
     def receive(self, data: bytes) -> list[Piece]:
         """The pieces that the target may have now, in order; sets the attributes above."""
@@ -257,11 +252,11 @@ class RequestStream:
             at = stop
         if end > at:
             pieces.append(view[at:end])
+        self.passing = chunks.left
         if chunks.error is not None:
             self.refused = chunks.error
             self._take_back(pieces)
             return len(data)
-        self.passing = chunks.left
         if chunks.done:
             self._chunks = None
             return end

@@ -239,6 +239,7 @@ class HttpFlow(TcpFlow):
 
     def _stay(self) -> None:
         """The target does not switch: what came behind the request is HTTP."""
+        self._answers.answered_upgrade = False
         self.client.paused = False  # what was kept may say to pause again
         self.attends = self._retiring
         if self.client.pass_on(self._requests.stayed()):
