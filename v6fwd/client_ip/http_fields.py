@@ -14,7 +14,7 @@ import re
 from typing import NamedTuple
 
 from v6fwd.client_ip.http_address import AddressFields
-from v6fwd.client_ip.http_framing import Told, framing
+from v6fwd.client_ip.http_framing import MEMO_SIZE, Told, framing, known_framing
 from v6fwd.client_ip.http_syntax import FIELDS_RE, MAX_FIELDS, TOKEN_RE, Refusal, bad_byte
 
 Pairs = list[tuple[bytes, bytes]]
@@ -78,7 +78,7 @@ class FieldReader:
         if len(pairs) > MAX_FIELDS:
             raise Refusal(431, "too many fields")
         kept, framed, told = self._sorted(pairs)
-        found = framing(framed, minor)
+        found = (known_framing if len(block) <= MEMO_SIZE else framing)(framed, minor)
         address = self._address
         if found.named and not address.trusted:
             kept = _without(found.named, kept)

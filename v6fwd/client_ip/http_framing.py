@@ -1,7 +1,7 @@
 """The fields that frame a request or belong to its connection: read once, written anew.
 
 What they come to depends on nothing but themselves and the version, and the same few
-combinations come again and again: verdicts are remembered (`framing`).
+combinations come again and again: verdicts are remembered (`known_framing`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from v6fwd.model import is_ip
 
 CHUNKED = -1
 """In place of a length: the body comes in chunks."""
-MEMO_SIZE = 1024
-"""Bytes of fields whose verdict is remembered; 1024 verdicts are 1 MiB at most."""
+MEMO_SIZE = 2048
+"""Bytes of a block of fields whose framing is remembered; 1024 of them are 2 MiB at most."""
 
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))  # and no fields to be left out
 _NO_OPTIONS: frozenset[bytes] = frozenset()
@@ -52,12 +52,6 @@ class Framing(NamedTuple):
 
 def framing(told: Told, minor: bytes) -> Framing:
     """The verdict on these fields of an HTTP/1.`minor` request. Raises Refusal."""
-    if sum(len(name) + len(value) for name, value in told) > MEMO_SIZE:
-        return _framing(told, minor)
-    return _remembered(told, minor)
-
-
-def _framing(told: Told, minor: bytes) -> Framing:
     read: dict[bytes, list[bytes]] = {}
     for name, value in told:
         read.setdefault(name, []).append(value)
@@ -83,7 +77,8 @@ def _framing(told: Told, minor: bytes) -> Framing:
     )
 
 
-_remembered = functools.lru_cache(maxsize=1024)(_framing)
+known_framing = functools.lru_cache(maxsize=1024)(framing)
+"""The same, remembered: for fields of a block of MEMO_SIZE at most."""
 
 
 def _host(values: Sequence[bytes], minor: bytes) -> bytes:

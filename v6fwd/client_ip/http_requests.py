@@ -157,15 +157,36 @@ class RequestStream:
         return [one[0]]
 
     def one(self, data: bytes) -> tuple[bytes, Kind] | None:
-        """The quick path: what the target may have if `data` is one request with the fields of
-        the last, and its kind, which is not in `begun` then. None, and nothing was done: take
-        `receive`."""
-        if self._usual_length and data.endswith(self._usual):
+        """The quick path: what the target may have if `data` is one request of the usual kind,
+        best with the fields of the last, and its kind, which is not in `begun` then. None, and
+        nothing was let through: take `receive`."""
+        if not self._usual_length:
+            return None
+        if data.endswith(self._usual):
             end = len(data) - self._usual_length
-            line = USUAL_RE.fullmatch(data, 0, end)
-            if line is not None:
-                return data[:end] + self._usual_rewritten, _HEAD if line[1] else _PLAIN
-        return None
+        else:
+            end = self._one_new(data)
+            if end < 0:
+                return None
+        line = USUAL_RE.fullmatch(data, 0, end)
+        if line is None:
+            return None
+        return data[:end] + self._usual_rewritten, _HEAD if line[1] else _PLAIN
+
+    def _one_new(self, data: bytes) -> int:
+        """Take the fields of `data` for the usual ones, if it is one head; where they start."""
+        end = data.find(b"\r\n")
+        if len(data) > _USUAL_BLOCK or data.find(b"\r\n\r\n", end) + 4 != len(data):
+            return -1
+        line = LINE_RE.fullmatch(data, 0, end)
+        if line is None or not line[2].startswith(b"/"):
+            return -1
+        try:
+            self._read_fields(data[end:], *line.groups())
+        except Refusal:
+            return -1
+        self._usual_length = len(self._usual)
+        return end if self._usual else -1
 
     def passed(self, count: int) -> None:
         """`count` bytes of `passing` have gone past the stream."""
