@@ -9,7 +9,7 @@ responses in it as were told.
 from __future__ import annotations
 
 import h11
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.http_reading import (
@@ -127,6 +127,7 @@ def test_cuts_never_change_what_comes_out(
 def test_a_proxy_cannot_hide_what_is_appended(value: bytes, mode: ClientIP) -> None:
     """Whatever list a trusted client sends: its own address stands last, and alone."""
     name = b"Forwarded" if mode is FORWARDED else b"X-Forwarded-For"
+    assume(b"\r\n\r\n" not in value + b"\r\n")  # the head would end there
     outcome = feed(maker(mode, trusted=True), [get(HOST + name + b": " + value + b"\r\n")])
     if outcome.refused is None:
         last = outcome.out.split(b"\r\n%b: " % name)[-1].partition(b"\r\n")[0]
