@@ -142,7 +142,7 @@ def test_other_fields_stay_in_their_order() -> None:
 
 def test_names_keep_their_case() -> None:
     """Nobody should depend on it, and some do."""
-    assert b"\r\nX-CamelCase: a\r\n" in feed(maker(), [with_field(b"X-CamelCase:a")]).out
+    assert b"\r\nX-CamelCase:a\r\n" in feed(maker(), [with_field(b"X-CamelCase:a")]).out
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ class Reading(NamedTuple):
     """Fields, and how they came to that."""
 
     fields: Fields
-    pairs: Pairs
-    """As they were read."""
+    lines: list[bytes]
+    """Of the block, as they were split; `pairs_of` takes them apart."""
     shape: tuple[Told, tuple[bytes, ...], bytes]
     """The fields that frame the request, the names of all, and the version."""
 
@@ -55,7 +55,7 @@ _DROPPED = frozenset(b"keep-alive proxy-connection http2-settings trailer".split
 _GUARDED = _READ | _DROPPED
 _KEEP, _DROP = b"+", b"-"  # roles; no field that is read has such a name
 
-_PAIR_RE = re.compile(rb"([^:]+):[ \t]*([^\r]*)\r\n")  # in a block that FIELDS_RE matched
+_NAME_RE = re.compile(rb"([^:]+):[^\r]*\r\n")  # in a block that FIELDS_RE matched
 
 
 class FieldReader:
@@ -74,36 +74,63 @@ class FieldReader:
         """
         if FIELDS_RE.fullmatch(block) is None:
             raise Refusal(400, _what_is_wrong(block))
-        pairs = [(name, value.rstrip(b" \t")) for name, value in _PAIR_RE.findall(block)]
-        if len(pairs) > MAX_FIELDS:
+        lines = block.split(b"\r\n")  # and behind them the empty line, and what follows it
+        if len(lines) > MAX_FIELDS + 2:
             raise Refusal(431, "too many fields")
-        kept, framed, told = self._sorted(pairs)
-        found = (known_framing if len(block) <= MEMO_SIZE else framing)(framed, minor)
+        names = tuple(_NAME_RE.findall(block))
+        plan, frame = _UNKNOWN if len(block) > MEMO_SIZE else _KNOWN
+        roles = plan(names, self._keep_underscores)
+        framed = tuple([(role, _value(lines[at])) for at, role in roles.framed])
+        found = frame(framed, minor)
         address = self._address
+        kept = [lines[at] for at in roles.kept]
+        if b" \r\n" in block or b"\t\r\n" in block:  # not everybody takes that off
+            kept = [line.rstrip(b" \t") for line in kept]
         if found.named and not address.trusted:
             kept = _without(found.named, kept)
-        added = address.for_request(told, found.host)
-        lines = [b"", *found.before, *kept, *found.behind, added, b""]
-        names = tuple([name for name, _ in pairs])
-        return Reading(Fields(b"\r\n".join(lines), *found[3:]), pairs, (framed, names, minor))
-
-    def _sorted(self, pairs: Pairs) -> tuple[list[bytes], Told, dict[bytes, list[bytes]]]:
-        """Lines that are passed on as they are, fields that frame, values that tell addresses."""
-        kept = []
-        framed = []
         told: dict[bytes, list[bytes]] = {}
-        keep_underscores = self._keep_underscores
-        for field in pairs:
-            name = field[0]
-            role_of = _known_role if len(name) <= _USUAL_NAME else _role
-            role = role_of(name, keep_underscores)
-            if role == _KEEP:
-                kept.append(b"%b: %b" % field)
-            elif role in _READ:
-                framed.append((role, field[1]))
-            elif role != _DROP:
-                told.setdefault(role, []).append(field[1])
-        return kept, tuple(framed), told
+        for at, role in roles.told:
+            told.setdefault(role, []).append(_value(lines[at]))
+        added = address.for_request(told, found.host)
+        out = b"\r\n".join([b"", *found.before, *kept, *found.behind, added, b""])
+        return Reading(Fields(out, *found[3:]), lines, (framed, names, minor))
+
+
+def pairs_of(lines: list[bytes]) -> Pairs:
+    """The fields of a Reading."""
+    return [(line.partition(b":")[0], _value(line)) for line in lines[:-2]]
+
+
+def _value(line: bytes) -> bytes:
+    return line.partition(b":")[2].strip(b" \t")
+
+
+class _Roles(NamedTuple):
+    """What is done with the fields of a block, by their places in it."""
+
+    kept: list[int]
+    framed: list[tuple[int, bytes]]
+    told: list[tuple[int, bytes]]
+
+
+def _plan(names: tuple[bytes, ...], keep_underscores: bool) -> _Roles:
+    """Which lines are passed on as they are, which frame the message, which tell addresses."""
+    roles = _Roles([], [], [])
+    for at, name in enumerate(names):
+        role = _role(name, keep_underscores)
+        if role == _KEEP:
+            roles.kept.append(at)
+        elif role in _READ:
+            roles.framed.append((at, role))
+        elif role != _DROP:
+            roles.told.append((at, role))
+    return roles
+
+
+# The same few blocks of names, and ways to frame a message, come again and again. What is large
+# is not remembered, so that nobody fills the memory.
+_KNOWN = functools.lru_cache(maxsize=1024)(_plan), known_framing
+_UNKNOWN = _plan, framing
 
 
 def _without(named: frozenset[bytes], kept: list[bytes]) -> list[bytes]:
@@ -122,10 +149,6 @@ def _role(name: bytes, keep_underscores: bool) -> bytes:
         exact = name.lower() == folded and folded not in _DROPPED
         return folded if exact else _DROP
     return _DROP if b"_" in name and not keep_underscores else _KEEP
-
-
-_USUAL_NAME = 40  # bytes; what is longer is not remembered, so that nobody fills the memory
-_known_role = functools.lru_cache(maxsize=1024)(_role)  # the same few names come again and again
 
 
 def _what_is_wrong(block: bytes) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import httptools
 
-from v6fwd.client_ip.http_fields import Fields, Pairs, Reading
+from v6fwd.client_ip.http_fields import Fields, Pairs, Reading, pairs_of
 from v6fwd.client_ip.http_framing import MEMO_SIZE
 from v6fwd.client_ip.http_syntax import Refusal
 
@@ -64,7 +64,7 @@ def check(line: tuple[bytes, bytes, bytes], block: bytes, reading: Reading) -> N
     """
     if reading.shape in _agreed and line[0] != b"CONNECT":
         return
-    _check(line, block, reading.fields, reading.pairs)
+    _check(line, block, reading.fields, pairs_of(reading.lines))
     if len(block) <= MEMO_SIZE:
         if len(_agreed) >= _MOST_AGREED:
             _agreed.clear()
