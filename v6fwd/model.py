@@ -30,6 +30,15 @@ class ClientIP(enum.StrEnum):
     NONE = "none"
     PROXY_V1 = "proxy-v1"
     PROXY_V2 = "proxy-v2"
+    TRANSPARENT = "transparent"
+
+
+class TransparentFallback(enum.StrEnum):
+    """What becomes of a client that a transparent forward cannot show to its target."""
+
+    REFUSE = "refuse"
+    PROXY_V2 = "proxy-v2"
+    NONE = "none"
 
 
 class Protocol(enum.StrEnum):
@@ -115,6 +124,20 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Transparent:
+    """How a forward in mode `transparent` does it; of no meaning in other modes."""
+
+    netns: str = ""
+    """The target's network namespace: a PATH, a PID, or a NAME of ip-netns(8); "": none, the
+    target is reached over the network, and IPv6 clients come from pseudo IPv4 addresses."""
+    fallback: TransparentFallback = TransparentFallback.REFUSE
+    pseudo_bits: int = 64
+    """What a pseudo IPv4 address stands for: a /64, or with 128 a single address."""
+    pseudo_store: str = "/var/lib/v6fwd/pseudo-ipv4.sqlite"
+    """The file in which it is written down which."""
+
+
+@dataclass(frozen=True, slots=True)
 class Forward:
     """One listening endpoint and the target behind it: Docker's "published port"."""
 
@@ -123,6 +146,7 @@ class Forward:
     client_ip: ClientIP = ClientIP.NONE
     accept_proxy: tuple[IPNetwork, ...] = ()
     udp_proxy: UdpProxy = UdpProxy.EVERY
+    transparent: Transparent = Transparent()
 
     def __str__(self) -> str:
         return f"{self.listen} -> {self.target}"
@@ -246,6 +270,18 @@ def refuse_misfits(forwards: Sequence[Forward]) -> None:
                 f"{forward.listen}: proxy-v1 is for TCP alone (PROXY protocol, section 2.1);"
                 " for UDP take proxy-v2"
             )
+        if forward.client_ip is ClientIP.TRANSPARENT:
+            _refuse_opaque(forward)
+
+
+def _refuse_opaque(forward: Forward) -> None:
+    target = forward.target
+    if target.path:
+        raise InputError(f"{target}: a unix socket shows no client address; transparent needs IP")
+    if forward.transparent.netns and (target.is_name or "%" in target.host):
+        raise InputError(
+            f"{target}: with --target-netns write the container's own address, as in 172.17.0.2:80"
+        )
 
 
 def _ports(count: int) -> str:

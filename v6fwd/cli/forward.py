@@ -19,6 +19,8 @@ from v6fwd.model import (
     InputError,
     IPNetwork,
     Limits,
+    Transparent,
+    TransparentFallback,
     UdpProxy,
     pair_up,
     parse_networks,
@@ -106,7 +108,8 @@ def _limit(name: str, zero: bool, text: str) -> Callable[[_F], _F]:
     type=click.Choice([mode.value for mode in ClientIP]),
     default=ClientIP.NONE.value,
     show_default=True,
-    help="How the target learns who the client is: not at all, or by a PROXY protocol header.",
+    help="How the target learns who the client is: not at all, by a PROXY protocol header, or"
+    " (transparent) because its connection comes from the client's own address.",
 )
 @click.option(
     "--accept-proxy",
@@ -121,6 +124,34 @@ def _limit(name: str, zero: bool, text: str) -> Callable[[_F], _F]:
     show_default=True,
     help="With --client-ip proxy-v2: the header in front of every datagram of a UDP session, or"
     " of its first only.",
+)
+@click.option(
+    "--target-netns",
+    default="",
+    metavar="PATH|PID|NAME",
+    help="With --client-ip transparent: the network namespace that TARGET is in. Without it TARGET"
+    " is reached over the network, and IPv6 clients come from pseudo IPv4 addresses.",
+)
+@click.option(
+    "--transparent-fallback",
+    type=click.Choice([fallback.value for fallback in TransparentFallback]),
+    default=TransparentFallback.REFUSE.value,
+    show_default=True,
+    help="What becomes of a client that cannot be shown, as one from loopback.",
+)
+@click.option(
+    "--pseudo-ipv4",
+    type=click.Choice(["64", "128"]),
+    default=str(Transparent().pseudo_bits),
+    show_default=True,
+    help="What a pseudo IPv4 address stands for: an IPv6 /64, or a single address.",
+)
+@click.option(
+    "--pseudo-store",
+    default=Transparent().pseudo_store,
+    show_default=True,
+    metavar="FILE",
+    help="Where pseudo IPv4 addresses are written down; see `v6fwd whois`.",
 )
 @_limit("connect_timeout", False, "For the target to answer.")
 @_limit("drain_timeout", True, "For flows to finish after SIGTERM; then they are reset.")
@@ -148,6 +179,10 @@ def forward(
     client_ip: str,
     accept_proxy: tuple[tuple[IPNetwork, ...], ...],
     udp_proxy: str,
+    target_netns: str,
+    transparent_fallback: str,
+    pseudo_ipv4: str,
+    pseudo_store: str,
     log_flows: bool,
     log_format: str,
     **limits: Any,
@@ -167,7 +202,11 @@ def forward(
     """
     networks = tuple(network for some in accept_proxy for network in some)
     mode, which = ClientIP(client_ip), UdpProxy(udp_proxy)
-    forwards = [Forward(*pair, mode, networks, which) for pair in pairs]
+    if target_netns and mode is not ClientIP.TRANSPARENT:
+        raise click.UsageError("--target-netns is for --client-ip transparent")
+    fallback = TransparentFallback(transparent_fallback)
+    how = Transparent(target_netns, fallback, int(pseudo_ipv4), pseudo_store)
+    forwards = [Forward(*pair, mode, networks, which, how) for pair in pairs]
     try:
         refuse_twins(forwards)
         refuse_misfits(forwards)

@@ -9,11 +9,11 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from v6fwd.log import Log
-from v6fwd.model import Forward, Limits, Protocol
+from v6fwd.model import ClientIP, Forward, Limits, Protocol
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows, IdleSweep
@@ -27,6 +27,9 @@ from v6fwd.relay.udp import UdpForward
 from v6fwd.relay.udp_context import UdpContext
 from v6fwd.relay.udp_sessions import Sessions
 from v6fwd.relay.udp_sockets import open_udp_listener
+
+if TYPE_CHECKING:
+    from v6fwd.relay.spaces import Spaces
 
 MAX_PIPES = 256
 """Pipes in use at once: what stalled bulk flows may hold in the kernel is 256 MiB in all."""
@@ -89,10 +92,14 @@ class Relay:
         udp = sum(forward.protocol is Protocol.UDP for forward in forwards)
         # Half for UDP beside TCP; alone it leaves TCP the few that no budget goes below.
         share = 0.0 if not udp else 0.5 if udp < len(forwards) else 0.95
-        budget = DescriptorBudget.of_this_process(len(forwards), limits.max_flows, share)
+        # A namespace holds six descriptors, so a transparent forward counts for six more.
+        held = len(forwards) + 6 * sum(f.client_ip is ClientIP.TRANSPARENT for f in forwards)
+        budget = DescriptorBudget.of_this_process(held, limits.max_flows, share)
         self.flows = Flows(budget.flows)
         self._gate = Gate(engine, self.flows, log)
         self.listeners: list[Listener | UdpForward] = []
+        self._targets: list[Target] = []
+        self._spaces: Spaces | None = None
         self.sessions = Sessions(engine, limits.udp_timeout, budget.sessions)
         self._udp = UdpContext(engine, log, self.sessions, log_flows=log_flows) if udp else None
         self._context = TcpContext(
@@ -139,13 +146,25 @@ class Relay:
         add(signal.SIGINT, self.stop, self._limits.interrupt_timeout)
 
     async def _open(self) -> None:
-        targets = {f.target: Target(f.target, self._engine) for f in self._forwards}
-        await asyncio.gather(*(target.resolve() for target in targets.values()))
+        targets = {_target_key(f): self._make_target(f) for f in self._forwards}
+        self._targets = list(targets.values())
+        await asyncio.gather(*(target.resolve() for target in self._targets))
         with contextlib.ExitStack() as opened:  # all or none
             sockets = [opened.enter_context(_OPEN[f.protocol](f.listen)) for f in self._forwards]
             opened.pop_all()
         for forward, sock in zip(self._forwards, sockets, strict=True):
-            self._begin(forward, targets[forward.target], sock)
+            self._begin(forward, targets[_target_key(forward)], sock)
+
+    def _make_target(self, forward: Forward) -> Target:
+        if forward.client_ip is not ClientIP.TRANSPARENT:
+            return Target(forward.target, self._engine)
+        # Imported for those who ask for it: it is a sixth of the relay, and brings SQLite along.
+        from v6fwd.relay.spaces import Spaces
+        from v6fwd.relay.transparent import make_target
+
+        if self._spaces is None:
+            self._spaces = Spaces(self._engine, self._log)
+        return make_target(forward, self._spaces)
 
     def _begin(self, forward: Forward, target: Target, sock: socket.socket) -> None:
         if self._udp is not None and forward.protocol is Protocol.UDP:
@@ -211,7 +230,17 @@ class Relay:
         self._context.dials.close()
         self._context.headers.close()
         self._context.pipes.close()
+        for target in self._targets:
+            target.close()
+        if self._spaces is not None:
+            self._spaces.close()
         self._engine.close()
+
+
+def _target_key(forward: Forward) -> Hashable:
+    """What two forwards have in common that share a Target."""
+    is_transparent = forward.client_ip is ClientIP.TRANSPARENT
+    return forward.target, forward.transparent if is_transparent else None
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from v6fwd.model import Endpoint, Protocol
+from v6fwd.client_ip.proxy_write import HeaderWriter
+from v6fwd.model import Address, Endpoint, Protocol
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.sockets import RelayError, reason, tune
 from v6fwd.relay.udp_sockets import connect_datagrams
@@ -50,8 +51,12 @@ class Target:
             raise RelayError(f"cannot resolve target {endpoint}: {reason(error)}") from error
         self._addresses = [(entry[0], entry[4]) for entry in found]
 
-    def dial(self, number: int) -> int:
-        """Start to connect to address `number`; gives the descriptor. Raises OSError."""
+    def dial(self, number: int, source: Address | None = None) -> int:  # noqa: ARG002
+        """Start to connect to address `number`; gives the descriptor. Raises OSError.
+
+        `source`, the client, is for targets that see it at their socket; those raise
+        ClientRefusedError, too.
+        """
         family, sockaddr = self._addresses[number]
         sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
         try:
@@ -68,12 +73,26 @@ class Target:
         """Family and socket address that new UDP sessions send to."""
         return self._addresses[self._preferred % len(self._addresses)]
 
-    def connect_datagrams(self) -> tuple[int, tuple[int, Any]]:
-        """A connected UDP socket, and the address that it leads to. Raises OSError."""
+    def connect_datagrams(self, source: Address) -> tuple[int, Any]:  # noqa: ARG002
+        """A connected UDP socket for a client, and where it leads to. Raises as `dial` does."""
         address = self.datagram_address
         return connect_datagrams(*address), address
 
-    def was_refused(self, address: tuple[int, Any]) -> None:
+    def has_moved(self, address: Any) -> bool:
+        """Whether new UDP sessions are led elsewhere than to `address`."""
+        return bool(address != self.datagram_address)
+
+    def client_left(self, address: Any, source: Address) -> None:
+        """A UDP session to `address` has ended, or moved on."""
+
+    def header_writer(self, writer: HeaderWriter | None) -> HeaderWriter | None:
+        """The writer to be used, where the forward's mode has `writer`."""
+        return writer
+
+    def close(self) -> None:
+        """Give back what the target held."""
+
+    def was_refused(self, address: Any) -> None:
         """Nobody is there for datagrams: try another address, and the resolver."""
         if address == self.datagram_address:
             self._preferred += 1

@@ -18,7 +18,7 @@ from v6fwd.client_ip.proxy_read import Header
 from v6fwd.client_ip.proxy_write import HeaderWriter, header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.log import Log
-from v6fwd.model import Address, Forward
+from v6fwd.model import Address, ClientIP, Forward
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows
@@ -26,6 +26,7 @@ from v6fwd.relay.header import HeaderReader
 from v6fwd.relay.pipes import PipePool
 from v6fwd.relay.side import NOT_OUT, READ, READ_WRITE, Side, buffer
 from v6fwd.relay.sockets import (
+    ClientRefusedError,
     address_of,
     end_writing,
     is_connected,
@@ -71,8 +72,12 @@ class TcpForward:
     def __post_init__(self) -> None:
         networks = self.forward.accept_proxy
         self.trusted = TrustedNetworks(networks) if networks else None
-        self.write_header = header_writer(self.forward.client_ip)
-        self.names_clients = bool(self.write_header or networks or self.context.log_flows)
+        mode = self.forward.client_ip
+        self.write_header = self.target.header_writer(header_writer(mode))
+        self.names_clients = (
+            bool(self.write_header or networks or self.context.log_flows)
+            or mode is ClientIP.TRANSPARENT
+        )
 
     def begin(self, fd: int, sockaddr: Any) -> None:
         """Take an accepted, non-blocking descriptor and its client's address."""
@@ -142,12 +147,14 @@ class TcpFlow:
 
     def header_failed(self, why: str) -> None:
         """A trusted client sent no header, a bad one or half of one."""
-        if self.closed:
-            return
+        if not self.closed:
+            self._refuse(why, "header")
+
+    def _refuse(self, why: str, what: str = "client") -> None:
         forward = self._forward
         forward.context.log.limited(
-            f"header {forward.forward.listen}",
-            "header-refused",
+            f"{what} {forward.forward.listen}",
+            f"{what}-refused",
             f"refused {self._source} on {forward.forward.listen}: {why}",
             client=self._source,
             listen=forward.forward.listen,
@@ -170,7 +177,10 @@ class TcpFlow:
 
     def _dial(self) -> None:
         try:
-            fd = self._forward.target.dial(self._attempt)
+            fd = self._forward.target.dial(self._attempt, self._source)
+        except ClientRefusedError as error:
+            self._refuse(str(error))
+            return
         except OSError as error:
             if isinstance(error, BlockingIOError) and self._forward.forward.target.path:
                 self._dial_again_later()
@@ -286,6 +296,9 @@ class TcpFlow:
         """The resolver has answered: once more from its first address, and then no more."""
         self._forward.context.dials.discard(self)
         self._attempt = 0
+        if self._first is not None and not self.closed:  # what the target is told may have changed
+            rest = self._first[self._header_size :]
+            self._first = self._greeting() + rest
         self._redial_unless_closed()
 
     def _give_up(self, error: OSError) -> None:

@@ -19,7 +19,7 @@ from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import Endpoint, Forward, UdpProxy
 from v6fwd.relay.doorstep import Doorstep
 from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE
-from v6fwd.relay.sockets import reason
+from v6fwd.relay.sockets import ClientRefusedError, reason
 from v6fwd.relay.target import Target
 from v6fwd.relay.trains import Item, count_of, datagrams, pack
 from v6fwd.relay.udp_context import UdpContext, UdpCounters
@@ -52,7 +52,7 @@ class UdpForward:
         self.header_first_only = forward.udp_proxy is UdpProxy.FIRST
         self._socket = sock
         self._port = int(sock.getsockname()[1])
-        self._write_header = datagram_header_writer(forward.client_ip)
+        self._write_header = target.header_writer(datagram_header_writer(forward.client_ip))
         self._trusted = TrustedNetworks(forward.accept_proxy) if forward.accept_proxy else None
         self._sessions: dict[bytes, UdpSession] = {}
         self._doorstep = Doorstep()
@@ -144,12 +144,13 @@ class UdpForward:
             left = (start + header.length, size - header.length, 0)
             groups.setdefault(full_key, []).append(left)
 
-    def _refuse(self, key: bytes, why: str) -> None:
-        self.counters.no_header += 1
+    def _refuse(self, key: bytes, why: str, what: str = "header") -> None:
+        if what == "header":
+            self.counters.no_header += 1
         client, listen = self.family.client(key), self.forward.listen
         self.context.log.limited(
-            f"header {listen}",
-            "header-refused",
+            f"{what} {listen}",
+            f"{what}-refused",
             f"refused {client} on {listen}: {why}",
             client=client,
             listen=listen,
@@ -183,6 +184,9 @@ class UdpForward:
         context.sessions.make_room()
         try:
             session = self._session(key, info, claim)
+        except ClientRefusedError as error:
+            self._refuse(key, str(error), "client")
+            return None
         except Exception as error:
             self._begin_failed(error)
             return None
@@ -197,10 +201,7 @@ class UdpForward:
             source, destination = claim.source, claim.destination
         write = self._write_header
         header = write(source, destination) if write is not None else b""
-        session = UdpSession(self, key, self.family.block(key, info), header)
-        if self.context.log_flows:
-            session.client = source
-        return session
+        return UdpSession(self, key, self.family.block(key, info), header, source)
 
     def _begin_failed(self, error: Exception) -> None:
         log = self.context.log
@@ -298,9 +299,11 @@ class UdpForward:
         self._target_failed(error)
         target = self.target
         target.was_refused(session.address)
-        if target.datagram_address != session.address:
+        if target.has_moved(session.address):
             try:
-                session.move_to(*target.connect_datagrams())
+                session.move_to(*target.connect_datagrams(session.client))
+            except ClientRefusedError as refusal:
+                self._refuse(session.key, str(refusal), "client")
             except OSError as failure:
                 self._target_failed(failure)
 

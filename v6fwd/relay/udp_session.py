@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from v6fwd.model import Address
 from v6fwd.relay.trains import MAX_DATAGRAM, Item, Message, count_of, pack, pack_behind
 from v6fwd.relay.udp_sessions import ANSWERED, ASKED, PROVEN
 from v6fwd.relay.udp_sockets import receive_trains
@@ -63,7 +64,9 @@ class UdpSession:
         "up_count",
     )
 
-    def __init__(self, forward: UdpForward, key: bytes, block: bytes, header: bytes) -> None:
+    def __init__(
+        self, forward: UdpForward, key: bytes, block: bytes, header: bytes, client: Address
+    ) -> None:
         """Connect to the target. Raises OSError, and then nothing is left to undo."""
         self._forward = forward
         self._header = header  # in front of datagrams, of all or of the first
@@ -76,17 +79,18 @@ class UdpSession:
         self._started = forward.context.engine.clock()
         self.key = key
         self.block = block
-        self.client: Any = None  # only where somebody wants to know
+        self.client = client
         self.rank = ASKED
         self.stamp = 0
         self.closed = False
         self.limit = self.down_limit = MAX_DATAGRAM
         self.up_count = self.up_bytes = self.down_count = self.down_bytes = 0
-        self.fd, self.address = forward.target.connect_datagrams()
+        self.fd, self.address = forward.target.connect_datagrams(client)
         try:
             forward.context.engine.watch(self.fd, select.EPOLLIN, self)
         except BaseException:
             os.close(self.fd)
+            forward.target.client_left(self.address, client)
             raise
 
     # -- up: from the client --
@@ -178,6 +182,7 @@ class UdpSession:
         engine = self._forward.context.engine
         engine.watch(fd, select.EPOLLIN, self)
         engine.close_fd(self.fd)
+        self._forward.target.client_left(self.address, self.client)
         self.fd, self.address = fd, address
         self._began_bulk = False
 
@@ -251,6 +256,7 @@ class UdpSession:
         self._sessions.remove(self)
         self._forward.forget(self)
         context.engine.close_fd(self.fd)
+        self._forward.target.client_left(self.address, self.client)
         if context.log_flows:
             self._record(end)
 
