@@ -63,7 +63,8 @@ class Rule:
     source: Net | None = None
     destination: Net | None = None
     mark: int = 0
-    udp_source_port: int = 0
+    protocol: Protocol | None = None
+    source_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +239,10 @@ def _rule_body(rule: Rule) -> bytes:
         body += _packed(2, source.packed)
     if rule.mark:
         body += _number_attribute(10, rule.mark) + _packed(16, b"\xff" * 4)
-    if rule.udp_source_port:
-        ports = struct.pack("=HH", rule.udp_source_port, rule.udp_source_port)
-        body += _packed(22, bytes([socket.IPPROTO_UDP])) + _packed(23, ports)
+    if rule.protocol:
+        body += _packed(22, bytes([_IP_PROTO[rule.protocol]]))
+    if rule.source_port:
+        body += _packed(23, struct.pack("=HH", rule.source_port, rule.source_port))
     return body
 
 

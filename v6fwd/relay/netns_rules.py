@@ -3,12 +3,17 @@
 The target's answers must find that socket rather than leave by the container's network device.
 Which packets those are depends on the way that leads to the target (client_ip/ways.py):
 
-    to ::1, 127.0.0.1   their source is a loopback address, which no packet that leaves can have
-    to a pseudo IPv4    their destination is in 240.0.0.0/4, where no network is
-    to the container's  they carry the mark of the connection that they belong to, since a listener
-    own address, TCP    passes its SYN's mark on (tcp_fwmark_accept)
-    UDP                 a server may leave the source of its answers to the kernel; so their
-                        destination is a client with a session, their source port the target's
+    from ::1, 127.0.0.1   their source is a loopback address, which no packet that leaves can have
+    to a pseudo IPv4      their destination is in 240.0.0.0/4, where no network is
+    from the container's  they carry the mark of the connection that they belong to, since a
+    own address, TCP      listener passes its SYN's mark on (tcp_fwmark_accept)
+    UDP                   a server may leave the source of its answers to the kernel; so their
+                          destination is a client with a session
+
+All but the marked ones must come from the target's port, too, and not only for good measure: to
+connect(2) to an IPv6 address without a route, the kernel takes *any* source that it finds, in an
+IPv4-only container ::1, and looks again. A rule for ::1 alone would connect such a program, which
+is to learn that there is no IPv6, to the container itself.
 
 Everything else goes the way that it always went. Nothing is put in place before it is needed.
 """
@@ -22,6 +27,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from v6fwd.client_ip.pseudo_ipv4 import PSEUDO_BITS, PSEUDO_NET
 from v6fwd.client_ip.ways import V4_LOOPBACK, V6_LOOPBACK
@@ -64,7 +70,7 @@ class Inside:
     def __init__(self, name: str) -> None:
         """Enter it and clean up after killed processes. Raises RelayError."""
         self.namespace = Namespace(name)
-        self._done: set[object] = set()
+        self._done: set[Rule] = set()
         self._clients: Counter[bytes] = Counter()
         try:
             with leases_locked():
@@ -92,47 +98,48 @@ class Inside:
 
     # -- what a way needs; each raises RelayError --
 
-    def accept_loopback(self, family: int) -> None:
-        """For targets on a loopback address."""
-        if family not in self._done:
-            with _naming("put rules into", self.namespace.name):
+    def accept_loopback(self, family: int, port: int) -> None:
+        """For TCP targets on a loopback address."""
+        rule = Rule(family, PRIORITY, TABLE, _LOOPBACK_NETS[family], **_answers(Protocol.TCP, port))
+        if rule not in self._done:
+            with self._naming():
                 if family == socket.AF_INET6:
                     self._switch_ipv6_on()
-                source = _LOOPBACK_NETS[family]
-                self._netlink.add_rule(Rule(family, PRIORITY, TABLE, source=source))
                 self._add_everything(family)
-            self._done.add(family)
-
-    def accept_pseudo(self) -> None:
-        """For clients with a pseudo IPv4 address."""
-        if "pseudo" not in self._done:
-            with _naming("put rules into", self.namespace.name):
-                rule = Rule(socket.AF_INET, PRIORITY, PSEUDO_TABLE, destination=_PSEUDO)
                 self._netlink.add_rule(rule)
+            self._done.add(rule)
+
+    def accept_pseudo(self, protocol: Protocol, port: int) -> None:
+        """For clients with a pseudo IPv4 address."""
+        answers = _answers(protocol, port)
+        rule = Rule(socket.AF_INET, PRIORITY, PSEUDO_TABLE, destination=_PSEUDO, **answers)
+        if rule not in self._done:
+            with self._naming():
                 # `source` is for UDP servers that leave it to the kernel
                 self._netlink.add_route(LocalRoute(_PSEUDO, PSEUDO_TABLE, source=V4_LOOPBACK))
-            self._done.add("pseudo")
+                self._netlink.add_rule(rule)
+            self._done.add(rule)
 
     def accept_marked(self, family: int) -> None:
         """For connections to the container's own address."""
-        if ("mark", family) not in self._done:
-            with _naming("put rules into", self.namespace.name):
+        rule = Rule(family, PRIORITY, TABLE, mark=MARK)
+        if rule not in self._done:
+            with self._naming():
                 for sysctl in MARK_SYSCTLS:
                     self._set_sysctl(sysctl, "1")
-                self._netlink.add_rule(Rule(family, PRIORITY, TABLE, mark=MARK))
                 self._add_everything(family)
-            self._done.add(("mark", family))
+                self._netlink.add_rule(rule)
+            self._done.add(rule)
 
-    def accept_datagrams(self, port: int) -> None:
+    def accept_datagrams(self, family: int, port: int) -> None:
         """For the answers of a UDP server to clients whose real addresses it knows."""
-        if ("udp", port) not in self._done:
-            with _naming("put rules into", self.namespace.name):
-                for family in (socket.AF_INET, socket.AF_INET6):
-                    with contextlib.suppress(OSError):  # a kernel without one of the families
-                        self._netlink.add_rule(
-                            Rule(family, PRIORITY, CLIENTS_TABLE, udp_source_port=port)
-                        )
-            self._done.add(("udp", port))
+        rule = Rule(family, PRIORITY, CLIENTS_TABLE, **_answers(Protocol.UDP, port))
+        if rule not in self._done:
+            with self._naming():
+                if family == socket.AF_INET6:
+                    self._switch_ipv6_on()
+                self._netlink.add_rule(rule)
+            self._done.add(rule)
 
     def client_came(self, client: Address) -> None:
         """A UDP client has a session: answers to it stay inside. Raises OSError."""
@@ -149,6 +156,15 @@ class Inside:
             del self._clients[packed]
             with contextlib.suppress(OSError):
                 self._netlink.delete_route(_client_route(packed))
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Turn what the kernel refuses into a RelayError."""
+        try:
+            yield
+        except OSError as error:
+            what = f"put rules into network namespace {self.namespace.name}"
+            raise _cannot(what, "CAP_NET_ADMIN", error) from None
 
     def _add_everything(self, family: int) -> None:
         route = LocalRoute(_EVERYTHING[family], TABLE, source=_SOURCES[family])
@@ -238,13 +254,9 @@ def listening(inside: Inside, protocol: Protocol, port: int) -> list[tuple[bytes
     return [(bound.packed, bound.v6_only) for bound in inside.diag.listening(protocol, port)]
 
 
-@contextlib.contextmanager
-def _naming(what: str, name: str) -> Iterator[None]:
-    """Turn what the kernel refuses into a RelayError."""
-    try:
-        yield
-    except OSError as error:
-        raise _cannot(f"{what} network namespace {name}", "CAP_NET_ADMIN", error) from None
+def _answers(protocol: Protocol, port: int) -> dict[str, Any]:
+    """What a rule says of the packets that a server on a port sends."""
+    return {"protocol": protocol, "source_port": port}
 
 
 def _cannot(what: str, capability: str, error: Exception) -> RelayError:

@@ -137,7 +137,7 @@ class InsideTarget(TransparentTarget):
             raise RelayError(
                 f"{self.endpoint.host} is no address of network namespace {name}, which has {has}"
             )
-        inside.accept_loopback(socket.AF_INET)
+        inside.accept_loopback(socket.AF_INET, self.endpoint.port)
         if not may_claim(self._make):
             raise NotPermittedError(
                 f"cannot take clients' addresses in network namespace {name}: needs CAP_NET_RAW"
@@ -179,7 +179,6 @@ class InsideTarget(TransparentTarget):
             claim, family = self._claim(way, source)
             sockaddr = (ip_text(way.destination), self.endpoint.port)
             if not way.is_pseudo:
-                self._inside.accept_datagrams(self.endpoint.port)
                 self._inside.client_came(source)
             try:
                 return connect_datagrams_as(self._make, family, claim, sockaddr), reached
@@ -261,12 +260,15 @@ class InsideTarget(TransparentTarget):
         inside = self._inside
         assert inside is not None
         family = socket.AF_INET if len(way.destination) == 4 else socket.AF_INET6
+        protocol, port = self.endpoint.protocol, self.endpoint.port
         if way.is_pseudo:
-            inside.accept_pseudo()
+            inside.accept_pseudo(protocol, port)
             return Claim(self._pseudo(source), source.port), family
-        if way.is_loopback:
-            inside.accept_loopback(family)
-        elif self.endpoint.protocol is Protocol.TCP:
+        if protocol is Protocol.UDP:
+            inside.accept_datagrams(family, port)
+        elif way.is_loopback:
+            inside.accept_loopback(family, port)
+        else:
             inside.accept_marked(family)
             return Claim(source.host, source.port, mark=MARK), family
         return Claim(source.host, source.port), family
