@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from tests.support.process import PATIENCE, eventually
+from tests.support.process import PATIENCE
 from v6fwd.demo.lab import Lab
 from v6fwd.relay.netns import Namespace
 
@@ -65,10 +65,14 @@ def client(
 ) -> socket.socket:
     """Somebody on a host who has connected to an address, from `source` if that is given."""
     made = sock(lab, host, family_of(address), kind)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if source is not None:
-        made.bind(source)
-    made.connect((address, port))
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if source is not None:
+            made.bind(source)
+        made.connect((address, port))
+    except BaseException:
+        made.close()
+        raise
     return made
 
 
@@ -89,8 +93,3 @@ def in_place(lab: Lab, host: str = "container") -> dict[str, str]:
         "sysctls": f"sysctl {' '.join(SYSCTLS)}",
     }
     return {name: lab.run(host, "sh", "-c", words).stdout for name, words in commands.items()}
-
-
-def settled(lab: Lab, before: dict[str, str], host: str = "container") -> None:
-    """Wait until everything is as it was."""
-    eventually(lambda: in_place(lab, host) == before, f"{in_place(lab, host)} is again {before}")
