@@ -39,6 +39,7 @@ CONTESTS = (
         _SPECIAL,
     ),
     Contest("v6fwd with a PROXY v2 header / without", "v6fwd-proxy-v2", ("v6fwd",), _SPECIAL),
+    Contest("v6fwd transparent / mode none", "v6fwd-transparent", ("v6fwd",)),
 )
 
 

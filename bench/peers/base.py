@@ -15,6 +15,7 @@ from bench.processes import TCP
 from bench.trial import Trial
 
 HEADER_OFF, HEADER_ON = "", "proxy"
+TRANSPARENT = "transparent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class Peer(ABC):
     """What its version is the version of; "" for none."""
     programs: ClassVar[tuple[str, ...]] = ()
     header: str = HEADER_OFF
-    """HEADER_ON for a peer that sends a PROXY header to its target."""
+    """HEADER_ON for a peer that sends a PROXY header to its target, TRANSPARENT for one that
+    connects to it from the client's address."""
     max_flows: ClassVar[int] = 1_000_000
     """Flows at once that it makes sense with."""
     max_ports: ClassVar[int] = 1_000_000

@@ -6,10 +6,11 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from bench.peers.base import HEADER_OFF, HEADER_ON, Peer, Relay, Route
+from bench.peers.base import HEADER_OFF, HEADER_ON, TRANSPARENT, Peer, Relay, Route
 from bench.processes import UDP
 from bench.trial import Trial
 from v6fwd import __version__
+from v6fwd.demo.lab import lab_obstacle
 
 
 class V6fwd(Peer):
@@ -19,7 +20,12 @@ class V6fwd(Peer):
 
     def __init__(self, header: str = HEADER_OFF) -> None:
         self.header = header
-        self.name = "v6fwd-proxy-v2" if header == HEADER_ON else "v6fwd"
+        self.mode = {HEADER_ON: "proxy-v2", TRANSPARENT: "transparent"}.get(header, "none")
+        self.name = "v6fwd" if header == HEADER_OFF else f"v6fwd-{self.mode}"
+
+    def obstacle(self) -> str | None:
+        """See Peer."""
+        return lab_obstacle() if self.header == TRANSPARENT else None
 
     def version(self) -> str:
         """See Peer."""
@@ -31,9 +37,12 @@ class V6fwd(Peer):
         listen = f"[{ground.listen_host}]:{_ports([route.listen for route in routes])}"
         listen += "/udp" if routes[0].protocol == UDP else ""
         target = f"{ground.target_host}:{_ports([route.target for route in routes])}"
-        mode = "proxy-v2" if self.header == HEADER_ON else "none"
+        words = ["--client-ip", self.mode]
+        if self.header == TRANSPARENT:
+            words += ["--target-netns", ground.target_netns]
+            words += ["--pseudo-store", str(trial.folder / "pseudo.sqlite")]
         process = trial.start("host", sys.executable, "-m", "v6fwd", "forward",
-                              listen, target, "--client-ip", mode)  # fmt: skip
+                              listen, target, *words)  # fmt: skip
         trial.wait(process, lambda: "ready: " in trial.log(process), self.name)
         return self._relay(trial, routes, [process.pid])
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Callable
 
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol
@@ -19,8 +20,8 @@ from v6fwd.relay.spaces import Spaces
 CLIENTS = (Address(bytes([203, 0, 113, 7]), 1), Address(bytes.fromhex("20010db8" + "0" * 24), 1))
 
 
-def cycle(name: str) -> None:
-    """All that a forward does in a namespace, and its end."""
+def cycle(name: str, then: Callable[[], object] | None = None) -> None:
+    """All that a forward does in a namespace, something that may happen then, and its end."""
     loop = asyncio.new_event_loop()
     engine = Engine(loop)
     spaces = Spaces(engine, Log())
@@ -34,6 +35,8 @@ def cycle(name: str) -> None:
         inside.accept_pseudo(protocol, 80)
     for client in CLIENTS:
         inside.client_came(client)
+    if then is not None:
+        then()
     spaces.leave(name)
     spaces.close()
     engine.close()

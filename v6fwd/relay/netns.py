@@ -23,7 +23,9 @@ NAMED = Path("/run/netns")
 """Where ip-netns(8) keeps its names."""
 
 _CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.PyDLL(None, use_errno=True)  # keeps the GIL: the call takes a microsecond
+_setns = _libc.setns
+_setns.argtypes = (ctypes.c_int, ctypes.c_int)
 
 
 class Namespace:
@@ -79,14 +81,14 @@ class Namespace:
 
     def enter(self) -> None:
         """See `entered`, for those in a hurry: `leave` must follow whatever happens."""
-        if _libc.setns(self._fd, _CLONE_NEWNET):
+        if _setns(self._fd, _CLONE_NEWNET):
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
     def leave(self) -> None:
         """Back to our own namespace."""
         for _ in range(100):  # ENOMEM is all that can be wrong on the way back
-            if not _libc.setns(self._own, _CLONE_NEWNET):
+            if not _setns(self._own, _CLONE_NEWNET):
                 return
         os.abort()  # everything from here on would happen in the wrong place
 

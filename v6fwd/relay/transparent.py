@@ -38,6 +38,8 @@ LOOK_AGAIN = 2.0
 LOOK_AT_MOST = 0.05
 """Seconds between two looks, however many dials fail."""
 
+NO_WAYS = Ways()
+
 
 class Reached(NamedTuple):
     """Where a UDP session leads: a way inside a namespace, as somebody."""
@@ -113,9 +115,9 @@ class InsideTarget(TransparentTarget):
         super().__init__(endpoint, options, spaces)
         self._packed = ipaddress.ip_address(endpoint.host).packed
         self._inside: Inside | None = None
-        self._ways = Ways()
+        self._ways = NO_WAYS
+        self._prepared: dict[Way, tuple[int, int]] = {}
         self._looked_at = float("-inf")
-        self._refused_at = float("-inf")
         spaces.join(options.netns)
 
     async def resolve(self) -> None:
@@ -147,8 +149,9 @@ class InsideTarget(TransparentTarget):
         """See TransparentTarget."""
         if self._unusable:
             return self._unusable
-        way = self._way(source)
-        if way is None and not any(self._ways):
+        self._look_if_due()
+        way = self._ways.for_v4 if len(source.packed) == 4 else self._ways.for_v6
+        if way is None and self._ways == NO_WAYS:
             raise OSError(errno.ECONNREFUSED, "")
         why = self._hidden.why(source.packed)
         return why or (None if way else "the target does not listen for IPv4 clients")
@@ -159,8 +162,7 @@ class InsideTarget(TransparentTarget):
         try:
             if self._falls_back(source):
                 return super().dial(number)
-            way = self._way(source)
-            assert way is not None
+            way = self._way_of(source)
             claim, family = self._claim(way, source)
             sockaddr = (ip_text(way.destination), self.endpoint.port)
             return dial_as(self._make, family, claim, sockaddr)
@@ -172,8 +174,7 @@ class InsideTarget(TransparentTarget):
         try:
             if self._falls_back(source):
                 return super().connect_datagrams(source)
-            way = self._way(source)
-            assert way is not None
+            way = self._way_of(source)
             assert self._inside is not None
             reached = Reached(self._inside, way)
             claim, family = self._claim(way, source)
@@ -211,7 +212,7 @@ class InsideTarget(TransparentTarget):
         """See Target: look who listens now."""
         before = self._inside, self._ways
         self._look_again()
-        if (self._inside, self._ways) == before or not any(self._ways):
+        if (self._inside, self._ways) == before or self._ways == NO_WAYS:
             return False
         self._engine.loop.call_soon(then)
         return True
@@ -223,12 +224,17 @@ class InsideTarget(TransparentTarget):
 
     # -- the way --
 
-    def _way(self, source: Address) -> Way | None:
-        """The way for a client now. Raises OSError where the namespace is not there."""
+    def _look_if_due(self) -> None:
+        """Raises OSError where the namespace is not there."""
         age = self._engine.clock() - self._looked_at
-        if age > LOOK_AGAIN or (age > LOOK_AT_MOST and not any(self._ways)):
+        if age > LOOK_AGAIN or (age > LOOK_AT_MOST and self._ways == NO_WAYS):
             self._look()
-        return self._ways.for_v4 if len(source.packed) == 4 else self._ways.for_v6
+
+    def _way_of(self, source: Address) -> Way:
+        """The way for a client that is not hidden."""
+        way = self._ways.for_v4 if len(source.packed) == 4 else self._ways.for_v6
+        assert way is not None
+        return way
 
     def _look_again(self) -> None:
         """Look soon after the last time, but not at every failure."""
@@ -236,13 +242,14 @@ class InsideTarget(TransparentTarget):
             try:
                 self._look()
             except OSError:
-                self._ways = Ways()
+                self._ways = NO_WAYS
 
     def _look(self) -> None:
         """See who listens, in the namespace that the name leads to now."""
         name = self._options.netns
         self._looked_at = self._engine.clock()
-        self._ways = Ways()
+        self._ways = NO_WAYS
+        self._prepared.clear()
         self._spaces.check(name)
         try:
             inside = self._spaces.inside(name)
@@ -256,22 +263,30 @@ class InsideTarget(TransparentTarget):
         self._ways = find_ways(bound, self._packed)
 
     def _claim(self, way: Way, source: Address) -> tuple[Claim, int]:
-        """Whom to speak as, and in which family; the rules for that are put in place."""
+        """Whom to speak as, and in which family; what that needs is put in place."""
+        prepared = self._prepared.get(way)
+        if prepared is None:
+            prepared = self._prepared[way] = self._prepare(way)
+        family, mark = prepared
+        host = self._pseudo(source) if way.is_pseudo else source.host
+        return Claim(host, source.port, mark=mark), family
+
+    def _prepare(self, way: Way) -> tuple[int, int]:
+        """Put the rules of a way in place; gives its family and the mark of its connections."""
         inside = self._inside
         assert inside is not None
         family = socket.AF_INET if len(way.destination) == 4 else socket.AF_INET6
         protocol, port = self.endpoint.protocol, self.endpoint.port
         if way.is_pseudo:
             inside.accept_pseudo(protocol, port)
-            return Claim(self._pseudo(source), source.port), family
-        if protocol is Protocol.UDP:
+        elif protocol is Protocol.UDP:
             inside.accept_datagrams(family, port)
         elif way.is_loopback:
             inside.accept_loopback(family, port)
         else:
             inside.accept_marked(family)
-            return Claim(source.host, source.port, mark=MARK), family
-        return Claim(source.host, source.port), family
+            return family, MARK
+        return family, 0
 
     def _make(self, family: int, kind: int) -> socket.SocketType:
         assert self._inside is not None
