@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.netns_cycles import cycle
+from bench.netns_cycles import cycle
 from v6fwd.demo.lab import lab_obstacle
 from v6fwd.relay.netns_lease import LEASES
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import sqlite3
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,6 +182,28 @@ def test_across_the_bridge(setting: Setting, kind: int) -> None:
     setting.process.signal(signal.SIGINT)
     assert setting.process.wait() == 0
     assert in_place(setting.lab, "host") == before
+
+
+@pytest.mark.parametrize("netns", [True, False], ids=["inside", "across"])
+def test_a_store_that_breaks_costs_its_clients_alone(setting: Setting, netns: bool) -> None:
+    """Somebody else holds the store's lock: new networks are refused, those known are served."""
+    target = setting.server("0.0.0.0")
+    setting.start(*(() if netns else ("--target-netns=",)))
+    seen = exchange(setting, target, setting.client())[0]
+    setting.lab.ip("client", "address", "add", "2001:db8:1:2::2/128", "dev", "eth0", "nodad")
+    setting.lab.ip("host", "route", "add", "2001:db8:1:2::/64", "dev", "eth0")
+    db = sqlite3.connect(setting.store, isolation_level=None)
+    db.execute("begin exclusive")
+    other = setting.keep(sock(setting.lab, "client", socket.AF_INET6))
+    other.bind(("2001:db8:1:2::2", 0))
+    with contextlib.suppress(ConnectionResetError):  # it can come that soon
+        other.connect((HOST_V6, PORT))
+    with pytest.raises(OSError, match=r"reset|not connected"):
+        other.recv(1)
+    eventually(lambda: "database is locked" in setting.process.log, "the log line")
+    assert exchange(setting, target, setting.client())[0] == seen
+    db.close()
+    assert "internal error" not in setting.process.log
 
 
 # ---- who is not ------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def test_two_hundred_times_there_and_back(setting: Setting) -> None:
     before = in_place(setting.lab)
     namespace = setting.lab.namespace("container")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.netns_cycles", namespace, "200"],
+        [sys.executable, "-m", "bench.netns_cycles", namespace, "200"],
         capture_output=True,
         text=True,
         timeout=60,

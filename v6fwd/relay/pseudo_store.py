@@ -28,6 +28,9 @@ Until then nobody else gets it: log lines and bans of a month speak of one clien
 """
 CACHED = 65_536
 """Networks kept in memory, about 200 bytes each."""
+LOCK_PATIENCE = 0.25
+"""Seconds to wait for another process, which holds the lock for one insertion (0.1 ms); nothing
+moves here meanwhile, and then the client is refused."""
 WRITE_SEEN_EVERY = 300.0
 """Seconds between two writings of who was seen."""
 
@@ -64,8 +67,7 @@ class PseudoStore:
         self._timer: asyncio.TimerHandle | None = None
         with _naming(path):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            # 2 s: another process holds the lock for one insertion
-            self._db = sqlite3.connect(path, timeout=2, isolation_level=None)
+            self._db = sqlite3.connect(path, timeout=LOCK_PATIENCE, isolation_level=None)
             os.chmod(path, 0o600)  # it says who was here
             self._db.executescript("pragma journal_mode = wal; pragma synchronous = off;" + _SCHEMA)
             self._key = self._secret()

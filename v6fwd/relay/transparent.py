@@ -104,8 +104,17 @@ class TransparentTarget(Target):
         )
 
     def _pseudo(self, source: Address) -> str:
-        store = self._spaces.store(self._options.pseudo_store)
-        return ip_text(store.address_of(source.packed, self._options.pseudo_bits))
+        try:
+            store = self._spaces.store(self._options.pseudo_store)
+            return ip_text(store.address_of(source.packed, self._options.pseudo_bits))
+        except RelayError as error:
+            raise self._out_of_order(error) from error
+
+    def _out_of_order(self, error: RelayError) -> OSError:
+        """Say what is wrong; the flow fails as if nobody listened."""
+        text = f"cannot show clients to {self.endpoint}: {error}"
+        self._spaces.log.limited(f"transparent {self.endpoint}", "transparent", text, burst=1)
+        return OSError(errno.ECONNREFUSED, "")
 
 
 class InsideTarget(TransparentTarget):
@@ -167,7 +176,7 @@ class InsideTarget(TransparentTarget):
             sockaddr = (ip_text(way.destination), self.endpoint.port)
             return dial_as(self._make, family, claim, sockaddr)
         except RelayError as error:
-            raise self._not_there(error) from error
+            raise self._out_of_order(error) from error
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:
         """See Target."""
@@ -187,7 +196,7 @@ class InsideTarget(TransparentTarget):
                 self.client_left(reached, source)
                 raise
         except RelayError as error:
-            raise self._not_there(error) from error
+            raise self._out_of_order(error) from error
 
     def has_moved(self, address: Any) -> bool:
         """See Target. `was_refused` has looked for where it is now."""
@@ -255,7 +264,7 @@ class InsideTarget(TransparentTarget):
             inside = self._spaces.inside(name)
         except RelayError as error:
             self._inside = None
-            raise self._not_there(error) from error
+            raise self._out_of_order(error) from error
         if inside is not self._inside:
             self._inside = inside
             self._hidden = Hidden(_nets_of(inside))
@@ -296,12 +305,6 @@ class InsideTarget(TransparentTarget):
             return socket.SocketType(family, kind, 0)
         finally:
             namespace.leave()
-
-    def _not_there(self, error: RelayError) -> OSError:
-        """Say what is wrong with the namespace; the flow fails as if nobody listened."""
-        text = f"cannot reach {self.endpoint} from inside: {error}"
-        self._spaces.log.limited(f"netns {self._options.netns}", "netns-failed", text, burst=1)
-        return OSError(errno.ECONNREFUSED, "")
 
 
 class AcrossTarget(TransparentTarget):

@@ -1,4 +1,4 @@
-"""`python -m tests.support.netns_cycles NAME COUNT`: enter a namespace and leave it, that often.
+"""`python -m bench.netns_cycles NAME COUNT`: enter a namespace and leave it, that often.
 
 Each time all kinds of rules are put in place, then everything is undone. Prints how many
 descriptors more than at first there are.
