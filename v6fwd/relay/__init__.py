@@ -6,4 +6,7 @@ the pump, `pipes` lends splice pipes, `sockets` holds what is done to descriptor
 the time limits, `flows` the set of them all, `service` ties everything to the event loop.
 For UDP, `udp` is a listener, `udp_session` a client of it, `udp_sessions` the table of them all;
 `mmsg`, `trains`, `pktinfo` and `replies` move datagrams in batches, `doorstep` keeps newcomers.
+For mode transparent, `transparent` is the target, `claims` makes sockets with a client's address,
+`netns` enters a namespace, `netns_rules` and `netlink` put rules there, `netns_lease` counts who
+needs them, `spaces` holds all that a process uses, `pseudo_store` remembers pseudo addresses.
 """
