@@ -290,7 +290,7 @@ MISTAKES = [
     ("[defaults]\nlisten = 1", "unknown key in [defaults]; it belongs in a [[forward]]"),
     ("[defaults]\nclient-rate = -1", "client-rate = -1: '-1' is not a rate; write 0.001 to 1000"),
     ("[defaults]\nclient-prefix = 129", "client-prefix = 129: not a whole number from 1 to 128"),
-    ('[defaults]\nclient-ip = "proxy_v2"', "forwarded; did you mean proxy-v2?"),
+    ('[defaults]\nclient-ip = "proxy_v2"', "forwarded, transparent; did you mean proxy-v2?"),
     ("[defaults]\nclient-ip = 2", "client-ip = 2: not a text; put it into quotes"),
     ("[defaults]\nclient_ip = 'none'", "unknown key in [defaults]; did you mean client-ip?"),
     ("[defaults]\nallow = ['::1', 3]", 'allow = ["::1", 3]: not a text; put it into quotes'),
