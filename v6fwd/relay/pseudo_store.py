@@ -14,7 +14,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,8 +67,9 @@ class PseudoStore:
         self._timer: asyncio.TimerHandle | None = None
         with _naming(path):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # it says who was here: that is for nobody else
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(path, timeout=LOCK_PATIENCE, isolation_level=None)
-            os.chmod(path, 0o600)  # it says who was here
             self._db.executescript("pragma journal_mode = wal; pragma synchronous = off;" + _SCHEMA)
             self._key = self._secret()
 

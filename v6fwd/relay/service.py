@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 NAMESPACE_DESCRIPTORS = 6
 """What a network namespace in use holds open, and so each transparent forward at most."""
-TIDY_AGAIN = 5.0
+TIDY_AGAIN = 2.0
 """Seconds between two looks whether the last flow has left a target that no forward leads to."""
 UDP_GRACE = 0.5
 """Seconds at most for answers on their way at a stop: datagrams have no end to wait for."""
@@ -173,16 +173,17 @@ class Relay:
         transparent = sum(port.forward.client_ip is ClientIP.TRANSPARENT for port in every)
         self.contexts.share_out(len(every), of_udp, NAMESPACE_DESCRIPTORS * transparent)
         self._idle.keep({each.idle_timeout for each in limits})
-        self._leave_targets({_target_key(port.forward) for port in every})
+        self._leave_targets({_target_key(port.forward) for port in self._ports.values()})
 
     def _leave_targets(self, used: set[Hashable]) -> None:
-        """Close the targets that no port leads to, as soon as no flow does, either.
+        """Close the targets that no open port leads to, as soon as no flow does, either.
 
         A flow's own Forward may be older than its port's.
         """
         unused = {key: target for key, target in self._targets.items() if key not in used}
         if any(target.holds for target in unused.values()):
-            used = {_target_key(flow.forward) for flow in self._live()}
+            forwards = {id(flow.forward): flow.forward for flow in self._live()}  # few, of many
+            used = {_target_key(forward) for forward in forwards.values()}
         for key, target in unused.items():
             if target.holds and key in used:
                 self._tidy_again()
