@@ -46,8 +46,8 @@ class Tally:
     """What became of clients."""
 
     words: Counter[str] = field(default_factory=Counter)
-    cut_ports: dict[int, str] = field(default_factory=dict)
-    """Own port of each client whose connection broke, and how."""
+    broken: list[int] = field(default_factory=list)
+    """Own port of each client whose connection broke, in that order."""
     slowest: float = 0.0
 
     def copy(self) -> Counter[str]:
@@ -93,7 +93,7 @@ class Clients:
                 except OSError:
                     word = "reset"
                 if word in ("reset", "cut"):
-                    self._tally.cut_ports[_own_port(sock)] = word
+                    self._tally.broken.append(_own_port(sock))
                 if visit == self._short:
                     self._tally.slowest = max(self._tally.slowest, loop.time() - began)
                 self._tally.words[word] += 1
@@ -378,42 +378,37 @@ class Ordeal:
     async def _watch(self, event: Callable[[], Any]) -> None:
         """Do it, let it settle, and account for every flow that broke meanwhile."""
         name = event.__name__.replace("_", " ")
-        before = set(self.tally.cut_ports)
-        excused: set[int] | None = await event()
+        before = len(self.tally.broken)
+        has_reason: Callable[[int], bool] = await event()
         await asyncio.sleep(1.5)
-        broken = set(self.tally.cut_ports) - before
-        excused = broken if excused is None else excused
         self.counts[name] += 1
-        if broken & excused:
-            self.guilty[name] += len(broken & excused)
-        if broken - excused:
-            self.innocent[name] += len(broken - excused)
+        for port in self.tally.broken[before:]:
+            (self.guilty if has_reason(port) else self.innocent)[name] += 1
 
-    async def reload(self) -> set[int]:
+    async def reload(self) -> Callable[[int], bool]:
         """A second forward comes or goes, and the limits of the first change."""
         number = self.counts["reload"]
         self.daemon.configure(self.pairs(1 + number % 2), connect_timeout=3 + number % 3)
         await self.daemon.ask("reload")
-        return set()
+        return _never
 
-    async def kill(self) -> set[int]:
-        """A worker. Who was with it is excused; that changes while we ask, so it is stopped."""
+    async def kill(self) -> Callable[[int], bool]:
+        """A worker. Whoever was with another one has no reason to break."""
         victim = (await self.daemon.workers())[0]
         flows = [flow for part in await self.daemon.ask("flows") for flow in part.get("flows", ())]
         others = {flow["client_port"] for flow in flows if flow["worker"] != victim}
         os.kill(victim, signal.SIGKILL)
-        await asyncio.sleep(0.5)
-        return set(self.tally.cut_ports) - others
+        return lambda port: port not in others
 
-    async def upgrade(self) -> set[int]:
+    async def upgrade(self) -> Callable[[int], bool]:
         """Another daemon takes over; long flows stay with the old one while it drains."""
         old = self.daemon.process
         assert old is not None
         self.left.append(old)
         await self.daemon.start()
-        return set()
+        return _never
 
-    async def exhaust(self) -> set[int]:
+    async def exhaust(self) -> Callable[[int], bool]:
         """Two seconds with hardly a descriptor left in any worker."""
         pids = await self.daemon.workers()
         limits = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in pids}
@@ -422,14 +417,15 @@ class Ordeal:
         await asyncio.sleep(2)
         for pid, limit in limits.items():
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
-        return set()
+        return _never
 
-    async def restart_target(self) -> None:
+    async def restart_target(self) -> Callable[[int], bool]:
         """It takes its flows along, and whoever comes while it is away is told."""
         assert self._echo is not None
         self._echo.kill()
         self._echo.wait()
         self._echo = await asyncio.to_thread(start_echo, self.target)
+        return _always
 
     async def _leaked(self) -> int:
         """Descriptors more in the last daemon than in a new one that serves the same."""
@@ -441,6 +437,14 @@ class Ordeal:
         await asyncio.sleep(1)
         fresh = [descriptors(pid) for pid in await self.daemon.processes()]
         return sum(used) - sum(fresh)
+
+
+def _never(_: int) -> bool:
+    return False
+
+
+def _always(_: int) -> bool:
+    return True
 
 
 def main() -> None:

@@ -75,10 +75,12 @@ class ServeProcess(ForwardProcess):
 
     def end(self) -> None:
         """Make sure that it is gone, with its workers: the second signal leaves them no time."""
-        with contextlib.suppress(AssertionError, ProcessLookupError, subprocess.TimeoutExpired):
-            for _ in range(2):
-                self.signal(signal.SIGTERM)
-            self.wait(5)
+        for _ in range(10):
+            if not self.is_running:
+                return
+            self.signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.wait(0.5)
         super().end()
 
     def forward(self, listen: str) -> dict[str, Any]:

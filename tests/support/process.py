@@ -101,6 +101,11 @@ class ForwardProcess:
             self._process.kill()
             self._process.wait()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started, and has not ended."""
+        return self._process is not None and not self._exited()
+
     def _exited(self) -> bool:
         return self._process is not None and self._process.poll() is not None
 

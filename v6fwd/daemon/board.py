@@ -39,10 +39,9 @@ class Place:
     def is_ahead(self, flows: int) -> bool:
         """See Fellows. Who is full lags behind for good: nobody waits for it."""
         self._flows[self._slot] = flows
-        least = min(self._flows)
-        return (
-            flows > least + LEAD + least // 8 and not self._full[self._flows.tolist().index(least)]
-        )
+        everybody = self._flows.tolist()  # once: the others write while this one reads
+        least = min(everybody)
+        return flows > least + LEAD + least // 8 and not self._full[everybody.index(least)]
 
     def all_full(self, full: bool) -> bool:
         """See Fellows."""

@@ -10,7 +10,7 @@ from v6fwd.model import Forward
 from v6fwd.model import Protocol as Transport
 from v6fwd.relay.contexts import Contexts
 from v6fwd.relay.counters import Counters, Snapshot, snapshot_of
-from v6fwd.relay.flows import Live, abort
+from v6fwd.relay.flows import Flow, Live, abort
 from v6fwd.relay.http import HttpForward
 from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.target import Target
@@ -78,13 +78,18 @@ class TcpPort:
         self.listener.begin = self._runner.begin
 
     def stop_listening(self, *, take_queue: bool) -> None:
-        """See Port."""
+        """See Port. Flows that can tell when they are done, HTTP's, close then."""
         self._gate.remove(self.listener, take_queue=take_queue)
+        for flow in self._flows():
+            flow.retire()
 
     def end(self, why: str) -> int:
         """See Port."""
+        return abort(self._flows(), why)
+
+    def _flows(self) -> list[Flow]:
         flows = self._contexts.flows.live
-        return abort([flow for flow in flows if flow.counters is self.counters], why)
+        return [flow for flow in flows if flow.counters is self.counters]
 
 
 class UdpPort:
