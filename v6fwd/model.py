@@ -183,7 +183,7 @@ class Guard:
 
 
 PSEUDO_WIDTHS = (64, 128)
-"""How many bits of an IPv6 address a pseudo IPv4 address may stand for."""
+"""Bits that a pseudo IPv4 address may stand for: a /64, as one household or host has, or all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,87 @@ def test_who_is_seen_keeps_its_address(path: str) -> None:
     store.close()
 
 
+def addresses_left(path: str, networks: list[bytes]) -> list[bool]:
+    return [bool(find_pseudo(path, packed)) for packed in networks]
+
+
+def numbered(first: int, count: int) -> list[bytes]:
+    """Addresses in networks of their own."""
+    return [(0x20010DB8 << 96 | n << 64).to_bytes(16, "big") for n in range(first, first + count)]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores with room for few."""
+    monkeypatch.setattr("v6fwd.relay.pseudo_store.MOST", 20)
+    monkeypatch.setattr("v6fwd.relay.pseudo_store.TRIM_EVERY", 5)
+
+
+@pytest.mark.usefixtures("small")
+def test_forged_sources_push_out_each_other(path: str) -> None:
+    """Whoever has made a handshake stays, however long ago; the file does not grow."""
+    clock = Clock()
+    store = PseudoStore(path, now=clock)
+    proven, forged = numbered(0, 10), numbered(1000, 200)
+    given = [store.address_of(packed, 64) for packed in proven]
+    for packed in forged:
+        clock.now += 1
+        store.address_of(packed, 64, is_proven=False)
+    assert addresses_left(path, proven) == [True] * 10
+    left = addresses_left(path, forged)
+    assert left[-10:] == [True] * 10
+    assert sum(left) <= 15
+    assert [store.address_of(packed, 64) for packed in proven] == given
+    store.close()
+
+
+@pytest.mark.usefixtures("small")
+def test_the_oldest_go_first(path: str) -> None:
+    """Also after they have proven who they are by a later connection."""
+    clock = Clock()
+    store = PseudoStore(path, now=clock)
+    early = numbered(0, 1)
+    store.address_of(early[0], 64, is_proven=False)
+    store.address_of(early[0], 64)
+    many = numbered(1000, 60)
+    for packed in many:
+        clock.now += 1
+        store.address_of(packed, 64)
+    assert addresses_left(path, early) == [False]
+    left = addresses_left(path, many)
+    assert left == sorted(left)
+    assert 20 <= sum(left) <= 25
+    store.close()
+
+
+@pytest.mark.usefixtures("small")
+def test_who_proves_it_later_stays(path: str) -> None:
+    store = PseudoStore(path)
+    (client,) = numbered(0, 1)
+    address = store.address_of(client, 64, is_proven=False)
+    assert store.address_of(client, 64) == address
+    for packed in numbered(1000, 60):
+        store.address_of(packed, 64, is_proven=False)
+    assert addresses_left(path, [client]) == [True]
+    store.close()
+
+
+@pytest.mark.usefixtures("small")
+def test_who_was_taken_out_by_another_process_is_asked_anew(path: str) -> None:
+    """Its address may be given to somebody else meanwhile."""
+    store, other = PseudoStore(path), PseudoStore(path)
+    (client,) = numbered(0, 1)
+    store.address_of(client, 64, is_proven=False)
+    for packed in numbered(1000, 60):
+        other.address_of(packed, 64)
+    assert addresses_left(path, [client]) == [False]
+    store.write_seen()
+    store.address_of(client, 64)
+    assert addresses_left(path, [client]) == [True]
+    store.close()
+    other.close()
+
+
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("this is no database, but it is longer than a header\n" * 100)

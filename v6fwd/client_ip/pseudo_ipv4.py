@@ -18,8 +18,6 @@ FIRST = 0xF000_0001
 """240.0.0.1: the net itself, 240.0.0.0, is left out."""
 LAST = 0xFFFF_FFFE
 """255.255.255.254: the one above is the broadcast address."""
-NETWORK_BITS = (64, 128)
-"""What one pseudo address may stand for: a /64, as one household or host has, or an address."""
 MOST_PROBES = 4096
 """Taken addresses in a row that are passed over; at half full that many have odds of 2**-4096."""
 

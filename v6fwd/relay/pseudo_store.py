@@ -5,6 +5,10 @@ the cache knows it. The file is shared: a new address is given within one transa
 processes never give one address twice. Nothing is synced to disk before the process ends or
 the log is full: after a crash of the process all is there, after one of the machine the last
 few may be missing. When a network was last seen is written a few minutes late.
+
+The file is bounded, since whoever has a /32 has four billion networks, and anybody can write any
+address into a datagram. What goes is what was not seen for longest, and before all others those
+networks that no handshake has proven to be their own.
 """
 
 from __future__ import annotations
@@ -26,6 +30,10 @@ KEEP = 30 * 86_400
 
 Until then nobody else gets it: log lines and bans of a month speak of one client.
 """
+MOST = 1 << 19
+"""Networks in the file, of some 90 bytes each. Beyond that KEEP is not kept."""
+TRIM_EVERY = 256
+"""New networks between two looks whether there are too many, which take 15 ms in a full file."""
 CACHED = 65_536
 """Networks kept in memory, about 200 bytes each."""
 LOCK_PATIENCE = 0.25
@@ -40,8 +48,10 @@ create table if not exists pseudo (
     network blob not null,
     bits integer not null,
     seen integer not null,
+    proven integer not null,
     unique (network, bits)
 ) strict;
+create index if not exists pseudo_age on pseudo (proven, seen);
 create table if not exists secret (key blob not null) strict;
 """
 
@@ -62,7 +72,8 @@ class PseudoStore:
         """Open the file, or make it. Raises RelayError, naming it."""
         self._path = path
         self._now = now
-        self._cache: dict[tuple[bytes, int], bytes] = {}
+        self._cache: dict[tuple[bytes, int], tuple[bytes, bool]] = {}
+        self._until_trim = 1
         self._seen: set[tuple[bytes, int]] = set()
         self._timer: asyncio.TimerHandle | None = None
         with _naming(path):
@@ -90,17 +101,20 @@ class PseudoStore:
 
         self._timer = loop.call_later(WRITE_SEEN_EVERY, write)
 
-    def address_of(self, packed: bytes, bits: int) -> bytes:
-        """The pseudo address of an IPv6 client, a new one where it has none. Raises RelayError."""
+    def address_of(self, packed: bytes, bits: int, *, is_proven: bool = True) -> bytes:
+        """The pseudo address of an IPv6 client, a new one where it has none. Raises RelayError.
+
+        `is_proven`: a handshake has shown that the client's address is its own.
+        """
         key = (network_of(packed, bits), bits)
-        found = self._cache.get(key)
-        if found is None:
-            found = self._look_up(*key)
+        address, was_proven = self._cache.get(key, (b"", False))
+        if not address or (is_proven and not was_proven):
+            address = self._look_up(*key, is_proven=is_proven)
             if len(self._cache) >= CACHED:
                 del self._cache[next(iter(self._cache))]
-            self._cache[key] = found
+            self._cache[key] = address, is_proven
         self._seen.add(key)
-        return found
+        return address
 
     def write_seen(self) -> None:
         """Write down who was seen since the last time."""
@@ -109,22 +123,25 @@ class PseudoStore:
             seen, self._seen = self._seen, set()
             try:
                 self._db.execute("begin immediate")
-                self._db.executemany(
-                    "update pseudo set seen = ? where network = ? and bits = ?",
-                    ((stamp, network, bits) for network, bits in seen),
-                )
+                for key in seen:
+                    query = "update pseudo set seen = ? where network = ? and bits = ?"
+                    if not self._db.execute(query, (stamp, *key)).rowcount:
+                        self._cache.pop(key, None)  # taken out, and its address may be another's
                 self._db.execute("commit")
             except sqlite3.Error:  # busy or full: they will be seen again
                 if self._db.in_transaction:
                     self._db.execute("rollback")
 
-    def _look_up(self, network: bytes, bits: int) -> bytes:
+    def _look_up(self, network: bytes, bits: int, *, is_proven: bool) -> bytes:
         with _naming(self._path):
             self._db.execute("begin immediate")
             try:
                 number = self._known(network, bits)
                 if number is None:
                     number = self._give(network, bits)
+                if is_proven:
+                    query = "update pseudo set proven = 1 where address = ?"
+                    self._db.execute(query, (number,))
             except BaseException:
                 self._db.execute("rollback")
                 raise
@@ -144,12 +161,23 @@ class PseudoStore:
             row = self._db.execute(query, (number,)).fetchone()
             return row is None or row[0] + KEEP < now
 
+        self._trim_if_due()
         number = assign(network, bits, self._key, is_free)
         if number is None:
             raise RelayError(f"{self._path}: no pseudo IPv4 address is free")
         row = (number, network, bits, now)
-        self._db.execute("insert or replace into pseudo values (?, ?, ?, ?)", row)
+        self._db.execute("insert or replace into pseudo values (?, ?, ?, ?, 0)", row)
         return number
+
+    def _trim_if_due(self) -> None:
+        self._until_trim -= 1
+        if self._until_trim:
+            return
+        self._until_trim = TRIM_EVERY
+        (count,) = self._db.execute("select count(*) from pseudo").fetchone()
+        oldest = "select address from pseudo order by proven, seen limit ?"
+        if count > MOST:
+            self._db.execute(f"delete from pseudo where address in ({oldest})", (count - MOST,))
 
     def _secret(self) -> bytes:
         self._db.execute("begin immediate")

@@ -136,7 +136,9 @@ class TransparentTarget(Target):
     def _pseudo(self, source: Address) -> str:
         try:
             store = self._spaces.store(self._options.pseudo_store)
-            return ip_text(store.address_of(source.packed, self._options.pseudo_bits))
+            is_proven = self.endpoint.protocol is Protocol.TCP
+            bits = self._options.pseudo_bits
+            return ip_text(store.address_of(source.packed, bits, is_proven=is_proven))
         except RelayError as error:
             raise self._out_of_order(error) from error
 
