@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import socket
 import sqlite3
@@ -41,6 +40,7 @@ class Setting:
         self.lab = lab
         self.process = process
         self.store = str(folder / "pseudo.sqlite")
+        self.listen, self.target = PORT, 80
         self._open: list[socket.socket] = []
         # as Docker has it in containers of IPv4 networks
         lab.run("container", "sysctl", "-w", "net.ipv6.conf.eth0.disable_ipv6=1").check_returncode()
@@ -57,16 +57,16 @@ class Setting:
         words = ("--client-ip", "transparent", "--pseudo-store", self.store, *options)
         self.process.start(listen, target, *words, prefix=self.lab.command("host"))
 
-    def server(self, address: str, port: int = 80, kind: int = TCP) -> Any:
+    def server(self, address: str, port: int = 0, kind: int = TCP) -> Any:
         """A server in the container."""
-        return self.keep(server(self.lab, address, port, kind))
+        return self.keep(server(self.lab, address, port or self.target, kind))
 
     def client(
-        self, source: str = CLIENT_V6, port: int = 0, *, kind: int = TCP, listen: int = PORT
+        self, source: str = CLIENT_V6, port: int = 0, *, kind: int = TCP, listen: int = 0
     ) -> socket.socket:
         """A client that has connected to v6fwd from an address of the client's host."""
-        own = (source, port)
-        return self.keep(client(self.lab, "client", CLIENTS[source], listen, source=own, kind=kind))
+        own, to = (source, port), (CLIENTS[source], listen or self.listen)
+        return self.keep(client(self.lab, "client", *to, source=own, kind=kind))
 
     def keep(self, one: socket.socket) -> socket.socket:
         """Close a socket with the lab, since it would keep its namespace; it waits for long."""
@@ -74,10 +74,16 @@ class Setting:
         self._open.append(one)
         return one
 
-    def close(self) -> None:
-        """End all."""
+    def leave(self) -> None:
+        """End all sockets; go on to the next port, of which v6fwd knows nothing yet."""
         for one in self._open:
             one.close()
+        self._open.clear()
+        self.listen, self.target = self.listen + 1, self.target + 1
+
+    def close(self) -> None:
+        """End all."""
+        self.leave()
         self.process.end()
 
     def name(self, source: str) -> str:
@@ -93,6 +99,51 @@ def setting(lab: Lab, forward_process: ForwardProcess, tmp_path: Path) -> Iterat
     setting = Setting(lab, forward_process, tmp_path)
     yield setting
     setting.close()
+
+
+@pytest.fixture(scope="module")
+def _lab() -> Iterator[Lab]:
+    """One lab for all who have nothing to change in it."""
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def _running(_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    """One v6fwd for all who want it without further options: a port for each."""
+    yield from ranged(_lab, tmp_path_factory.mktemp("running"), PORT)
+
+
+@pytest.fixture
+def running(_running: Setting) -> Iterator[Setting]:
+    yield _running
+    _running.leave()
+
+
+@pytest.fixture(scope="module")
+def _trusting(_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    """The same for those who send a PROXY header."""
+    folder = tmp_path_factory.mktemp("trusting")
+    yield from ranged(_lab, folder, PORT + 100, "--accept-proxy", CLIENT_V6)
+
+
+@pytest.fixture
+def trusting(_trusting: Setting) -> Iterator[Setting]:
+    yield _trusting
+    _trusting.leave()
+
+
+def ranged(lab: Lab, folder: Path, first: int, *options: str) -> Iterator[Setting]:
+    """A v6fwd with a range of ports that begins at `first`."""
+    setting = Setting(lab, ForwardProcess(folder), folder)
+    setting.listen, setting.target = first, first - PORT + 80
+    ports = f"{setting.target}-{setting.target + 49}"
+    listen = f"[::]:{first}-{first + 49}/tcp+udp"
+    try:
+        setting.start(*options, listen=listen, target=f"{CONTAINER_V4}:{ports}")
+        yield setting
+    finally:
+        setting.close()
 
 
 def exchange(setting: Setting, target: Any, one: socket.socket, kind: int = TCP) -> tuple[str, int]:
@@ -113,6 +164,17 @@ def exchange(setting: Setting, target: Any, one: socket.socket, kind: int = TCP)
     return plain(address)
 
 
+def is_reset(one: socket.socket, place: Any) -> None:
+    """The connection is, be it so soon that connect(2) tells."""
+
+    def connect_and_read() -> None:
+        one.connect(place)
+        one.recv(1)
+
+    with pytest.raises(ConnectionResetError):
+        connect_and_read()
+
+
 # ---- who is seen -----------------------------------------------------------------------------
 
 
@@ -126,26 +188,24 @@ def exchange(setting: Setting, target: Any, one: socket.socket, kind: int = TCP)
     ],
 )
 def test_the_target_sees_the_client(
-    setting: Setting, listens: str, v6: str, v4: str, kind: int
+    running: Setting, listens: str, v6: str, v4: str, kind: int
 ) -> None:
-    target = setting.server(listens, kind=kind)
-    setting.start()
+    target = running.server(listens, kind=kind)
     for source, seen in ((CLIENT_V6, v6), (CLIENT_V4, v4)):
-        one = setting.client(source, kind=kind)
-        host, port = exchange(setting, target, one, kind)
+        one = running.client(source, kind=kind)
+        host, port = exchange(running, target, one, kind)
         assert port == one.getsockname()[1]
         if seen is PSEUDO:
             assert int(host.split(".")[0]) >= 240
-            assert setting.name(host) == "2001:db8:1::"
+            assert running.name(host) == "2001:db8:1::"
         else:
             assert host == seen
 
 
-def test_a_stream_goes_both_ways_to_its_end(setting: Setting) -> None:
-    target = setting.server("::")
-    setting.start()
-    one = setting.client()
-    accepted = setting.keep(target.accept()[0])
+def test_a_stream_goes_both_ways_to_its_end(running: Setting) -> None:
+    target = running.server("::")
+    one = running.client()
+    accepted = running.keep(target.accept()[0])
     one.sendall(b"x" * 1_000_000)
     one.shutdown(socket.SHUT_WR)
     assert len(b"".join(iter(lambda: accepted.recv(65536), b""))) == 1_000_000
@@ -196,10 +256,7 @@ def test_a_store_that_breaks_costs_its_clients_alone(setting: Setting, netns: bo
     db.execute("begin exclusive")
     other = setting.keep(sock(setting.lab, "client", socket.AF_INET6))
     other.bind(("2001:db8:1:2::2", 0))
-    with contextlib.suppress(ConnectionResetError):  # it can come that soon
-        other.connect((HOST_V6, PORT))
-    with pytest.raises(OSError, match=r"reset|not connected"):
-        other.recv(1)
+    is_reset(other, (HOST_V6, PORT))
     eventually(lambda: "database is locked" in setting.process.log, "the log line")
     assert exchange(setting, target, setting.client())[0] == seen
     db.close()
@@ -220,24 +277,21 @@ def test_a_store_that_breaks_costs_its_clients_alone(setting: Setting, netns: bo
     ],
 )
 def test_who_could_be_mistaken_is_refused(
-    setting: Setting, host: str, address: str, why: str
+    running: Setting, host: str, address: str, why: str
 ) -> None:
-    setting.server("::")
-    setting.start()
-    place: Any = (address, PORT)
+    running.server("::")
+    place: Any = (address, running.listen)
     if address == "fe80::1":
         for end, number in (("host", 1), ("client", 2)):
-            setting.lab.ip(end, "address", "add", f"fe80::{number}/64", "dev", "eth0", "nodad")
-        place = (address, PORT, 0, 2)
-        assert setting.lab.run(host, "cat", "/sys/class/net/eth0/ifindex").stdout.strip() == "2"
-    one = setting.keep(
-        sock(setting.lab, host, socket.AF_INET6 if ":" in address else socket.AF_INET)
+            running.lab.ip(end, "address", "add", f"fe80::{number}/64", "dev", "eth0", "nodad")
+        place = (address, running.listen, 0, 2)
+        assert running.lab.run(host, "cat", "/sys/class/net/eth0/ifindex").stdout.strip() == "2"
+    one = running.keep(
+        sock(running.lab, host, socket.AF_INET6 if ":" in address else socket.AF_INET)
     )
-    with contextlib.suppress(ConnectionResetError):  # it can come that soon
-        one.connect(place)
-    with pytest.raises(OSError, match=r"reset|not connected"):
-        one.recv(1)
-    eventually(lambda: f"{why}; --transparent-fallback" in setting.process.log, "the log line")
+    is_reset(one, place)
+    line = f" on [::]:{running.listen}: {why}; --transparent-fallback"
+    eventually(lambda: line in running.process.log, "the log line")
 
 
 @pytest.mark.parametrize("fallback", ["none", "proxy-v2"])
@@ -265,25 +319,23 @@ def test_the_fallback_is_from_the_bridge(setting: Setting, fallback: str, kind: 
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_what_listens_on_loopback_alone_is_not_published(setting: Setting, address: str) -> None:
+def test_what_listens_on_loopback_alone_is_not_published(running: Setting, address: str) -> None:
     """Naming the container's address never led to it, and does not now."""
-    hidden = setting.server(address)
+    hidden = running.server(address)
     hidden.settimeout(0.2)
-    setting.start()
     for source in CLIENTS:
         with pytest.raises(ConnectionResetError):
-            setting.client(source).recv(1)
+            running.client(source).recv(1)
     with pytest.raises(TimeoutError):
         hidden.accept()
 
 
-def test_the_server_on_loopback_is_not_the_one_on_all_addresses(setting: Setting) -> None:
+def test_the_server_on_loopback_is_not_the_one_on_all_addresses(running: Setting) -> None:
     """Two programs share a port number; the published one is reached, by the other way."""
-    hidden = setting.server("127.0.0.1")
+    hidden = running.server("127.0.0.1")
     hidden.settimeout(0.2)
-    target = setting.server(CONTAINER_V4)
-    setting.start()
-    assert exchange(setting, target, setting.client(CLIENT_V4))[0] == CLIENT_V4
+    target = running.server(CONTAINER_V4)
+    assert exchange(running, target, running.client(CLIENT_V4))[0] == CLIENT_V4
     with pytest.raises(TimeoutError):
         hidden.accept()
 
@@ -291,15 +343,14 @@ def test_the_server_on_loopback_is_not_the_one_on_all_addresses(setting: Setting
 # ---- nobody can claim what is not theirs -----------------------------------------------------
 
 
-def test_a_header_from_anybody_is_data(setting: Setting) -> None:
-    target = setting.server("::")
-    setting.start()
-    one = setting.client()
+def test_a_header_from_anybody_is_data(running: Setting) -> None:
+    target = running.server("::")
+    one = running.client()
     claim = b"PROXY TCP6 2001:db8:bad::1 2001:db8:1::1 1 80\r\n"
     one.sendall(claim)
     accepted, address = target.accept()
     assert plain(address) == (CLIENT_V6, one.getsockname()[1])
-    assert setting.keep(accepted).recv(100) == claim
+    assert running.keep(accepted).recv(100) == claim
 
 
 @pytest.mark.parametrize(
@@ -307,11 +358,10 @@ def test_a_header_from_anybody_is_data(setting: Setting) -> None:
     [("2001:db8:7::7", "2001:db8:7::7"), ("::ffff:192.0.2.7", "192.0.2.7"), ("::1", None),
      ("127.0.0.1", None), (CONTAINER_V4, None), ("240.1.2.3", None), ("ff02::1", None)],
 )  # fmt: skip
-def test_a_trusted_proxy_is_believed(setting: Setting, claimed: str, seen: str | None) -> None:
+def test_a_trusted_proxy_is_believed(trusting: Setting, claimed: str, seen: str | None) -> None:
     """But it can make nobody local either."""
-    target = setting.server("::")
-    setting.start("--accept-proxy", CLIENT_V6)
-    one = setting.client()
+    target = trusting.server("::")
+    one = trusting.client()
     family = "TCP6" if ":" in claimed else "TCP4"
     destination = "2001:db8:1::1" if ":" in claimed else "203.0.113.1"
     one.sendall(f"PROXY {family} {claimed} {destination} 5555 80\r\nhello".encode())
@@ -321,32 +371,30 @@ def test_a_trusted_proxy_is_believed(setting: Setting, claimed: str, seen: str |
         return
     accepted, address = target.accept()
     assert plain(address) == (seen, 5555)
-    assert setting.keep(accepted).recv(100) == b"hello"
+    assert trusting.keep(accepted).recv(100) == b"hello"
 
 
 # ---- ports -----------------------------------------------------------------------------------
 
 
 @KINDS
-def test_the_port_gives_way_to_a_listener(setting: Setting, kind: int) -> None:
+def test_the_port_gives_way_to_a_listener(running: Setting, kind: int) -> None:
     """A client comes from a port where the container listens; its address stays its own."""
-    target = setting.server("::", kind=kind)
-    setting.start()
-    one = setting.client(CLIENT_V6, 80, kind=kind)
-    host, port = exchange(setting, target, one, kind)
+    target = running.server("::", kind=kind)
+    one = running.client(CLIENT_V6, running.target, kind=kind)
+    host, port = exchange(running, target, one, kind)
     assert host == CLIENT_V6
-    assert port != 80
+    assert port != running.target
 
 
 @pytest.mark.parametrize("first", ["client", "target"])
-def test_the_same_port_again_at_once(setting: Setting, first: str) -> None:
+def test_the_same_port_again_at_once(running: Setting, first: str) -> None:
     """What is left of the last connection (TIME_WAIT) is in nobody's way."""
-    target = setting.server("::")
-    setting.start()
+    target = running.server("::")
     for _ in range(3):
-        one = setting.client(CLIENT_V6, 7000)
-        assert exchange(setting, target, one)[0] == CLIENT_V6
-        accepted = setting._open[-1]
+        one = running.client(CLIENT_V6, 7000)
+        assert exchange(running, target, one)[0] == CLIENT_V6
+        accepted = running._open[-1]
         ends = [one, accepted] if first == "client" else [accepted, one]
         ends[0].shutdown(socket.SHUT_WR)
         assert ends[1].recv(1) == b""
