@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from v6fwd.model import ClientIP, Forward
+from v6fwd.relay.netns_lease import LEASES
 from v6fwd.relay.sockets import RelayError, reason
 
 NET_BIND_SERVICE = 10
@@ -72,14 +73,14 @@ def permitted() -> int:
 
 
 def give_folder(path: str, user: str) -> None:
-    """Let `user` make and remove files beside `path`, if nothing of others is there.
+    """Let `user` make and remove files beside `path`, if nothing of others but LEASES is there.
 
     The folder is made if need be. Raises RelayError.
     """
     entry, file = pwd.getpwnam(user), Path(path)
     try:
         file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if all(file.name in other.name for other in file.parent.iterdir()):
+        if all(file.name in other.name or other == LEASES for other in file.parent.iterdir()):
             os.chown(file.parent, entry.pw_uid, entry.pw_gid)
     except OSError as error:
         raise RelayError(f"cannot give {file.parent} to {user}: {reason(error)}") from error
