@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.ground import Ground, find_ground
 from bench.machine import machine, versions
 from bench.peers import PEERS
-from bench.peers.base import descriptor_limit
+from bench.peers.base import TRANSPARENT, descriptor_limit
 from bench.plots import draw
 from bench.readme import MarkerError, section, with_section
 from bench.result import Result, ResultError, from_json, to_json
@@ -101,7 +101,11 @@ def run(
         chosen = [one for one in chosen if one.in_quick]
     plan = make_plan(
         chosen,
-        [one for one in PEERS if one.name in peers or not peers],
+        [
+            one
+            for one in PEERS
+            if (one.name in peers or not peers) and not (loopback and one.header == TRANSPARENT)
+        ],
         rounds=rounds,
         quick=quick,
     )

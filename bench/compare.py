@@ -48,6 +48,7 @@ CONTESTS = (
         _HTTP,
     ),
     Contest("v6fwd with X-Forwarded-For / as a TCP relay", "v6fwd-http", ("v6fwd",), _HTTP),
+    Contest("v6fwd transparent / mode none", "v6fwd-transparent", ("v6fwd",)),
 )
 
 

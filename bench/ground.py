@@ -27,6 +27,8 @@ class Ground:
     listen_host: str
     dial_host: str
     target_host: str
+    target_netns: str = ""
+    """The name of the target's network namespace, "" where it has none of its own."""
 
     def __init__(self) -> None:
         self._next_port = itertools.count(_FIRST_PORT)
@@ -62,6 +64,7 @@ class Namespaces(Ground):
     def __init__(self, lab: Lab) -> None:
         super().__init__()
         self._lab = lab
+        self.target_netns = lab.namespace("container")
         lab.ip("client", "route", "add", f"{lab_network.CONTAINER_V4}/32",
                "via", lab_network.HOST_V4)  # fmt: skip
         lab.run("host", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")

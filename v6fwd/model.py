@@ -32,6 +32,7 @@ class ClientIP(enum.StrEnum):
     PROXY_V2 = "proxy-v2"
     X_FORWARDED_FOR = "x-forwarded-for"
     FORWARDED = "forwarded"
+    TRANSPARENT = "transparent"
 
     @property
     def is_http(self) -> bool:
@@ -44,6 +45,14 @@ class OnOpaque(enum.StrEnum):
 
     REFUSE = "refuse"
     PASS = "pass"  # its bytes go through as they are, and the target learns no address
+
+
+class TransparentFallback(enum.StrEnum):
+    """What becomes of a client that a transparent forward cannot show to its target."""
+
+    REFUSE = "refuse"
+    PROXY_V2 = "proxy-v2"
+    NONE = "none"
 
 
 class Protocol(enum.StrEnum):
@@ -173,6 +182,24 @@ class Guard:
         return bool(self.client_flows or self.client_rate)
 
 
+PSEUDO_WIDTHS = (64, 128)
+"""Bits that a pseudo IPv4 address may stand for: a /64, as one household or host has, or all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transparent:
+    """How a forward in mode `transparent` does it; of no meaning in other modes."""
+
+    netns: str = ""
+    """The target's network namespace: a PATH, a PID, or a NAME of ip-netns(8); "": none, the
+    target is reached over the network, and IPv6 clients come from pseudo IPv4 addresses."""
+    fallback: TransparentFallback = TransparentFallback.REFUSE
+    pseudo_bits: int = 64
+    """What a pseudo IPv4 address stands for: a /64, or with 128 a single address."""
+    pseudo_store: str = "/var/lib/v6fwd/pseudo-ipv4.sqlite"
+    """The file in which it is written down which."""
+
+
 @dataclass(frozen=True, slots=True)
 class Forward:
     """One listening endpoint and the target behind it: Docker's "published port"."""
@@ -187,6 +214,7 @@ class Forward:
     on_opaque: OnOpaque = OnOpaque.REFUSE
     limits: Limits = Limits()
     guard: Guard = Guard()
+    transparent: Transparent = Transparent()
 
     def __str__(self) -> str:
         return f"{self.listen} -> {self.target}"
@@ -322,6 +350,24 @@ def refuse_misfits(forwards: Sequence[Forward]) -> None:
                 f"{forward.listen}: trust-forwarded goes with x-forwarded-for or forwarded,"
                 f" not with {forward.client_ip}"
             )
+        _refuse_opaque(forward)
+
+
+def _refuse_opaque(forward: Forward) -> None:
+    """The same for mode `transparent`."""
+    target, netns = forward.target, forward.transparent.netns
+    if forward.client_ip is not ClientIP.TRANSPARENT:
+        if netns:
+            raise InputError(
+                f"{forward.listen}: target-netns goes with transparent, not with"
+                f" {forward.client_ip}"
+            )
+    elif target.path:
+        raise InputError(f"{target}: a unix socket shows no client address; transparent needs IP")
+    elif netns and (target.is_name or "%" in target.host):
+        raise InputError(
+            f"{target}: with target-netns write the container's own address, as in 172.17.0.2:80"
+        )
 
 
 def _ports(count: int) -> str:

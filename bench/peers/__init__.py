@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.peers.base import HEADER_HTTP, HEADER_ON, Peer
+from bench.peers.base import HEADER_HTTP, HEADER_ON, TRANSPARENT, Peer
 from bench.peers.direct import Direct
 from bench.peers.docker_proxy import DockerProxy
 from bench.peers.haproxy import HAProxy
@@ -20,6 +20,7 @@ PEERS: tuple[Peer, ...] = (
     Socat(),
     Direct(),
     V6fwd(HEADER_ON),
+    V6fwd(TRANSPARENT),
     HAProxy(HEADER_ON),
     Nginx(HEADER_ON),
     V6fwd(HEADER_HTTP),

@@ -16,6 +16,8 @@ from bench.trial import Trial
 
 HEADER_OFF, HEADER_ON, HEADER_HTTP = "", "proxy", "http"
 """What a target gets of a peer: the bare bytes, a PROXY header, a field in each HTTP request."""
+TRANSPARENT = "transparent"
+"""The bare bytes, from the client's own address."""
 
 
 @dataclass(frozen=True, slots=True)

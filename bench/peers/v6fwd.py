@@ -6,13 +6,24 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from bench.peers.base import HEADER_HTTP, HEADER_OFF, HEADER_ON, Peer, Relay, Route
+from bench.peers.base import HEADER_HTTP, HEADER_OFF, HEADER_ON, TRANSPARENT, Peer, Relay, Route
 from bench.processes import UDP
 from bench.trial import Trial
 from v6fwd import __version__
+from v6fwd.demo.lab import lab_obstacle
 
-_NAMES = {HEADER_OFF: "v6fwd", HEADER_ON: "v6fwd-proxy-v2", HEADER_HTTP: "v6fwd-http"}
-_MODES = {HEADER_OFF: "none", HEADER_ON: "proxy-v2", HEADER_HTTP: "x-forwarded-for"}
+_NAMES = {
+    HEADER_OFF: "v6fwd",
+    HEADER_ON: "v6fwd-proxy-v2",
+    HEADER_HTTP: "v6fwd-http",
+    TRANSPARENT: "v6fwd-transparent",
+}
+_MODES = {
+    HEADER_OFF: "none",
+    HEADER_ON: "proxy-v2",
+    HEADER_HTTP: "x-forwarded-for",
+    TRANSPARENT: "transparent",
+}
 
 
 class V6fwd(Peer):
@@ -24,6 +35,10 @@ class V6fwd(Peer):
         self.header = header
         self.name = _NAMES[header]
 
+    def obstacle(self) -> str | None:
+        """See Peer."""
+        return lab_obstacle() if self.header == TRANSPARENT else None
+
     def version(self) -> str:
         """See Peer."""
         return f"{__version__} (Python {platform.python_version()})"
@@ -34,8 +49,12 @@ class V6fwd(Peer):
         listen = f"[{ground.listen_host}]:{_ports([route.listen for route in routes])}"
         listen += "/udp" if routes[0].protocol == UDP else ""
         target = f"{ground.target_host}:{_ports([route.target for route in routes])}"
+        words = ["--client-ip", _MODES[self.header]]
+        if self.header == TRANSPARENT:
+            words += ["--target-netns", ground.target_netns]
+            words += ["--pseudo-store", str(trial.folder / "pseudo.sqlite")]
         process = trial.start("host", sys.executable, "-m", "v6fwd", "forward",
-                              listen, target, "--client-ip", _MODES[self.header])  # fmt: skip
+                              listen, target, *words)  # fmt: skip
         trial.wait(process, lambda: "ready: " in trial.log(process), self.name)
         return self._relay(trial, routes, [process.pid])
 

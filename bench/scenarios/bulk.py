@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bench.peers.base import Peer
+from bench.peers.base import TRANSPARENT, Peer
 from bench.processes import Meter
 from bench.result import Figure
 from bench.scenarios.base import CPU, PEAK, SPEED, Scenario, Size, costs, set_up
@@ -38,6 +38,10 @@ class Bulk(Scenario):
         self.family = f"bulk {direction}"
         self.title = f"bulk {direction}, {streams} stream{'s' if streams > 1 else ''}"
         self._words = ["-P", str(streams), *(["-R"] if direction == "down" else [])]
+
+    def is_about(self, peer: Peer) -> bool:
+        """See Scenario; this is where the way around the bridge shows."""
+        return super().is_about(peer) or peer.header == TRANSPARENT
 
     def measure(self, trial: Trial, peer: Peer, *, quick: bool) -> dict[str, float]:
         """See Scenario."""

@@ -6,7 +6,7 @@ import csv
 import re
 from pathlib import Path
 
-from bench.peers.base import Peer, Relay
+from bench.peers.base import TRANSPARENT, Peer, Relay
 from bench.processes import Meter
 from bench.result import Figure
 from bench.scenarios.base import (
@@ -51,6 +51,10 @@ class Connections(Scenario):
         self.title = f"new connections, {at} at once"
         self.in_quick = in_quick
         self._count = _COUNTS[at]
+
+    def is_about(self, peer: Peer) -> bool:
+        """See Scenario; this is where the way around the bridge shows."""
+        return super().is_about(peer) or peer.header == TRANSPARENT
 
     def measure(self, trial: Trial, peer: Peer, *, quick: bool) -> dict[str, float]:
         """See Scenario."""

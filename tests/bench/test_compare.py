@@ -9,7 +9,7 @@ from bench.scenarios.http import HttpRequests
 from bench.stats import Spread
 from tests.bench.samples import CPU, GROWTH, RATE, peer, scenario
 
-DOCKER, BETTER, HEADER, ON_OFF, HTTP, HTTP_TCP = CONTESTS
+DOCKER, BETTER, HEADER, ON_OFF, HTTP, HTTP_TCP, _ = CONTESTS
 OURS = peer({"rate": 10.0, "cpu": 5.0}, {"rate": 20.0, "cpu": 6.0})
 
 

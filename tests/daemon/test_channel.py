@@ -14,10 +14,23 @@ import pytest
 from tests.support.relaying import until
 from v6fwd.daemon.channel import Channel
 from v6fwd.daemon.messages import Answer, Ask, Change, Hurry, Message, Open, from_bytes, to_bytes
-from v6fwd.model import Endpoint, Forward, parse_networks
+from v6fwd.model import (
+    ClientIP,
+    Endpoint,
+    Forward,
+    Transparent,
+    TransparentFallback,
+    parse_networks,
+)
 
 FORWARD = Forward(
     Endpoint("::", 80), Endpoint("name", 80), accept_proxy=parse_networks("10.0.0.0/8,fd00::/8")
+)
+SHOWN = Forward(
+    Endpoint("::", 80),
+    Endpoint("172.17.0.2", 80),
+    ClientIP.TRANSPARENT,
+    transparent=Transparent("name", TransparentFallback.NONE, 128, "/a/file"),
 )
 
 
@@ -52,7 +65,7 @@ def ends() -> Iterator[tuple[End, End]]:
                 os.close(fd)
 
 
-@pytest.mark.parametrize("message", [Open(FORWARD, 3), Ask(1, "flows"), Hurry()])
+@pytest.mark.parametrize("message", [Open(FORWARD, 3), Change(SHOWN, 0), Ask(1, "flows"), Hurry()])
 def test_there_and_back(message: Message) -> None:
     assert from_bytes(to_bytes(message)) == message
 

@@ -149,6 +149,18 @@ def test_a_folder_with_files_of_others_is_not_given_away(tmp_path: Path) -> None
     assert tmp_path.stat().st_uid == NOBODY.pw_uid
 
 
+def test_leases_are_no_files_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of mode transparent: they are in the default socket's folder, whoever was here before."""
+    leases = tmp_path / "netns"
+    leases.mkdir()
+    give_folder(str(tmp_path / "control.sock"), "nobody")
+    assert tmp_path.stat().st_uid == 0
+    monkeypatch.setattr("v6fwd.daemon.privileges.LEASES", leases)
+    give_folder(str(tmp_path / "control.sock"), "nobody")
+    assert tmp_path.stat().st_uid == NOBODY.pw_uid
+    assert leases.stat().st_uid == 0
+
+
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RelayError, match=r"cannot give .*/file to nobody: "):

@@ -15,7 +15,7 @@ import pytest
 from tests.support.datagrams import counters, echo, peer, sessions
 from tests.support.process import PATIENCE, ForwardProcess, free_port
 from tests.support.relaying import relaying, until
-from v6fwd.model import Endpoint, Limits, Protocol
+from v6fwd.model import Address, Endpoint, Limits, Protocol
 from v6fwd.relay.sockets import RelayError
 from v6fwd.relay.udp import UdpForward
 from v6fwd.relay.udp_sockets import open_udp_listener, prepare_udp_listener
@@ -166,10 +166,10 @@ async def test_no_descriptor_for_a_newcomer(monkeypatch: pytest.MonkeyPatch, num
             connect = forward.target.connect_datagrams
             failures = [OSError(number, "")]
 
-            def fail_once() -> Any:
+            def fail_once(source: Address) -> Any:
                 if failures:
                     raise failures.pop()
-                return connect()
+                return connect(source)
 
             monkeypatch.setattr(forward.target, "connect_datagrams", fail_once)
             two.send(b"two", ("::1", running.port))

@@ -19,7 +19,11 @@ SIZES = {
 }
 
 
-@pytest.fixture(scope="module", params=[mode for mode in ClientIP if not mode.is_http])
+# A transparent forward refuses clients from loopback: tests/interop/test_transparent.py.
+MODES = [mode for mode in ClientIP if not (mode.is_http or mode is ClientIP.TRANSPARENT)]
+
+
+@pytest.fixture(scope="module", params=MODES)
 def telling_rig(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Rig, ClientIP]]:

@@ -18,7 +18,14 @@ import v6fwd
 from v6fwd.cli import main
 from v6fwd.cli.forward import forward
 from v6fwd.log import LogFormat
-from v6fwd.model import ClientIP, Guard, Limits, parse_networks
+from v6fwd.model import (
+    ClientIP,
+    Guard,
+    Limits,
+    Transparent,
+    TransparentFallback,
+    parse_networks,
+)
 
 PAIR = ("[::1]:8080", "127.0.0.1:80")
 
@@ -326,3 +333,41 @@ def test_bytes_that_are_no_text(words: tuple[bytes, ...]) -> None:
     assert "Traceback" not in done.stderr
     assert done.stderr.count("Error: ") == 1
     assert done.returncode == 2
+
+
+# ---- transparent -----------------------------------------------------------------------------
+
+
+def test_transparent_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Any] = []
+    module = importlib.import_module("v6fwd.cli.forward")
+    monkeypatch.setattr(module, "run", lambda forwards, *_, **__: taken.extend(forwards))
+    words = ("--target-netns", "name", "--transparent-fallback", "none", "--pseudo-ipv4", "128",
+             "--pseudo-store", "/a/file")  # fmt: skip
+    assert run("forward", *PAIR, "--client-ip", "transparent", *words).exit_code == 0
+    assert run("forward", *PAIR, "--client-ip", "transparent").exit_code == 0
+    fallback = TransparentFallback.NONE
+    assert taken[0].transparent == Transparent("name", fallback, 128, "/a/file")
+    assert taken[1].transparent == Transparent()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((*PAIR, "--target-netns", "x"), "target-netns goes with transparent, not with none"),
+        (
+            ("80", "unix:/a", "--client-ip", "transparent"),
+            "unix:/a: a unix socket shows no client address; transparent needs IP",
+        ),
+        (
+            ("80", "host:80", "--client-ip", "transparent", "--target-netns", "x"),
+            "host:80: with target-netns write the container's own address",
+        ),
+        ((*PAIR, "--pseudo-ipv4", "56"), "'56' is not one of '64', '128'"),
+        ((*PAIR, "--transparent-fallback", "v1"), "'v1' is not one of 'refuse'"),
+    ],
+)
+def test_transparent_misfits(words: tuple[str, ...], message: str) -> None:
+    result = run("forward", *words)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())

@@ -25,6 +25,8 @@ from v6fwd.model import (
     Forward,
     Guard,
     Limits,
+    Transparent,
+    TransparentFallback,
     UdpProxy,
     parse_networks,
 )
@@ -112,6 +114,27 @@ def test_everything_that_a_forward_may_say(folder: Folder) -> None:
             ),
         ),
     )
+
+
+def test_everything_that_a_transparent_forward_may_say(folder: Folder) -> None:
+    (forward,) = folder.load(
+        ONE
+        + """
+        client-ip = "transparent"
+        target-netns = "/run/docker/netns/1"
+        transparent-fallback = "none"
+        pseudo-ipv4 = 128
+        pseudo-store = "/a/file"
+        """
+    ).forwards
+    fallback = TransparentFallback.NONE
+    assert forward.client_ip is ClientIP.TRANSPARENT
+    assert forward.transparent == Transparent("/run/docker/netns/1", fallback, 128, "/a/file")
+
+
+def test_a_process_is_a_number(folder: Folder) -> None:
+    (forward,) = folder.load(f'{ONE}client-ip = "transparent"\ntarget-netns = 17\n').forwards
+    assert forward.transparent == Transparent("17")
 
 
 def test_everything_beside_the_forwards(folder: Folder) -> None:
@@ -290,7 +313,13 @@ MISTAKES = [
     ("[defaults]\nlisten = 1", "unknown key in [defaults]; it belongs in a [[forward]]"),
     ("[defaults]\nclient-rate = -1", "client-rate = -1: '-1' is not a rate; write 0.001 to 1000"),
     ("[defaults]\nclient-prefix = 129", "client-prefix = 129: not a whole number from 1 to 128"),
-    ('[defaults]\nclient-ip = "proxy_v2"', "forwarded; did you mean proxy-v2?"),
+    ('[defaults]\nclient-ip = "proxy_v2"', "forwarded, transparent; did you mean proxy-v2?"),
+    ("[defaults]\npseudo-ipv4 = 56", "[defaults]: pseudo-ipv4 = 56: not one of 64, 128"),
+    ("[defaults]\npseudo-store = ''", 'pseudo-store = "": not a path'),
+    ("[defaults]\ntarget-netns = 0", "target-netns = 0: not a whole number from 1 to"),
+    ("[defaults]\ntarget-netns = true", "target-netns = true: not a text; put it into quotes"),
+    ("[defaults]\ntransparent-fallback = 'v1'", "not one of refuse, proxy-v2, none"),
+    (f"{ONE}target-netns = 'x'", "[::]:8080: target-netns goes with transparent, not with none"),
     ("[defaults]\nclient-ip = 2", "client-ip = 2: not a text; put it into quotes"),
     ("[defaults]\nclient_ip = 'none'", "unknown key in [defaults]; did you mean client-ip?"),
     ("[defaults]\nallow = ['::1', 3]", 'allow = ["::1", 3]: not a text; put it into quotes'),

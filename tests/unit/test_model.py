@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import example, given, settings
@@ -21,6 +21,8 @@ from v6fwd.model import (
     Forward,
     InputError,
     Limits,
+    Transparent,
+    UdpProxy,
     bracketed,
     ip_text,
     is_ip,
@@ -385,6 +387,39 @@ def test_proxy_v1_is_refused_for_udp() -> None:
     why = "[::]:81/udp: proxy-v1 is for TCP alone"
     with pytest.raises(InputError, match=re.escape(why)):
         refuse_misfits([tcp, replace(udp, client_ip=ClientIP.PROXY_V1)])
+
+
+NETWORKS = parse_networks("10.0.0.0/8")
+INSIDE = Transparent("name")
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"client_ip": ClientIP.TRANSPARENT}, ""),
+        ({"client_ip": ClientIP.TRANSPARENT, "accept_proxy": NETWORKS}, ""),
+        ({"client_ip": ClientIP.TRANSPARENT, "udp_proxy": UdpProxy.FIRST}, ""),
+        (
+            {"client_ip": ClientIP.TRANSPARENT, "trust_forwarded": NETWORKS},
+            "trust-forwarded goes with x-forwarded-for or forwarded, not with transparent",
+        ),
+        *(
+            (
+                {"client_ip": mode, "transparent": INSIDE},
+                f"target-netns goes with transparent, not with {mode}",
+            )
+            for mode in ClientIP
+            if mode is not ClientIP.TRANSPARENT
+        ),
+    ],
+)
+def test_what_goes_with_transparent(more: dict[str, Any], why: str) -> None:
+    (tcp,) = (replace(forward, **more) for forward in forwards_of("80"))
+    if not why:
+        refuse_misfits([tcp])
+        return
+    with pytest.raises(InputError, match=re.escape(f"[::]:80: {why}")):
+        refuse_misfits([tcp])
 
 
 # ---- CIDR ------------------------------------------------------------------------------------

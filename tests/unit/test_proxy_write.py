@@ -129,7 +129,8 @@ def test_every_mode_has_its_writer(mode: ClientIP, writer: HeaderWriter | None) 
 
 def test_no_mode_is_forgotten() -> None:
     """A mode added to the model and not here would send nothing, silently."""
-    without = {ClientIP.NONE, ClientIP.X_FORWARDED_FOR, ClientIP.FORWARDED}
+    http = {mode for mode in ClientIP if mode.is_http}
+    without = {ClientIP.NONE, ClientIP.TRANSPARENT, *http}
     assert {mode for mode in ClientIP if header_writer(mode) is None} == without
 
 

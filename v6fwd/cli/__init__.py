@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from v6fwd import __version__
-from v6fwd.cli import demo, drain, flows, forward, reload, serve, status
+from v6fwd.cli import demo, drain, flows, forward, reload, serve, status, whois
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -21,3 +21,4 @@ main.add_command(status.status)
 main.add_command(flows.flows)
 main.add_command(drain.drain)
 main.add_command(reload.reload_)
+main.add_command(whois.whois)

@@ -13,6 +13,7 @@ import uvloop
 
 from v6fwd.log import Log, LogFormat, keep_standard_descriptors
 from v6fwd.model import (
+    PSEUDO_WIDTHS,
     ClientIP,
     Endpoint,
     Forward,
@@ -21,6 +22,8 @@ from v6fwd.model import (
     IPNetwork,
     Limits,
     OnOpaque,
+    Transparent,
+    TransparentFallback,
     UdpProxy,
     pair_up,
     parse_networks,
@@ -33,7 +36,15 @@ from v6fwd.relay.foreground import run
 from v6fwd.relay.sockets import RelayError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_KINDS = {"client_ip": ClientIP, "udp_proxy": UdpProxy, "on_opaque": OnOpaque}
+_KINDS = {
+    "client_ip": ClientIP,
+    "udp_proxy": UdpProxy,
+    "on_opaque": OnOpaque,
+    "transparent_fallback": TransparentFallback,
+    "pseudo_ipv4": int,
+}
+_TRANSPARENT = ("target_netns", "transparent_fallback", "pseudo_ipv4", "pseudo_store")
+"""Options that are the fields of Transparent, in their order."""
 _DEFAULTS = {field.name: field.default for some in (Limits, Guard) for field in fields(some)}
 
 
@@ -154,6 +165,34 @@ def _flat(
     help="What is not HTTP/1 where HTTP is read (TLS, HTTP/2, CONNECT): refuse it, or pass it on"
     " without the client's address.",
 )
+@click.option(
+    "--target-netns",
+    default="",
+    metavar="PATH|PID|NAME",
+    help="With --client-ip transparent: the network namespace that TARGET is in. Without it TARGET"
+    " is reached over the network, and IPv6 clients come from pseudo IPv4 addresses.",
+)
+@click.option(
+    "--transparent-fallback",
+    type=click.Choice([fallback.value for fallback in TransparentFallback]),
+    default=TransparentFallback.REFUSE.value,
+    show_default=True,
+    help="What becomes of a client that cannot be shown, as one from loopback.",
+)
+@click.option(
+    "--pseudo-ipv4",
+    type=click.Choice([str(bits) for bits in PSEUDO_WIDTHS]),
+    default=str(Transparent().pseudo_bits),
+    show_default=True,
+    help="What a pseudo IPv4 address stands for: an IPv6 /64, or a single address.",
+)
+@click.option(
+    "--pseudo-store",
+    default=Transparent().pseudo_store,
+    show_default=True,
+    metavar="FILE",
+    help="Where pseudo IPv4 addresses are written down; see `v6fwd whois`.",
+)
 @_limit("connect_timeout", False, "For the target to answer.")
 @_limit("drain_timeout", True, "For flows to finish after SIGTERM; then they are reset.")
 @_limit("interrupt_timeout", True, "The same after SIGINT.")
@@ -202,7 +241,9 @@ def forward(
     guard = Guard(**{field.name: others.pop(field.name) for field in fields(Guard)})
     for name, kind in _KINDS.items():
         others[name] = kind(others[name])
-    forwards = [Forward(*pair, **others, limits=limits, guard=guard) for pair in pairs]
+    how = Transparent(*(others.pop(name) for name in _TRANSPARENT))
+    others |= {"limits": limits, "guard": guard, "transparent": how}
+    forwards = [Forward(*pair, **others) for pair in pairs]
     try:
         refuse_twins(forwards)
         refuse_misfits(forwards)

@@ -16,12 +16,14 @@ from typing import Any
 
 from v6fwd.log import LogFormat
 from v6fwd.model import (
+    PSEUDO_WIDTHS,
     ClientIP,
     Endpoint,
     InputError,
     IPNetwork,
     OnOpaque,
     Protocol,
+    TransparentFallback,
     UdpProxy,
     parse_listen,
     parse_networks,
@@ -128,6 +130,25 @@ def _metrics_address(value: Any) -> Endpoint | None:
     return endpoints[0]
 
 
+def _netns(value: Any) -> str:
+    """PATH, PID or NAME; a process id may be a number."""
+    return str(_whole(value, 1)) if type(value) is int else _text(value)
+
+
+def _pseudo_width(value: Any) -> int:
+    text = _number(value)
+    if text not in map(str, PSEUDO_WIDTHS):
+        raise InputError(f"not one of {', '.join(map(str, PSEUDO_WIDTHS))}")
+    return int(text)
+
+
+def _path(value: Any) -> str:
+    text = _text(value)
+    if not text.isprintable() or not text:
+        raise InputError("not a path")
+    return text
+
+
 def _docker_host(value: Any) -> str:
     text = _text(value)
     if not text.startswith("unix:///"):
@@ -184,8 +205,15 @@ MODES: dict[str, Parse] = {
     "keep-underscores": _truth,
     "on-opaque": functools.partial(_choice, kind=OnOpaque),
 }
+TRANSPARENT: dict[str, Parse] = {  # in the order of the fields of model.Transparent
+    "target-netns": _netns,
+    "transparent-fallback": functools.partial(_choice, kind=TransparentFallback),
+    "pseudo-ipv4": _pseudo_width,
+    "pseudo-store": _path,
+}
 DEFAULTS: dict[str, Parse] = {
     **MODES,
+    **TRANSPARENT,
     **FLOW_LIMITS,
     **GUARD,
 }

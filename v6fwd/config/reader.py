@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,11 +22,21 @@ from v6fwd.config.keys import (
     PROCESS_LIMITS,
     REQUIRED,
     TABLES,
+    TRANSPARENT,
     Parse,
     unknown_key,
 )
 from v6fwd.config.settings import Config, ConfigError, Control, Docker, Metrics
-from v6fwd.model import Endpoint, Forward, Guard, InputError, Limits, pair_up, refuse_misfits
+from v6fwd.model import (
+    Endpoint,
+    Forward,
+    Guard,
+    InputError,
+    Limits,
+    Transparent,
+    pair_up,
+    refuse_misfits,
+)
 
 _SHOWN = 60
 """Characters of a wrong value in an error."""
@@ -188,9 +199,10 @@ class _Reader:
         except InputError as error:
             self._tell(f"{place}: listen and target: {error}")
             return []
-        limits, guard = self._one(_limits(values)), self._one(_guard(values))
         more = _arguments(values, MODES)
-        forwards = [Forward(*pair, limits=limits, guard=guard, **more) for pair in pairs]
+        for name, part in (("limits", _limits), ("guard", _guard), ("transparent", _transparent)):
+            more[name] = self._one(part(values))
+        forwards = [Forward(*pair, **more) for pair in pairs]
         try:
             refuse_misfits(forwards)
         except InputError as error:
@@ -227,6 +239,12 @@ def _limits(values: Values) -> Limits:
 
 def _guard(values: Values) -> Guard:
     return Guard(**_arguments(values, GUARD))
+
+
+def _transparent(values: Values) -> Transparent:
+    names = (each.name for each in fields(Transparent))
+    said = zip(TRANSPARENT, names, strict=True)
+    return Transparent(**{name: values[key] for key, name in said if key in values})
 
 
 def _arguments(values: Values, keys: Iterable[str]) -> Values:

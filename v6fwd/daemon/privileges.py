@@ -1,7 +1,7 @@
 """Giving up root: another user, and no capability but those that are still needed.
 
 The supervisor keeps what opening a port below 1024 at a reload takes; workers, who talk to the
-network, keep nothing.
+network, keep nothing, unless a forward's client-ip mode is `transparent`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,15 @@ import pwd
 from collections.abc import Iterable
 from pathlib import Path
 
+from v6fwd.model import ClientIP, Forward
+from v6fwd.relay.netns_lease import LEASES
 from v6fwd.relay.sockets import RelayError, reason
 
 NET_BIND_SERVICE = 10
 """capabilities(7): bind ports below 1024."""
+DAC_OVERRIDE, NET_ADMIN, SYS_PTRACE, SYS_ADMIN = 1, 12, 19, 21
+"""The same of mode `transparent`: share leases and stores with root's processes, and look into
+Docker's folders; rules, routes and clients' addresses; name a namespace by a process; enter one."""
 
 _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 8, 38  # linux/prctl.h
 _VERSION_3 = 0x20080522  # linux/capability.h
@@ -42,6 +47,17 @@ def become(user: str, keep: Iterable[int] = ()) -> None:
         raise RelayError(f"cannot become user {user}: {reason(error)}") from error
 
 
+def needed_by(forwards: Iterable[Forward]) -> set[int]:
+    """What a worker cannot serve these without."""
+    some = [each.transparent for each in forwards if each.client_ip is ClientIP.TRANSPARENT]
+    needed = {DAC_OVERRIDE, NET_ADMIN} if some else set()
+    if any(each.netns for each in some):
+        needed.add(SYS_ADMIN)
+    if any(each.netns.isdecimal() for each in some):
+        needed.add(SYS_PTRACE)
+    return needed
+
+
 def keep_only(keep: Iterable[int] = ()) -> None:
     """Give up every capability but these, of those that are there. Raises OSError."""
     kept = permitted() & sum(1 << number for number in keep)
@@ -57,14 +73,14 @@ def permitted() -> int:
 
 
 def give_folder(path: str, user: str) -> None:
-    """Let `user` make and remove files beside `path`, if nothing of others is there.
+    """Let `user` make and remove files beside `path`, if nothing of others but LEASES is there.
 
     The folder is made if need be. Raises RelayError.
     """
     entry, file = pwd.getpwnam(user), Path(path)
     try:
         file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if all(file.name in other.name for other in file.parent.iterdir()):
+        if all(file.name in other.name or other == LEASES for other in file.parent.iterdir()):
             os.chown(file.parent, entry.pw_uid, entry.pw_gid)
     except OSError as error:
         raise RelayError(f"cannot give {file.parent} to {user}: {reason(error)}") from error

@@ -16,7 +16,7 @@ from v6fwd import __version__
 from v6fwd.config import Config, ConfigError, load
 from v6fwd.daemon.control import Control, Request, failed
 from v6fwd.daemon.plan import Plan
-from v6fwd.daemon.privileges import NET_BIND_SERVICE, become, give_folder
+from v6fwd.daemon.privileges import NET_BIND_SERVICE, become, give_folder, needed_by
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.daemon.systemd import Notifier, inherited_sockets, match, process_at
 from v6fwd.daemon.takeover import Predecessor, hand_over, listing
@@ -101,10 +101,13 @@ class Daemon:
         return f"ready: {len(self._configured)} forwards"
 
     def _become(self, user: str) -> None:
-        """Give up root: every socket is open. What a reload opens may be a port below 1024."""
+        """Give up root: every socket is open. What a reload opens may be a port below 1024.
+
+        Workers are forked from here on, so what they need is kept.
+        """
         if self._config.control.socket:
             give_folder(self._config.control.socket, user)
-        become(user, keep=(NET_BIND_SERVICE,))
+        become(user, keep={NET_BIND_SERVICE} | needed_by(self._configured.values()))
 
     # -- systemd and Prometheus --
 

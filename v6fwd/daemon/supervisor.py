@@ -10,6 +10,7 @@ from v6fwd.daemon.crew import Crew, Member
 from v6fwd.daemon.holdings import Holdings, Sockets, serves
 from v6fwd.daemon.messages import Change, Close, Open
 from v6fwd.daemon.plan import Plan
+from v6fwd.daemon.privileges import needed_by
 from v6fwd.daemon.worker import Setup
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits
@@ -29,7 +30,8 @@ class Supervisor:
         self.forwards: dict[Endpoint, Forward] = {}
         self.since: dict[Endpoint, float] = {}
         """When each of them was opened, in seconds since 1970."""
-        self.crew = Crew(workers, Setup(limits, log, log_flows, workers), log, self._brief)
+        setup = Setup(limits, log, log_flows, workers, lambda: needed_by(self.forwards.values()))
+        self.crew = Crew(workers, setup, log, self._brief)
         self._log = log
 
     def start(self) -> None:

@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NoReturn
@@ -52,6 +52,8 @@ class Setup:
     log: Log
     log_flows: bool
     workers: int
+    rights: Callable[[], Iterable[int]]
+    """The capabilities that it needs, as of its birth."""
 
 
 class Worker:
@@ -181,7 +183,7 @@ def _be_worker(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _close_others(sock.fileno(), *clients.descriptors)
         if os.geteuid():
-            keep_only()  # what the supervisor has kept is for opening ports
+            keep_only(setup.rights())  # what else the supervisor has kept is for opening ports
         gc.set_threshold(GC_THRESHOLD)
         asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, place, clients))
         status = 0

@@ -71,18 +71,22 @@ class Contexts:
         parts = self._engine, self._log, sessions, self._clients
         return UdpContext(*parts, log_flows=self._log_flows)
 
-    def share_out(self, ports: int, of_udp: int) -> None:
-        """Divide the descriptors anew; each table of sessions gets an equal part of theirs."""
-        budget = self._budget(ports, of_udp)
+    def share_out(self, ports: int, of_udp: int, others: int = 0) -> None:
+        """Divide the descriptors anew; each table of sessions gets an equal part of theirs.
+
+        `others` are descriptors that ports need besides.
+        """
+        budget = self._budget(ports, of_udp, others)
         self.flows.limit = budget.flows
         self.pipes.set_limit(budget.pipes)
         self._sessions_limit = max(1, budget.sessions // max(1, len(self._udp)))
         for context in self._udp.values():
             context.sessions.set_limit(self._sessions_limit)
 
-    def _budget(self, ports: int, of_udp: int) -> DescriptorBudget:
+    def _budget(self, ports: int, of_udp: int, others: int = 0) -> DescriptorBudget:
         share = udp_share(ports, of_udp)
-        return DescriptorBudget(self._descriptors, ports, self._in_use, self._max_flows, share)
+        in_use = self._in_use + others
+        return DescriptorBudget(self._descriptors, ports, in_use, self._max_flows, share)
 
     def keep(self, used: Collection[Limits]) -> None:
         """Forget the contexts that no port needs any more; flows still may end by theirs."""

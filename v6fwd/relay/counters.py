@@ -32,7 +32,8 @@ class Counters:
     http_refused: int = 0
     """Requests that were answered here, with an error."""
     refused: dict[str, int] = field(default_factory=dict)
-    """Clients that the guard did not let in, by reason; none of them is a flow."""
+    """Clients that the guard did not let in, by reason: none of them is a flow. And those whom
+    the target cannot be shown, which is known with TCP when they are one."""
     ends: dict[str, int] = field(default_factory=dict)
     dial_failures: dict[str, int] = field(default_factory=dict)
     durations: list[int] = field(default_factory=lambda: [0] * (len(DURATIONS) + 1))

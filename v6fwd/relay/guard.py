@@ -20,6 +20,8 @@ REFUSED = -2
 
 DENIED = "denied"
 NOT_ALLOWED = "not-allowed"
+NOT_SHOWN = "not-shown"
+"""Counted with the guard's own reasons: the client-ip mode is `transparent`, and cannot show it."""
 REASONS = {
     DENIED: "its network is denied",
     NOT_ALLOWED: "its network is not allowed",

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from v6fwd.log import Log
-from v6fwd.model import Endpoint, Forward, Limits, Protocol
+from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.contexts import Contexts
 from v6fwd.relay.counters import Snapshot, added
@@ -26,6 +26,13 @@ from v6fwd.relay.target import Target
 from v6fwd.relay.udp import UdpForward
 from v6fwd.relay.udp_sockets import open_udp_listener
 
+if TYPE_CHECKING:
+    from v6fwd.relay.spaces import Spaces
+
+NAMESPACE_DESCRIPTORS = 6
+"""What a network namespace in use holds open, and so each transparent forward at most."""
+TIDY_AGAIN = 2.0
+"""Seconds between two looks whether the last flow has left a target that no forward leads to."""
 UDP_GRACE = 0.5
 """Seconds at most for answers on their way at a stop: datagrams have no end to wait for."""
 
@@ -61,10 +68,12 @@ class Relay:
         self._log = log
         self._gate = Gate(self.engine, self.flows, log, fellows)
         self._idle = IdleSweeps(self.engine, self.flows)
-        self._targets: dict[Endpoint, Target] = {}
+        self._targets: dict[Hashable, Target] = {}
+        self._spaces: Spaces | None = None
         self._ports: dict[Key, Port] = {}
         self._leaving: set[Port] = set()
         self._tidying: asyncio.Handle | None = None
+        self._tidying_again: asyncio.TimerHandle | None = None
         self._hurry = asyncio.Event()
 
     @property
@@ -76,8 +85,8 @@ class Relay:
 
     async def resolve(self, *forwards: Forward) -> None:
         """Learn the addresses of targets before the forwards are opened. Raises RelayError."""
-        targets = {forward.target: self._target(forward.target) for forward in forwards}
-        await asyncio.gather(*(target.resolve() for target in targets.values()))
+        targets = {self._target(forward) for forward in forwards}
+        await asyncio.gather(*(target.resolve() for target in targets))
 
     async def open(self, forward: Forward, sock: socket.socket | None = None) -> None:
         """Listen, and serve who comes. Raises RelayError."""
@@ -117,11 +126,25 @@ class Relay:
             port.end("cut at stop")
             self._ports_changed()
 
-    def _target(self, endpoint: Endpoint) -> Target:
-        return self._targets.setdefault(endpoint, Target(endpoint, self.engine))
+    def _target(self, forward: Forward) -> Target:
+        key = _target_key(forward)
+        if key not in self._targets:
+            self._targets[key] = self._make_target(forward)
+        return self._targets[key]
+
+    def _make_target(self, forward: Forward) -> Target:
+        if forward.client_ip is not ClientIP.TRANSPARENT:
+            return Target(forward.target, self.engine)
+        # Imported for those who ask for it: it is a sixth of the relay, and brings SQLite along.
+        from v6fwd.relay.spaces import Spaces
+        from v6fwd.relay.transparent import make_target
+
+        if self._spaces is None:
+            self._spaces = Spaces(self.engine, self._log)
+        return make_target(forward, self._spaces)
 
     def _resolved(self, forward: Forward) -> Target:
-        target = self._target(forward.target)
+        target = self._target(forward)
         if not len(target):
             target.resolve_later(lambda: self._tell_unresolved(forward, target))
         return target
@@ -147,10 +170,30 @@ class Relay:
         limits = {port.forward.limits for port in every}
         of_udp = sum(port.forward.protocol is Protocol.UDP for port in every)
         self.contexts.keep(limits)
-        self.contexts.share_out(len(every), of_udp)
+        transparent = sum(port.forward.client_ip is ClientIP.TRANSPARENT for port in every)
+        self.contexts.share_out(len(every), of_udp, NAMESPACE_DESCRIPTORS * transparent)
         self._idle.keep({each.idle_timeout for each in limits})
-        for endpoint in self._targets.keys() - {port.forward.target for port in every}:
-            del self._targets[endpoint]
+        self._leave_targets({_target_key(port.forward) for port in self._ports.values()})
+
+    def _leave_targets(self, used: set[Hashable]) -> None:
+        """Close the targets that no open port leads to, as soon as no flow does, either.
+
+        A flow's own Forward may be older than its port's.
+        """
+        unused = {key: target for key, target in self._targets.items() if key not in used}
+        if any(target.holds for target in unused.values()):
+            forwards = {id(flow.forward): flow.forward for flow in self._live()}  # few, of many
+            used = {_target_key(forward) for forward in forwards.values()}
+        for key, target in unused.items():
+            if target.holds and key in used:
+                self._tidy_again()
+            else:
+                self._targets.pop(key).close()
+
+    def _tidy_again(self) -> None:
+        if self._tidying_again is not None:
+            self._tidying_again.cancel()
+        self._tidying_again = self.engine.loop.call_later(TIDY_AGAIN, self._ports_changed)
 
     # -- the end --
 
@@ -197,14 +240,19 @@ class Relay:
 
     def close(self) -> None:
         """Give everything back, at once."""
-        if self._tidying is not None:
-            self._tidying.cancel()
+        for timer in (self._tidying, self._tidying_again):
+            if timer is not None:
+                timer.cancel()
         self._gate.close()
         self.flows.abort_all("stopped")
         for port in self._every_port():
             port.end("stopped")
         self._idle.close()
         self.contexts.close()
+        for target in self._targets.values():
+            target.close()
+        if self._spaces is not None:
+            self._spaces.close()
         self.engine.close()
 
     # -- what may be asked --
@@ -248,6 +296,12 @@ class Relay:
                 "bytes_down": down,
                 "seconds": round(flow.seconds(), 3),
             }
+
+
+def _target_key(forward: Forward) -> Hashable:
+    """What two forwards have in common that share a Target."""
+    is_transparent = forward.client_ip is ClientIP.TRANSPARENT
+    return forward.target, forward.transparent if is_transparent else None
 
 
 def listen_on(endpoint: Endpoint) -> socket.socket:

@@ -9,7 +9,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from v6fwd.model import Endpoint, Protocol
+from v6fwd.client_ip.proxy_write import HeaderWriter
+from v6fwd.model import Address, Endpoint, Protocol
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.sockets import RelayError, reason, tune
 from v6fwd.relay.udp_sockets import connect_datagrams
@@ -23,6 +24,9 @@ _KINDS = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
 
 class Target:
     """The addresses of one target; a name is resolved again when a connection to it fails."""
+
+    holds = False
+    """Whether flows need what `close` gives back."""
 
     def __init__(self, endpoint: Endpoint, engine: Engine) -> None:
         self.endpoint = endpoint
@@ -72,8 +76,12 @@ class Target:
             raise RelayError(f"cannot resolve target {endpoint}: {reason(error)}") from error
         self._addresses = [(entry[0], entry[4]) for entry in found]
 
-    def dial(self, number: int) -> int:
-        """Start to connect to address `number`; gives the descriptor. Raises OSError."""
+    def dial(self, number: int, source: Address | None = None) -> int:  # noqa: ARG002
+        """Start to connect to address `number`; gives the descriptor. Raises OSError.
+
+        `source`, the client, is for targets that see it at their socket; those raise
+        ClientRefusedError, too.
+        """
         self._need_addresses()
         family, sockaddr = self._addresses[number]
         sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
@@ -96,13 +104,27 @@ class Target:
             self.refresh(lambda: None)
             raise OSError(0, "its name cannot be resolved")
 
-    def connect_datagrams(self) -> tuple[int, tuple[int, Any]]:
-        """A connected UDP socket, and the address that it leads to. Raises OSError."""
+    def connect_datagrams(self, source: Address) -> tuple[int, Any]:  # noqa: ARG002
+        """A connected UDP socket for a client, and where it leads to. Raises as `dial` does."""
         self._need_addresses()
         address = self.datagram_address
         return connect_datagrams(*address), address
 
-    def was_refused(self, address: tuple[int, Any]) -> None:
+    def has_moved(self, address: Any) -> bool:
+        """Whether new UDP sessions are led elsewhere than to `address`."""
+        return bool(self._addresses and address != self.datagram_address)
+
+    def client_left(self, address: Any, source: Address) -> None:
+        """A UDP session to `address` has ended, or moved on."""
+
+    def header_writer(self, writer: HeaderWriter | None) -> HeaderWriter | None:
+        """The writer to be used, where the forward's mode has `writer`."""
+        return writer
+
+    def close(self) -> None:
+        """Give back what the target held."""
+
+    def was_refused(self, address: Any) -> None:
         """Nobody is there for datagrams: try another address, and the resolver."""
         if self._addresses and address == self.datagram_address:
             self._preferred += 1

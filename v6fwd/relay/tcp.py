@@ -18,17 +18,18 @@ from v6fwd.client_ip.proxy_read import Header
 from v6fwd.client_ip.proxy_write import HeaderWriter, header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.log import Log
-from v6fwd.model import Address, Forward
+from v6fwd.model import Address, ClientIP, Forward
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows
-from v6fwd.relay.guard import REFUSED, UNCOUNTED, Doorkeeper, doorkeeper
+from v6fwd.relay.guard import NOT_SHOWN, REFUSED, UNCOUNTED, Doorkeeper, doorkeeper
 from v6fwd.relay.header import HeaderReader
 from v6fwd.relay.pipes import PipePool
 from v6fwd.relay.side import NOT_OUT, READ, READ_WRITE, Side, buffer
 from v6fwd.relay.sockets import (
+    ClientRefusedError,
     address_of,
     end_writing,
     is_connected,
@@ -85,8 +86,12 @@ class TcpForward:
     def __post_init__(self) -> None:
         networks = self.forward.accept_proxy
         self.trusted = TrustedNetworks(networks) if networks else None
-        self.write_header = header_writer(self.forward.client_ip)
-        self.names_clients = bool(self.write_header or networks or self.context.log_flows)
+        mode = self.forward.client_ip
+        self.write_header = self.target.header_writer(header_writer(mode))
+        self.names_clients = (
+            bool(self.write_header or networks or self.context.log_flows)
+            or mode is ClientIP.TRANSPARENT
+        )
         context = self.context
         refused = self.counters.refused
         self.doorkeeper = doorkeeper(self.forward, context.clients, refused, context.log)
@@ -194,13 +199,15 @@ class TcpFlow:
 
     def header_failed(self, why: str) -> None:
         """A trusted client sent no header, a bad one or half of one."""
-        if self.closed:
-            return
+        if not self.closed:
+            self._forward.counters.header_refused += 1
+            self._turn_away(why, "header")
+
+    def _turn_away(self, why: str, what: str) -> None:
         forward = self._forward
-        forward.counters.header_refused += 1
         forward.context.log.limited(
-            f"header {forward.forward.listen}",
-            "header-refused",
+            f"{what} {forward.forward.listen}",
+            f"{what}-refused",
             f"refused {self._source} on {forward.forward.listen}: {why}",
             client=self._source,
             listen=forward.forward.listen,
@@ -229,7 +236,11 @@ class TcpFlow:
 
     def _dial(self) -> None:
         try:
-            fd = self._forward.target.dial(self._attempt)
+            fd = self._forward.target.dial(self._attempt, self._source)
+        except ClientRefusedError as error:
+            count(self._forward.counters.refused, NOT_SHOWN)
+            self._turn_away(str(error), "client")
+            return
         except OSError as error:
             if error.errno in _NO_DESCRIPTOR or self._is_full(error):
                 self._dial_again_later()
@@ -349,6 +360,9 @@ class TcpFlow:
         """The resolver has answered: once more from its first address, and then no more."""
         self._forward.context.dials.discard(self)
         self._attempt = 0
+        if self._first is not None and not self.closed:  # what the target is told may have changed
+            rest = self._first[self._header_size :]
+            self._first = self._greeting() + rest
         self._redial_unless_closed()
 
     def _give_up(self, error: OSError) -> None:

@@ -20,9 +20,9 @@ from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import Address, Endpoint, Forward
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.doorstep import Doorstep
-from v6fwd.relay.guard import REFUSED, UNCOUNTED, doorkeeper
+from v6fwd.relay.guard import NOT_SHOWN, REFUSED, UNCOUNTED, doorkeeper
 from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE
-from v6fwd.relay.sockets import reason
+from v6fwd.relay.sockets import ClientRefusedError, reason
 from v6fwd.relay.target import Target
 from v6fwd.relay.trains import Item, count_of, datagrams
 from v6fwd.relay.udp_context import UdpContext, UdpCounters
@@ -79,7 +79,7 @@ class UdpForward:
         for session in list(self._sessions.values()):
             session.move_table(context.sessions)
         self.context = context
-        self._write_header = datagram_header_writer(forward.client_ip)
+        self._write_header = target.header_writer(datagram_header_writer(forward.client_ip))
         self._trusted = TrustedNetworks(forward.accept_proxy) if forward.accept_proxy else None
         self._doorkeeper = doorkeeper(forward, context.clients, self.flows.refused, context.log)
 
@@ -183,10 +183,17 @@ class UdpForward:
     def _refuse(self, key: bytes, why: str) -> None:
         self.counters.no_header += 1
         self.flows.header_refused += 1
+        self._tell_refused(key, why, "header")
+
+    def _refuse_to_show(self, key: bytes, error: ClientRefusedError) -> None:
+        count(self.flows.refused, NOT_SHOWN)
+        self._tell_refused(key, str(error), "client")
+
+    def _tell_refused(self, key: bytes, why: str, what: str) -> None:
         client, listen = self.family.client(key), self.forward.listen
         self.context.log.limited(
-            f"header {listen}",
-            "header-refused",
+            f"{what} {listen}",
+            f"{what}-refused",
             f"refused {client} on {listen}: {why}",
             client=client,
             listen=listen,
@@ -208,7 +215,10 @@ class UdpForward:
             seat = self._seat(key, claim)
             if seat == REFUSED:
                 return None
-            session = self._begin(key, info, claim, seat)
+            try:
+                session = self._begin(key, info, claim, seat)
+            except ClientRefusedError:
+                return None
             if session is not None:
                 return session
         if not self._doorstep:
@@ -228,7 +238,10 @@ class UdpForward:
             return REFUSED
 
     def _begin(self, key: bytes, info: bytes, claim: Header | None, seat: int) -> UdpSession | None:
-        """Make a session; None, with a word in the log, where that fails."""
+        """Make a session; None, with a word in the log, where that fails.
+
+        Raises ClientRefusedError where it would fail again.
+        """
         context = self.context
         context.sessions.make_room()
         try:
@@ -236,6 +249,9 @@ class UdpForward:
         except Exception as error:
             if seat >= 0:
                 context.clients.leave(seat)
+            if isinstance(error, ClientRefusedError):
+                self._refuse_to_show(key, error)
+                raise
             self._begin_failed(error)
             return None
         self._sessions[key] = session
@@ -254,10 +270,7 @@ class UdpForward:
         source, destination = self._ends(key, claim)
         write = self._write_header
         header = write(source, destination) if write is not None else b""
-        session = UdpSession(self, key, self.family.block(key, info), header, seat)
-        if self.context.log_flows:
-            session.client = source
-        return session
+        return UdpSession(self, key, self.family.block(key, info), header, source, seat)
 
     def _begin_failed(self, error: Exception) -> None:
         log = self.context.log
@@ -289,7 +302,10 @@ class UdpForward:
                 seat = self._seat(waiting.key, waiting.claim)
                 if seat == REFUSED:
                     continue
-                session = self._begin(waiting.key, waiting.info, waiting.claim, seat)
+                try:
+                    session = self._begin(waiting.key, waiting.info, waiting.claim, seat)
+                except ClientRefusedError:
+                    continue
             if session is None:
                 self.counters.no_room += count_of(waiting.items)
                 continue
@@ -330,11 +346,15 @@ class UdpForward:
     def target_gone(self, session: UdpSession, error: OSError) -> None:
         """A session's target is not there: look for it elsewhere."""
         self._target_failed(error)
-        target = self.target
+        # What a reload has put in its place will do, unless clients are shown there in another way.
+        same = session.forward.client_ip is self.forward.client_ip
+        target = self.target if same else session.target
         target.was_refused(session.address)
-        if target.datagram_address != session.address:
+        if target.has_moved(session.address):
             try:
-                session.move_to(*target.connect_datagrams())
+                session.move_to(target, *target.connect_datagrams(session.client))
+            except ClientRefusedError as refusal:
+                self._refuse_to_show(session.key, refusal)
             except OSError as failure:
                 self._target_failed(failure)
 

@@ -24,6 +24,7 @@ from v6fwd.relay.udp_sessions import ANSWERED, ASKED, PROVEN, Sessions
 from v6fwd.relay.udp_sockets import receive_trains
 
 if TYPE_CHECKING:
+    from v6fwd.relay.target import Target
     from v6fwd.relay.udp import UdpForward
 
 BUSY_FROM = 3
@@ -64,12 +65,19 @@ class UdpSession:
         "rank",
         "seat",
         "stamp",
+        "target",
         "up_bytes",
         "up_count",
     )
 
     def __init__(
-        self, forward: UdpForward, key: bytes, block: bytes, header: bytes, seat: int
+        self,
+        forward: UdpForward,
+        key: bytes,
+        block: bytes,
+        header: bytes,
+        client: Address,
+        seat: int,
     ) -> None:
         """Connect to the target. Raises OSError, and then nothing is left to undo."""
         self._forward = forward
@@ -81,21 +89,23 @@ class UdpSession:
         self._events = 1
         self._began_bulk = False
         self._started = forward.context.engine.clock()
-        self.forward = forward.forward  # the listener's own may become another one
+        self.forward = forward.forward  # the listener's own may become others
+        self.target = target = forward.target
         self.key = key
         self.seat = seat
         self.block = block
-        self.client: Any = None  # only where somebody wants to know
+        self.client = client
         self.rank = ASKED
         self.stamp = 0
         self.closed = False
         self.limit = self.down_limit = MAX_DATAGRAM
         self.up_count = self.up_bytes = self.down_count = self.down_bytes = 0
-        self.fd, self.address = forward.target.connect_datagrams()
+        self.fd, self.address = target.connect_datagrams(client)
         try:
             forward.context.engine.watch(self.fd, select.EPOLLIN, self)
         except BaseException:
             os.close(self.fd)
+            target.client_left(self.address, client)
             raise
 
     # -- up: from the client --
@@ -183,12 +193,13 @@ class UdpSession:
         forward.lost(error)
         return False
 
-    def move_to(self, fd: int, address: Any) -> None:
-        """Use another socket: the target's address has changed."""
+    def move_to(self, target: Target, fd: int, address: Any) -> None:
+        """Use another socket: the target's address has changed, or the target."""
         engine = self._forward.context.engine
         engine.watch(fd, select.EPOLLIN, self)
         engine.close_fd(self.fd)
-        self.fd, self.address = fd, address
+        self.target.client_left(self.address, self.client)
+        self.target, self.fd, self.address = target, fd, address
         self._began_bulk = False
 
     # -- down: from the target --
@@ -263,6 +274,7 @@ class UdpSession:
             context.clients.leave(self.seat)
         self._forward.flows.flow_ended(end, self.up_bytes, self.down_bytes, self.seconds())
         context.engine.close_fd(self.fd)
+        self.target.client_left(self.address, self.client)
         if context.log_flows:
             self._record(end)
 
@@ -286,8 +298,8 @@ class UdpSession:
 
     @property
     def source(self) -> Address:
-        """Who the client is, as far as its datagrams tell without a header."""
-        return self.client or self._forward.family.client(self.key)
+        """Who the client is."""
+        return self.client
 
     def moved(self) -> tuple[int, int]:
         """Bytes up and down."""

@@ -55,8 +55,8 @@ def prepare_udp_listener(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     else:
         sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-    _set_buffer(sock, socket.SO_RCVBUF, LISTENER_BUFFER)
-    _set_buffer(sock, socket.SO_SNDBUF, LISTENER_BUFFER)
+    set_buffer(sock, socket.SO_RCVBUF, LISTENER_BUFFER)
+    set_buffer(sock, socket.SO_SNDBUF, LISTENER_BUFFER)
     with contextlib.suppress(OSError):  # Linux 5.0; without it trains come as single datagrams
         sock.setsockopt(SOL_UDP, UDP_GRO, 1)
 
@@ -70,7 +70,7 @@ def connect_datagrams(family: int, sockaddr: Any) -> int:
     """A non-blocking UDP socket connected to a target; gives the descriptor. Raises OSError."""
     sock = socket.SocketType(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
     try:
-        _set_buffer(sock, socket.SO_RCVBUF, SESSION_BUFFER)
+        set_buffer(sock, socket.SO_RCVBUF, SESSION_BUFFER)
         sock.connect(sockaddr)
     except BaseException:
         sock.close()
@@ -95,7 +95,7 @@ _FORCED = {
 }
 
 
-def _set_buffer(sock: socket.SocketType, option: int, size: int) -> None:
+def set_buffer(sock: socket.SocketType, option: int, size: int) -> None:
     """Beyond net.core.rmem_max and wmem_max if we may (CAP_NET_ADMIN), else up to it."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, _FORCED[option], size)

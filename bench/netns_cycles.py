@@ -1,0 +1,56 @@
+"""`python -m bench.netns_cycles NAME COUNT`: enter a namespace and leave it, that often.
+
+Each time all kinds of rules are put in place, then everything is undone. Prints how many
+descriptors more than at first there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable
+
+from v6fwd.log import Log
+from v6fwd.model import Address, Protocol
+from v6fwd.relay.engine import Engine
+from v6fwd.relay.spaces import Spaces
+
+CLIENTS = (Address(bytes([203, 0, 113, 7]), 1), Address(bytes.fromhex("20010db8" + "0" * 24), 1))
+
+
+def cycle(name: str, then: Callable[[], object] | None = None) -> None:
+    """All that a forward does in a namespace, something that may happen then, and its end."""
+    loop = asyncio.new_event_loop()
+    engine = Engine(loop)
+    spaces = Spaces(engine, Log())
+    spaces.join(name)
+    inside = spaces.inside(name)
+    for family in (socket.AF_INET, socket.AF_INET6):
+        inside.accept_loopback(family, 80)
+        inside.accept_datagrams(family, 80)
+        inside.accept_marked(family)
+    for protocol in Protocol:
+        inside.accept_pseudo(protocol, 80)
+    for client in CLIENTS:
+        inside.client_came(client)
+    if then is not None:
+        then()
+    spaces.leave(name)
+    spaces.close()
+    engine.close()
+    loop.close()
+
+
+def main(name: str, count: int) -> None:
+    """Run the cycles."""
+    cycle(name)  # the libraries open what they need
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(count):
+        cycle(name)
+    print(f"{count} times, {len(os.listdir('/proc/self/fd')) - before} descriptors left")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
