@@ -4,6 +4,7 @@
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
+SHIM := v6fwd/docker/v6fwd-docker-proxy
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .PHONY: help demo test lint format unit bench clean packages-demo packages-test packages-bench
@@ -41,14 +42,14 @@ packages-demo packages-test packages-bench: packages-%:
 $(BIN)/python: | packages-demo
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/installed: pyproject.toml constraints.txt $(SHIM) | $(BIN)/python
 	$(PIP) --editable .
 	@touch $@
 
-$(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/installed-test: pyproject.toml constraints.txt $(SHIM) | $(BIN)/python
 	$(PIP) --editable '.[test,bench]'
 	@touch $@ $(VENV)/installed
 
-$(VENV)/installed-bench: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/installed-bench: pyproject.toml constraints.txt $(SHIM) | $(BIN)/python
 	$(PIP) --editable '.[bench]'
 	@touch $@ $(VENV)/installed

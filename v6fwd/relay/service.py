@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 from v6fwd.log import Log
-from v6fwd.model import Forward, Limits, Protocol
+from v6fwd.model import Endpoint, Forward, Limits, Protocol
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows, IdleSweep
@@ -37,6 +37,11 @@ UDP_GRACE = 0.5
 
 
 _OPEN = {Protocol.TCP: open_listener, Protocol.UDP: open_udp_listener}
+
+
+def listen_on(endpoint: Endpoint) -> socket.socket:
+    """A listening socket. Raises RelayError, naming the endpoint."""
+    return _OPEN[endpoint.protocol](endpoint)
 
 
 class DescriptorBudget:
@@ -68,7 +73,7 @@ class DescriptorBudget:
 
 
 class Relay:
-    """Serves forwards in this process, on a running event loop."""
+    """Serves forwards in this process, on a running event loop. `listen` gives their sockets."""
 
     def __init__(
         self,
@@ -77,10 +82,12 @@ class Relay:
         log: Log,
         *,
         log_flows: bool = False,
+        listen: Callable[[Endpoint], socket.socket] = listen_on,
     ) -> None:
         self._forwards = forwards
         self._limits = limits
         self._log = log
+        self._listen = listen
         self._engine = engine = Engine(asyncio.get_running_loop())
         self.ready = asyncio.Event()
         self._stopping: asyncio.Future[float] = engine.loop.create_future()
@@ -142,7 +149,7 @@ class Relay:
         targets = {f.target: Target(f.target, self._engine) for f in self._forwards}
         await asyncio.gather(*(target.resolve() for target in targets.values()))
         with contextlib.ExitStack() as opened:  # all or none
-            sockets = [opened.enter_context(_OPEN[f.protocol](f.listen)) for f in self._forwards]
+            sockets = [opened.enter_context(self._listen(f.listen)) for f in self._forwards]
             opened.pop_all()
         for forward, sock in zip(self._forwards, sockets, strict=True):
             self._begin(forward, targets[forward.target], sock)

@@ -32,12 +32,10 @@ def reason(error: OSError) -> str:
     return text[:1].lower() + text[1:]
 
 
-def open_listener(endpoint: Endpoint) -> socket.socket:
+def open_listener(endpoint: Endpoint, *, v6only: bool = False) -> socket.socket:
     """Listen on `endpoint`, without blocking. Raises RelayError, naming the endpoint.
 
-    `[::]` is dual-stack: IPV6_V6ONLY is set to 0 here whatever the sysctl says. Accepted
-    sockets inherit TCP_NODELAY, keepalive and SO_OOBINLINE from the listener, which saves
-    every flow those system calls.
+    `[::]` is dual-stack unless `v6only`: IPV6_V6ONLY is set here whatever the sysctl says.
     """
     try:
         family, sockaddr = listen_address(endpoint, socket.SOCK_STREAM)
@@ -47,15 +45,25 @@ def open_listener(endpoint: Endpoint) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        tune(sock)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
+        prepare_listener(sock)
         sock.bind(sockaddr)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise RelayError(f"cannot listen on {endpoint}: {reason(error)}") from error
     return sock
+
+
+def prepare_listener(sock: socket.socket) -> None:
+    """Set all that we need on a TCP socket that listens or will, whoever opened it. Raises OSError.
+
+    Accepted sockets inherit TCP_NODELAY, keepalive and SO_OOBINLINE from the listener, which
+    saves every flow those system calls.
+    """
+    sock.setblocking(False)
+    tune(sock)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
 
 def listen_address(endpoint: Endpoint, kind: int) -> tuple[int, Any]:

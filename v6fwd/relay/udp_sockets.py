@@ -17,18 +17,18 @@ SESSION_BUFFER = 1 << 20
 """Bytes of one session's answers."""
 
 
-def open_udp_listener(endpoint: Endpoint) -> socket.socket:
+def open_udp_listener(endpoint: Endpoint, *, v6only: bool = False) -> socket.socket:
     """Bind `endpoint` for datagrams. Raises RelayError, naming the endpoint.
 
-    `[::]` is dual-stack, as for TCP. No SO_REUSEADDR: with it, Linux lets two programs bind one
-    UDP port, and the later one takes all datagrams.
+    `[::]` is dual-stack unless `v6only`, as for TCP. No SO_REUSEADDR: with it, Linux lets two
+    programs bind one UDP port, and the later one takes all datagrams.
     """
     sock: socket.socket | None = None
     try:
         family, sockaddr = listen_address(endpoint, socket.SOCK_DGRAM)
         sock = socket.socket(family, socket.SOCK_DGRAM)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
         prepare_udp_listener(sock)
         sock.bind(sockaddr)
     except OSError as error:
