@@ -4,6 +4,7 @@ A flow walks one way through the rooms, and imports point the same way (tests/un
 
     cli/        click commands, one file each: parse, call, print
     demo/       the main job shown with nothing but this package; the lab network of namespaces
+    docker/     the shim that dockerd starts, daemon.json, labels, nftables
     relay/      sockets and time, no policy: engine (nested epoll), listener, tcp, udp, service
     client_ip/  pure: addresses and bytes in, bytes out; PROXY headers written and read, trust
     log.py      one line an event to stderr, text or JSON, bounded in rate, never blocking

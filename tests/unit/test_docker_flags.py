@@ -33,7 +33,7 @@ def test_every_form(text: str, more: str, use: bool) -> None:
 
 
 def test_the_bool_takes_no_word() -> None:
-    words = "-use-listen-fd -proto udp -host-port 53 -container-port 53".split()
+    words = ["-use-listen-fd", "-proto", "udp", "-host-port", "53", "-container-port", "53"]
     listen, target = (Endpoint("0.0.0.0", 53, protocol=Protocol.UDP) for _ in range(2))
     assert parse_flags(words) == ProxyFlags(Forward(listen, target), use_listen_fd=True)
 
