@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 
-import pytest
-
 from tests.engine.conftest import ask
 from tests.support.engine import Engine
 from tests.support.process import eventually
@@ -80,12 +78,11 @@ def test_twenty_ports(engine: Engine) -> None:
     assert not engine.proxies()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_the_engine_restarts_under_a_container(engine: Engine, number: signal.Signals) -> None:
+def test_the_engine_restarts_under_a_container(engine: Engine) -> None:
     """With live-restore the container lives on; the proxies end with dockerd and come back."""
     engine.run("--name", "one", *PUBLISHED, "echo", "80")
     before = dict(engine.proxies())
-    engine.stop(number)
+    engine.stop()
     eventually(lambda: is_quiet(engine), "the proxies have ended")
     engine.start()
     assert len(engine.proxies()) == 4
@@ -93,3 +90,11 @@ def test_the_engine_restarts_under_a_container(engine: Engine, number: signal.Si
     serves(engine)
     engine.remove("one")
     assert is_quiet(engine)
+
+
+def test_the_engine_is_killed(engine: Engine) -> None:
+    """The last one of this module: the kernel tells the proxies (PR_SET_PDEATHSIG)."""
+    engine.run("--name", "one", *PUBLISHED, "echo", "80")
+    assert len(engine.proxies()) == 4
+    engine.stop(signal.SIGKILL)
+    eventually(lambda: is_quiet(engine), "the proxies have ended")
