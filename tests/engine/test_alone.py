@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 from tests.engine.conftest import ask
 from tests.support.engine import Engine
@@ -35,6 +36,22 @@ def test_docker_run_and_rm(engine: Engine) -> None:
     }
     engine.remove("one")
     assert is_quiet(engine)
+
+
+def test_status_tells_who_serves(engine: Engine) -> None:
+    engine.run("--name", "one", *PUBLISHED, "echo", "80")
+    words = ("-m", "v6fwd", "docker", "status", "--daemon-json", str(engine.config))
+    told = engine.lab.run("host", sys.executable, *words)
+    assert told.returncode == 0, told.stderr
+    first, *lines = told.stdout.splitlines()
+    assert first.endswith("v6fwd-docker-proxy")
+    pids = {f"pid {pid}" for pid, _ in engine.proxies()}
+    mine = [line.split("  ") for line in lines if line.rpartition("  ")[2] in pids]
+    assert sorted(words[0] for words in mine) == [
+        "0.0.0.0:8080", "0.0.0.0:8080/udp", "[::]:8080", "[::]:8080/udp",
+    ]  # fmt: skip
+    assert all("v6fwd, alone" in words for words in mine)
+    engine.remove("one")
 
 
 def test_docker_restart(engine: Engine) -> None:
