@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,8 +46,11 @@ class Image:
 
     def text(self, name: str, text: str, mode: int = 0o644) -> None:
         """Add a file with this text."""
+        self.data(name, text.encode(), mode)
+
+    def data(self, name: str, data: bytes, mode: int = 0o644) -> None:
+        """Add a file with these bytes."""
         info = tarfile.TarInfo(name.lstrip("/"))
-        data = text.encode()
         info.size, info.mode = len(data), mode
         self._tar.addfile(info, io.BytesIO(data))
 
@@ -61,6 +65,13 @@ class Image:
         info = tarfile.TarInfo(name.lstrip("/"))
         info.type, info.linkname = tarfile.SYMTYPE, target
         self._tar.addfile(info)
+
+    def late_libraries(self) -> None:
+        """Add what is loaded by name only when it is needed, which ldd(1) does not tell."""
+        [libc] = (path for path in libraries(_path("apache2")) if "/libc.so" in path)
+        for name in ("gcc_s.so.1", "pthread.so.0", "rt.so.1", "dl.so.2"):
+            path = Path(libc).with_name(f"lib{name}")
+            self.copy(path, str(path))
 
     def busybox(self, applets: Iterable[str]) -> None:
         """Add a shell and a few tools in /bin."""
@@ -115,6 +126,7 @@ def load_httpd(engine: Engine, name: str) -> None:
     apache = _path("apache2")
     modules = [f"/usr/lib/apache2/modules/mod_{module}.so" for module in APACHE_MODULES]
     image.program(apache)
+    image.late_libraries()
     for module in modules:
         image.copy(Path(module), f"{_APACHE}/modules/{Path(module).name}")
         for each in libraries(module):
@@ -127,6 +139,32 @@ def load_httpd(engine: Engine, name: str) -> None:
     script = f"#!/bin/sh\nexec {apache} -d {_APACHE} -f conf/httpd.conf -DFOREGROUND\n"
     image.text("/bin/httpd-foreground", script, 0o755)
     image.load(engine, name, 'CMD ["httpd-foreground"]', "WORKDIR " + _APACHE, "EXPOSE 80")
+
+
+PYTHON_LEFT_OUT = ("test", "config-3", "idlelib", "lib2to3", "pydoc_data", "__pycache__")
+
+
+def load_python(engine: Engine, name: str) -> None:
+    """Let an engine have Debian's Python with pip, in the shape of the official image `python`."""
+    image = Image()
+    image.busybox(("sh", "cat", "rm", "mkdir"))
+    python = Path("/usr/bin/python3").resolve()
+    image.program(str(python))
+    image.late_libraries()
+    image.link("/usr/bin/python3", python.name)
+    library = Path("/usr/lib", python.name)
+    for path in sorted(library.rglob("*")):
+        parts = path.relative_to(library).parts
+        if path.is_file() and not any(part.startswith(PYTHON_LEFT_OUT) for part in parts):
+            image.copy(path, str(path))
+    for module in library.glob("lib-dynload/*.so"):
+        for each in libraries(str(module)):
+            image.copy(Path(each), each)
+    [wheel] = Path("/usr/share/python-wheels").glob("pip-*.whl")
+    with zipfile.ZipFile(wheel) as pip:
+        for member in pip.namelist():
+            image.data(f"/usr/local/lib/{python.name}/dist-packages/{member}", pip.read(member))
+    image.load(engine, name, "ENV PATH=/usr/local/bin:/usr/bin:/bin")
 
 
 def _path(program: str) -> str:
