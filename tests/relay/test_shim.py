@@ -112,7 +112,7 @@ def test_docker_proxy_does_what_we_cannot(
 )
 def test_nor_is_there_a_docker_proxy(shim: Shim, words: tuple[str, ...], error: str) -> None:
     # As if docker-proxy had come back to the shim that is in its place.
-    shim.start(*words, *FLAGS, environment={"V6FWD_SHIM_STOCK": "1"})
+    shim.start(*words, *FLAGS, environment={"V6FWD_SHIM_STOCK": "/nonexistent"})
     assert shim.all_status() == f"1\n{error}".encode()
     assert shim.wait() == 1
 
@@ -135,7 +135,7 @@ def test_docker_proxy_takes_the_place_of_a_broken_python(
 
 def test_broken_python_and_no_docker_proxy(shim: Shim, tmp_path: Path) -> None:
     without_python(tmp_path, "/usr/bin/python3")
-    shim.start(*FLAGS, environment={"V6FWD_SHIM_STOCK": "1"})
+    shim.start(*FLAGS, environment={"V6FWD_SHIM_STOCK": "/nonexistent"})
     expected = b"1\nv6fwd is not installed for /usr/bin/python3: No module named 'v6fwd'"
     assert shim.all_status() == expected
     assert shim.wait() == 1
