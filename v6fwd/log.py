@@ -7,6 +7,7 @@ that would block is dropped and counted. Forwarding never waits for a log.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import json
 import os
@@ -14,6 +15,7 @@ import select
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 MAX_LINE = 4096
 """Bytes of a line, its newline included: PIPE_BUF, what one write(2) puts into a pipe whole."""
@@ -130,6 +132,16 @@ class Log:
         # Cutting may split a character: what is left of it is dropped.
         line = _encode(text.replace("\n", " "))[: MAX_LINE - 1]
         return line.decode("utf-8", "ignore").encode() + b"\n"
+
+
+def take_defects(loop: asyncio.AbstractEventLoop, log: Log) -> None:
+    """Log what asyncio would print with a traceback: an exception that nobody expected."""
+
+    def tell(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        what = repr(context["exception"]) if "exception" in context else context["message"]
+        log.limited("defect", "defect", f"internal error: {what}")
+
+    loop.set_exception_handler(tell)
 
 
 def keep_standard_descriptors() -> None:

@@ -1,4 +1,4 @@
-"""The nouns: Address, Endpoint, Forward, Limits, modes, with their parsing and their text form.
+"""The nouns (Address, Endpoint, Forward, Limits, Guard, modes), their parsing and text form.
 
 Nothing here does I/O. What a user types is parsed once, here, and every error is an
 `InputError` whose text names what was wrong and what would be right.
@@ -115,25 +115,6 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Forward:
-    """One listening endpoint and the target behind it: Docker's "published port"."""
-
-    listen: Endpoint
-    target: Endpoint
-    client_ip: ClientIP = ClientIP.NONE
-    accept_proxy: tuple[IPNetwork, ...] = ()
-    udp_proxy: UdpProxy = UdpProxy.EVERY
-
-    def __str__(self) -> str:
-        return f"{self.listen} -> {self.target}"
-
-    @property
-    def protocol(self) -> Protocol:
-        """What it carries; both ends carry the same."""
-        return self.listen.protocol
-
-
-@dataclass(frozen=True, slots=True)
 class Limits:
     """What bounds a relay. Times in seconds; 0 turns a limit off where the text says so."""
 
@@ -154,6 +135,49 @@ class Limits:
     descriptors for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Who may come in, and how often. A client is one IPv4 address or one IPv6 network."""
+
+    allow: tuple[IPNetwork, ...] = ()
+    """Nobody else may, where there are any."""
+    deny: tuple[IPNetwork, ...] = ()
+    """These may not, even if `allow` has them."""
+    client_flows: int = 0
+    """Flows at once per client, over all workers; 0: no limit."""
+    client_rate: float = 0.0
+    """New flows per second per client, a second's worth (and at least one) at once; 0: no limit."""
+    client_prefix: int = 64
+    """Bits that make an IPv6 client, 1 to 128: RFC 4291, 2.5.1 gives every link a /64, so whoever
+    has one address there has them all."""
+
+    @property
+    def counts_clients(self) -> bool:
+        """Whether anything must be remembered of a client."""
+        return bool(self.client_flows or self.client_rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """One listening endpoint and the target behind it: Docker's "published port"."""
+
+    listen: Endpoint
+    target: Endpoint
+    client_ip: ClientIP = ClientIP.NONE
+    accept_proxy: tuple[IPNetwork, ...] = ()
+    udp_proxy: UdpProxy = UdpProxy.EVERY
+    limits: Limits = Limits()
+    guard: Guard = Guard()
+
+    def __str__(self) -> str:
+        return f"{self.listen} -> {self.target}"
+
+    @property
+    def protocol(self) -> Protocol:
+        """What it carries; both ends carry the same."""
+        return self.listen.protocol
+
+
 _ZONE_RE = re.compile(r"[!-$&-.0-~]{1,15}")  # an interface's number or name, below IFNAMSIZ
 
 
@@ -171,6 +195,8 @@ def is_ip(host: str) -> bool:
 
 _HOST_PORT_RE = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<ports>[^:]*)")
 _NAME_RE = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+_NUMBER_RE = re.compile(r"[0-9]+(\.[0-9]+)?")
+MAX_SECONDS = 366 * 86_400.0
 _UNIX_PATH_MAX = 107  # sun_path holds 108 bytes with its final NUL, unix(7)
 
 
@@ -225,6 +251,27 @@ def pair_up(listen: str, target: str) -> list[tuple[Endpoint, Endpoint]]:
 def parse_networks(text: str) -> tuple[IPNetwork, ...]:
     """`CIDR[,CIDR]`: networks or single addresses. Raises InputError."""
     return tuple(_network(part.strip()) for part in text.split(","))
+
+
+def parse_seconds(text: str, *, zero: bool = False) -> float:
+    """A time limit of 0.001 s to 366 days; 0 only where that means something. Raises InputError."""
+    number = _number(text)
+    if 0.001 <= number <= MAX_SECONDS or (zero and number == 0):
+        return number
+    least = "0" if zero else "0.001"
+    raise InputError(f"{text!r} is not a time; write {least} to {MAX_SECONDS:.0f} seconds")
+
+
+def parse_rate(text: str) -> float:
+    """Flows per second, 0.001 to 1,000,000, or 0. Raises InputError."""
+    number = _number(text)
+    if number == 0 or 0.001 <= number <= 1e6:
+        return number
+    raise InputError(f"{text!r} is not a rate; write 0.001 to 1000000 flows per second, or 0")
+
+
+def _number(text: str) -> float:
+    return float(text) if _NUMBER_RE.fullmatch(text) else -1.0
 
 
 def refuse_twins(forwards: Sequence[Forward]) -> None:

@@ -130,7 +130,7 @@ async def test_who_was_not_accepted_yet_is_served(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(listener, "ACCEPT_BATCH", 0)
     async with target(echo) as behind, relaying(behind) as running:
         clients = [await running.connect() for _ in range(50)]
-        running.relay.stop(60)
+        running.foreground.stop(60)
         for number, (reader, writer) in enumerate(clients):
             writer.write(b"%02d" % number)
             async with asyncio.timeout(PATIENCE):

@@ -90,11 +90,12 @@ async def test_engine_forgets_what_has_ended(mode: ClientIP) -> None:
                 reset(writer)
             writer.close()
         await running.no_flows()
-        assert list(relay._engine._handlers) == [relay.listeners[0].fileno()]
-        assert not relay._engine._resumables
-        assert not len(relay._context.dials)
-        assert not len(relay._context.headers)
-        assert not relay._context.pipes.lent
+        assert list(relay.engine._handlers) == [relay.listeners[0].fileno()]
+        assert not relay.engine._resumables
+        context = relay.contexts.tcp(running.limits)
+        assert not len(context.dials)
+        assert not len(context.headers)
+        assert not context.pipes.lent
 
 
 class Bulk:

@@ -129,8 +129,7 @@ async def test_a_socket_that_somebody_else_opened(
             first = running.relay.listeners[0]
             assert isinstance(first, UdpForward)
             prepare_udp_listener(handed)
-            forward = UdpForward(first.forward, first.target, handed, first.context)
-            running.relay.listeners.append(forward)
+            running.relay.begin(first.forward, handed, slot=1)
             data, source = await early.receive()
             assert (data, source[:2]) == (b"early", (dialled, port))
             one.send_train(b"aab", 2, (dialled, port))

@@ -48,7 +48,7 @@ async def test_one_client_two_local_addresses() -> None:
                 (bytes([number]), (f"127.0.0.{1 + number % 2}", running.port))
                 for number in range(10)
             }
-            assert len(running.relay.sessions) == 2
+            assert len(running.sessions) == 2
 
 
 async def test_write_error() -> None:
@@ -101,7 +101,7 @@ async def test_one_sided() -> None:
                 clock.advance(30)
                 assert await source_port() == first
             clock.advance(110)
-            assert len(running.relay.sessions) == 0
+            assert len(running.sessions) == 0
             assert await source_port() != first
 
 
@@ -117,6 +117,6 @@ async def test_answers_alone_keep_a_session() -> None:
                 target.send(bytes([number]), back)
                 assert (await one.receive())[0] == bytes([number])
             clock.advance(89)
-            assert len(running.relay.sessions) == 1
+            assert len(running.sessions) == 1
             clock.advance(20)
-            assert len(running.relay.sessions) == 0
+            assert len(running.sessions) == 0

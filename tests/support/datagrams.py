@@ -88,7 +88,7 @@ class Clock:
 
     def drive(self, running: Running) -> None:
         """Take the place of a relay's clock, before its first session."""
-        self._sessions = running.relay.sessions
+        self._sessions = running.sessions
         self._sessions._engine.clock = lambda: self._now
 
     def advance(self, seconds: float, step: float = 1.0) -> None:
@@ -100,7 +100,7 @@ class Clock:
 
 def sessions(running: Running) -> list[UdpSession]:
     """All sessions, the lowest rank first and in it the least recently used."""
-    found = list(running.relay.sessions)
+    found = list(running.sessions)
     assert all(isinstance(session, UdpSession) for session in found)
     return cast("list[UdpSession]", found)
 

@@ -36,6 +36,8 @@ def free_port(host: str = "::") -> int:
 class ForwardProcess:
     """One `v6fwd forward`; its log goes to a file, so that nothing waits for a reader."""
 
+    command = "forward"
+
     def __init__(self, folder: Path) -> None:
         self._log = folder / "stderr.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,8 +49,8 @@ class ForwardProcess:
         ready: bool = True,
         preexec: Callable[[], object] | None = None,
     ) -> None:
-        """Run `v6fwd forward WORDS` behind `prefix`, and wait until it is ready."""
-        command = [*prefix, sys.executable, "-m", "v6fwd", "forward", *words]
+        """Run `v6fwd COMMAND WORDS` behind `prefix`, and wait until it is ready."""
+        command = [*prefix, sys.executable, "-m", "v6fwd", self.command, *words]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command, stderr=log, stdout=subprocess.DEVNULL, preexec_fn=preexec
@@ -60,7 +62,7 @@ class ForwardProcess:
     @property
     def log(self) -> str:
         """All that it has logged so far."""
-        return self._log.read_text()
+        return self._log.read_text() if self._log.exists() else ""
 
     @property
     def pid(self) -> int:

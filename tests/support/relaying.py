@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from v6fwd.log import Log
-from v6fwd.model import ClientIP, Endpoint, Forward, IPNetwork, Limits, UdpProxy
+from v6fwd.model import ClientIP, Endpoint, Forward, Guard, IPNetwork, Limits, UdpProxy
+from v6fwd.relay.foreground import Foreground
 from v6fwd.relay.service import Relay
+from v6fwd.relay.udp_sessions import Sessions
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -29,9 +31,20 @@ async def until(condition: Callable[[], object], patience: float = 20.0) -> None
 class Running:
     """A relay that is ready."""
 
-    relay: Relay
+    foreground: Foreground
     task: asyncio.Task[None]
+    limits: Limits
     log_file: Any
+
+    @property
+    def relay(self) -> Relay:
+        """What it is about."""
+        return self.foreground.relay
+
+    @property
+    def sessions(self) -> Sessions:
+        """The UDP sessions."""
+        return self.relay.contexts.udp(self.limits).sessions
 
     @property
     def port(self) -> int:
@@ -62,24 +75,27 @@ async def relaying(
     accept_proxy: tuple[IPNetwork, ...] = (),
     udp_proxy: UdpProxy = UdpProxy.EVERY,
     limits: Limits | None = None,
+    guard: Guard | None = None,
     log_flows: bool = False,
 ) -> AsyncIterator[Running]:
     """Forward from a free port of `listen` to `target`; nothing may be left at the end."""
     with tempfile.TemporaryFile("r+", encoding="utf-8") as log_file:
         endpoint = Endpoint(listen, 0, protocol=target.protocol)
-        forward = Forward(endpoint, target, client_ip, accept_proxy, udp_proxy)
+        bounds = limits or Limits(drain_timeout=0)
+        parts = client_ip, accept_proxy, udp_proxy, bounds, guard or Guard()
+        forward = Forward(endpoint, target, *parts)
         log = Log(fd=log_file.fileno())
-        relay = Relay([forward], limits or Limits(drain_timeout=0), log, log_flows=log_flows)
-        task = asyncio.create_task(relay.serve())
-        ready = asyncio.create_task(relay.ready.wait())
+        foreground = Foreground([forward], bounds, log, log_flows=log_flows)
+        task = asyncio.create_task(foreground.serve())
+        ready = asyncio.create_task(foreground.ready.wait())
         await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         if task.done():
             await task
         try:
-            yield Running(relay, task, log_file)
+            yield Running(foreground, task, bounds, log_file)
         finally:
-            relay.stop(0)
+            foreground.stop(0)
             async with asyncio.timeout(20):
                 await task
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from v6fwd.relay.service import MAX_PIPES, DescriptorBudget
+from v6fwd.relay.budget import MAX_PIPES, DescriptorBudget
 
 SPARE = 8
 """Kept for what is neither flow nor pipe: a resolver's socket, the spare of the gate."""

@@ -18,7 +18,7 @@ import v6fwd
 from v6fwd.cli import main
 from v6fwd.cli.forward import forward
 from v6fwd.log import LogFormat
-from v6fwd.model import ClientIP, Limits
+from v6fwd.model import ClientIP, Guard, Limits, parse_networks
 
 PAIR = ("[::1]:8080", "127.0.0.1:80")
 
@@ -35,6 +35,7 @@ class Served:
         self.forwards: list[str] = []
         self.limits = Limits()
         self.networks: list[str] = []
+        self.guards: set[Guard] = set()
         self.modes: set[ClientIP] = set()
         self.log_flows: bool | None = None
 
@@ -44,6 +45,7 @@ class Served:
         self.forwards = [str(forward) for forward in forwards]
         self.limits = limits
         self.networks = [str(network) for network in forwards[0].accept_proxy]
+        self.guards = {forward.guard for forward in forwards}
         self.modes = {forward.client_ip for forward in forwards}
         self.log_flows = log_flows
 
@@ -66,6 +68,7 @@ def test_the_shortest_command_line(served: Served) -> None:
     assert served.limits == Limits()
     assert served.modes == {ClientIP.NONE}
     assert served.networks == []
+    assert served.guards == {Guard()}
     assert served.log_flows is False
 
 
@@ -97,6 +100,14 @@ def test_accept_proxy_adds_up(served: Served) -> None:
     assert served.networks == ["10.0.0.0/8", "::1/128", "192.0.2.7/32"]
 
 
+def test_the_guard(served: Served) -> None:
+    words = ("--allow", "2001:db8::/32", "--allow", "192.0.2.0/24", "--deny", "192.0.2.7")
+    numbers = ("--client-flows", "20", "--client-rate", "0.5", "--client-prefix", "56")
+    assert run("forward", *words, *numbers, *PAIR).exit_code == 0
+    nets = parse_networks("2001:db8::/32,192.0.2.0/24"), parse_networks("192.0.2.7")
+    assert served.guards == {Guard(*nets, 20, 0.5, 56)}
+
+
 def options() -> dict[str, click.Option]:
     """The options of `forward` by the name of their parameter."""
     return {
@@ -107,12 +118,20 @@ def options() -> dict[str, click.Option]:
 
 
 LIMITS = {field.name: field for field in fields(Limits)}
+GUARD = {field.name: field for field in fields(Guard)}
 
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_every_limit_is_an_option(name: str) -> None:
     assert options()[name].opts == [f"--{name.replace('_', '-')}"]
     assert options()[name].default == LIMITS[name].default
+
+
+@pytest.mark.parametrize("name", GUARD)
+def test_every_field_of_a_guard_is_an_option(name: str) -> None:
+    assert options()[name].opts == [f"--{name.replace('_', '-')}"]
+    if name.startswith("client"):
+        assert options()[name].default == GUARD[name].default
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -220,6 +239,10 @@ REFUSED = [
     pytest.param((*PAIR, "--drain-timeout", ""), "'' is not a time", id="empty time"),
     pytest.param((*PAIR, "--max-flows", "-1"), "-1 is not in the range", id="negative flows"),
     pytest.param((*PAIR, "--max-flows", "many"), "'many' is not a valid integer", id="flows"),
+    pytest.param((*PAIR, "--deny", "lan"), "'lan' is not a network", id="denied"),
+    pytest.param((*PAIR, "--client-flows", "-1"), "-1 is not in the range", id="client's flows"),
+    pytest.param((*PAIR, "--client-rate", "1/s"), "'1/s' is not a rate", id="client's rate"),
+    pytest.param((*PAIR, "--client-prefix", "0"), "0 is not in the range", id="prefix"),
     pytest.param((*PAIR, "--log-format", "xml"), "'xml' is not one of", id="log format"),
     pytest.param((*PAIR, "--frobnicate"), "No such option '--frobnicate'", id="option"),
     pytest.param((*PAIR, "--client-ip"), "Option '--client-ip' requires an argument", id="value"),

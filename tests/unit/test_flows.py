@@ -5,15 +5,22 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from v6fwd.model import Endpoint, Forward
+from v6fwd.relay.counters import Counters
 from v6fwd.relay.flows import Flows, IdleSweep
 
 
 class FakeFlow:
     """Moves bytes when told, and leaves when it is reset, as a flow does."""
 
+    forward = Forward(Endpoint("::", 80), Endpoint("127.0.0.1", 80))
+    source = None
+
     def __init__(self, flows: Flows) -> None:
         self._flows = flows
-        self.moved = 0
+        self.bytes = 0
+        self.counters = Counters()
+        self.idle_timeout = 8.0
         self.ends: list[str] = []
         flows.add(self)
 
@@ -22,7 +29,13 @@ class FakeFlow:
         self._flows.remove(self)
 
     def progress(self) -> int:
-        return self.moved
+        return self.bytes
+
+    def moved(self) -> tuple[int, int]:
+        return self.bytes, 0
+
+    def seconds(self) -> float:
+        return 0.0
 
 
 def test_full_is_full() -> None:
@@ -83,7 +96,7 @@ def test_a_byte_buys_the_whole_time() -> None:
     sweep = IdleSweep(flows, 8.0)
     for now in range(100, 140):
         if now % 7 == 0:
-            flow.moved += 1
+            flow.bytes += 1
         sweep.sweep(now)
     assert flow.ends == []
     assert idle.ends == ["idle timeout"]
@@ -124,7 +137,7 @@ def test_reset_after_the_limit_and_an_eighth_at_most(moves: list[bool]) -> None:
     last_byte = -1.0
     for now, moves_now in enumerate(moves):
         if moves_now and not flow.ends:
-            flow.moved += 1
+            flow.bytes += 1
             last_byte = now - 0.5
         sweep.sweep(now)
         if flow.ends:

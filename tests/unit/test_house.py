@@ -15,7 +15,17 @@ import v6fwd
 PACKAGE = Path(v6fwd.__file__).parent
 ROOT = PACKAGE.parent
 
-RANKS = {"model": 0, "client_ip": 1, "log": 1, "relay": 2, "docker": 3, "demo": 3, "cli": 4}
+RANKS = {
+    "model": 0,
+    "client_ip": 1,
+    "log": 1,
+    "relay": 2,
+    "config": 2,
+    "demo": 3,
+    "daemon": 3,
+    "docker": 3,
+    "cli": 4,
+}
 """A room may import itself and the rooms below it; rooms of one rank do not know each other."""
 
 PURE = ("model", "client_ip")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from v6fwd import __version__
-from v6fwd.cli import demo, docker, docker_proxy, forward
+from v6fwd.cli import demo, docker, docker_proxy, drain, flows, forward, reload, serve, status
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -18,3 +18,8 @@ main.add_command(demo.demo)
 main.add_command(docker.docker)
 main.add_command(docker_proxy.docker_proxy)
 main.add_command(forward.forward)
+main.add_command(serve.serve)
+main.add_command(status.status)
+main.add_command(flows.flows)
+main.add_command(drain.drain)
+main.add_command(reload.reload_)

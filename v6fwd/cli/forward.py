@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import functools
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -16,21 +16,23 @@ from v6fwd.model import (
     ClientIP,
     Endpoint,
     Forward,
+    Guard,
     InputError,
     IPNetwork,
     Limits,
     UdpProxy,
     pair_up,
     parse_networks,
+    parse_rate,
+    parse_seconds,
     refuse_misfits,
     refuse_twins,
 )
-from v6fwd.relay.service import run
+from v6fwd.relay.foreground import run
 from v6fwd.relay.sockets import RelayError
 
-_NUMBER_RE = re.compile(r"[0-9]+(\.[0-9]+)?")
 _F = TypeVar("_F", bound=Callable[..., Any])
-_DEFAULTS = {field.name: field.default for field in fields(Limits)}
+_DEFAULTS = {field.name: field.default for some in (Limits, Guard) for field in fields(some)}
 
 
 class Networks(click.ParamType[tuple[IPNetwork, ...]]):
@@ -48,26 +50,21 @@ class Networks(click.ParamType[tuple[IPNetwork, ...]]):
             raise click.BadParameter(str(error), ctx, param) from None
 
 
-class Seconds(click.ParamType[float]):
-    """A time limit, 0 included where `zero` says so."""
+class Number(click.ParamType[float]):
+    """A number that `parse` takes: a time or a rate."""
 
-    name = "seconds"
-    most = 366 * 86_400.0
-
-    def __init__(self, *, zero: bool = False) -> None:
-        self._zero = zero
+    def __init__(self, name: str, parse: Callable[[str], float]) -> None:
+        self.name = name
+        self._parse = parse
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """See click.ParamType."""
-        text = str(value)
-        number = float(text) if _NUMBER_RE.fullmatch(text) else -1.0
-        if 0.001 <= number <= self.most or (self._zero and number == 0):
-            return number
-        least = "0" if self._zero else "0.001"
-        message = f"{text!r} is not a time; write {least} to {self.most:.0f} seconds"
-        raise click.BadParameter(message, ctx, param)
+        try:
+            return self._parse(str(value))
+        except InputError as error:
+            raise click.BadParameter(str(error), ctx, param) from None
 
 
 def _pairs(
@@ -83,14 +80,30 @@ def _pairs(
 
 
 def _limit(name: str, zero: bool, text: str) -> Callable[[_F], _F]:
-    """The option of one field of Limits, which has its default and its reason."""
+    """The option of a time in Limits."""
+    return _field(name, Number("seconds", functools.partial(parse_seconds, zero=zero)), text)
+
+
+def _field(name: str, kind: click.ParamType[Any], text: str) -> Callable[[_F], _F]:
+    """The option of one field of Limits or Guard, which has its default and its reason."""
     return click.option(
         f"--{name.replace('_', '-')}",
-        type=Seconds(zero=zero),
+        type=kind,
         default=_DEFAULTS[name],
         show_default=True,
         help=text,
     )
+
+
+def _networks(name: str, text: str) -> Callable[[_F], _F]:
+    """An option that takes networks, all at once or one after the other."""
+    return click.option(f"--{name}", type=Networks(), multiple=True, callback=_flat, help=text)
+
+
+def _flat(
+    _ctx: click.Context, _param: click.Parameter, lists: tuple[tuple[IPNetwork, ...], ...]
+) -> tuple[IPNetwork, ...]:
+    return tuple(network for some in lists for network in some)
 
 
 @click.command(epilog="Exit status: 0 after a clean stop, 1 if it cannot run, 2 for bad arguments.")
@@ -108,11 +121,9 @@ def _limit(name: str, zero: bool, text: str) -> Callable[[_F], _F]:
     show_default=True,
     help="How the target learns who the client is: not at all, or by a PROXY protocol header.",
 )
-@click.option(
-    "--accept-proxy",
-    type=Networks(),
-    multiple=True,
-    help="Require a PROXY header (v1 or v2) from clients in these networks, and believe it.",
+@_networks(
+    "accept-proxy",
+    "Require a PROXY header (v1 or v2) from clients in these networks, and believe it.",
 )
 @click.option(
     "--udp-proxy",
@@ -128,13 +139,16 @@ def _limit(name: str, zero: bool, text: str) -> Callable[[_F], _F]:
 @_limit("idle_timeout", True, "Reset a flow that moves no byte for so long; 0: never.")
 @_limit("header_timeout", False, "For the PROXY header of a client in --accept-proxy.")
 @_limit("udp_timeout", False, "A UDP session ends after so long without a datagram.")
-@click.option(
-    "--max-flows",
-    type=click.IntRange(min=0),
-    default=_DEFAULTS["max_flows"],
-    show_default=True,
-    help="TCP flows at once, and UDP sessions; 0: as many as there are descriptors for.",
+@_field(
+    "max_flows",
+    click.IntRange(min=0),
+    "TCP flows at once, and UDP sessions; 0: as many as there are descriptors for.",
 )
+@_networks("allow", "Serve clients in these networks alone; the others are reset.")
+@_networks("deny", "Reset clients in these networks, even if --allow has them.")
+@_field("client_flows", click.IntRange(min=0), "Flows at once of one client; 0: no limit.")
+@_field("client_rate", Number("flows/second", parse_rate), "New flows of one client; 0: no limit.")
+@_field("client_prefix", click.IntRange(1, 128), "Bits of an IPv6 address that are one client.")
 @click.option("--log-flows", is_flag=True, help="Log a line for every flow when it ends.")
 @click.option(
     "--log-format",
@@ -146,11 +160,11 @@ def _limit(name: str, zero: bool, text: str) -> Callable[[_F], _F]:
 def forward(
     pairs: list[tuple[Endpoint, Endpoint]],
     client_ip: str,
-    accept_proxy: tuple[tuple[IPNetwork, ...], ...],
+    accept_proxy: tuple[IPNetwork, ...],
     udp_proxy: str,
     log_flows: bool,
     log_format: str,
-    **limits: Any,
+    **others: Any,
 ) -> None:
     """Listen on LISTEN and forward connections or datagrams to TARGET, until SIGINT or SIGTERM.
 
@@ -165,9 +179,10 @@ def forward(
     Example: what a web server in an IPv4-only container needs to log the real client:
         v6fwd forward '[::]:8080' 172.17.0.2:80 --client-ip proxy-v2
     """
-    networks = tuple(network for some in accept_proxy for network in some)
     mode, which = ClientIP(client_ip), UdpProxy(udp_proxy)
-    forwards = [Forward(*pair, mode, networks, which) for pair in pairs]
+    limits = Limits(**{field.name: others.pop(field.name) for field in fields(Limits)})
+    guard = Guard(**others)
+    forwards = [Forward(*pair, mode, accept_proxy, which, limits, guard) for pair in pairs]
     try:
         refuse_twins(forwards)
         refuse_misfits(forwards)
@@ -178,7 +193,7 @@ def forward(
     try:
         run(
             forwards,
-            Limits(**limits),
+            limits,
             log,
             log_flows=log_flows,
             loop_factory=uvloop.new_event_loop,

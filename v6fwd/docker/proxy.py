@@ -20,7 +20,7 @@ import uvloop
 from v6fwd.docker.flags import ProxyFlags, parse_flags
 from v6fwd.log import Log, keep_standard_descriptors
 from v6fwd.model import Endpoint, InputError, Limits, Protocol, bracketed
-from v6fwd.relay.service import Relay
+from v6fwd.relay.foreground import Foreground
 from v6fwd.relay.sockets import RelayError, open_listener, prepare_listener, reason
 from v6fwd.relay.udp_sockets import open_udp_listener, prepare_udp_listener
 
@@ -72,7 +72,7 @@ def main(words: Sequence[str]) -> int:
 
 async def _serve(flags: ProxyFlags, status: Status) -> None:
     listen = _inherited if flags.use_listen_fd else _own
-    relay = Relay([flags.forward], LIMITS, Log(), listen=listen)
+    relay = Foreground([flags.forward], LIMITS, Log(), listen=listen)
     relay.stop_on_signals()
     serving = asyncio.ensure_future(relay.serve())
     ready = asyncio.ensure_future(relay.ready.wait())

@@ -4,6 +4,7 @@
 resolves and dials, `tcp` is a flow from its first byte to its record, `side` one end of it and
 the pump, `pipes` lends splice pipes, `sockets` holds what is done to descriptors, `deadlines`
 the time limits, `flows` the set of them all, `service` ties everything to the event loop.
+`guard` stands at the door and asks `clients`, the table that all workers share.
 For UDP, `udp` is a listener, `udp_session` a client of it, `udp_sessions` the table of them all;
 `mmsg`, `trains`, `pktinfo` and `replies` move datagrams in batches, `doorstep` keeps newcomers.
 """

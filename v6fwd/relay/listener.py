@@ -13,7 +13,7 @@ import os
 import select
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from v6fwd.log import Log
 from v6fwd.model import Endpoint
@@ -27,8 +27,13 @@ PATIENCE = 1.0
 """Seconds between two looks at a queue that cannot be served."""
 FIRST_PAUSE = 0.010
 """Seconds until the first new try after the kernel had no memory or descriptors; doubles."""
+LEEWAY = 0.002
+"""Seconds that a process with far more flows than another leaves it to accept."""
 SHED_BATCH = 1024
 """Clients reset at one look, at most, on one listener."""
+
+_WATCH = select.EPOLLIN | select.EPOLLEXCLUSIVE
+"""Exclusive: of several processes that wait at one socket, a client wakes one."""
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -36,13 +41,24 @@ Begin = Callable[[int, Any], None]
 """Takes an accepted, non-blocking descriptor and the address that accept(2) gave."""
 
 
+class Fellows(Protocol):
+    """The processes that accept from the same sockets as this one."""
+
+    def is_ahead(self, flows: int) -> bool:
+        """Note how many flows this one has; gives whether another one has far less."""
+
+    def all_full(self, full: bool) -> bool:
+        """Note whether this one is full; gives whether all are, so that nobody will be served."""
+
+
 class Listener:
     """A listening socket and what begins with each client."""
 
     def __init__(self, endpoint: Endpoint, sock: socket.socket, begin: Begin, gate: Gate) -> None:
         self.endpoint = endpoint
+        self.begin = begin
+        self.watched = False
         self._socket = sock
-        self._begin = begin
         self._gate = gate
         gate.add(self)
 
@@ -57,7 +73,10 @@ class Listener:
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - accepting tells all
         """Accept who waits, a batch at most."""
-        self.accept(ACCEPT_BATCH)
+        if self._gate.fellows is None:
+            self.accept(ACCEPT_BATCH)
+        else:
+            self._gate.take_turn(self)
 
     def accept(self, most: int) -> None:
         """Accept up to `most` of the clients that wait, while there is room for them."""
@@ -76,7 +95,7 @@ class Listener:
                 gate.accept_failed(self, error)
                 return
             os.set_blocking(fd, False)
-            self._begin(fd, sockaddr)
+            self.begin(fd, sockaddr)
 
     def on_defect(self, error: Exception) -> None:
         """See Handler: a listener lives on."""
@@ -101,10 +120,13 @@ class Listener:
 class Gate:
     """Opens and shuts all listeners of the process."""
 
-    def __init__(self, engine: Engine, flows: Flows, log: Log) -> None:
+    def __init__(
+        self, engine: Engine, flows: Flows, log: Log, fellows: Fellows | None = None
+    ) -> None:
         self._engine = engine
         self.flows = flows
         self._log = log
+        self.fellows = fellows
         self._listeners: list[Listener] = []
         self._open = True
         self._sheds = False
@@ -116,7 +138,38 @@ class Gate:
     def add(self, listener: Listener) -> None:
         """Let clients in here."""
         self._listeners.append(listener)
-        self._engine.watch(listener.fileno(), select.EPOLLIN, listener)
+        if self._open:
+            self._watch(listener)
+
+    def remove(self, listener: Listener, *, take_queue: bool) -> None:
+        """Close a listener; `take_queue`: take in who waits there, since nobody else will."""
+        if take_queue:
+            listener.accept(BACKLOG)
+        self._unwatch(listener)
+        listener.close()
+        self._listeners.remove(listener)
+
+    def take_turn(self, listener: Listener) -> None:
+        """Accept one client, and let others be woken for the next.
+
+        Those who wait at a socket are woken in the order in which they began to: whoever stays
+        in front gets all clients of a quiet hour. So we go to the end of the line. In a burst
+        the first who is awake would take all: who is far ahead leaves the others some time.
+        """
+        if self.fellows is not None and self.fellows.is_ahead(len(self.flows)):
+            self._unwatch(listener)
+            self._engine.loop.call_later(LEEWAY, self._take_all_the_same, listener)
+            return
+        listener.accept(1)
+        if listener.watched:
+            self._unwatch(listener)
+            self._watch(listener)
+
+    def _take_all_the_same(self, listener: Listener) -> None:
+        """The others had time; one of them may be stopped, or have more to do than we."""
+        if self._open and listener in self._listeners:
+            self._watch(listener)
+            listener.accept(ACCEPT_BATCH)
 
     def flows_full(self) -> None:
         """There are as many flows as there may be."""
@@ -150,13 +203,10 @@ class Gate:
             "defect", "defect", f"internal error accepting on {listener.endpoint}: {error!r}"
         )
 
-    def accept_all_and_close(self) -> None:
-        """Take in who is in the queues already, then free the ports."""
-        for listener in self._listeners:
-            listener.accept(BACKLOG)
-            self._engine.unwatch(listener.fileno())
-            listener.close()
-        self._listeners.clear()
+    def close_all(self, *, take_queue: bool) -> None:
+        """Free the ports; see `remove`."""
+        for listener in list(self._listeners):
+            self.remove(listener, take_queue=take_queue)
         self.close()
 
     def close(self) -> None:
@@ -164,10 +214,8 @@ class Gate:
         self.flows.on_left = None
         if self._timer is not None:
             self._timer.cancel()
-        for listener in self._listeners:
-            self._engine.unwatch(listener.fileno())
-            listener.close()
-        self._listeners.clear()
+        for listener in list(self._listeners):
+            self.remove(listener, take_queue=False)
         if self._spare >= 0:
             os.close(self._spare)
             self._spare = -1
@@ -192,8 +240,9 @@ class Gate:
         self._sheds = shed
         if self._open:
             self._open = False
+            self._all_full(True)
             for listener in self._listeners:
-                self._engine.change_mask(listener.fileno(), 0)
+                self._unwatch(listener)
         if self._timer is None:
             self._timer = self._engine.loop.call_later(pause, self._look)
 
@@ -202,7 +251,7 @@ class Gate:
         self._timer = None
         if self._open:
             return
-        if self._sheds:
+        if self._sheds and self._all_full(True):
             self._shed()
         if self.flows.is_full:
             self._timer = self._engine.loop.call_later(PATIENCE, self._look)
@@ -211,8 +260,23 @@ class Gate:
 
     def _reopen(self) -> None:
         self._open = True
+        self._all_full(False)
         for listener in self._listeners:
-            self._engine.change_mask(listener.fileno(), select.EPOLLIN)
+            self._watch(listener)
+
+    def _all_full(self, full: bool) -> bool:
+        return full if self.fellows is None else self.fellows.all_full(full)
+
+    def _watch(self, listener: Listener) -> None:
+        if not listener.watched:
+            listener.watched = True
+            self._engine.watch(listener.fileno(), _WATCH, listener)
+
+    def _unwatch(self, listener: Listener) -> None:
+        """Not with a mask of 0: what is watched exclusively cannot be changed, epoll_ctl(2)."""
+        if listener.watched:
+            listener.watched = False
+            self._engine.unwatch(listener.fileno())
 
     def _shed(self) -> None:
         """Reset those that wait. The spare descriptor is what makes that possible at EMFILE."""

@@ -31,6 +31,10 @@ class PipePool:
         self._free: list[Pipe] = []
         self.lent = 0
 
+    def set_limit(self, limit: int) -> None:
+        """Lend so many at most from now on."""
+        self._limit = limit
+
     def take(self) -> Pipe | None:
         """An empty pipe, or None where the limit or the descriptors do not allow one."""
         if self._free:

@@ -46,9 +46,8 @@ def open_listener(endpoint: Endpoint, *, v6only: bool = False) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
-        prepare_listener(sock)
         sock.bind(sockaddr)
-        sock.listen(BACKLOG)
+        prepare_listener(sock)
     except OSError as error:
         sock.close()
         raise RelayError(f"cannot listen on {endpoint}: {reason(error)}") from error
@@ -56,7 +55,7 @@ def open_listener(endpoint: Endpoint, *, v6only: bool = False) -> socket.socket:
 
 
 def prepare_listener(sock: socket.socket) -> None:
-    """Set all that we need on a TCP socket that listens or will, whoever opened it. Raises OSError.
+    """Set all that we need on a bound TCP socket, whoever opened it, and listen. Raises OSError.
 
     Accepted sockets inherit TCP_NODELAY, keepalive and SO_OOBINLINE from the listener, which
     saves every flow those system calls.
@@ -64,6 +63,7 @@ def prepare_listener(sock: socket.socket) -> None:
     sock.setblocking(False)
     tune(sock)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    sock.listen(BACKLOG)
 
 
 def listen_address(endpoint: Endpoint, kind: int) -> tuple[int, Any]:
@@ -98,6 +98,17 @@ def local_address(fd: int) -> Address:
     sock = _borrow(fd)
     try:
         return address_of(sock.getsockname())
+    finally:
+        sock.detach()
+
+
+def peer_address(fd: int) -> Address | None:
+    """The client of a connected socket; None where the connection is gone."""
+    sock = _borrow(fd)
+    try:
+        return address_of(sock.getpeername())
+    except OSError:
+        return None
     finally:
         sock.detach()
 

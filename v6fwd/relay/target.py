@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Callable
@@ -35,6 +36,27 @@ class Target:
     def __len__(self) -> int:
         return len(self._addresses)
 
+    def resolve_later(self, then: Callable[[], None]) -> None:
+        """Learn the addresses, of a name in the background; then call `then`."""
+        if self.endpoint.is_name:
+            self.refresh(then)
+            return
+        with contextlib.suppress(OSError):  # a zone whose interface is not there: dialling tells
+            self._addresses = self._numeric()
+        then()
+
+    def _numeric(self) -> list[tuple[int, Any]]:
+        endpoint = self.endpoint
+        if endpoint.path:
+            return [(socket.AF_UNIX, endpoint.path)]
+        found = socket.getaddrinfo(
+            endpoint.host,
+            endpoint.port,
+            type=_KINDS[endpoint.protocol],
+            flags=socket.AI_NUMERICHOST,
+        )
+        return [(entry[0], entry[4]) for entry in found]
+
     async def resolve(self) -> None:
         """Learn the addresses. Raises RelayError, naming the target."""
         endpoint = self.endpoint
@@ -52,6 +74,7 @@ class Target:
 
     def dial(self, number: int) -> int:
         """Start to connect to address `number`; gives the descriptor. Raises OSError."""
+        self._need_addresses()
         family, sockaddr = self._addresses[number]
         sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
         try:
@@ -68,14 +91,20 @@ class Target:
         """Family and socket address that new UDP sessions send to."""
         return self._addresses[self._preferred % len(self._addresses)]
 
+    def _need_addresses(self) -> None:
+        if not self._addresses:
+            self.refresh(lambda: None)
+            raise OSError(0, "its name cannot be resolved")
+
     def connect_datagrams(self) -> tuple[int, tuple[int, Any]]:
         """A connected UDP socket, and the address that it leads to. Raises OSError."""
+        self._need_addresses()
         address = self.datagram_address
         return connect_datagrams(*address), address
 
     def was_refused(self, address: tuple[int, Any]) -> None:
         """Nobody is there for datagrams: try another address, and the resolver."""
-        if address == self.datagram_address:
+        if self._addresses and address == self.datagram_address:
             self._preferred += 1
         self.refresh(lambda: None)
 

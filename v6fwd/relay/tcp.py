@@ -19,9 +19,12 @@ from v6fwd.client_ip.proxy_write import HeaderWriter, header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.log import Log
 from v6fwd.model import Address, Forward
+from v6fwd.relay.clients import Clients
+from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows
+from v6fwd.relay.guard import REFUSED, UNCOUNTED, Doorkeeper, doorkeeper
 from v6fwd.relay.header import HeaderReader
 from v6fwd.relay.pipes import PipePool
 from v6fwd.relay.side import NOT_OUT, READ, READ_WRITE, Side, buffer
@@ -30,6 +33,7 @@ from v6fwd.relay.sockets import (
     end_writing,
     is_connected,
     local_address,
+    peer_address,
     pending_error,
     reason,
     reset_on_close,
@@ -38,20 +42,23 @@ from v6fwd.relay.target import Target
 
 FIRST_SIZE = 16 * 1024
 """Bytes read from a client before its target is connected: all that a dial under way holds."""
-UNIX_RETRY = 0.010
-"""Seconds until a unix socket whose queue was full is tried again."""
+RETRY = 0.010
+"""Seconds until a dial is tried again for which there was no descriptor, or no room in the queue
+of a unix socket."""
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 _first_buffers: Sequence[memoryview] = [buffer[:FIRST_SIZE]]
 
 
 @dataclass(slots=True)
 class TcpContext:
-    """What all flows of a process share."""
+    """What all flows with the same time limits share."""
 
     engine: Engine
     flows: Flows
     pipes: PipePool
     log: Log
+    clients: Clients
     dials: Deadlines[TcpFlow]
     headers: Deadlines[HeaderReader]
     log_flows: bool = False
@@ -64,24 +71,53 @@ class TcpForward:
     forward: Forward
     target: Target
     context: TcpContext
+    counters: Counters = field(default_factory=Counters)
     trusted: TrustedNetworks | None = field(init=False)
     write_header: HeaderWriter | None = field(init=False)
     names_clients: bool = field(init=False)
+    doorkeeper: Doorkeeper | None = field(init=False)
 
     def __post_init__(self) -> None:
         networks = self.forward.accept_proxy
         self.trusted = TrustedNetworks(networks) if networks else None
         self.write_header = header_writer(self.forward.client_ip)
         self.names_clients = bool(self.write_header or networks or self.context.log_flows)
+        context = self.context
+        refused = self.counters.refused
+        self.doorkeeper = doorkeeper(self.forward, context.clients, refused, context.log)
 
     def begin(self, fd: int, sockaddr: Any) -> None:
         """Take an accepted, non-blocking descriptor and its client's address."""
-        flow = TcpFlow(self, fd)
+        seat = UNCOUNTED
+        if self.doorkeeper is not None:
+            seat = self._seat(self.doorkeeper, fd, sockaddr)
+            if seat == REFUSED:
+                return
+        flow = TcpFlow(self, fd, seat)
         self.context.flows.add(flow)
+        self.counters.flows += 1
         try:
             flow.start(sockaddr)
         except Exception as error:
             flow.on_defect(error)
+
+    def _seat(self, keeper: Doorkeeper, fd: int, sockaddr: Any) -> int:
+        """What the doorkeeper says of a new client; who is refused is reset.
+
+        Whoever is trusted to name another one is asked for that name first.
+        """
+        try:
+            client = address_of(sockaddr)
+            if self.trusted is not None and client.packed in self.trusted:
+                return UNCOUNTED
+            seat = keeper.admit(client)
+        except Exception as error:
+            self.context.log.limited("defect", "defect", f"internal error: {error!r}")
+            seat = REFUSED
+        if seat == REFUSED:
+            reset_on_close(fd)
+            os.close(fd)
+        return seat
 
 
 class TcpFlow:
@@ -96,6 +132,7 @@ class TcpFlow:
         "_forward",
         "_header_size",
         "_refreshed",
+        "_seat",
         "_source",
         "_started",
         "_target_fd",
@@ -107,8 +144,9 @@ class TcpFlow:
     client: Side
     target: Side
 
-    def __init__(self, forward: TcpForward, client_fd: int) -> None:
+    def __init__(self, forward: TcpForward, client_fd: int, seat: int) -> None:
         self._forward = forward
+        self._seat = seat
         self._client_fd = client_fd
         self._target_fd = -1
         self._source: Address | None = None
@@ -137,6 +175,12 @@ class TcpFlow:
         """A trusted client has said for whom it speaks; `rest` is what followed."""
         if header.source is not None:
             self._source, self._destination = header.source, header.destination
+        keeper = self._forward.doorkeeper
+        if keeper is not None and self._source is not None:
+            self._seat = keeper.admit(self._source)
+            if self._seat == REFUSED:
+                self.abort("refused: not let in")
+                return
         self._first = self._greeting() + rest
         self._dial()
 
@@ -145,6 +189,7 @@ class TcpFlow:
         if self.closed:
             return
         forward = self._forward
+        forward.counters.header_refused += 1
         forward.context.log.limited(
             f"header {forward.forward.listen}",
             "header-refused",
@@ -172,7 +217,7 @@ class TcpFlow:
         try:
             fd = self._forward.target.dial(self._attempt)
         except OSError as error:
-            if isinstance(error, BlockingIOError) and self._forward.forward.target.path:
+            if error.errno in _NO_DESCRIPTOR or self._is_full(error):
                 self._dial_again_later()
             else:
                 self._dial_failed(error)
@@ -191,12 +236,16 @@ class TcpFlow:
             self._forward.context.engine.watch(fd, READ_WRITE, self)
             self._forward.context.dials.add(self)
 
-    def _dial_again_later(self) -> None:
+    def _is_full(self, error: OSError) -> bool:
         """A unix socket whose queue is full refuses with EAGAIN, and tells nobody of room."""
+        return error.errno == errno.EAGAIN and bool(self._forward.forward.target.path)
+
+    def _dial_again_later(self) -> None:
+        """Until the connect timeout: the client has been let in, and others will leave."""
         context = self._forward.context
         if self not in context.dials:
             context.dials.add(self)
-        context.engine.loop.call_later(UNIX_RETRY, self._redial_unless_closed)
+        context.engine.loop.call_later(RETRY, self._redial_unless_closed)
 
     def _redial_unless_closed(self) -> None:
         if not self.closed:
@@ -291,6 +340,7 @@ class TcpFlow:
     def _give_up(self, error: OSError) -> None:
         forward = self._forward.forward
         why = reason(error)
+        count(self._forward.counters.dial_failures, why)
         self._forward.context.log.limited(
             f"dial {forward.listen} {error.errno}",
             "dial-failed",
@@ -360,8 +410,10 @@ class TcpFlow:
 
     def close(self, end: str) -> None:
         """Close both descriptors, give everything back, record the end."""
-        context = self._forward.context
+        forward = self._forward
+        context = forward.context
         self.closed = True
+        forward.counters.flow_ended(end, *self.moved(), self.seconds())
         if context.log_flows:
             self._record(end)
         context.engine.close_fd(self._client_fd)
@@ -373,6 +425,8 @@ class TcpFlow:
             self.target.release()
             del self.client.other, self.target.other  # no cycle is left for the collector
             del self.client, self.target
+        if self._seat >= 0:
+            context.clients.leave(self._seat)
         context.flows.remove(self)
 
     def on_defect(self, error: Exception) -> None:
@@ -384,13 +438,44 @@ class TcpFlow:
         """Bytes moved so far, both ways."""
         return self.client.moved + self.target.moved if self._has_sides() else 0
 
+    # -- what may be asked --
+
+    @property
+    def forward(self) -> Forward:
+        """The forward that it began with."""
+        return self._forward.forward
+
+    @property
+    def counters(self) -> Counters:
+        """Those of its forward, whatever that has become meanwhile."""
+        return self._forward.counters
+
+    @property
+    def idle_timeout(self) -> float:
+        """See flows.Flow; that of its forward as it began."""
+        return self._forward.forward.limits.idle_timeout
+
+    @property
+    def source(self) -> Address | None:
+        """Who the client is; None if it is gone and nobody had asked before."""
+        if self._source is None:
+            self._source = peer_address(self._client_fd)
+        return self._source
+
+    def moved(self) -> tuple[int, int]:
+        """Bytes up and down."""
+        return (self.client.moved, self.target.moved) if self._has_sides() else (0, 0)
+
+    def seconds(self) -> float:
+        """How long it lives."""
+        return self.engine.clock() - self._started
+
     def _has_sides(self) -> bool:
         return hasattr(self, "target")
 
     def _record(self, end: str) -> None:
-        forward = self._forward.forward
-        up, down = (self.client.moved, self.target.moved) if self._has_sides() else (0, 0)
-        seconds = self.engine.clock() - self._started
+        forward = self.forward
+        (up, down), seconds = self.moved(), self.seconds()
         self._forward.context.log.info(
             "flow",
             f"flow {self._source} -> {forward.listen} -> {forward.target} {forward.client_ip}:"

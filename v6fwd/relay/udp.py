@@ -11,13 +11,16 @@ from __future__ import annotations
 import errno
 import select
 import socket
+from collections.abc import Collection
 from typing import Any
 
 from v6fwd.client_ip.proxy_read import Header, ProxyHeaderError, read_datagram_header
 from v6fwd.client_ip.proxy_write import datagram_header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
-from v6fwd.model import Endpoint, Forward, UdpProxy
+from v6fwd.model import Address, Endpoint, Forward
+from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.doorstep import Doorstep
+from v6fwd.relay.guard import REFUSED, UNCOUNTED, doorkeeper
 from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE
 from v6fwd.relay.sockets import reason
 from v6fwd.relay.target import Target
@@ -43,23 +46,31 @@ class UdpForward:
         self, forward: Forward, target: Target, sock: socket.socket, context: UdpContext
     ) -> None:
         """Take over a listening socket that `prepare_udp_listener` has seen."""
-        self.forward = forward
-        self.target = target
-        self.context = context
-        self.counters = UdpCounters()
         self.family = family_of(sock)
         self.fd = sock.fileno()
-        self.header_first_only = forward.udp_proxy is UdpProxy.FIRST
+        self.counters = UdpCounters()
+        self.flows = Counters()
         self._socket = sock
         self._port = int(sock.getsockname()[1])
-        self._write_header = datagram_header_writer(forward.client_ip)
-        self._trusted = TrustedNetworks(forward.accept_proxy) if forward.accept_proxy else None
+        self._reads = True
         self._sessions: dict[bytes, UdpSession] = {}
+        self.set_up(forward, target, context)
         self._doorstep = Doorstep()
         self._answers = Answers(self, self.fd)
         self._claims: dict[bytes, Header] = {}
         self._takes_newcomers = True
         context.engine.watch(self.fd, select.EPOLLIN, self)
+
+    def set_up(self, forward: Forward, target: Target, context: UdpContext) -> None:
+        """Serve newcomers like this from now on; the sessions there are stay as they began."""
+        self.forward = forward
+        self.target = target
+        for session in list(self._sessions.values()):
+            session.move_table(context.sessions)
+        self.context = context
+        self._write_header = datagram_header_writer(forward.client_ip)
+        self._trusted = TrustedNetworks(forward.accept_proxy) if forward.accept_proxy else None
+        self._doorkeeper = doorkeeper(forward, context.clients, self.flows.refused, context.log)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -146,6 +157,7 @@ class UdpForward:
 
     def _refuse(self, key: bytes, why: str) -> None:
         self.counters.no_header += 1
+        self.flows.header_refused += 1
         client, listen = self.family.client(key), self.forward.listen
         self.context.log.limited(
             f"header {listen}",
@@ -168,7 +180,10 @@ class UdpForward:
         info = self.family.read(inbox.meta_of(number), 0, control_size)[1]
         claim = self._claims.get(key)
         if fresh and key not in self._doorstep:
-            session = self._begin(key, info, claim)
+            seat = self._seat(key, claim)
+            if seat == REFUSED:
+                return None
+            session = self._begin(key, info, claim, seat)
             if session is not None:
                 return session
         if not self._doorstep:
@@ -177,27 +192,44 @@ class UdpForward:
             self.counters.no_room += count_of(items)
         return None
 
-    def _begin(self, key: bytes, info: bytes, claim: Header | None) -> UdpSession | None:
+    def _seat(self, key: bytes, claim: Header | None) -> int:
+        """What the doorkeeper says of a new client."""
+        if self._doorkeeper is None:
+            return UNCOUNTED
+        try:
+            return self._doorkeeper.admit(self._ends(key, claim)[0])
+        except Exception as error:
+            self.on_defect(error)
+            return REFUSED
+
+    def _begin(self, key: bytes, info: bytes, claim: Header | None, seat: int) -> UdpSession | None:
         """Make a session; None, with a word in the log, where that fails."""
         context = self.context
         context.sessions.make_room()
         try:
-            session = self._session(key, info, claim)
+            session = self._session(key, info, claim, seat)
         except Exception as error:
+            if seat >= 0:
+                context.clients.leave(seat)
             self._begin_failed(error)
             return None
         self._sessions[key] = session
         context.sessions.add(session)
         self.counters.sessions += 1
+        self.flows.flows += 1
         return session
 
-    def _session(self, key: bytes, info: bytes, claim: Header | None) -> UdpSession:
-        source, destination = self.family.client(key), self.family.local(key, self._port)
+    def _ends(self, key: bytes, claim: Header | None) -> tuple[Address, Address]:
+        """Who the client is, and which address it wrote to."""
         if claim is not None and claim.source is not None and claim.destination is not None:
-            source, destination = claim.source, claim.destination
+            return claim.source, claim.destination
+        return self.family.client(key), self.family.local(key, self._port)
+
+    def _session(self, key: bytes, info: bytes, claim: Header | None, seat: int) -> UdpSession:
+        source, destination = self._ends(key, claim)
         write = self._write_header
         header = write(source, destination) if write is not None else b""
-        session = UdpSession(self, key, self.family.block(key, info), header)
+        session = UdpSession(self, key, self.family.block(key, info), header, seat)
         if self.context.log_flows:
             session.client = source
         return session
@@ -229,7 +261,10 @@ class UdpForward:
                 return
             session = self._sessions.get(waiting.key)
             if session is None and self._takes_newcomers:
-                session = self._begin(waiting.key, waiting.info, waiting.claim)
+                seat = self._seat(waiting.key, waiting.claim)
+                if seat == REFUSED:
+                    continue
+                session = self._begin(waiting.key, waiting.info, waiting.claim, seat)
             if session is None:
                 self.counters.no_room += count_of(waiting.items)
                 continue
@@ -306,6 +341,7 @@ class UdpForward:
 
     def _target_failed(self, error: OSError) -> None:
         forward, why = self.forward, reason(error)
+        count(self.flows.dial_failures, why)
         self.context.log.limited(
             f"dial {forward.listen} {error.errno}",
             "dial-failed",
@@ -323,14 +359,27 @@ class UdpForward:
             "defect", "defect", f"internal error on {self.forward.listen}: {error!r}"
         )
 
-    def refuse_newcomers(self) -> None:
-        """Serve the sessions there are, and no more."""
-        self._takes_newcomers = False
+    @property
+    def sessions(self) -> Collection[UdpSession]:
+        """Those that live."""
+        return self._sessions.values()
 
-    def close(self) -> None:
-        """Free the port. The sessions must have been closed before."""
+    def refuse_newcomers(self, *, reads: bool) -> None:
+        """Serve the sessions there are, and no more.
+
+        Without `reads` only answers are passed on: somebody else reads at the same socket.
+        """
+        self._takes_newcomers = False
+        if self._reads and not reads:
+            self._reads = False
+            self.context.engine.unwatch(self.fd)
+
+    def close(self, end: str) -> None:
+        """End the sessions and free the port."""
         if self._socket.fileno() < 0:
             return
+        for session in list(self._sessions.values()):
+            session.close(end)
         self.context.replies.forget(self)
-        self.context.engine.unwatch(self.fd)
+        self.refuse_newcomers(reads=False)
         self._socket.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 from v6fwd.log import Log
+from v6fwd.relay.clients import Clients
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.mmsg import Inbox, Memory
 from v6fwd.relay.replies import Replies
@@ -33,14 +35,23 @@ class UdpCounters:
 
 
 class UdpContext:
-    """What all UDP forwards of a process share."""
+    """What all UDP forwards of a process share; the sessions only those with one timeout."""
 
-    def __init__(self, engine: Engine, log: Log, sessions: Sessions, *, log_flows: bool) -> None:
+    def __init__(
+        self, engine: Engine, log: Log, sessions: Sessions, clients: Clients, *, log_flows: bool
+    ) -> None:
         self.engine = engine
         self.log = log
         self.sessions = sessions
+        self.clients = clients
         self.log_flows = log_flows
         self.inbox = Inbox()
         self.sender = Sender()
         self.replies = Replies(engine)
         self.scratch = Memory(256)  # a PROXY header without TLVs has 52 bytes
+
+    def with_sessions(self, sessions: Sessions) -> UdpContext:
+        """The same but for another table of sessions."""
+        context = copy.copy(self)
+        context.sessions = sessions
+        return context

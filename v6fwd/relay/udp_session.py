@@ -18,8 +18,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from v6fwd.model import Address, UdpProxy
+from v6fwd.relay.counters import Counters
 from v6fwd.relay.trains import MAX_DATAGRAM, Item, Message, count_of, pack, pack_behind
-from v6fwd.relay.udp_sessions import ANSWERED, ASKED, PROVEN
+from v6fwd.relay.udp_sessions import ANSWERED, ASKED, PROVEN, Sessions
 from v6fwd.relay.udp_sockets import receive_trains
 
 if TYPE_CHECKING:
@@ -55,15 +57,19 @@ class UdpSession:
         "down_count",
         "down_limit",
         "fd",
+        "forward",
         "key",
         "limit",
         "rank",
+        "seat",
         "stamp",
         "up_bytes",
         "up_count",
     )
 
-    def __init__(self, forward: UdpForward, key: bytes, block: bytes, header: bytes) -> None:
+    def __init__(
+        self, forward: UdpForward, key: bytes, block: bytes, header: bytes, seat: int
+    ) -> None:
         """Connect to the target. Raises OSError, and then nothing is left to undo."""
         self._forward = forward
         self._header = header  # in front of datagrams, of all or of the first
@@ -74,7 +80,9 @@ class UdpSession:
         self._events = 1
         self._began_bulk = False
         self._started = forward.context.engine.clock()
+        self.forward = forward.forward  # the listener's own may become another one
         self.key = key
+        self.seat = seat
         self.block = block
         self.client: Any = None  # only where somebody wants to know
         self.rank = ASKED
@@ -108,7 +116,7 @@ class UdpSession:
             self.up_bytes += size
         elif not self._header_due:
             self._post(items, pack(items, self._forward.context.inbox.address, self.limit))
-        elif not self._forward.header_first_only:
+        elif self.forward.udp_proxy is UdpProxy.EVERY:
             self._send_headed(items)
         else:
             first, rest = first_of(items)
@@ -134,7 +142,7 @@ class UdpSession:
         except OSError as error:
             if not (self.failed(error, again=False) and self._wrote_again(payload)):
                 return
-        self._header_due = not self._forward.header_first_only
+        self._header_due = self.forward.udp_proxy is UdpProxy.EVERY
         self.up_count += 1
         self.up_bytes += size
 
@@ -250,6 +258,9 @@ class UdpSession:
         context = self._forward.context
         self._sessions.remove(self)
         self._forward.forget(self)
+        if self.seat >= 0:
+            context.clients.leave(self.seat)
+        self._forward.flows.flow_ended(end, self.up_bytes, self.down_bytes, self.seconds())
         context.engine.close_fd(self.fd)
         if context.log_flows:
             self._record(end)
@@ -259,9 +270,35 @@ class UdpSession:
         self._forward.context.log.limited("defect", "defect", f"internal error: {error!r}")
         self.close("internal error")
 
+    def move_table(self, sessions: Sessions) -> None:
+        """Let another table see to the end of this session."""
+        self._sessions.remove(self)
+        self._sessions = sessions
+        sessions.add(self)
+
+    # -- what may be asked --
+
+    @property
+    def counters(self) -> Counters:
+        """See flows.Live."""
+        return self._forward.flows
+
+    @property
+    def source(self) -> Address:
+        """Who the client is, as far as its datagrams tell without a header."""
+        return self.client or self._forward.family.client(self.key)
+
+    def moved(self) -> tuple[int, int]:
+        """Bytes up and down."""
+        return self.up_bytes, self.down_bytes
+
+    def seconds(self) -> float:
+        """How long it lives."""
+        return self._forward.context.engine.clock() - self._started
+
     def _record(self, end: str) -> None:
-        forward, context = self._forward.forward, self._forward.context
-        seconds = context.engine.clock() - self._started
+        forward, context = self.forward, self._forward.context
+        seconds = self.seconds()
         context.log.info(
             "flow",
             f"flow {self.client} -> {forward.listen} -> {forward.target} {forward.client_ip}:"

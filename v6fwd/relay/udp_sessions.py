@@ -46,8 +46,7 @@ class Sessions:
 
     def __init__(self, engine: Engine, timeout: float, limit: int) -> None:
         self._engine = engine
-        self._limit = limit
-        self._unproven_most = min(limit, UNPROVEN_MOST)
+        self.set_limit(limit)
         self._interval = timeout / TICKS
         self._ranks: tuple[OrderedDict[Session, None], ...] = tuple(OrderedDict() for _ in range(3))
         self._timer: asyncio.TimerHandle | None = None
@@ -55,6 +54,11 @@ class Sessions:
         self._due = 0.0
         self.stamp = 0
         self.evicted = 0
+
+    def set_limit(self, limit: int) -> None:
+        """Allow for so many from now on."""
+        self._limit = limit
+        self._unproven_most = min(limit, UNPROVEN_MOST)
 
     def __len__(self) -> int:
         asked, answered, proven = self._ranks

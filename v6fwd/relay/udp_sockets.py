@@ -17,11 +17,21 @@ SESSION_BUFFER = 1 << 20
 """Bytes of one session's answers."""
 
 
-def open_udp_listener(endpoint: Endpoint, *, v6only: bool = False) -> socket.socket:
+def open_udp_listener(
+    endpoint: Endpoint,
+    *,
+    shared: bool = False,
+    beside: socket.socket | None = None,
+    v6only: bool = False,
+) -> socket.socket:
     """Bind `endpoint` for datagrams. Raises RelayError, naming the endpoint.
 
     `[::]` is dual-stack unless `v6only`, as for TCP. No SO_REUSEADDR: with it, Linux lets two
     programs bind one UDP port, and the later one takes all datagrams.
+
+    `shared`: others of ours may be bound beside it later, which share the datagrams by client;
+    `beside`: this is one of them. SO_REUSEPORT is set behind the first one's bind(2), which
+    fails therefore if another program has the port.
     """
     sock: socket.socket | None = None
     try:
@@ -30,7 +40,11 @@ def open_udp_listener(endpoint: Endpoint, *, v6only: bool = False) -> socket.soc
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
         prepare_udp_listener(sock)
+        if beside is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(sockaddr)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError as error:
         if sock is not None:
             sock.close()

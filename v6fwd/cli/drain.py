@@ -1,0 +1,20 @@
+"""`v6fwd drain`: let flows finish, and end."""
+
+from __future__ import annotations
+
+import click
+
+from v6fwd.cli.asking import EPILOG, answers, socket_option
+
+
+@click.command(epilog=EPILOG)
+@click.argument("listen", required=False)
+@socket_option
+def drain(listen: str | None, path: str) -> None:
+    """Stop accepting, let flows finish for drain-timeout, then end the daemon, as SIGTERM does.
+
+    With LISTEN ([::]:8080, [::]:53/udp) only that forward is closed, until the next reload.
+    """
+    details = {"listen": listen} if listen else {}
+    for _ in answers(path, "drain", **details):
+        pass

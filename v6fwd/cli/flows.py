@@ -1,0 +1,92 @@
+"""`v6fwd flows`: who is connected to the running daemon."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from v6fwd.cli.asking import EPILOG, answers, json_option, socket_option
+from v6fwd.cli.tables import duration, size, table
+from v6fwd.model import bracketed
+
+Flow = dict[str, Any]
+
+_ORDERS: dict[str, Callable[[Flow], Any]] = {
+    "bytes": lambda flow: flow["bytes_up"] + flow["bytes_down"],
+    "seconds": lambda flow: flow["seconds"],
+    "flows": lambda flow: flow["flows"],
+}
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "--by",
+    type=click.Choice(["client", "net"]),
+    help="One line a client address, or an IPv6 client's /64 network.",
+)
+@click.option(
+    "--sort",
+    "order",
+    type=click.Choice(list(_ORDERS)),
+    default="bytes",
+    show_default=True,
+    help="Most of these first.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Show so many at most.")
+@socket_option
+@json_option
+def flows(by: str | None, order: str, limit: int | None, path: str, as_json: bool) -> None:
+    """Show who is connected to the running daemon, and how much has moved."""
+    live = [flow for part in answers(path, "flows") for flow in part.get("flows", ())]
+    for flow in live:
+        flow["flows"] = 1
+    found = grouped(live, by) if by else live
+    found.sort(key=_ORDERS[order], reverse=True)
+    found = found[:limit]
+    click.echo(json.dumps({"flows": found}) if as_json else text(found, by))
+
+
+def grouped(live: list[Flow], by: str) -> list[Flow]:
+    """Sums by client; `seconds` is the longest."""
+    groups: dict[str, Flow] = {}
+    for flow in live:
+        client = flow["client"] if by == "client" else network(flow["client"])
+        group = groups.setdefault(
+            client, {"client": client, "flows": 0, "bytes_up": 0, "bytes_down": 0, "seconds": 0.0}
+        )
+        for key in ("flows", "bytes_up", "bytes_down"):
+            group[key] += flow[key]
+        group["seconds"] = max(group["seconds"], flow["seconds"])
+    return list(groups.values())
+
+
+def network(client: str) -> str:
+    """An IPv6 client's /64: RFC 4291, 2.5.1, who has one address there has them all."""
+    if ":" not in client:
+        return client
+    return str(ipaddress.ip_network(f"{client}/64", strict=False))
+
+
+def text(found: list[Flow], by: str | None) -> str:
+    """A table."""
+    right = "FLOWS UP DOWN FOR"
+    rows: list[tuple[str, ...]]
+    if by:
+        head: tuple[str, ...] = ("CLIENT" if by == "client" else "NETWORK", "FLOWS")
+        rows = [(flow["client"], str(flow["flows"]), *_numbers(flow)) for flow in found]
+    else:
+        head = ("CLIENT", "LISTEN", "TARGET")
+        rows = [(_client(flow), flow["listen"], flow["target"], *_numbers(flow)) for flow in found]
+    return table((*head, "UP", "DOWN", "FOR"), rows, right)
+
+
+def _client(flow: Flow) -> str:
+    return f"{bracketed(flow['client'])}:{flow['client_port']}" if flow["client"] else "gone"
+
+
+def _numbers(flow: Flow) -> tuple[str, str, str]:
+    return size(flow["bytes_up"]), size(flow["bytes_down"]), duration(flow["seconds"])

@@ -1,0 +1,71 @@
+"""`v6fwd status`: what the running daemon forwards, and how that goes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import click
+
+from v6fwd.cli.asking import EPILOG, answers, json_option, socket_option
+from v6fwd.cli.tables import moment, size, table
+
+SHOWN_ERRORS = 2
+"""Causes that a row has room for."""
+
+_HEAD = ("LISTEN", "TARGET", "CLIENT-IP", "LIVE", "FLOWS", "UP", "DOWN", "SINCE", "ERRORS")
+_HARMLESS = ("closed", "closed before a header", "expired", "reset by client", "reset by target")
+"""Ends that are everybody's own business, or that `dial_failures` and others count already."""
+_COUNTED = ("refused", "target failed")
+
+
+@click.command(epilog=EPILOG)
+@socket_option
+@json_option
+def status(path: str, as_json: bool) -> None:
+    """Show the forwards of the running daemon: flows, bytes, errors, since when."""
+    (answer,) = answers(path, "status")
+    del answer["done"]
+    click.echo(json.dumps(answer) if as_json else text(answer))
+
+
+def text(answer: dict[str, Any]) -> str:
+    """A line about the daemon, and a table of forwards."""
+    workers = len(answer["workers"])
+    first = (
+        f"v6fwd {answer['version']}, process {answer['pid']}, since {moment(answer['since'])},"
+        f" {workers} worker{'s' if workers != 1 else ''}, {answer['restarts']} restarted"
+    )
+    rows = [_row(forward) for forward in answer["forwards"]]
+    return f"{first}\n{table(_HEAD, rows, right='LIVE FLOWS UP DOWN')}"
+
+
+def _row(forward: dict[str, Any]) -> tuple[str, ...]:
+    is_open = forward["state"] == "open"
+    return (
+        forward["listen"],
+        forward["target"] if is_open else f"({forward['state']})",
+        forward["client_ip"] if is_open else "",
+        str(forward["flows"] - forward["ended"]),
+        str(forward["flows"]),
+        size(forward["bytes_up"]),
+        size(forward["bytes_down"]),
+        moment(forward["since"]) if is_open else "",
+        errors(forward),
+    )
+
+
+def errors(forward: dict[str, Any]) -> str:
+    """How many, and of which causes the most; "-" for none."""
+    causes = Counter(forward["dial_failures"])
+    causes["PROXY header refused"] += forward["header_refused"]
+    causes["HTTP refused"] += forward["http_refused"]
+    for end, count in forward["ends"].items():
+        if end not in _HARMLESS and end not in _COUNTED:
+            causes[end] += count
+    for cause in ("too_large", "full", "failed", "no_room"):
+        causes[f"datagrams lost: {cause.replace('_', ' ')}"] += forward.get("udp", {}).get(cause, 0)
+    found = [f"{count} {cause}" for cause, count in causes.most_common(SHOWN_ERRORS) if count]
+    more = sum(causes.values()) - sum(count for _, count in causes.most_common(SHOWN_ERRORS))
+    return ", ".join(found + [f"{more} others"] * bool(more)) or "-"

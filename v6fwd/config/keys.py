@@ -1,0 +1,224 @@
+"""Which keys there are, and what each of them takes. Keys are the long options' names.
+
+What a value may be stands in `model`, for options and keys alike; a number may be in quotes,
+and several networks may be an array.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import grp
+import pwd
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Any
+
+from v6fwd.log import LogFormat
+from v6fwd.model import (
+    ClientIP,
+    Endpoint,
+    InputError,
+    IPNetwork,
+    Protocol,
+    UdpProxy,
+    parse_listen,
+    parse_networks,
+    parse_rate,
+    parse_seconds,
+    parse_target,
+)
+
+Parse = Callable[[Any], Any]
+"""Takes what TOML has made of a value; raises InputError."""
+
+MAX_WORKERS = 256
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A guess to put behind an error; "" where nothing comes near."""
+    near = difflib.get_close_matches(word.lower().replace("_", "-"), list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+# ---- values ----------------------------------------------------------------------------------
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError("not a text; put it into quotes")
+    return value
+
+
+def _number(value: Any) -> str:
+    try:
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            return str(value)
+    except ValueError:  # an integer of thousands of digits, which TOML can write as 0xfff...
+        pass
+    raise InputError("not a number")
+
+
+def _whole(value: Any, least: int, most: int = 10**9) -> int:
+    text = _number(value)
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) <= 10 else -1
+    if not least <= number <= most:
+        raise InputError(f"not a whole number from {least} to {most}")
+    return number
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError("write true or false, without quotes")
+    return value
+
+
+def _choice(value: Any, kind: type[StrEnum]) -> StrEnum:
+    text = _text(value)
+    if text not in tuple(kind):
+        raise InputError(f"not one of {', '.join(kind)}{did_you_mean(text, kind)}")
+    return kind(text)
+
+
+def _seconds(value: Any) -> float:
+    return parse_seconds(_number(value))
+
+
+def _seconds_or_zero(value: Any) -> float:
+    return parse_seconds(_number(value), zero=True)
+
+
+def _rate(value: Any) -> float:
+    return parse_rate(_number(value))
+
+
+def _parts(value: Any) -> list[str]:
+    return [_text(part) for part in (value if isinstance(value, list) else [value])]
+
+
+def _networks(value: Any) -> tuple[IPNetwork, ...]:
+    return tuple(network for part in _parts(value) for network in parse_networks(part))
+
+
+def _listen(value: Any) -> str:
+    """Stays a text: only together with TARGET it can be told which ports belong together."""
+    text = _number(value) if type(value) is int else _text(value)
+    parse_listen(text)
+    return text
+
+
+def _target(value: Any) -> str:
+    text = _text(value)
+    parse_target(text)
+    return text
+
+
+def _socket_path(value: Any) -> str:
+    text = _text(value)
+    return parse_target(f"unix:{text}")[0].path if text else ""
+
+
+def _metrics_address(value: Any) -> Endpoint | None:
+    if value == "":
+        return None
+    endpoints = parse_listen(_listen(value))
+    if len(endpoints) > 1 or endpoints[0].protocol is not Protocol.TCP:
+        raise InputError("metrics have one TCP port; write one such as [::1]:9464")
+    return endpoints[0]
+
+
+def _docker_host(value: Any) -> str:
+    text = _text(value)
+    if not text.startswith("unix:///"):
+        raise InputError("not a socket of the Engine; write one such as unix:///run/docker.sock")
+    return text
+
+
+def _name(value: Any, what: str, look_up: Callable[[str], object]) -> str:
+    text = _text(value)
+    try:
+        if text:
+            look_up(text)
+    except (KeyError, ValueError):
+        raise InputError(f"there is no such {what} on this machine") from None
+    return text
+
+
+# ---- tables ----------------------------------------------------------------------------------
+
+_count = functools.partial(_whole, least=0)
+
+PROCESS_LIMITS: dict[str, Parse] = {
+    "drain-timeout": _seconds_or_zero,
+    "interrupt-timeout": _seconds_or_zero,
+    "max-flows": _count,
+}
+FLOW_LIMITS: dict[str, Parse] = {
+    "connect-timeout": _seconds,
+    "idle-timeout": _seconds_or_zero,
+    "header-timeout": _seconds,
+    "udp-timeout": _seconds,
+}
+GUARD: dict[str, Parse] = {
+    "allow": _networks,
+    "deny": _networks,
+    "client-flows": _count,
+    "client-rate": _rate,
+    "client-prefix": functools.partial(_whole, least=1, most=128),
+}
+TOP: dict[str, Parse] = {
+    "workers": functools.partial(_whole, least=1, most=MAX_WORKERS),
+    "user": functools.partial(_name, what="user", look_up=pwd.getpwnam),
+    "include": _parts,
+    "log-format": functools.partial(_choice, kind=LogFormat),
+    "log-flows": _truth,
+    **PROCESS_LIMITS,
+}
+DEFAULTS: dict[str, Parse] = {
+    "client-ip": functools.partial(_choice, kind=ClientIP),
+    "accept-proxy": _networks,
+    "udp-proxy": functools.partial(_choice, kind=UdpProxy),
+    **FLOW_LIMITS,
+    **GUARD,
+}
+PAIR: dict[str, Parse] = {"listen": _listen, "target": _target}
+CONTROL: dict[str, Parse] = {
+    "socket": _socket_path,
+    "group": functools.partial(_name, what="group", look_up=grp.getgrnam),
+}
+METRICS: dict[str, Parse] = {"listen": _metrics_address}
+DOCKER: dict[str, Parse] = {"host": _docker_host}
+
+TABLES: dict[str, dict[str, Parse]] = {
+    "the main file": TOP,
+    "an included file": {},
+    "[defaults]": DEFAULTS,
+    "[[forward]]": {**PAIR, **DEFAULTS},
+    "[control]": CONTROL,
+    "[metrics]": METRICS,
+    "[docker]": DOCKER,
+}
+REQUIRED = {"listen": 'listen = "[::]:8080"', "target": 'target = "172.17.0.2:80"'}
+"""The keys that every [[forward]] needs, as they might look."""
+
+_HOMES = {
+    "at the top of the main file, above all tables": TOP,
+    "in [defaults] or a [[forward]]": DEFAULTS,
+    "in a [[forward]]": PAIR,
+    "in [control]": CONTROL,
+    "in [docker]": DOCKER,
+}
+_SINGLE = ("defaults", "control", "metrics", "docker")
+"""Tables that stand there once."""
+
+
+def unknown_key(table: str, key: str) -> str:
+    """What to say of a key that `table` does not have."""
+    for place, home in _HOMES.items():
+        if key in home:
+            return f"unknown key in {table}; it belongs {place}"
+    if key in _SINGLE:
+        return f"unknown key in {table}; [{key}] belongs into the main file"
+    known = [*TABLES[table], *(("forward", *_SINGLE) if table == "the main file" else ())]
+    guess = did_you_mean(key, known) or f"; there are {', '.join(known)}"
+    return f"unknown key in {table}{guess}"

@@ -1,0 +1,215 @@
+"""What Prometheus reads: the daemon's status as metrics, names and units by its conventions.
+
+Imported only where metrics are wanted: prometheus-client takes 2.6 MB.
+
+Labels are bounded: `listen` is one of the forwards, everything else one of the words below. What
+a forward's target and mode are stands in `v6fwd_forward_info` alone, to be joined where wanted:
+a reload that changes them begins no new series.
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from v6fwd.daemon.web import Page, Pages
+from v6fwd.relay.counters import DURATIONS
+from v6fwd.relay.sockets import reason
+
+OTHER = "other"
+_CAUSES = {
+    errno.ECONNREFUSED: "refused",
+    errno.ETIMEDOUT: "timeout",
+    errno.ECONNRESET: "reset",
+    errno.EHOSTUNREACH: "host-unreachable",
+    errno.EHOSTDOWN: "host-unreachable",
+    errno.ENETUNREACH: "network-unreachable",
+    errno.EADDRNOTAVAIL: "no-address",
+    errno.EACCES: "forbidden",
+    errno.EPERM: "forbidden",
+    errno.ENOENT: "no-socket",
+    errno.EMFILE: "no-descriptor",
+    errno.ENFILE: "no-descriptor",
+    errno.ENOBUFS: "no-memory",
+    errno.ENOMEM: "no-memory",
+}
+CAUSES = {reason(OSError(number, "")): word for number, word in _CAUSES.items()}
+"""Why a target could not be reached, by the words of the log; whatever else is `other`."""
+ENDS = {
+    "closed": "closed",
+    "closed before a header": "closed",
+    "expired": "expired",
+    "evicted": "evicted",
+    "reset by client": "reset-by-client",
+    "reset by target": "reset-by-target",
+    "idle timeout": "idle",
+    "target failed": "target-failed",
+    "refused": "refused",
+    "internal error": "internal-error",
+    "cut at stop": "cut",
+    "stopped": "cut",
+    "lost with its worker": "lost",
+}
+"""How a flow ended, by the words of the log; whatever else is `other`."""
+UDP_DROPS = ("too_large", "full", "failed", "no_header", "no_room")
+"""Fields of relay.udp_context.UdpCounters that count datagrams."""
+
+Status = Mapping[str, Any]
+"""What `serve` answers to `status`: see daemon.serve."""
+
+
+def pages(ask: Callable[[], Awaitable[Status]], is_well: Callable[[], bool]) -> Pages:
+    """What the daemon shows: /metrics by what `ask` tells, and whether it `is_well`."""
+
+    async def metrics() -> Page:
+        return Page(render(await ask()), CONTENT_TYPE_LATEST)
+
+    async def health() -> Page:
+        if is_well():
+            return Page(b"ok\n")
+        return Page(b"no worker is alive\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+    return {"/metrics": metrics, "/healthz": health}
+
+
+def render(status: Status) -> bytes:
+    """The text of /metrics."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Once(status))
+    return generate_latest(registry)
+
+
+class _Once(Collector):
+    """Collects from one status."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """See Collector."""
+        forwards = self._status["forwards"]
+        yield from _of_the_daemon(self._status)
+        yield _info(forwards)
+        yield from _of_flows(forwards)
+        yield _durations(forwards)
+        yield from _of_failures(forwards)
+        yield from _of_datagrams(forwards)
+
+
+def _of_the_daemon(status: Status) -> Iterator[Metric]:
+    yield InfoMetricFamily(
+        "v6fwd_build",
+        "Version of v6fwd and of Python.",
+        value={"version": status["version"], "python": platform.python_version()},
+    )
+    yield GaugeMetricFamily(
+        "v6fwd_start_time_seconds", "When the daemon began, since 1970.", status["since"]
+    )
+    yield GaugeMetricFamily("v6fwd_workers", "Worker processes alive.", len(status["workers"]))
+    yield CounterMetricFamily(
+        "v6fwd_worker_restarts", "Workers started in place of dead ones.", status["restarts"]
+    )
+
+
+def _info(forwards: Iterable[Status]) -> Metric:
+    family = InfoMetricFamily(
+        "v6fwd_forward", "What a forward is.", labels=["listen", "target", "client_ip", "state"]
+    )
+    for each in forwards:
+        words = [each["listen"], each.get("target", ""), each.get("client_ip", ""), each["state"]]
+        family.add_metric(words, {})
+    return family
+
+
+def _of_flows(forwards: Iterable[Status]) -> Iterator[Metric]:
+    total = CounterMetricFamily(
+        "v6fwd_flows", "Connections accepted and UDP sessions made.", labels=["listen"]
+    )
+    active = GaugeMetricFamily("v6fwd_flows_active", "Flows that live.", labels=["listen"])
+    moved = CounterMetricFamily(
+        "v6fwd_bytes",
+        "Payload passed on: up to targets, down to clients.",
+        labels=["listen", "direction"],
+    )
+    ends = CounterMetricFamily("v6fwd_flow_ends", "How flows ended.", labels=["listen", "end"])
+    for each in forwards:
+        listen = each["listen"]
+        total.add_metric([listen], each["flows"])
+        active.add_metric([listen], each["flows"] - each["ended"])
+        moved.add_metric([listen, "up"], each["bytes_up"])
+        moved.add_metric([listen, "down"], each["bytes_down"])
+        _add(ends, listen, each["ends"], ENDS)
+    yield from (total, active, moved, ends)
+
+
+def _durations(forwards: Iterable[Status]) -> Metric:
+    family = HistogramMetricFamily(
+        "v6fwd_flow_duration_seconds", "How long flows lasted that are over.", labels=["listen"]
+    )
+    for each in forwards:
+        buckets, count = [], 0
+        for bound, flows in zip([*map(str, DURATIONS), "+Inf"], each["durations"], strict=True):
+            count += flows
+            buckets.append((bound, count))
+        family.add_metric([each["listen"]], buckets, each["seconds"])
+    return family
+
+
+def _of_failures(forwards: Iterable[Status]) -> Iterator[Metric]:
+    dials = CounterMetricFamily(
+        "v6fwd_dial_failures", "Targets that could not be reached.", labels=["listen", "cause"]
+    )
+    refused = CounterMetricFamily(
+        "v6fwd_refused",
+        "Clients that were not served, by who refused.",
+        labels=["listen", "reason"],
+    )
+    for each in forwards:
+        listen = each["listen"]
+        _add(dials, listen, each["dial_failures"], CAUSES)
+        refused.add_metric([listen, "header"], each["header_refused"])
+        refused.add_metric([listen, "http"], each["http_refused"])
+        for why, count in each["refused"].items():
+            refused.add_metric([listen, why], count)
+    yield from (dials, refused)
+
+
+def _of_datagrams(forwards: Iterable[Status]) -> Iterator[Metric]:
+    dropped = CounterMetricFamily(
+        "v6fwd_udp_datagrams_dropped", "Datagrams not passed on.", labels=["listen", "cause"]
+    )
+    gone = CounterMetricFamily(
+        "v6fwd_udp_target_refusals", "Times that a UDP target was not there.", labels=["listen"]
+    )
+    for each in forwards:
+        if "udp" not in each:
+            continue
+        for name in UDP_DROPS:
+            dropped.add_metric([each["listen"], name.replace("_", "-")], each["udp"][name])
+        gone.add_metric([each["listen"]], each["udp"]["refused"])
+    yield from (dropped, gone)
+
+
+def _add(
+    family: CounterMetricFamily, listen: str, counts: Mapping[str, int], words: Mapping[str, str]
+) -> None:
+    """Counts by the words of the log, as counts by label."""
+    sums: dict[str, int] = {}
+    for text, number in counts.items():
+        word = words.get(text, OTHER)
+        sums[word] = sums.get(word, 0) + number
+    for word, number in sums.items():
+        family.add_metric([listen, word], number)

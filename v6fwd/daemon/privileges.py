@@ -1,0 +1,84 @@
+"""Giving up root: another user, and no capability but those that are still needed.
+
+The supervisor keeps what opening a port below 1024 at a reload takes; workers, who talk to the
+network, keep nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+from collections.abc import Iterable
+from pathlib import Path
+
+from v6fwd.relay.sockets import RelayError, reason
+
+NET_BIND_SERVICE = 10
+"""capabilities(7): bind ports below 1024."""
+
+_PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 8, 38  # linux/prctl.h
+_VERSION_3 = 0x20080522  # linux/capability.h
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become(user: str, keep: Iterable[int] = ()) -> None:
+    """Be `user`, with its groups and the capabilities `keep`, for good. Raises RelayError.
+
+    Only root can. Whoever is that user already keeps what it has of `keep`.
+    """
+    entry = pwd.getpwnam(user)
+    try:
+        if os.geteuid() != entry.pw_uid:
+            _prctl(_PR_SET_KEEPCAPS, 1)
+            os.initgroups(user, entry.pw_gid)
+            os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+            os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+            _prctl(_PR_SET_KEEPCAPS, 0)
+        keep_only(keep)
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    except OSError as error:
+        raise RelayError(f"cannot become user {user}: {reason(error)}") from error
+
+
+def keep_only(keep: Iterable[int] = ()) -> None:
+    """Give up every capability but these, of those that are there. Raises OSError."""
+    kept = permitted() & sum(1 << number for number in keep)
+    _capset(kept)
+
+
+def permitted() -> int:
+    """The capabilities of this process, a bit each."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapPrm:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def give_folder(path: str, user: str) -> None:
+    """Let `user` make and remove files beside `path`, if nothing of others is there.
+
+    The folder is made if need be. Raises RelayError.
+    """
+    entry, file = pwd.getpwnam(user), Path(path)
+    try:
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if all(file.name in other.name for other in file.parent.iterdir()):
+            os.chown(file.parent, entry.pw_uid, entry.pw_gid)
+    except OSError as error:
+        raise RelayError(f"cannot give {file.parent} to {user}: {reason(error)}") from error
+
+
+def _capset(kept: int) -> None:
+    """capset(2) for this process: effective and permitted alike, nothing inheritable."""
+    low, high = kept & 0xFFFFFFFF, kept >> 32
+    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+    if _libc.capset(header, data):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")

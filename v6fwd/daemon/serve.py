@@ -1,0 +1,265 @@
+"""The life of the daemon: taken over or begun, ready, told to reload, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from v6fwd import __version__
+from v6fwd.config import Config, ConfigError, load
+from v6fwd.daemon.control import Control, Request, failed
+from v6fwd.daemon.plan import Plan
+from v6fwd.daemon.privileges import NET_BIND_SERVICE, become, give_folder
+from v6fwd.daemon.supervisor import Supervisor
+from v6fwd.daemon.systemd import Notifier, inherited_sockets, match, process_at
+from v6fwd.daemon.takeover import Predecessor, hand_over, listing
+from v6fwd.daemon.web import WebServer
+from v6fwd.log import Log, take_defects
+from v6fwd.model import Endpoint, Forward, InputError, parse_listen
+from v6fwd.relay.budget import raised_limit
+from v6fwd.relay.sockets import RelayError, reason
+
+AT_RUN_TIME = ("forwards",)
+"""What a reload can change; the rest of Config waits for the next start."""
+FLOWS_A_LINE = 500
+"""Flows in one line of an answer."""
+
+
+class Daemon:
+    """A supervisor, its control socket, its configuration, on a running event loop."""
+
+    def __init__(self, path: Path, config: Config, log: Log) -> None:
+        self._path = path
+        self._config = config
+        self._log = log
+        self._since = time.time()
+        self._configured: dict[Endpoint, Forward] = {}
+        self.supervisor = Supervisor(config.workers, config.limits, log, log_flows=config.log_flows)
+        control = config.control
+        self._control = Control(control.socket, control.group, self._handle)
+        self._stopping: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._kept: list[Endpoint] = []
+        self._notifier = Notifier(os.environ)
+        self._web = self._web_server()
+
+    async def run(self) -> None:
+        """From start to end. Raises RelayError."""
+        self._obey_signals()
+        alive = asyncio.ensure_future(self._tell_the_watchdog())
+        try:
+            await self._begin()
+            grace = await self._stopping
+            self._close()
+            self._log.info("stopping", f"stopping: flows have {grace:g} s to finish")
+            await self.supervisor.drain(grace, keeps=self._kept)
+            self._log.info("stopped", "stopped")
+        finally:
+            alive.cancel()
+            self._close()
+            self.supervisor.crew.kill()
+
+    def _close(self) -> None:
+        """Answer nobody any more."""
+        self._control.close()
+        if self._web is not None:
+            self._web.close()
+
+    async def _begin(self) -> None:
+        """Take over, or open; then say that it is ready."""
+        path = self._config.control.socket
+        predecessor = Predecessor.at(path) if path else None
+        if predecessor is not None:
+            for listen, sockets in predecessor.sockets().items():
+                self.supervisor.holdings.add(listen, sockets)
+        self._take_from_systemd()
+        self._apply(self._config.forwards)
+        inherited = [listen for listen, _ in self.supervisor.holdings]
+        for listen in inherited:
+            if listen not in self._configured:
+                self.supervisor.holdings.close(listen)
+        if self._web is not None:
+            await self._web.open()
+        if self._config.user:
+            self._become(self._config.user)
+        self.supervisor.start()
+        await self.supervisor.settled()
+        if path:
+            self._control.open()
+        if predecessor is not None:
+            predecessor.leave(self._configured)
+        self._log.info("ready", self._ready_text())
+        self._notifier.ready(self._ready_text())
+
+    def _ready_text(self) -> str:
+        return f"ready: {len(self._configured)} forwards"
+
+    def _become(self, user: str) -> None:
+        """Give up root: every socket is open. What a reload opens may be a port below 1024."""
+        if self._config.control.socket:
+            give_folder(self._config.control.socket, user)
+        become(user, keep=(NET_BIND_SERVICE,))
+
+    # -- systemd and Prometheus --
+
+    def _take_from_systemd(self) -> None:
+        """Hold the sockets that were passed to us."""
+        listens = [forward.listen for forward in self._config.forwards]
+        sockets, warnings = match(inherited_sockets(os.environ), listens)
+        for text in warnings:
+            self._log.warning("unused-socket", text)
+        for listen, some in sockets.items():
+            if listen not in self.supervisor.holdings:  # else a predecessor's, which it has too
+                self.supervisor.holdings.add(listen, some)
+
+    async def _tell_the_watchdog(self) -> None:
+        while self._notifier.watchdog_interval is not None:
+            self._notifier.watchdog()
+            await asyncio.sleep(self._notifier.watchdog_interval)
+
+    def _web_server(self) -> WebServer | None:
+        if self._config.metrics.listen is None:
+            return None
+        from v6fwd.daemon.metrics import pages  # 2.6 MB that nobody else needs
+
+        crew = self.supervisor.crew
+        shown = pages(self._status, lambda: bool(crew.members))
+        return WebServer(self._config.metrics.listen, shown, self._log)
+
+    # -- signals --
+
+    def _obey_signals(self) -> None:
+        """SIGTERM drains, SIGINT too but not for long; SIGHUP reloads."""
+        add, limits = asyncio.get_running_loop().add_signal_handler, self._config.limits
+        add(signal.SIGTERM, self.stop, limits.drain_timeout)
+        add(signal.SIGINT, self.stop, limits.interrupt_timeout)
+        add(signal.SIGHUP, self.reload)
+
+    def stop(self, grace: float) -> None:
+        """Stop accepting, let flows finish for `grace` seconds; called again: stop now."""
+        if not self._stopping.done():
+            if not self._kept:  # else the service goes on, with our successor
+                self._notifier.stopping("draining")
+            self._stopping.set_result(grace)
+        else:
+            self.supervisor.crew.hurry()
+
+    # -- reload --
+
+    def reload(self) -> list[str]:
+        """Read the configuration anew and do what has changed; gives the errors, if any.
+
+        A file with a mistake changes nothing.
+        """
+        self._notifier.reloading()
+        try:
+            return self._reload()
+        finally:
+            self._notifier.ready(self._ready_text())
+
+    def _reload(self) -> list[str]:
+        try:
+            config = load(self._path)
+            plan = self._apply(config.forwards)
+        except (ConfigError, RelayError) as error:
+            lines = str(error).splitlines()
+            for line in lines:
+                self._log.error("reload-refused", f"not reloaded: {line}")
+            return lines
+        self._tell_what_waits(config)
+        self._config = replace(self._config, forwards=config.forwards)
+        self._log.info("reloaded", f"reloaded: {plan}")
+        return []
+
+    def _apply(self, forwards: Iterable[Forward]) -> Plan:
+        plan = Plan.between(self._configured, forwards)
+        self.supervisor.apply(plan)
+        for listen in plan.gone:
+            del self._configured[listen]
+        self._configured |= {forward.listen: forward for forward in (*plan.new, *plan.changed)}
+        return plan
+
+    def _tell_what_waits(self, config: Config) -> None:
+        for field in fields(Config):
+            if field.name in AT_RUN_TIME:
+                continue
+            if getattr(config, field.name) != getattr(self._config, field.name):
+                name = field.name.replace("_", "-")
+                self._log.warning("waits", f"{name} has changed: that waits for the next start")
+
+    # -- the control socket --
+
+    async def _handle(self, request: Request, sock: socket.socket) -> AsyncIterator[dict[str, Any]]:
+        match request.get("do"):
+            case "status":
+                yield await self._status()
+            case "flows":
+                flows = await self.supervisor.flows()
+                for at in range(0, len(flows), FLOWS_A_LINE):
+                    yield {"flows": flows[at : at + FLOWS_A_LINE]}
+                yield {"done": True}
+            case "reload":
+                errors = self.reload()
+                await self.supervisor.settled()
+                yield failed(*errors) if errors else {"done": True}
+            case "drain":
+                yield self._drain(request.get("listen"))
+            case "takeover":
+                names = listing(self.supervisor.holdings)
+                yield {"sockets": [name for name, _ in names], "done": True}
+                await hand_over(sock, [each for _, each in names])
+            case "leave":
+                self._kept = [parse_listen(text)[0] for text in request["kept"]]
+                self._notifier.successor(process_at(sock))
+                self.stop(self._config.limits.drain_timeout)
+                yield {"done": True}
+            case other:
+                yield failed(f"cannot do {other!r}")
+
+    async def _status(self) -> dict[str, Any]:
+        crew = self.supervisor.crew
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "since": self._since,
+            "restarts": crew.restarts,
+            **await self.supervisor.status(),
+            "done": True,
+        }
+
+    def _drain(self, listen: str | None) -> dict[str, Any]:
+        if listen is None:
+            self.stop(self._config.limits.drain_timeout)
+            return {"done": True}
+        try:
+            endpoints = parse_listen(listen)
+        except InputError as error:
+            return failed(str(error))
+        for endpoint in endpoints:
+            if endpoint not in self.supervisor.forwards:
+                return failed(f"{endpoint} is no forward of this daemon")
+        for endpoint in endpoints:
+            self._configured.pop(endpoint, None)
+            self.supervisor.close(endpoint)
+        return {"done": True}
+
+
+def serve(path: Path, config: Config, log: Log) -> None:
+    """Serve until SIGINT or SIGTERM, or until a successor has taken over. Raises RelayError."""
+
+    async def main() -> None:
+        take_defects(asyncio.get_running_loop(), log)
+        await Daemon(path, config, log).run()
+
+    raised_limit()  # a socket a forward, and of UDP one a worker
+    try:
+        with asyncio.Runner() as runner:
+            runner.run(main())
+    except OSError as error:
+        raise RelayError(f"cannot start: {reason(error)}") from error

@@ -1,0 +1,178 @@
+"""The supervisor: holds the listening sockets, and lets the workers serve what is wanted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from v6fwd.daemon.crew import Crew, Member
+from v6fwd.daemon.holdings import Holdings, Sockets, serves
+from v6fwd.daemon.messages import Change, Close, Open
+from v6fwd.daemon.plan import Plan
+from v6fwd.daemon.worker import Setup
+from v6fwd.log import Log
+from v6fwd.model import Endpoint, Forward, Limits
+from v6fwd.relay.counters import Counters, Snapshot, added
+from v6fwd.relay.sockets import RelayError
+
+
+class Supervisor:
+    """Opens, changes and closes forwards at run time, on a running event loop.
+
+    Raises RelayError where it cannot listen, and KeyError for forwards that are not there.
+    """
+
+    def __init__(self, workers: int, limits: Limits, log: Log, *, log_flows: bool = False) -> None:
+        self.limits = limits
+        self.holdings = Holdings(workers)
+        self.forwards: dict[Endpoint, Forward] = {}
+        self.since: dict[Endpoint, float] = {}
+        """When each of them was opened, in seconds since 1970."""
+        self.crew = Crew(workers, Setup(limits, log, log_flows, workers), log, self._brief)
+        self._log = log
+
+    def start(self) -> None:
+        """Fork the workers, who serve what has been opened by then. Raises OSError."""
+        self.crew.start()
+
+    async def settled(self) -> None:
+        """Wait until every worker has done what it was told so far."""
+        await self.crew.ask("settled")
+
+    # -- forwards --
+
+    def open(self, forward: Forward, sockets: Sockets | None = None) -> None:
+        """Serve one more forward; `sockets` if somebody else has opened them, one a slot."""
+        if sockets is not None:
+            self.holdings.add(forward.listen, sockets)
+        self.apply(Plan((forward,), (), ()))
+
+    def change(self, forward: Forward) -> None:
+        """Serve new flows of a forward like this."""
+        self.apply(Plan((), (forward,), ()))
+
+    def close(self, listen: Endpoint) -> None:
+        """Stop to listen, and let the flows there finish."""
+        self.apply(Plan((), (), (listen,)))
+
+    def apply(self, plan: Plan) -> None:
+        """Do all of it, or nothing where a socket cannot be opened."""
+        for forward in plan.new:
+            if forward.listen in self.forwards:
+                target = self.forwards[forward.listen].target
+                raise RelayError(f"{forward.listen} is forwarded to {target} already")
+        self.holdings.open_all(forward.listen for forward in plan.new)
+        for listen in plan.gone:
+            self._close(listen)
+        for forward in plan.changed:
+            self._change(forward)
+        for forward in plan.new:
+            self._open(forward)
+
+    def _open(self, forward: Forward) -> None:
+        self.forwards[forward.listen] = forward
+        self.since[forward.listen] = time.time()
+        for worker, member in self.crew.members.items():
+            self._hand_over(forward, worker, member)
+
+    def _hand_over(self, forward: Forward, worker: int, member: Member) -> None:
+        for slot, sock in enumerate(self.holdings[forward.listen]):
+            if serves(forward.listen, slot, worker, self.crew.count):
+                member.send(Open(forward, slot), sock)
+
+    def _change(self, forward: Forward) -> None:
+        self.forwards[forward.listen] = forward
+        for slot, worker in self._slots(forward.listen):
+            worker.send(Change(forward, slot))
+
+    def _close(self, listen: Endpoint) -> None:
+        """The workers' copies are the last: they take in who waits in the queue."""
+        slots = self._slots(listen)
+        self.holdings.close(listen)
+        del self.forwards[listen], self.since[listen]
+        self.crew.retired.pop(str(listen), None)
+        for slot, worker in slots:
+            worker.send(Close(listen, slot, self.limits.drain_timeout, take_queue=True))
+
+    def _slots(self, listen: Endpoint) -> list[tuple[int, Member]]:
+        """The sockets of a forward, and who serves them."""
+        return [
+            (slot, member)
+            for slot, _ in enumerate(self.holdings[listen])
+            for worker, member in self.crew.members.items()
+            if serves(listen, slot, worker, self.crew.count)
+        ]
+
+    def _brief(self, worker: int, member: Member) -> None:
+        """Tell a new worker what there is."""
+        for forward in self.forwards.values():
+            self._hand_over(forward, worker, member)
+
+    # -- what may be asked --
+
+    async def snapshot(self) -> dict[str, Snapshot]:
+        """What each forward has done in all workers, those included that are no more."""
+        return self._total(await self.crew.ask("snapshot"))
+
+    def _total(self, answers: dict[int, list[Any]]) -> dict[str, Snapshot]:
+        total = dict(self.crew.retired)
+        for answer in answers.values():
+            for listen, numbers in answer:
+                total[listen] = added(total[listen], numbers) if listen in total else numbers
+        return total
+
+    async def status(self) -> dict[str, list[dict[str, Any]]]:
+        """Every worker and every forward in words and numbers."""
+        answers = await self.crew.ask("snapshot")
+        workers = [
+            {
+                "slot": slot,
+                "pid": member.pid,
+                "since": member.since,
+                "flows": sum(numbers["flows"] for _, numbers in answers.get(slot, ())),
+                "ended": sum(numbers["ended"] for _, numbers in answers.get(slot, ())),
+            }
+            for slot, member in sorted(self.crew.members.items())
+        ]
+        return {"workers": workers, "forwards": self._states(self._total(answers))}
+
+    def _states(self, numbers: dict[str, Snapshot]) -> list[dict[str, Any]]:
+        """The forwards, those included that only finish their flows."""
+        states: list[dict[str, Any]] = []
+        for listen, forward in self.forwards.items():
+            described = {
+                "listen": str(listen),
+                "target": str(forward.target),
+                "client_ip": str(forward.client_ip),
+                "state": "open",
+                "since": self.since[listen],
+            }
+            states.append(described | numbers.pop(str(listen), Counters().snapshot()))
+        for text, left in numbers.items():
+            if left["flows"] > left["ended"]:
+                states.append({"listen": text, "state": "draining"} | left)
+        return states
+
+    async def flows(self) -> list[dict[str, Any]]:
+        """The flows that live; see Relay.flows_now. `worker` is the process that has it."""
+        pids = {slot: member.pid for slot, member in self.crew.members.items()}
+        answers = await self.crew.ask("flows")
+        return [
+            flow | {"worker": pids[slot]} for slot, answer in answers.items() for flow in answer
+        ]
+
+    # -- the end --
+
+    async def drain(self, grace: float, *, keeps: Iterable[Endpoint] | None = None) -> None:
+        """Stop to listen, and give flows `grace` seconds to finish; then the workers end.
+
+        `keeps`: what a successor goes on with, so that who waits there is its business.
+        """
+        kept = set(keeps or ())
+        for listen in [listen for listen in self.forwards if listen not in kept]:
+            if kept:
+                self._close(listen)
+        self.holdings.close_all()
+        self.crew.drain(grace, take_queue=not kept)
+        await self.crew.gone.wait()

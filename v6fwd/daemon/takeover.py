@@ -1,0 +1,94 @@
+"""From one daemon to the next: the listening sockets, without a moment in which nobody listens.
+
+The newcomer asks `{"do": "takeover"}` at the control socket. The answer lists the sockets, by
+endpoint and slot; they follow as descriptors, CHUNK with a byte. Both accept for a while. When its
+workers are ready the newcomer takes the path of the control socket and says `{"do": "leave"}`.
+Should it fail before, nothing has happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from v6fwd.daemon.holdings import Holdings, Sockets
+from v6fwd.model import Endpoint, parse_listen
+from v6fwd.relay.sockets import RelayError, reason
+
+CHUNK = 128
+"""Descriptors sent at once; the kernel takes 253 (SCM_MAX_FD, unix(7))."""
+PATIENCE = 10.0
+"""Seconds for an answer of the predecessor."""
+
+
+class Predecessor:
+    """The daemon that has the control socket, seen from its successor."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._lines = sock.makefile("rb", buffering=0)  # no byte beyond a line: descriptors follow
+
+    @classmethod
+    def at(cls, path: str) -> Predecessor | None:
+        """Whoever answers there; None if nobody does. Raises RelayError."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            sock.close()
+            return None
+        except OSError as error:
+            sock.close()
+            raise RelayError(f"cannot ask at control socket {path}: {reason(error)}") from error
+        return cls(sock)
+
+    def sockets(self) -> dict[Endpoint, Sockets]:
+        """Copies of its listening sockets. Raises RelayError."""
+        names = self._ask({"do": "takeover"})["sockets"]
+        fds: list[int] = []
+        while len(fds) < len(names):
+            data, some, _, _ = socket.recv_fds(self._socket, 1, CHUNK)
+            if not data:
+                raise RelayError("the running daemon broke off while it handed over its sockets")
+            fds += some
+        taken: dict[Endpoint, Sockets] = {}
+        for name, fd in zip(names, fds, strict=True):
+            taken.setdefault(parse_listen(name)[0], []).append(socket.socket(fileno=fd))
+        return taken
+
+    def leave(self, kept: Iterable[Endpoint]) -> None:
+        """Tell it to finish its flows and go; we serve the endpoints in `kept`."""
+        self._ask({"do": "leave", "kept": [str(listen) for listen in kept]})
+        self._socket.close()
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            answer: dict[str, Any] = json.loads(self._lines.readline())
+        except (OSError, ValueError) as error:
+            why = reason(error) if isinstance(error, OSError) else "no answer"
+            raise RelayError(f"cannot take over from the running daemon: {why}") from error
+        if "error" in answer:
+            raise RelayError(f"cannot take over from the running daemon: {answer['error'][0]}")
+        return answer
+
+
+def listing(holdings: Holdings) -> list[tuple[str, socket.socket]]:
+    """All listening sockets, those of an endpoint in the order of their slots."""
+    return [(str(listen), sock) for listen, sockets in holdings for sock in sockets]
+
+
+async def hand_over(sock: socket.socket, sockets: Sequence[socket.socket]) -> None:
+    """Send the descriptors to a successor. Raises OSError."""
+    for at in range(0, len(sockets), CHUNK):
+        fds = [each.fileno() for each in sockets[at : at + CHUNK]]
+        while True:
+            try:
+                socket.send_fds(sock, [b"."], fds)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(0.01)

@@ -1,0 +1,146 @@
+"""A web server for two pages, in the supervisor's loop: /metrics and /healthz.
+
+Bounded in everything that a client can do to it: REQUEST bytes of head, PATIENCE seconds, CLIENTS
+at once. One request a connection; a body is not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from v6fwd.log import Log
+from v6fwd.model import Endpoint
+from v6fwd.relay.sockets import RelayError, listen_address, reason
+
+REQUEST = 8192
+"""Bytes of a request's head."""
+PATIENCE = 5.0
+"""Seconds for a request to come, and again for the answer to be taken."""
+CLIENTS = 16
+"""Connections at once; a further one is closed."""
+PLAIN = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer."""
+
+    body: bytes
+    content_type: str = PLAIN
+    status: HTTPStatus = HTTPStatus.OK
+
+
+Pages = Mapping[str, Callable[[], Awaitable[Page]]]
+"""What makes the page, by its path."""
+
+
+class WebServer:
+    """Serves `pages` at an endpoint."""
+
+    def __init__(self, listen: Endpoint, pages: Pages, log: Log) -> None:
+        self._listen = listen
+        self._pages = pages
+        self._log = log
+        self._server: asyncio.Server | None = None
+        self._clients = 0
+
+    async def open(self) -> None:
+        """Listen. Raises RelayError, naming the endpoint."""
+        try:
+            self._server = await asyncio.start_server(
+                self._converse, sock=_listening(self._listen), limit=REQUEST
+            )
+        except OSError as error:
+            raise RelayError(f"cannot listen on {self._listen}: {reason(error)}") from error
+
+    @property
+    def port(self) -> int:
+        """The bound port."""
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def close(self) -> None:
+        """Free the port."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients += 1
+        try:
+            if self._clients <= CLIENTS:
+                await self._answer(reader, writer)
+            writer.close()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            writer.transport.abort()  # whoever asked has gone or was too slow
+        except Exception as error:
+            self._log.limited("web", "defect", f"internal error on {self._listen}: {error!r}")
+            writer.transport.abort()
+        finally:
+            self._clients -= 1
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(PATIENCE):
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.LimitOverrunError:
+                head = b""
+        page, with_body = await self._page(head)
+        lines = [
+            f"HTTP/1.1 {page.status.value} {page.status.phrase}",
+            f"Content-Type: {page.content_type}",
+            f"Content-Length: {len(page.body)}",
+            "Connection: close",
+        ]
+        if page.status is HTTPStatus.METHOD_NOT_ALLOWED:
+            lines.append("Allow: GET, HEAD")
+        writer.write("\r\n".join([*lines, "", ""]).encode("ascii"))
+        writer.write(page.body if with_body else b"")
+        async with asyncio.timeout(PATIENCE):
+            await writer.drain()
+            writer.write_eof()
+            with contextlib.suppress(ConnectionError):  # what else was sent must not reset us
+                await reader.read(REQUEST)
+
+    async def _page(self, head: bytes) -> tuple[Page, bool]:
+        """The answer to a request's head, b"" for one that is too large; and if its body goes out.
+
+        RFC 9112, section 3: a request line is three words with one space between them.
+        """
+        if not head:
+            return _failure(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), True
+        words = head.partition(b"\r\n")[0].split(b" ")
+        if len(words) != 3 or not words[2].startswith(b"HTTP/1.") or not words[1].startswith(b"/"):
+            return _failure(HTTPStatus.BAD_REQUEST), True
+        if words[0] not in (b"GET", b"HEAD"):
+            return _failure(HTTPStatus.METHOD_NOT_ALLOWED), True
+        path = words[1].partition(b"?")[0].decode("ascii", "replace")
+        make = self._pages.get(path)
+        page = _failure(HTTPStatus.NOT_FOUND) if make is None else await make()
+        return page, words[0] == b"GET"
+
+
+def _failure(status: HTTPStatus) -> Page:
+    return Page(f"{status.phrase}\n".encode(), status=status)
+
+
+def _listening(listen: Endpoint) -> socket.socket:
+    """A socket that a successor may bind beside, until we are gone: SO_REUSEPORT."""
+    family, sockaddr = listen_address(listen, socket.SOCK_STREAM)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(sockaddr)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock

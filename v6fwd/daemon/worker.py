@@ -1,0 +1,203 @@
+"""A worker: a relay that does what the supervisor says, and drains when there is none any more."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NoReturn
+
+import uvloop
+
+from v6fwd.daemon.board import Place
+from v6fwd.daemon.channel import Channel
+from v6fwd.daemon.messages import (
+    Answer,
+    Ask,
+    Change,
+    Close,
+    Drain,
+    Hurry,
+    Message,
+    Open,
+    Report,
+)
+from v6fwd.daemon.privileges import keep_only
+from v6fwd.log import Log, take_defects
+from v6fwd.model import Limits
+from v6fwd.relay.clients import Clients
+from v6fwd.relay.counters import Snapshot
+from v6fwd.relay.foreground import GC_THRESHOLD
+from v6fwd.relay.service import Relay
+
+REPORT_EVERY = 2.0
+"""Seconds between reports: what a killed worker did since the last one is counted nowhere."""
+PART = 100
+"""Flows or forwards in one part of an answer: some 30 KB, see messages.MAX_MESSAGE."""
+
+_DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Sent to the whole process group by a terminal or a service manager: the supervisor decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a worker is born with."""
+
+    limits: Limits
+    log: Log
+    log_flows: bool
+    workers: int
+
+
+class Worker:
+    """The process's relay and its end of the channel."""
+
+    def __init__(self, sock: socket.socket, setup: Setup, place: Place, clients: Clients) -> None:
+        self._limits = setup.limits
+        self._log = setup.log
+        self._relay = Relay(
+            setup.limits,
+            setup.log,
+            log_flows=setup.log_flows,
+            fellows=place if setup.workers > 1 else None,
+            clients=clients,
+        )
+        self._channel = Channel(sock, self._receive, self._orphaned)
+        self._draining: asyncio.Task[None] | None = None
+        self._reported: dict[str, Snapshot] = {}
+        self.done = asyncio.Event()
+
+    async def serve(self) -> None:
+        """Until a drain is over."""
+        reporting = asyncio.ensure_future(self._report_again_and_again())
+        try:
+            await self.done.wait()
+        finally:
+            reporting.cancel()
+            self._report()
+            self._relay.close()
+            self._channel.close()
+
+    def _receive(self, message: Message, fd: int) -> None:
+        try:
+            self._obey(message, fd)
+        except Exception as error:
+            self._log.error("defect", f"internal error: {message}: {error!r}")
+
+    def _obey(self, message: Message, fd: int) -> None:
+        match message:
+            case Open(forward, slot):
+                self._relay.begin(forward, socket.socket(fileno=fd), slot)
+            case Change(forward, slot):
+                self._relay.replace(forward, slot)
+            case Close(listen, slot, grace, take_queue):
+                self._relay.close_forward(listen, grace, slot, take_queue=take_queue)
+            case Ask(number, what):
+                self._answer(number, what)
+            case Drain(grace, take_queue):
+                self._drain(grace, take_queue=take_queue)
+            case Hurry():
+                self._relay.hurry()
+
+    def _answer(self, number: int, what: str) -> None:
+        """Send what was asked for in parts; `None` behind the last item ends it."""
+        items: Iterable[Any] = ()
+        if what == "flows":
+            items = self._relay.flows_now()
+        elif what == "snapshot":
+            items = self._relay.snapshot().items()
+        for part, last in _parts(items):
+            self._channel.send(Answer(number, part, last))
+
+    def _drain(self, grace: float, *, take_queue: bool) -> None:
+        if self._draining is None:
+            self._draining = asyncio.ensure_future(self._drained(grace, take_queue=take_queue))
+
+    async def _drained(self, grace: float, *, take_queue: bool) -> None:
+        try:
+            await self._relay.drain(grace, take_queue=take_queue)
+        finally:
+            self.done.set()
+
+    def _orphaned(self) -> None:
+        """The supervisor is gone: free the ports for its successor."""
+        if self._draining is None:
+            self._log.error("orphaned", "the supervisor is gone: this worker drains")
+        self._drain(self._limits.drain_timeout, take_queue=True)
+
+    async def _report_again_and_again(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            self._report()
+
+    def _report(self) -> None:
+        """Tell what has changed."""
+        for listen, numbers in self._relay.totals().items():
+            if self._reported.get(listen) != numbers:
+                self._reported[listen] = numbers
+                self._channel.send(Report(listen, numbers))
+
+
+def _parts(items: Iterable[Any]) -> Iterator[tuple[list[Any], bool]]:
+    """Lists of PART items, and whether one is the last; there is one at least."""
+    rest = iter(items)
+    while len(part := list(islice(rest, PART))) == PART:
+        yield part, False
+    yield part, True
+
+
+def fork_worker(sock: socket.socket, setup: Setup, place: Place, clients: Clients) -> int:
+    """Start a worker at the other end of `sock`'s pair; gives its process id. Raises OSError.
+
+    Forked and not executed anew: it shares all memory that is not written to. Signals are
+    blocked meanwhile, lest one meets the supervisor's handlers in the child.
+    """
+    gc.collect()
+    gc.freeze()  # or the child's first collection would copy every page there is
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
+    try:
+        pid = os.fork()
+        if not pid:
+            _be_worker(sock, setup, place, clients, blocked)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return pid
+
+
+def _be_worker(
+    sock: socket.socket, setup: Setup, place: Place, clients: Clients, mask: set[Any]
+) -> NoReturn:
+    """The whole life of the child; it ends here, whatever the supervisor would do next."""
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in _DEAF_TO:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _close_others(sock.fileno(), *clients.descriptors)
+        if os.geteuid():
+            keep_only()  # what the supervisor has kept is for opening ports
+        gc.set_threshold(GC_THRESHOLD)
+        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, place, clients))
+        status = 0
+    except BaseException as error:
+        setup.log.error("failed", f"a worker failed: {error!r}")
+    finally:
+        os._exit(status)
+
+
+async def _serve(sock: socket.socket, setup: Setup, place: Place, clients: Clients) -> None:
+    take_defects(asyncio.get_running_loop(), setup.log)
+    await Worker(sock, setup, place, clients).serve()
+
+
+def _close_others(*ours: int) -> None:
+    """Close what was the supervisor's: all but the standard descriptors and `ours`."""
+    ends = [*sorted(ours), os.sysconf("SC_OPEN_MAX")]
+    for before, end in zip([2, *ends], ends, strict=False):
+        os.closerange(before + 1, end)

@@ -1,0 +1,80 @@
+"""What a forward has done so far, in plain numbers: a few additions a flow, none a byte."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+DURATIONS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
+"""Seconds: upper bounds of the buckets that flows are counted in by length; one more is open."""
+
+Snapshot = dict[str, Any]
+"""Numbers, and dicts and lists of them, under stable names: fit for JSON."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Flows of one forward, UDP sessions included. `ends` and `dial_failures` are by cause."""
+
+    flows: int = 0
+    """Flows that began."""
+    ended: int = 0
+    """Flows that are over; the others are live."""
+    bytes_up: int = 0
+    """From clients to targets, of flows that are over, as are the next two."""
+    bytes_down: int = 0
+    seconds: float = 0.0
+    """How long all flows together lasted."""
+    header_refused: int = 0
+    """Flows and datagrams of a trusted client without a PROXY header that can be read."""
+    http_refused: int = 0
+    """Requests that were answered here, with an error."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Clients that the guard did not let in, by reason; none of them is a flow."""
+    ends: dict[str, int] = field(default_factory=dict)
+    dial_failures: dict[str, int] = field(default_factory=dict)
+    durations: list[int] = field(default_factory=lambda: [0] * (len(DURATIONS) + 1))
+
+    def flow_ended(self, end: str, up: int, down: int, seconds: float) -> None:
+        """A flow is over; what stands behind a colon in `end` is for its own log line only."""
+        self.ended += 1
+        self.bytes_up += up
+        self.bytes_down += down
+        self.seconds += seconds
+        self.durations[bisect_left(DURATIONS, seconds)] += 1
+        count(self.ends, end.partition(":")[0])
+
+    def snapshot(self) -> Snapshot:
+        """A copy that nothing changes any more."""
+        return snapshot_of(self)
+
+
+def count(causes: dict[str, int], cause: str) -> None:
+    """One more of `cause`."""
+    causes[cause] = causes.get(cause, 0) + 1
+
+
+def snapshot_of(counters: Any) -> Snapshot:
+    """The fields of a dataclass of numbers, and dicts and lists of them."""
+    snapshot: Snapshot = {}
+    for each in fields(counters):
+        value = getattr(counters, each.name)
+        snapshot[each.name] = value.copy() if isinstance(value, dict | list) else value
+    return snapshot
+
+
+def added(one: Any, other: Any) -> Any:
+    """The sum of two snapshots, or of two values in them; what only one of them has is kept."""
+    if isinstance(one, Mapping):
+        keys = one.keys() | other.keys()
+        return {
+            key: added(one[key], other[key])
+            if key in one and key in other
+            else one.get(key, other.get(key))
+            for key in sorted(keys)
+        }
+    if isinstance(one, list):
+        return [added(*pair) for pair in zip(one, other, strict=True)]
+    return one + other

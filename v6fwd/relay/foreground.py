@@ -1,0 +1,106 @@
+"""The relay in the foreground: forwards that stay as they are, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from v6fwd.log import Log
+from v6fwd.model import Endpoint, Forward, Limits
+from v6fwd.relay.service import Relay, listen_on
+from v6fwd.relay.sockets import RelayError, reason
+
+GC_THRESHOLD = 50_000
+"""Objects made before the collector looks: flows leave no cycles, so it rarely finds any."""
+
+
+class Foreground:
+    """Serves forwards from the first to the last moment of a process, on a running event loop.
+
+    `listen` gives their sockets.
+    """
+
+    def __init__(
+        self,
+        forwards: Sequence[Forward],
+        limits: Limits,
+        log: Log,
+        *,
+        log_flows: bool = False,
+        listen: Callable[[Endpoint], socket.socket] = listen_on,
+    ) -> None:
+        self._forwards = forwards
+        self._limits = limits
+        self._log = log
+        self._listen = listen
+        self.relay = Relay(limits, log, log_flows=log_flows)
+        self.ready = asyncio.Event()
+        self._stopping: asyncio.Future[float] = self.relay.engine.loop.create_future()
+
+    async def serve(self) -> None:
+        """Listen, log `ready`, and serve until `stop`; then drain. Raises RelayError."""
+        try:
+            opening = asyncio.ensure_future(self._open())
+            told: asyncio.Future[Any] = self._stopping
+            await asyncio.wait([opening, told], return_when=asyncio.FIRST_COMPLETED)
+            if not opening.done():  # told to stop while a resolver kept us waiting
+                opening.cancel()
+                return
+            await opening
+            self._log.info("ready", f"ready: {len(self._forwards)} forwards")
+            self.ready.set()
+            await self.relay.drain(await self._stopping)
+            self._log.info("stopped", "stopped")
+        finally:
+            self.relay.close()
+
+    def stop(self, grace: float) -> None:
+        """Stop accepting and let flows finish for `grace` seconds; called again: stop now."""
+        if not self._stopping.done():
+            self._stopping.set_result(grace)
+        else:
+            self.relay.hurry()
+
+    def stop_on_signals(self) -> None:
+        """SIGTERM drains, SIGINT too but not for long; a second signal of either ends it."""
+        add = self.relay.engine.loop.add_signal_handler
+        add(signal.SIGTERM, self.stop, self._limits.drain_timeout)
+        add(signal.SIGINT, self.stop, self._limits.interrupt_timeout)
+
+    async def _open(self) -> None:
+        await self.relay.resolve(*self._forwards)
+        with contextlib.ExitStack() as opened:  # all or none
+            sockets = [opened.enter_context(self._listen(each.listen)) for each in self._forwards]
+            opened.pop_all()
+        for forward, sock in zip(self._forwards, sockets, strict=True):
+            self.relay.begin(forward, sock)
+
+
+def run(
+    forwards: Sequence[Forward],
+    limits: Limits,
+    log: Log,
+    *,
+    log_flows: bool,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """Serve until SIGINT or SIGTERM. Raises RelayError."""
+
+    async def main() -> None:
+        foreground = Foreground(forwards, limits, log, log_flows=log_flows)
+        foreground.stop_on_signals()
+        await foreground.serve()
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
+    except OSError as error:
+        raise RelayError(f"cannot start: {reason(error)}") from error

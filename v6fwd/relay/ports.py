@@ -1,0 +1,133 @@
+"""A forward at work in this process: its listening socket and what becomes of its clients."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection
+from typing import Protocol
+
+from v6fwd.model import Forward
+from v6fwd.model import Protocol as Transport
+from v6fwd.relay.contexts import Contexts
+from v6fwd.relay.counters import Counters, Snapshot, snapshot_of
+from v6fwd.relay.flows import Live, abort
+from v6fwd.relay.listener import Gate, Listener
+from v6fwd.relay.target import Target
+from v6fwd.relay.tcp import TcpForward
+from v6fwd.relay.udp import UdpForward
+
+
+class Port(Protocol):
+    """What the relay needs to know of one."""
+
+    counters: Counters
+
+    @property
+    def forward(self) -> Forward:
+        """What new flows begin with."""
+
+    @property
+    def listener(self) -> Listener | UdpForward:
+        """Whoever owns the socket."""
+
+    def sessions(self) -> Collection[Live]:
+        """Its UDP sessions; TCP flows stand in the set of all flows."""
+
+    def totals(self) -> Snapshot:
+        """What it has done so far."""
+
+    def replace(self, forward: Forward, target: Target) -> None:
+        """Let new flows be served like this."""
+
+    def stop_listening(self, *, take_queue: bool) -> None:
+        """Take no newcomers; see Gate.remove."""
+
+    def end(self, why: str) -> int:
+        """Cut what is left; gives how many flows that were."""
+
+
+class TcpPort:
+    """A listening socket for connections."""
+
+    def __init__(
+        self, listener: Listener, runner: TcpForward, gate: Gate, contexts: Contexts
+    ) -> None:
+        self.listener = listener
+        self.counters = runner.counters
+        self._runner = runner
+        self._gate = gate
+        self._contexts = contexts
+
+    @property
+    def forward(self) -> Forward:
+        """See Port."""
+        return self._runner.forward
+
+    def sessions(self) -> Collection[Live]:
+        """See Port."""
+        return ()
+
+    def totals(self) -> Snapshot:
+        """See Port."""
+        return self.counters.snapshot()
+
+    def replace(self, forward: Forward, target: Target) -> None:
+        """See Port."""
+        context = self._contexts.tcp(forward.limits)
+        self._runner = TcpForward(forward, target, context, self.counters)
+        self.listener.begin = self._runner.begin
+
+    def stop_listening(self, *, take_queue: bool) -> None:
+        """See Port."""
+        self._gate.remove(self.listener, take_queue=take_queue)
+
+    def end(self, why: str) -> int:
+        """See Port."""
+        flows = self._contexts.flows.live
+        return abort([flow for flow in flows if flow.counters is self.counters], why)
+
+
+class UdpPort:
+    """A listening socket for datagrams."""
+
+    def __init__(self, runner: UdpForward, contexts: Contexts) -> None:
+        self.listener = runner
+        self.counters = runner.flows
+        self._contexts = contexts
+
+    @property
+    def forward(self) -> Forward:
+        """See Port."""
+        return self.listener.forward
+
+    def sessions(self) -> Collection[Live]:
+        """See Port."""
+        return self.listener.sessions
+
+    def totals(self) -> Snapshot:
+        """See Port."""
+        return {**self.counters.snapshot(), "udp": snapshot_of(self.listener.counters)}
+
+    def replace(self, forward: Forward, target: Target) -> None:
+        """See Port."""
+        self.listener.set_up(forward, target, self._contexts.udp(forward.limits))
+
+    def stop_listening(self, *, take_queue: bool) -> None:
+        """See Port."""
+        self.listener.refuse_newcomers(reads=take_queue)
+
+    def end(self, why: str) -> int:
+        """See Port."""
+        count = len(self.listener.sessions)
+        self.listener.close(why)
+        return count
+
+
+def open_port(
+    forward: Forward, target: Target, sock: socket.socket, gate: Gate, contexts: Contexts
+) -> TcpPort | UdpPort:
+    """Serve who comes to a listening socket."""
+    if forward.protocol is Transport.TCP:
+        runner = TcpForward(forward, target, contexts.tcp(forward.limits))
+        return TcpPort(Listener(forward.listen, sock, runner.begin, gate), runner, gate, contexts)
+    return UdpPort(UdpForward(forward, target, sock, contexts.udp(forward.limits)), contexts)
