@@ -181,6 +181,7 @@ class Forward:
 _ZONE_RE = re.compile(r"[!-$&-.0-~]{1,15}")  # an interface's number or name, below IFNAMSIZ
 
 
+@functools.lru_cache(maxsize=1024)  # many forwards have few hosts
 def is_ip(host: str) -> bool:
     """Whether the text is an IP address, with or without a zone."""
     address, percent, zone = host.partition("%")
@@ -337,6 +338,7 @@ def _host_and_ports(text: str, rest: str, example: str) -> tuple[str, range]:
     return _one_spelling(host), _port_range(text, match["ports"])
 
 
+@functools.lru_cache(maxsize=1024)
 def _one_spelling(host: str) -> str:
     """Addresses as RFC 5952 writes them, so that twins are seen; names as they are."""
     address, percent, zone = host.partition("%")

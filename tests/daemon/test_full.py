@@ -6,7 +6,9 @@ import resource
 import select
 import socket
 
-from tests.support.process import eventually
+import pytest
+
+from tests.support.process import eventually, failing
 from tests.support.rig import echoed, noise, read_exactly, was_reset
 from tests.support.site import Site
 
@@ -70,3 +72,23 @@ def test_one_full_worker_resets_nobody(site: Site) -> None:
     for client, target in pairs:
         echoed(client, target, b"still here")
     assert "reset" not in site.daemon.log
+
+
+@pytest.mark.server("strace")
+@pytest.mark.parametrize("error", ["EMFILE", "ENFILE", "ENOBUFS", "ECONNABORTED"])
+def test_accept_fails(site: Site, error: str) -> None:
+    """In each worker, some times in a row: the client waits for the next try, or for the other."""
+    site.run(prefix=failing("accept4", error, "2..5"))
+    pairs = [site.pair() for _ in range(12)]
+    for client, target in pairs:
+        echoed(client, target, b"served")
+
+
+@pytest.mark.server("strace")
+@pytest.mark.parametrize("error", ["EMFILE", "ENFILE"])
+def test_no_descriptor_for_the_target(site: Site, error: str) -> None:
+    """Whoever has been let in is not sent away for that."""
+    site.run(prefix=failing("connect", error, "2..4"))
+    for _ in range(12):
+        echoed(*site.pair(), b"served")
+    assert "cannot connect" not in site.daemon.log

@@ -13,18 +13,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.process import PATIENCE
+from tests.support.process import PATIENCE, failing
 from tests.support.relaying import echo, relaying, target, until
 from tests.support.rig import MIB, Rig, echoed, noise, read_all, sending, was_reset
 from v6fwd.relay import listener
 
 strace = pytest.mark.server("strace")
-
-
-def failing(call: str, error: str, when: str) -> list[str]:
-    """strace in front of the program; -D keeps the program's own process id."""
-    calls = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"]
-    return ["strace", "-D", "-f", "-qq", "-o", os.devnull, *calls]
 
 
 @strace

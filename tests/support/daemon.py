@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,11 @@ class ServeProcess(ForwardProcess):
             lines += ["[[forward]]", f'listen = "{listen}"', f'target = "{target}"']
         self.config.write_text("\n".join(lines))
 
-    def run(self, *options: str, preexec: Callable[[], object] | None = None) -> None:
+    def run(
+        self, *, prefix: Sequence[str] = (), preexec: Callable[[], object] | None = None
+    ) -> None:
         """Start, and wait until it is ready."""
-        self.start("-c", str(self.config), *options, preexec=preexec)
+        self.start("-c", str(self.config), prefix=prefix, preexec=preexec)
 
     def workers(self) -> list[int]:
         """The process ids of the workers that live."""
@@ -68,6 +72,14 @@ class ServeProcess(ForwardProcess):
             lambda: len(set(self.workers()) - before) == 1,
             "another worker in the killed one's place",
         )
+
+    def end(self) -> None:
+        """Make sure that it is gone, with its workers: the second signal leaves them no time."""
+        with contextlib.suppress(AssertionError, ProcessLookupError, subprocess.TimeoutExpired):
+            for _ in range(2):
+                self.signal(signal.SIGTERM)
+            self.wait(5)
+        super().end()
 
     def forward(self, listen: str) -> dict[str, Any]:
         """What `status` says about one forward."""

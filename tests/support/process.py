@@ -103,3 +103,9 @@ class ForwardProcess:
 
     def _exited(self) -> bool:
         return self._process is not None and self._process.poll() is not None
+
+
+def failing(call: str, error: str, when: str) -> list[str]:
+    """strace in front of the program; -D keeps the program's own process id."""
+    calls = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"]
+    return ["strace", "-D", "-f", "-qq", "-o", os.devnull, *calls]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tests.support.daemon import ServeProcess
 from tests.support.process import PATIENCE, free_port
-from tests.support.rig import was_reset
+from tests.support.rig import reset, was_reset
 
 
 class Site:
@@ -36,12 +37,17 @@ class Site:
         return f"[::]:{self.port}"
 
     def run(
-        self, *, more: str = "", workers: int = 2, preexec: Callable[[], object] | None = None
+        self,
+        *,
+        more: str = "",
+        workers: int = 2,
+        prefix: Sequence[str] = (),
+        preexec: Callable[[], object] | None = None,
     ) -> None:
         """Forward from `port` to `one`."""
         pair = self.listen, self.target(self.one)
         self.daemon.configure(pair, more=more, workers=workers)
-        self.daemon.run(preexec=preexec)
+        self.daemon.run(prefix=prefix, preexec=preexec)
 
     def connect(self) -> socket.socket:
         """A client."""
@@ -57,8 +63,9 @@ class Site:
             target, _ = (server or self.one).accept()
             target.settimeout(PATIENCE)
             self._open.append(target)
-            if target.recv(5) == b"hello":  # and not somebody who only looked whether we are there
-                return client, target
+            with contextlib.suppress(ConnectionResetError):  # who only looked whether we are there
+                if target.recv(5) == b"hello":
+                    return client, target
             target.close()
 
     def is_cut_off(self) -> bool:
@@ -71,9 +78,11 @@ class Site:
     def refuses(self) -> bool:
         """Whether nobody listens any more."""
         try:
-            self.connect().close()
+            reset(socket.create_connection(("::1", self.port), PATIENCE))  # no flow is left of it
         except ConnectionRefusedError:
             return True
+        except ConnectionResetError:
+            pass
         return False
 
     def close_clients(self, but: int = 0) -> None:

@@ -184,11 +184,34 @@ def test_names_follow_the_conventions() -> None:
         )
 
 
+def test_the_documentation_names_every_metric_and_no_other() -> None:
+    text = (ROOT / "docs" / "serve.md").read_text()
+    told = set(re.findall(r"`(v6fwd_\w+)`", text))
+    exporting = {
+        re.sub(r"_(bucket|sum|count)$", "", sample.name)
+        for family in families()
+        for sample in family.samples
+    }
+    assert told == exporting
+
+
 def test_prometheus_client_is_there_only_where_it_is_wanted() -> None:
-    """It takes memory: neither the commands nor a daemon without metrics import it."""
-    code = "import sys, v6fwd.cli, v6fwd.daemon.serve; print('prometheus_client' in sys.modules)"
+    """It takes memory: a daemon without metrics does not import it."""
+    assert loaded_with("v6fwd.daemon.serve") & {"prometheus_client"} == set()
+
+
+def test_forward_has_nothing_of_the_daemon() -> None:
+    """One process a port is what docker-proxy has: memory counts."""
+    loaded = loaded_with("v6fwd.cli")
+    assert {"v6fwd.relay.tcp", "uvloop"} <= loaded
+    assert not loaded & {"marshmallow", "tomllib", "prometheus_client", "v6fwd.daemon.serve"}
+
+
+def loaded_with(module: str) -> set[str]:
+    """All modules that there are in a process that imports this one."""
+    code = f"import sys, {module}; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "False\n"
+    return set(told.stdout.split())
 
 
 # ---- the dashboard ---------------------------------------------------------------------------

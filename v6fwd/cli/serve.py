@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from v6fwd.config import ConfigError, load
-from v6fwd.daemon.serve import serve as serve_config
 from v6fwd.log import Log, keep_standard_descriptors
 from v6fwd.relay.sockets import RelayError
 
@@ -41,6 +40,8 @@ def serve(path: Path, check: bool) -> None:
         sys.exit(2)
     if check:
         return
+    from v6fwd.daemon.serve import serve as serve_config  # what no other command needs
+
     keep_standard_descriptors()
     log = Log(config.log_format)
     try:

@@ -35,8 +35,8 @@ Values = dict[str, Any]
 _T = TypeVar("_T")
 
 
-def load(path: Path) -> Config:
-    """Read `path` and the files that it includes. Raises ConfigError."""
+def read(path: Path) -> Config:
+    """See v6fwd.config.load."""
     reader = _Reader()
     config = reader.read(path)
     if reader.mistakes:

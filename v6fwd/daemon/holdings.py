@@ -2,7 +2,10 @@
 
 - TCP: one socket a forward, at which all workers accept. A worker that dies takes no client
   along: who waits is in the one queue, and the others go on with it. SO_REUSEPORT would give each
-  worker a queue of its own, whose clients wait for that very worker, be it dead or stopped.
+  worker a queue of its own, whose clients wait for that very worker, be it dead or stopped; and
+  a socket that somebody else has bound cannot be joined. Left alone, one worker would accept all
+  of a burst; taking turns (Gate.take_turn), two share as evenly as the kernel's hash would: the
+  larger share of 8, 50 and 200 clients that come at once is 0.62, 0.54 and 0.52 with either.
 - UDP: one socket a worker, in a SO_REUSEPORT group: the kernel's hash sends all datagrams of a
   client to the same one, where its session is. A socket outlives its worker here, so the hash
   does not change when one is replaced.

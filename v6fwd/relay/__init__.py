@@ -3,7 +3,9 @@
 `engine` owns the nested epoll, `listener` accepts, `header` waits for a PROXY header, `target`
 resolves and dials, `tcp` is a flow from its first byte to its record, `side` one end of it and
 the pump, `pipes` lends splice pipes, `sockets` holds what is done to descriptors, `deadlines`
-the time limits, `flows` the set of them all, `service` ties everything to the event loop.
+the time limits, `flows` the set of them all. `service` is the relay as a whole: `ports` that
+open, change and close, `contexts` and `budget` for what they share, `counters` for what they do;
+`foreground` is its life in `v6fwd forward`.
 `guard` stands at the door and asks `clients`, the table that all workers share.
 For UDP, `udp` is a listener, `udp_session` a client of it, `udp_sessions` the table of them all;
 `mmsg`, `trains`, `pktinfo` and `replies` move datagrams in batches, `doorstep` keeps newcomers.

@@ -131,6 +131,7 @@ class Gate:
         self._open = True
         self._sheds = False
         self._pause = FIRST_PAUSE
+        self._insistence = 1
         self._timer: asyncio.TimerHandle | None = None
         self._spare = _spare()
         flows.on_left = self._flow_left
@@ -160,16 +161,18 @@ class Gate:
             self._unwatch(listener)
             self._engine.loop.call_later(LEEWAY, self._take_all_the_same, listener)
             return
+        self._insistence = 1
         listener.accept(1)
         if listener.watched:
             self._unwatch(listener)
             self._watch(listener)
 
     def _take_all_the_same(self, listener: Listener) -> None:
-        """The others had time; one of them may be stopped, or have more to do than we."""
+        """The others had time: one may be stopped, or have more to do than we. More each time."""
         if self._open and listener in self._listeners:
             self._watch(listener)
-            listener.accept(ACCEPT_BATCH)
+            listener.accept(self._insistence)
+            self._insistence = min(ACCEPT_BATCH, 2 * self._insistence)
 
     def flows_full(self) -> None:
         """There are as many flows as there may be."""
