@@ -127,6 +127,26 @@ async def test_flows_at_once() -> None:
         hang_up(again, *streams, *others)
 
 
+async def test_who_would_hold_every_flow_of_the_process_holds_its_own() -> None:
+    limits, guard = Limits(max_flows=20, drain_timeout=0), Guard(client_flows=10)
+    async with target(echo) as server, relaying(server, limits=limits, guard=guard) as running:
+        held = [stream for _ in range(30) if (stream := await held_by(running, "127.0.0.2"))]
+        assert len(held) == 10
+        other = await connect(running, "127.0.0.3")
+        assert await is_served(other)
+        hang_up(other, *held)
+        await running.no_flows()
+
+
+async def held_by(running: Running, source: str) -> Stream | None:
+    """A flow that a client holds; None if it gets none."""
+    try:
+        stream = await connect(running, source)
+    except ConnectionResetError:
+        return None
+    return stream if await is_served(stream) else None
+
+
 async def test_new_flows_per_second() -> None:
     async with guarded(Guard(client_rate=0.001)) as running:
         for source in ("127.0.0.2", "::1"):
