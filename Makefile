@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SHIM := v6fwd/docker/v6fwd-docker-proxy
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: help demo test lint format unit bench clean engine packages-demo packages-test packages-bench
+.PHONY: help demo test lint format unit bench fuzz clean engine packages-demo packages-test packages-bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -15,13 +15,16 @@ help: ## this list
 demo: packages-demo $(VENV)/installed ## the main job: two log lines, without and with the client's address
 	@$(BIN)/v6fwd demo
 
-test: packages-test engine lint ## lint, strict types and every test; servers are installed first
+test: packages-test engine lint .corpora/complete ## lint, strict types and every test; servers are installed first
 	$(BIN)/pytest
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+.corpora/complete: tests/corpora/requirements.txt scripts/fetch-corpora | $(VENV)/installed-test
+	@scripts/fetch-corpora $(BIN)/pip
 
 unit: $(VENV)/installed-test ## the tests that need no root and no server
 	$(BIN)/pytest tests/unit tests/relay
@@ -33,8 +36,11 @@ format: $(VENV)/installed-test ## put the code into shape
 bench: packages-bench $(VENV)/installed-bench ## side by side with docker-proxy, HAProxy and nginx
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
+fuzz: $(VENV)/installed-fuzz ## random bytes against the reader of HTTP, for SECONDS=60
+	$(BIN)/python -m tests.fuzz.http -max_total_time=$(or $(SECONDS),60)
+
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) .corpora build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 packages-demo packages-test packages-bench: packages-%:
 	@scripts/install-packages $*
@@ -56,3 +62,7 @@ $(VENV)/installed-test: pyproject.toml constraints.txt $(SHIM) | $(BIN)/python
 $(VENV)/installed-bench: pyproject.toml constraints.txt $(SHIM) | $(BIN)/python
 	$(PIP) --editable '.[bench]'
 	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-fuzz: pyproject.toml constraints.txt | $(VENV)/installed-test
+	$(PIP) --editable '.[fuzz]'
+	@touch $@

@@ -18,13 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.ground import Ground, find_ground
 from bench.machine import machine, versions
-from bench.peers import PEERS, PEERS_NOT_YET
+from bench.peers import PEERS
 from bench.peers.base import descriptor_limit
 from bench.plots import draw
 from bench.readme import MarkerError, section, with_section
 from bench.result import Result, ResultError, from_json, to_json
 from bench.run import Plan, carry_out, make_plan
-from bench.scenarios import SCENARIOS, SCENARIOS_NOT_YET
+from bench.scenarios import SCENARIOS
 from bench.table import show
 from v6fwd.demo.lab import lab_obstacle
 
@@ -161,7 +161,7 @@ def _new_result(plan: Plan, ground: Ground, command: str) -> Result:
         rounds=plan.rounds,
         machine=machine(),
         versions=versions(plan.peers),
-        left_out=plan.obstacles | plan.unsuited | SCENARIOS_NOT_YET | PEERS_NOT_YET,
+        left_out=plan.obstacles | plan.unsuited,
     )
 
 

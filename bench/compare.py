@@ -28,7 +28,9 @@ class Contest:
         return scenario.family not in _SPECIAL
 
 
-_SPECIAL = ("proxy header",)
+_PROXY = ("proxy header",)
+_HTTP = ("HTTP requests", "HTTP requests that differ", "HTTP bodies up", "HTTP bodies down")
+_SPECIAL = (*_PROXY, *_HTTP)
 CONTESTS = (
     Contest("v6fwd / docker-proxy", "v6fwd", ("docker-proxy",)),
     Contest("v6fwd / the better of HAProxy and nginx", "v6fwd", ("haproxy", "nginx")),
@@ -36,9 +38,16 @@ CONTESTS = (
         "with a PROXY header: v6fwd / the better of HAProxy and nginx",
         "v6fwd-proxy-v2",
         ("haproxy-proxy-v2", "nginx-proxy-v1"),
-        _SPECIAL,
+        _PROXY,
     ),
-    Contest("v6fwd with a PROXY v2 header / without", "v6fwd-proxy-v2", ("v6fwd",), _SPECIAL),
+    Contest("v6fwd with a PROXY v2 header / without", "v6fwd-proxy-v2", ("v6fwd",), _PROXY),
+    Contest(
+        "with X-Forwarded-For: v6fwd / the better of HAProxy and nginx",
+        "v6fwd-http",
+        ("haproxy-http", "nginx-http"),
+        _HTTP,
+    ),
+    Contest("v6fwd with X-Forwarded-For / as a TCP relay", "v6fwd-http", ("v6fwd",), _HTTP),
 )
 
 

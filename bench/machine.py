@@ -14,6 +14,7 @@ from bench.peers.base import Peer, said
 _TOOLS = {
     "iperf3": ("iperf3", "--version"),
     "ab": ("ab", "-V"),
+    "wrk": ("wrk", "-v"),
     "redis": ("redis-server", "--version"),
     "nginx (target)": ("nginx", "-v"),
 }

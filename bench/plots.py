@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 _COLOURS = {
     "v6fwd": "#0b6e4f",
     "v6fwd-proxy-v2": "#5cb894",
+    "v6fwd-http": "#2a9d8f",
     "docker-proxy": "#c44536",
     "haproxy": "#3d5a80",
     "haproxy-proxy-v2": "#8da9c4",
+    "haproxy-http": "#6d8fb8",
     "nginx": "#e09f3e",
     "nginx-proxy-v1": "#f2cc8f",
+    "nginx-http": "#f4a261",
     "socat": "#8d99ae",
     "direct": "#2b2d42",
 }

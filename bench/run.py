@@ -12,7 +12,7 @@ from typing import TypeVar
 import psutil
 
 from bench.ground import Ground
-from bench.peers.base import Peer
+from bench.peers.base import HEADER_HTTP, Peer
 from bench.result import PeerResult, Result, ScenarioResult
 from bench.scenarios.base import Scenario, set_up
 from bench.targets import Echo
@@ -112,7 +112,8 @@ def _measure(
 def _check_bytes(ground: Ground, peer: Peer) -> str:
     with _trial(ground) as trial:
         relay = set_up(trial, peer, Echo())
-        command = (*helper_command("transfer"), relay.host, str(relay.port), str(CHECKED_BYTES))
+        command = [*helper_command("transfer"), relay.host, str(relay.port), str(CHECKED_BYTES)]
+        command += ["--http"] * (peer.header == HEADER_HTTP)
         digest = trial.run("client", *command).strip()
         return f"sha256 {digest} of {CHECKED_BYTES} bytes, there and back"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from bench.peers.base import HEADER_ON
+from bench.peers.base import HEADER_HTTP, HEADER_ON
 from bench.processes import TCP, UDP
 from bench.trial import Trial
 
@@ -33,6 +34,56 @@ http {{
 }}
 """
 
+PAGE, WHO, BODY_FILE, UPLOAD, COUNT = "/", "/who", "/body", "/upload", "/count"
+"""The paths of Site."""
+BODY_SIZE = 1 << 20
+"""Bytes of BODY_FILE, and of what may be sent to UPLOAD."""
+
+# `return` answers before a request's body is there; proxy_pass (to itself) waits for all of it.
+_SITE = """\
+daemon off;
+worker_processes 1;
+pid {folder}/site.pid;
+error_log stderr crit;
+worker_rlimit_nofile {connections};
+events {{ worker_connections {connections}; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 1000000000;
+    client_body_temp_path {folder}/site-body;
+    proxy_temp_path {folder}/site-proxy;
+    fastcgi_temp_path {folder}/site-fastcgi;
+    uwsgi_temp_path {folder}/site-uwsgi;
+    scgi_temp_path {folder}/site-scgi;
+    upstream read {{
+        server unix:{folder}/read.sock;
+        keepalive 100;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen {host}:{port};
+        location = / {{ return 200 "hello world\\n"; }}
+        location = /who {{ return 200 "$http_x_forwarded_for\\n"; }}
+        location = /body {{ root {folder}; }}
+        location = /count {{ stub_status; }}
+        location = /upload {{
+            client_max_body_size 1m;
+            client_body_buffer_size 1m;
+            proxy_http_version 1.1;
+            proxy_pass_request_body off;
+            proxy_set_header Content-Length "";
+            proxy_set_header Connection "";
+            proxy_pass http://read;
+        }}
+    }}
+    server {{
+        listen unix:{folder}/read.sock;
+        location / {{ return 200 "read\\n"; }}
+    }}
+}}
+"""
 
 DNS_NAME = "www.example.org"
 """What the name server knows."""
@@ -113,6 +164,23 @@ class Web(Target):
         trial.wait_for_ports(process, self.ports, "nginx (target)")
 
 
+class Site(Target):
+    """nginx with one worker: PAGE, WHO (the X-Forwarded-For it got), BODY_FILE, UPLOAD and COUNT.
+
+    UPLOAD has read the whole of its request's body when it answers.
+    """
+
+    program = "nginx"
+
+    def _start(self, trial: Trial, header: str) -> None:  # noqa: ARG002 - it reads what comes
+        words = {"folder": trial.folder, "host": trial.ground.target_host, "port": self.port}
+        (trial.folder / BODY_FILE.strip("/")).write_bytes(os.urandom(BODY_SIZE))
+        path = trial.write("site.conf", _SITE.format(connections=1000, **words))
+        folder = str(trial.folder)
+        process = trial.start("container", "nginx", "-p", folder, "-e", "stderr", "-c", path)
+        trial.wait_for_ports(process, self.ports, "nginx (target)")
+
+
 class Redis(Target):
     """redis-server, for small requests on connections that stay."""
 
@@ -139,6 +207,7 @@ class Echo(Target):
     def _start(self, trial: Trial, header: str) -> None:
         words = [trial.ground.target_host, str(self.port)]
         words += ["--udp"] * (self.protocol == UDP) + ["--proxy"] * (header == HEADER_ON)
+        words += ["--http"] * (header == HEADER_HTTP)
         process = trial.helper("container", "echo", *words)
         trial.wait_for_ports(process, self.ports, "echo", self.protocol)
 

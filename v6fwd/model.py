@@ -30,6 +30,20 @@ class ClientIP(enum.StrEnum):
     NONE = "none"
     PROXY_V1 = "proxy-v1"
     PROXY_V2 = "proxy-v2"
+    X_FORWARDED_FOR = "x-forwarded-for"
+    FORWARDED = "forwarded"
+
+    @property
+    def is_http(self) -> bool:
+        """Whether the target learns it from a field in each HTTP request."""
+        return self in (ClientIP.X_FORWARDED_FOR, ClientIP.FORWARDED)
+
+
+class OnOpaque(enum.StrEnum):
+    """What happens to a connection that is not HTTP/1 where HTTP is read: TLS, HTTP/2, CONNECT."""
+
+    REFUSE = "refuse"
+    PASS = "pass"  # its bytes go through as they are, and the target learns no address
 
 
 class Protocol(enum.StrEnum):
@@ -128,6 +142,8 @@ class Limits:
     """Without a byte in either direction; 0: never, as docker-proxy."""
     header_timeout: float = 3.0
     """For an incoming PROXY header; its specification (section 2) asks for at least 3 s."""
+    request_timeout: float = 20.0
+    """For the whole head of an HTTP request; 20 s as Apache's RequestReadTimeout starts with."""
     udp_timeout: float = 90.0
     """For a UDP session without a datagram in either direction; 90 s as docker-proxy."""
     max_flows: int = 0
@@ -166,6 +182,9 @@ class Forward:
     client_ip: ClientIP = ClientIP.NONE
     accept_proxy: tuple[IPNetwork, ...] = ()
     udp_proxy: UdpProxy = UdpProxy.EVERY
+    trust_forwarded: tuple[IPNetwork, ...] = ()
+    keep_underscores: bool = False
+    on_opaque: OnOpaque = OnOpaque.REFUSE
     limits: Limits = Limits()
     guard: Guard = Guard()
 
@@ -293,6 +312,15 @@ def refuse_misfits(forwards: Sequence[Forward]) -> None:
             raise InputError(
                 f"{forward.listen}: proxy-v1 is for TCP alone (PROXY protocol, section 2.1);"
                 " for UDP take proxy-v2"
+            )
+        if forward.protocol is Protocol.UDP and forward.client_ip.is_http:
+            raise InputError(
+                f"{forward.listen}: {forward.client_ip} is for HTTP over TCP; for UDP take proxy-v2"
+            )
+        if forward.trust_forwarded and not forward.client_ip.is_http:
+            raise InputError(
+                f"{forward.listen}: trust-forwarded goes with x-forwarded-for or forwarded,"
+                f" not with {forward.client_ip}"
             )
 
 

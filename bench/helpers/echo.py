@@ -1,6 +1,7 @@
-"""`echo.py HOST PORT [--udp] [--proxy]`: sends everything back, the end as well.
+"""`echo.py HOST PORT [--udp] [--proxy] [--http]`: sends everything back, the end as well.
 
 With --proxy each connection starts with a PROXY header, which is read and not sent back.
+With --http it answers each request with its body, once that is whole.
 With --udp it answers datagrams instead.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import sys
 
@@ -27,7 +29,20 @@ async def _skip_header(reader: asyncio.StreamReader) -> None:
             return
 
 
-async def _serve(host: str, port: int, proxy: bool) -> None:
+async def _answer_requests(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            found = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)\r\n", head)
+            size = int(found[1]) if found else 0
+            body = await reader.readexactly(size)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+            writer.write(body)
+            await writer.drain()
+    writer.close()
+
+
+async def _serve(host: str, port: int, proxy: bool, http: bool) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError):
             if proxy:
@@ -37,7 +52,8 @@ async def _serve(host: str, port: int, proxy: bool) -> None:
                 await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, host, port, backlog=_BACKLOG)
+    handler = _answer_requests if http else answer
+    server = await asyncio.start_server(handler, host, port, backlog=_BACKLOG)
     async with server:
         await server.serve_forever()
 
@@ -52,6 +68,7 @@ def _serve_datagrams(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    if "--udp" in sys.argv[3:]:
+    options = sys.argv[3:]
+    if "--udp" in options:
         _serve_datagrams(sys.argv[1], int(sys.argv[2]))
-    uvloop.run(_serve(sys.argv[1], int(sys.argv[2]), "--proxy" in sys.argv[3:]))
+    uvloop.run(_serve(sys.argv[1], int(sys.argv[2]), "--proxy" in options, "--http" in options))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from bench.peers.base import HEADER_ON, Peer
+from bench.peers.base import HEADER_HTTP, HEADER_ON, Peer
 from bench.peers.direct import Direct
 from bench.peers.docker_proxy import DockerProxy
 from bench.peers.haproxy import HAProxy
+from bench.peers.haproxy_http import HAProxyHttp
 from bench.peers.nginx import Nginx
+from bench.peers.nginx_http import NginxHttp
 from bench.peers.socat import Socat
 from bench.peers.v6fwd import V6fwd
 
@@ -20,10 +22,7 @@ PEERS: tuple[Peer, ...] = (
     V6fwd(HEADER_ON),
     HAProxy(HEADER_ON),
     Nginx(HEADER_ON),
+    V6fwd(HEADER_HTTP),
+    HAProxyHttp(),
+    NginxHttp(),
 )
-
-PEERS_NOT_YET = {
-    "haproxy-http": "compares HTTP header injection, which v6fwd has not yet",
-    "nginx-http": "compares HTTP header injection, which v6fwd has not yet",
-}
-"""Peers that wait for a feature of v6fwd, and why."""

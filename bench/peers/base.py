@@ -14,7 +14,8 @@ from typing import ClassVar
 from bench.processes import TCP
 from bench.trial import Trial
 
-HEADER_OFF, HEADER_ON = "", "proxy"
+HEADER_OFF, HEADER_ON, HEADER_HTTP = "", "proxy", "http"
+"""What a target gets of a peer: the bare bytes, a PROXY header, a field in each HTTP request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Peer(ABC):
     """What its version is the version of; "" for none."""
     programs: ClassVar[tuple[str, ...]] = ()
     header: str = HEADER_OFF
-    """HEADER_ON for a peer that sends a PROXY header to its target."""
+    """How it names the client to its target."""
     max_flows: ClassVar[int] = 1_000_000
     """Flows at once that it makes sense with."""
     max_ports: ClassVar[int] = 1_000_000

@@ -42,13 +42,10 @@ class HAProxy(Peer):
     def config(self, trial: Trial, routes: Sequence[Route]) -> str:
         """The text of haproxy.cfg."""
         header = " send-proxy-v2" if self.header == HEADER_ON else ""
-        # A connection takes two descriptors and up to half a pipe; HAProxy refuses to start
-        # with a maxconn that the limit does not hold.
-        most = min(6000, (descriptor_limit() - 500) // 3)
         blocks = [
             _LISTEN.format(ground=trial.ground, route=route, header=header) for route in routes
         ]
-        return _HEAD.format(most=most) + "".join(blocks)
+        return _HEAD.format(most=most_connections()) + "".join(blocks)
 
     def start(self, trial: Trial, routes: Sequence[Route]) -> Relay:
         """See Peer."""
@@ -56,3 +53,11 @@ class HAProxy(Peer):
         process = trial.start("host", "haproxy", "-db", "-f", path)
         trial.wait_for_ports(process, [route.listen for route in routes], self.name)
         return self._relay(trial, routes, [process.pid])
+
+
+def most_connections() -> int:
+    """The maxconn that the descriptors hold: with a higher one HAProxy refuses to start.
+
+    A connection takes two of them, and up to half a pipe.
+    """
+    return min(6000, (descriptor_limit() - 500) // 3)

@@ -6,10 +6,13 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from bench.peers.base import HEADER_OFF, HEADER_ON, Peer, Relay, Route
+from bench.peers.base import HEADER_HTTP, HEADER_OFF, HEADER_ON, Peer, Relay, Route
 from bench.processes import UDP
 from bench.trial import Trial
 from v6fwd import __version__
+
+_NAMES = {HEADER_OFF: "v6fwd", HEADER_ON: "v6fwd-proxy-v2", HEADER_HTTP: "v6fwd-http"}
+_MODES = {HEADER_OFF: "none", HEADER_ON: "proxy-v2", HEADER_HTTP: "x-forwarded-for"}
 
 
 class V6fwd(Peer):
@@ -19,7 +22,7 @@ class V6fwd(Peer):
 
     def __init__(self, header: str = HEADER_OFF) -> None:
         self.header = header
-        self.name = "v6fwd-proxy-v2" if header == HEADER_ON else "v6fwd"
+        self.name = _NAMES[header]
 
     def version(self) -> str:
         """See Peer."""
@@ -31,9 +34,8 @@ class V6fwd(Peer):
         listen = f"[{ground.listen_host}]:{_ports([route.listen for route in routes])}"
         listen += "/udp" if routes[0].protocol == UDP else ""
         target = f"{ground.target_host}:{_ports([route.target for route in routes])}"
-        mode = "proxy-v2" if self.header == HEADER_ON else "none"
         process = trial.start("host", sys.executable, "-m", "v6fwd", "forward",
-                              listen, target, "--client-ip", mode)  # fmt: skip
+                              listen, target, "--client-ip", _MODES[self.header])  # fmt: skip
         trial.wait(process, lambda: "ready: " in trial.log(process), self.name)
         return self._relay(trial, routes, [process.pid])
 

@@ -7,6 +7,7 @@ from bench.scenarios.bulk import Bulk
 from bench.scenarios.connections import Connections
 from bench.scenarios.datagrams import Datagrams
 from bench.scenarios.dns import Dns
+from bench.scenarios.http import HttpBodies, HttpParts, HttpRequests
 from bench.scenarios.idle import Idle, Sessions
 from bench.scenarios.ports import Ports
 from bench.scenarios.proxy_header import ProxyHeader
@@ -25,6 +26,11 @@ SCENARIOS: tuple[Scenario, ...] = (
     Idle(1000, in_quick=True),
     Idle(3000, in_quick=False),
     ProxyHeader(),
+    HttpRequests(1, in_quick=False),
+    HttpRequests(50, in_quick=True),
+    HttpParts(50, in_quick=False),
+    HttpBodies("up", in_quick=True),
+    HttpBodies("down", in_quick=False),
     Ports(20, in_quick=False),
     Ports(200, in_quick=True),
     Datagrams("plain", in_quick=False),
@@ -34,8 +40,3 @@ SCENARIOS: tuple[Scenario, ...] = (
     Sessions(1000, in_quick=False),
     Sessions(10_000, in_quick=False),
 )
-
-SCENARIOS_NOT_YET = {
-    "http": "keep-alive requests with header injection: v6fwd has no HTTP mode yet",
-}
-"""Scenarios that wait for a feature of v6fwd, and why."""

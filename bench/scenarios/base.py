@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.peers.base import HEADER_ON, Peer, Relay, Route, descriptor_limit
+from bench.peers.base import HEADER_OFF, Peer, Relay, Route, descriptor_limit
 from bench.processes import MB, TCP, UDP, Usage
 from bench.result import Figure
 from bench.targets import Target
@@ -60,7 +60,7 @@ class Scenario(ABC):
 
     def is_about(self, peer: Peer) -> bool:
         """Whether the scenario asks anything about this peer; others are left out silently."""
-        return peer.header != HEADER_ON
+        return peer.header == HEADER_OFF
 
     def unsuited(self, peer: Peer) -> str | None:
         """Why a peer that it is about takes no part after all, in a few words, or None."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from bench.compare import CONTESTS, Cell, better_of, rows
+from bench.peers import PEERS
+from bench.scenarios import SCENARIOS
+from bench.scenarios.http import HttpRequests
 from bench.stats import Spread
 from tests.bench.samples import CPU, GROWTH, RATE, peer, scenario
 
-DOCKER, BETTER, HEADER, ON_OFF = CONTESTS
+DOCKER, BETTER, HEADER, ON_OFF, HTTP, HTTP_TCP = CONTESTS
 OURS = peer({"rate": 10.0, "cpu": 5.0}, {"rate": 20.0, "cpu": 6.0})
 
 
@@ -59,5 +62,12 @@ def test_header_scenarios_are_for_the_header_contests_alone() -> None:
     peers = {"v6fwd": OURS, "haproxy": OURS, "v6fwd-proxy-v2": OURS, "nginx-proxy-v1": OURS}
     header = scenario(peers, family="proxy header")
     plain = scenario(peers)
-    assert [bool(rows(one, [header])) for one in CONTESTS] == [False, False, True, True]
-    assert [bool(rows(one, [plain])) for one in CONTESTS] == [False, True, False, False]
+    assert [one for one in CONTESTS if rows(one, [header])] == [HEADER, ON_OFF]
+    assert [one for one in CONTESTS if rows(one, [plain])] == [BETTER]
+
+
+def test_http_scenarios_are_for_the_http_contests_alone() -> None:
+    everybody = {peer.name: OURS for peer in PEERS}
+    for family in {one.family for one in SCENARIOS if isinstance(one, HttpRequests)}:
+        http = scenario(everybody, family=family)
+        assert [one for one in CONTESTS if rows(one, [http])] == [HTTP, HTTP_TCP]

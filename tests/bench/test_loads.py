@@ -13,6 +13,7 @@ from bench.scenarios import SCENARIOS
 from bench.scenarios.bulk import received
 from bench.scenarios.datagrams import delivered
 from bench.scenarios.dns import answered
+from bench.scenarios.http import HttpBodies, HttpRequests, _check_count, reported
 from bench.scenarios.requests import parse
 from bench.table import number
 from bench.trial import TrialError
@@ -103,6 +104,55 @@ def test_dnsperf_that_lost_a_query(output: str, message: str) -> None:
         answered(output)
 
 
+def wrk(**changes: float) -> str:
+    report = {"requests": 100, "bytes": 5000, "seconds": 2.0, "p50": 0.5, "p99": 1.5, "errors": 0}
+    return f"Running 2s test\n  100 requests in 2.00s\n{json.dumps(report | changes)}\n"
+
+
+def test_wrk_report() -> None:
+    report = reported(wrk(), least=50)
+    assert report["requests"] == 100
+    assert (report["seconds"], report["p50"], report["p99"]) == (2.0, 0.5, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (wrk(errors=1), "100 requests, 1 errors"),
+        (wrk(requests=0), "0 requests, 0 errors"),
+        (wrk(bytes=4999), "4999 bytes in 100 answers"),
+        ("unable to connect\n", "wrk gave no report"),
+    ],
+)
+def test_wrk_that_had_a_bad_answer(output: str, message: str) -> None:
+    with pytest.raises(TrialError, match=message):
+        reported(output, least=50)
+
+
+@pytest.mark.parametrize("counted", [100, 108, 109])
+def test_requests_under_way_at_the_end_may_be_counted(counted: int) -> None:
+    _check_count(100, counted, at=8)
+
+
+@pytest.mark.parametrize("counted", [99, 110])
+def test_a_target_that_saw_other_requests(counted: int) -> None:
+    with pytest.raises(TrialError, match=f"100 answers, the target {counted} requests"):
+        _check_count(100, counted, at=8)
+
+
+def test_http_requests_are_for_peers_that_name_clients_in_them() -> None:
+    http = {"v6fwd-http", "haproxy-http", "nginx-http"}
+    assert {peer.name for peer in PEERS if HttpRequests(1, in_quick=False).is_about(peer)} == http
+    assert {
+        peer.name for peer in PEERS if HttpBodies("up", in_quick=False).is_about(peer)
+    } == http | {"v6fwd"}
+
+
+def test_no_other_scenario_is_about_them() -> None:
+    others = [one for one in SCENARIOS if not isinstance(one, HttpRequests)]
+    assert not [one for one in others for peer in PEERS[-3:] if one.is_about(peer)]
+
+
 def test_each_round_has_every_peer_once() -> None:
     assert "".join(interleave("ABC", 4)) == "ABCBCACABABC"
     assert list(interleave([], 3)) == []
@@ -123,9 +173,11 @@ def test_figures_have_keys_of_their_own() -> None:
 def test_what_cannot_run_is_left_out_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     plan = make_plan(SCENARIOS, PEERS, rounds=1, quick=True)
-    assert {peer.name for peer in plan.peers} == {"v6fwd", "v6fwd-proxy-v2", "direct"}
+    ours = {"v6fwd", "v6fwd-proxy-v2", "v6fwd-http"}
+    assert {peer.name for peer in plan.peers} == ours | {"direct"}
     assert plan.obstacles["socat"] == "no socat"
     assert plan.obstacles["bulk-up-1"] == "no iperf3"
+    assert plan.obstacles["http-requests-1"] == "no wrk, nginx"
     assert plan.unsuited["direct in idle-1000"] == "has no process to weigh"
     assert plan.unsuited["direct in udp-sessions-1000"] == "has no process to weigh"
 

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import CONFIG_LINES
+from tests.support.servers import FIELD_LINES, PROXY_LINES
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
-@pytest.mark.parametrize("line", [line for lines in CONFIG_LINES.values() for line in lines])
+LINES = [line for table in (PROXY_LINES, FIELD_LINES) for lines in table.values() for line in lines]
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_the_readme_has_the_line(line: str) -> None:
     assert line in README

@@ -38,7 +38,7 @@ def test_the_server_logs_the_client(
 @CLIENTS
 @pytest.mark.server("apache2")
 def test_without_a_header_all_clients_are_the_bridge(stage: Stage, client: str) -> None:
-    server = Apache(stage.folder, proxy=False)
+    server = Apache(stage.folder, lines={})
     stage.relay_to(server)
     asked = stage.curl(*server.questions(url_host(client)))
     assert asked.stdout == server.answer()

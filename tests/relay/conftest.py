@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.rig import Rig
 from tests.support.shim import SHELLS, Shim, install
+from tests.support.web import web_probe
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +49,23 @@ def shim(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shim]:
     shim = Shim(install(tmp_path), request.param)
     yield shim
     shim.end()
+
+
+@pytest.fixture(scope="session")
+def web_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """One process in an HTTP mode for all tests that need no other options; see `web`."""
+    rig = Rig(tmp_path_factory.mktemp("web"))
+    yield rig.start("--client-ip", "x-forwarded-for", "--log-flows")
+    rig.end()
+
+
+@pytest.fixture
+def web(web_process: Rig) -> Iterator[Rig]:
+    """As `rig`, in an HTTP mode."""
+    yield web_process
+    web_process.drop()
+    web_probe(web_process)
+    web_process.drop()
+    web_process.settled()
+    assert "internal error" not in web_process.process.log
+    assert "Traceback" not in web_process.process.log

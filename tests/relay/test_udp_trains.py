@@ -93,6 +93,22 @@ async def test_singles_of_all_sizes_keep_their_order_and_bounds() -> None:
             assert (session.up_bytes, session.down_bytes) == (sum(sizes), sum(sizes))
 
 
+async def test_a_train_after_a_quiet_time() -> None:
+    """Answers that come one by one again do not make the next train one datagram."""
+    train = random.Random(7).randbytes(1000 * 30 + 3)
+    with peer("127.0.0.1", answer=echo) as target, peer("::1") as one:
+        async with relaying(target.endpoint) as running:
+            one.send(b"hello", ("::1", running.port))
+            assert await one.data(1) == [b"hello"]
+            _, back = await target.receive()
+            for singles in range(40):
+                target.send_train(train, 1000, back)
+                assert await one.data(31) == cut(train, 1000)
+                for _ in range(singles):
+                    target.send(b"single", back)
+                    assert await one.data(1) == [b"single"]
+
+
 async def test_a_path_too_narrow_for_trains() -> None:
     """A train of segments above the MTU cannot be sent as one: it is cut up, none is lost."""
     data = random.Random(1).randbytes(30_000 * 2)

@@ -19,7 +19,7 @@ SIZES = {
 }
 
 
-@pytest.fixture(scope="module", params=list(ClientIP))
+@pytest.fixture(scope="module", params=[mode for mode in ClientIP if not mode.is_http])
 def telling_rig(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Rig, ClientIP]]:

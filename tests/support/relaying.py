@@ -82,8 +82,8 @@ async def relaying(
     with tempfile.TemporaryFile("r+", encoding="utf-8") as log_file:
         endpoint = Endpoint(listen, 0, protocol=target.protocol)
         bounds = limits or Limits(drain_timeout=0)
-        parts = client_ip, accept_proxy, udp_proxy, bounds, guard or Guard()
-        forward = Forward(endpoint, target, *parts)
+        modes = client_ip, accept_proxy, udp_proxy
+        forward = Forward(endpoint, target, *modes, limits=bounds, guard=guard or Guard())
         log = Log(fd=log_file.fileno())
         foreground = Foreground([forward], bounds, log, log_flows=log_flows)
         task = asyncio.create_task(foreground.serve())

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from tests.support.process import eventually
 from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6, Lab, stop
 
-CONFIG_LINES: dict[str, tuple[str, ...]] = {
+PROXY_LINES: dict[str, tuple[str, ...]] = {
     "apache2": ("RemoteIPProxyProtocol On",),
     "nginx": (
         "listen 80 proxy_protocol;",
@@ -34,6 +34,20 @@ CONFIG_LINES: dict[str, tuple[str, ...]] = {
     "dovecot": ("haproxy = yes", "haproxy_trusted_networks = 172.17.42.1"),
 }
 """What makes each server read the PROXY header: the very lines that README.md tells people."""
+
+FIELD_LINES: dict[str, tuple[str, ...]] = {
+    "apache2": ("RemoteIPHeader X-Forwarded-For", "RemoteIPInternalProxy 172.17.42.1"),
+    "nginx": (
+        "listen 80;",
+        "set_real_ip_from 172.17.42.1;",
+        "real_ip_header X-Forwarded-For;",
+    ),
+    "lighttpd": (
+        'extforward.forwarder = ( "172.17.42.1" => "trust" )',
+        'extforward.headers = ( "X-Forwarded-For" )',
+    ),
+}
+"""The same for X-Forwarded-For."""
 
 PAGES = ("one", "two", "three")
 """The names that every HTTP server here knows."""
@@ -65,15 +79,15 @@ def is_listening(lab: Lab, host: str, port: int) -> bool:
 
 
 class Server(ABC):
-    """A server and its folder. `proxy` tells whether it is told to read a PROXY header."""
+    """A server and its folder. `lines` are what makes it learn the client, if anything does."""
 
     program: ClassVar[str]
     port: ClassVar[int] = 80
     log_name: ClassVar[str] = "access.log"
 
-    def __init__(self, folder: Path, *, proxy: bool = True) -> None:
+    def __init__(self, folder: Path, lines: Mapping[str, tuple[str, ...]] = PROXY_LINES) -> None:
         self.folder = folder
-        self.proxy = proxy
+        self.lines = lines
         self._process: subprocess.Popen[Any] | None = None
 
     @abstractmethod
@@ -108,8 +122,8 @@ class Server(ABC):
 
     @property
     def switch(self) -> tuple[str, ...]:
-        """The lines that switch PROXY on, or none."""
-        return CONFIG_LINES[self.program] if self.proxy else ()
+        """The lines for this program."""
+        return self.lines.get(self.program, ())
 
     def start(self, lab: Lab, host: str = "container") -> None:
         """Run it until the lab ends; returns when it listens."""

@@ -37,6 +37,9 @@ class FakeFlow:
     def seconds(self) -> float:
         return 0.0
 
+    def retire(self) -> None:
+        self.abort("retired")
+
 
 def test_full_is_full() -> None:
     flows = Flows(2)

@@ -20,6 +20,7 @@ from v6fwd.model import (
     InputError,
     IPNetwork,
     Limits,
+    OnOpaque,
     UdpProxy,
     pair_up,
     parse_networks,
@@ -32,6 +33,7 @@ from v6fwd.relay.foreground import run
 from v6fwd.relay.sockets import RelayError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_KINDS = {"client_ip": ClientIP, "udp_proxy": UdpProxy, "on_opaque": OnOpaque}
 _DEFAULTS = {field.name: field.default for some in (Limits, Guard) for field in fields(some)}
 
 
@@ -119,7 +121,8 @@ def _flat(
     type=click.Choice([mode.value for mode in ClientIP]),
     default=ClientIP.NONE.value,
     show_default=True,
-    help="How the target learns who the client is: not at all, or by a PROXY protocol header.",
+    help="How the target learns who the client is: not at all, by a PROXY protocol header, or by"
+    " a field in each HTTP/1 request.",
 )
 @_networks(
     "accept-proxy",
@@ -133,11 +136,30 @@ def _flat(
     help="With --client-ip proxy-v2: the header in front of every datagram of a UDP session, or"
     " of its first only.",
 )
+@_networks(
+    "trust-forwarded",
+    "Clients in these networks are HTTP proxies: what they say in X-Forwarded-For or"
+    " Forwarded is kept, and their own address appended.",
+)
+@click.option(
+    "--keep-underscores",
+    is_flag=True,
+    help="Pass HTTP fields with an underscore in their name, which are dropped otherwise.",
+)
+@click.option(
+    "--on-opaque",
+    type=click.Choice([what.value for what in OnOpaque]),
+    default=OnOpaque.REFUSE.value,
+    show_default=True,
+    help="What is not HTTP/1 where HTTP is read (TLS, HTTP/2, CONNECT): refuse it, or pass it on"
+    " without the client's address.",
+)
 @_limit("connect_timeout", False, "For the target to answer.")
 @_limit("drain_timeout", True, "For flows to finish after SIGTERM; then they are reset.")
 @_limit("interrupt_timeout", True, "The same after SIGINT.")
 @_limit("idle_timeout", True, "Reset a flow that moves no byte for so long; 0: never.")
 @_limit("header_timeout", False, "For the PROXY header of a client in --accept-proxy.")
+@_limit("request_timeout", False, "For the head of an HTTP request.")
 @_limit("udp_timeout", False, "A UDP session ends after so long without a datagram.")
 @_field(
     "max_flows",
@@ -159,9 +181,6 @@ def _flat(
 )
 def forward(
     pairs: list[tuple[Endpoint, Endpoint]],
-    client_ip: str,
-    accept_proxy: tuple[IPNetwork, ...],
-    udp_proxy: str,
     log_flows: bool,
     log_format: str,
     **others: Any,
@@ -179,10 +198,11 @@ def forward(
     Example: what a web server in an IPv4-only container needs to log the real client:
         v6fwd forward '[::]:8080' 172.17.0.2:80 --client-ip proxy-v2
     """
-    mode, which = ClientIP(client_ip), UdpProxy(udp_proxy)
     limits = Limits(**{field.name: others.pop(field.name) for field in fields(Limits)})
-    guard = Guard(**others)
-    forwards = [Forward(*pair, mode, accept_proxy, which, limits, guard) for pair in pairs]
+    guard = Guard(**{field.name: others.pop(field.name) for field in fields(Guard)})
+    for name, kind in _KINDS.items():
+        others[name] = kind(others[name])
+    forwards = [Forward(*pair, **others, limits=limits, guard=guard) for pair in pairs]
     try:
         refuse_twins(forwards)
         refuse_misfits(forwards)

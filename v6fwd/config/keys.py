@@ -20,6 +20,7 @@ from v6fwd.model import (
     Endpoint,
     InputError,
     IPNetwork,
+    OnOpaque,
     Protocol,
     UdpProxy,
     parse_listen,
@@ -157,6 +158,7 @@ FLOW_LIMITS: dict[str, Parse] = {
     "connect-timeout": _seconds,
     "idle-timeout": _seconds_or_zero,
     "header-timeout": _seconds,
+    "request-timeout": _seconds,
     "udp-timeout": _seconds,
 }
 GUARD: dict[str, Parse] = {
@@ -174,10 +176,16 @@ TOP: dict[str, Parse] = {
     "log-flows": _truth,
     **PROCESS_LIMITS,
 }
-DEFAULTS: dict[str, Parse] = {
+MODES: dict[str, Parse] = {
     "client-ip": functools.partial(_choice, kind=ClientIP),
     "accept-proxy": _networks,
     "udp-proxy": functools.partial(_choice, kind=UdpProxy),
+    "trust-forwarded": _networks,
+    "keep-underscores": _truth,
+    "on-opaque": functools.partial(_choice, kind=OnOpaque),
+}
+DEFAULTS: dict[str, Parse] = {
+    **MODES,
     **FLOW_LIMITS,
     **GUARD,
 }

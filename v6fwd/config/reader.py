@@ -17,6 +17,7 @@ from marshmallow.fields import Field
 from v6fwd.config.keys import (
     FLOW_LIMITS,
     GUARD,
+    MODES,
     PROCESS_LIMITS,
     REQUIRED,
     TABLES,
@@ -188,7 +189,7 @@ class _Reader:
             self._tell(f"{place}: listen and target: {error}")
             return []
         limits, guard = self._one(_limits(values)), self._one(_guard(values))
-        more = _arguments(values, ("client-ip", "accept-proxy", "udp-proxy"))
+        more = _arguments(values, MODES)
         forwards = [Forward(*pair, limits=limits, guard=guard, **more) for pair in pairs]
         try:
             refuse_misfits(forwards)

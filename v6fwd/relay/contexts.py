@@ -12,6 +12,7 @@ from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows
 from v6fwd.relay.header import HeaderReader
+from v6fwd.relay.http import PARTING_TIME, HttpFlow
 from v6fwd.relay.pipes import PipePool
 from v6fwd.relay.tcp import TcpContext, TcpFlow
 from v6fwd.relay.udp_context import UdpContext
@@ -34,7 +35,7 @@ class Contexts:
         self.flows = Flows(budget.flows)
         self.pipes = PipePool(budget.pipes)
         self._sessions_limit = budget.sessions
-        self._tcp: dict[tuple[float, float], TcpContext] = {}
+        self._tcp: dict[tuple[float, ...], TcpContext] = {}
         self._udp: dict[float, UdpContext] = {}
 
     def tcp(self, limits: Limits) -> TcpContext:
@@ -49,6 +50,8 @@ class Contexts:
                 clients=self._clients,
                 dials=Deadlines(self._engine, limits.connect_timeout, TcpFlow.dial_expired),
                 headers=Deadlines(self._engine, limits.header_timeout, HeaderReader.expired),
+                heads=Deadlines(self._engine, limits.request_timeout, HttpFlow.head_expired),
+                partings=Deadlines(self._engine, PARTING_TIME, HttpFlow.heard),
                 log_flows=self._log_flows,
             )
         return self._tcp[key]
@@ -92,10 +95,12 @@ class Contexts:
         for context in self._tcp.values():
             context.dials.close()
             context.headers.close()
+            context.heads.close()
+            context.partings.close()
         for udp in self._udp.values():
             udp.sessions.close_all("stopped")
         self.pipes.close()
 
 
-def _tcp_key(limits: Limits) -> tuple[float, float]:
-    return limits.connect_timeout, limits.header_timeout
+def _tcp_key(limits: Limits) -> tuple[float, ...]:
+    return limits.connect_timeout, limits.header_timeout, limits.request_timeout

@@ -64,6 +64,8 @@ class Engine:
         self._resumables: deque[Resumable] = deque()
         self._doomed: list[int] = []
         self._turning = False
+        self.at_once = 0
+        """Events that the last look has found."""
         loop.add_reader(self._epoll.fileno(), self._turn)
 
     def close(self) -> None:
@@ -116,6 +118,7 @@ class Engine:
                 events = poll(0 if resumables else LINGER, BATCH)
                 if not events and not resumables:
                     return
+                self.at_once = len(events)
                 self._resume_waiting()
                 self._dispatch(events)
                 self._close_doomed()

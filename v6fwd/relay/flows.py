@@ -44,6 +44,9 @@ class Flow(Live, Protocol):
     def abort(self, end: str) -> None:
         """Reset both ends; `end` is for the log."""
 
+    def retire(self) -> None:
+        """Close when what is under way is done, if there is a way to tell."""
+
     def progress(self) -> int:
         """A number that changes with every byte moved."""
 
@@ -73,6 +76,11 @@ class Flows:
         self.live.discard(flow)
         if self.on_left is not None:
             self.on_left()
+
+    def retire_all(self) -> None:
+        """Ask every flow to close when it can."""
+        for flow in list(self.live):
+            flow.retire()
 
     def abort_all(self, end: str) -> int:
         """Reset every flow; gives how many there were."""

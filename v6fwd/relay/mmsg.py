@@ -19,7 +19,9 @@ SLOTS = 64
 """Datagrams, or trains of them, taken or sent at once."""
 SLOT_SIZE = 1 << 16
 """Room for one of them: no UDP payload is longer than 65,527 bytes (RFC 768, a 16-bit length)."""
-IOVECS = 1024
+PIECES = 64
+"""Datagrams that can become a train in Growing: UDP_MAX_SEGMENTS of Linux before 6.9."""
+IOVECS = SLOTS * PIECES
 """Pieces of payload that the messages of one Outbox may be made of."""
 
 SOL_UDP = 17
@@ -64,6 +66,7 @@ class _CountedHeader(ctypes.Structure):
 _IOV_SIZE = ctypes.sizeof(_Iovec)
 _HEADER_SIZE = ctypes.sizeof(_CountedHeader)
 _IOV_WORDS = _IOV_SIZE // _LONG
+_PIECE_WORDS = PIECES * _IOV_WORDS
 _HEADER_WORDS = _HEADER_SIZE // _LONG
 _IOV_AT = _Header.iov.offset // _LONG
 _IOV_COUNT_AT = _Header.iov_count.offset // _LONG
@@ -103,7 +106,7 @@ class Memory:
 
 
 class Inbox:
-    """Receives up to SLOTS datagrams; they stay until the next `receive`."""
+    """Receives datagrams into SLOTS slots, where they stay until the next go to the same ones."""
 
     def __init__(self) -> None:
         payload, meta = Memory(SLOTS * SLOT_SIZE), Memory(SLOTS * META_SIZE)
@@ -127,39 +130,48 @@ class Inbox:
         header.iov_count = 1
         header.control, header.control_size = meta + NAME_ROOM, CONTROL_ROOM
 
-    def receive(self, fd: int) -> int:
-        """Take what waits at a socket; gives how many datagrams or trains. Raises OSError."""
+    def receive(self, fd: int, first: int = 0) -> int:
+        """Take what waits at a socket into slot `first` and those behind it. Raises OSError.
+
+        Gives how many datagrams or trains there were.
+        """
         self._bytes[:] = self._fresh
-        count = int(_recvmmsg(fd, self._headers.address, SLOTS, _DONTWAIT, None))
+        headers = self._headers.address + first * _HEADER_SIZE
+        count = int(_recvmmsg(fd, headers, SLOTS - first, _DONTWAIT, None))
         if count < 0:
             raise OSError(ctypes.get_errno(), "recvmmsg")
         return count
 
-    def sizes(self, count: int) -> list[int]:
+    def sizes(self, count: int, first: int = 0) -> list[int]:
         """The bytes of each."""
-        return self._sizes[:count].tolist()
+        return self._sizes[first : first + count].tolist()
 
-    def control_sizes(self, count: int) -> list[int]:
+    def control_sizes(self, count: int, first: int = 0) -> list[int]:
         """The bytes of each one's control messages."""
-        return self._control_sizes[:count].tolist()
+        return self._control_sizes[first : first + count].tolist()
 
-    def meta(self, count: int) -> bytes:
+    def meta(self, count: int, first: int = 0) -> bytes:
         """META_SIZE bytes of each: name and control messages."""
-        return bytes(self._meta[: count * META_SIZE])
+        return bytes(self._meta[first * META_SIZE : (first + count) * META_SIZE])
 
     def meta_of(self, number: int) -> bytes:
         """The META_SIZE bytes of one."""
         return bytes(self._meta[number * META_SIZE : (number + 1) * META_SIZE])
 
 
-class _Messages:
-    """Message headers, each with a slot for a name and control messages."""
+class Messages:
+    """Message headers, each with a slot for a name and control messages, to be sent at once."""
 
     def __init__(self) -> None:
         self.count = 0
         self._headers = Memory(SLOTS * _HEADER_SIZE)
         self._metas = Memory(SLOTS * META_SIZE)
+        self._iovecs = Memory(IOVECS * _IOV_SIZE)
+        self._words = self._headers.view.cast("L")
+        self._pieces = self._iovecs.view.cast("L")
         self._blocks = self._metas.view
+        self._segments = self._metas.view.cast("H")[_SEGMENT_AT // 2 :: META_SIZE // 2]
+        self._segmented: dict[int, int] = {}
         self._control_size = 0
         self._format: tuple[int, int] | None = None
         self._formats: dict[tuple[int, int], bytes] = {}  # writing them takes 0.1 ms
@@ -180,15 +192,14 @@ class _Messages:
 
     def _write_header(self, number: int, name_size: int, info_size: int) -> None:
         meta = self._metas.address + number * META_SIZE
-        header = self._header(number)
+        header = _Header.from_address(self._headers.address + number * _HEADER_SIZE)
         header.name, header.name_size = meta if name_size else None, name_size
+        header.iov = self._iovecs.address + number * PIECES * _IOV_SIZE
+        header.iov_count = 1
         header.control = meta + BLOCK_SIZE - info_size
         header.control_size = info_size
         start = number * META_SIZE + BLOCK_SIZE
         self._blocks[start : start + CMSG_HEADER] = _SEGMENT_CMSG
-
-    def _header(self, number: int) -> _Header:
-        return _Header.from_address(self._headers.address + number * _HEADER_SIZE)
 
     def send(self, fd: int, first: int) -> int:
         """Send from message `first` on; gives how many went. Raises OSError if that one failed."""
@@ -198,43 +209,9 @@ class _Messages:
             raise OSError(ctypes.get_errno(), "sendmmsg")
         return count
 
-
-class Outbox(_Messages):
-    """Collects messages, trains too, whose payload stays where it is until they are sent."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._iovecs = Memory(IOVECS * _IOV_SIZE)
-        self._words = self._headers.view.cast("L")
-        self._pieces = self._iovecs.view.cast("L")
-        self._segments = self._metas.view.cast("H")[_SEGMENT_AT // 2 :: META_SIZE // 2]
-        self._segmented: list[int] = []
-        self._used = 0  # words of iovecs
-
-    def has_room(self, words: int) -> bool:
-        """Whether a message of so many numbers (two a piece) still fits."""
-        return self.count < SLOTS and self._used + words <= IOVECS * _IOV_WORDS
-
-    def add(self, pieces: Sequence[int], segment: int = 0, block: bytes = b"") -> None:
-        """Add a message: address and length of each piece, the segment size if it is a train."""
-        number, words, used = self.count, self._words, self._used
-        self._pieces[used : used + len(pieces)] = array("L", pieces)
-        base = number * _HEADER_WORDS
-        words[base + _IOV_AT] = self._iovecs.address + used * _LONG
-        words[base + _IOV_COUNT_AT] = len(pieces) // _IOV_WORDS
-        words[base + _CONTROL_SIZE_AT] = self._control_size + (_SEGMENT_SPACE if segment else 0)
-        if segment:
-            self._segments[number] = segment
-        if block:
-            start = number * META_SIZE
-            self._blocks[start : start + BLOCK_SIZE] = block
-        self._segmented.append(segment)
-        self._used = used + len(pieces)
-        self.count = number + 1
-
     def segment(self, number: int) -> int:
         """The segment size of a message, 0 if it is a single datagram."""
-        return self._segmented[number]
+        return self._segmented.get(number, 0)
 
     def pieces(self, number: int) -> list[int]:
         """The address and length of each piece of a message."""
@@ -248,31 +225,78 @@ class Outbox(_Messages):
 
     def clear(self) -> None:
         """Forget all messages."""
-        self.count = self._used = 0
+        self.count = 0
         self._segmented.clear()
 
 
-class Slots(_Messages):
-    """Single datagrams, each read straight into the next slot and sent from there."""
+class Outbox(Messages):
+    """Collects messages, trains too, whose payload stays where it is until they are sent."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._payload = Memory(SLOTS * SLOT_SIZE)
-        iovecs = Memory(SLOTS * _IOV_SIZE)
-        view = self._payload.view
-        self.rooms = [[view[at : at + SLOT_SIZE]] for at in range(0, SLOTS * SLOT_SIZE, SLOT_SIZE)]
-        words = iovecs.view.cast("L")
-        self._lengths = words[1::_IOV_WORDS]
-        for number in range(SLOTS):
-            words[number * _IOV_WORDS] = self._payload.address + number * SLOT_SIZE
-            header = self._header(number)
-            header.iov = iovecs.address + number * _IOV_SIZE
-            header.iov_count = 1
+        self._used = 0  # words of iovecs
 
-    def put(self, size: int, block: bytes) -> None:
-        """The next slot holds a datagram of `size` bytes now, to be sent with this block."""
+    def has_room(self, words: int) -> bool:
+        """Whether a message of so many numbers (two a piece) still fits."""
+        return self.count < SLOTS and self._used + words <= IOVECS * _IOV_WORDS
+
+    def add(self, pieces: Sequence[int], segment: int = 0, block: bytes = b"") -> None:
+        """Add a message: address and length of each piece, the segment size if it is a train."""
+        number, words, used = self.count, self._words, self._used
+        if len(pieces) == _IOV_WORDS:  # the usual case, in half the time
+            self._pieces[used], self._pieces[used + 1] = pieces
+        else:
+            self._pieces[used : used + len(pieces)] = array("L", pieces)
+        base = number * _HEADER_WORDS
+        words[base + _IOV_AT] = self._iovecs.address + used * _LONG
+        words[base + _IOV_COUNT_AT] = len(pieces) // _IOV_WORDS
+        words[base + _CONTROL_SIZE_AT] = self._control_size + (_SEGMENT_SPACE if segment else 0)
+        if segment:
+            self._segments[number] = segment
+            self._segmented[number] = segment
+        if block:
+            start = number * META_SIZE
+            self._blocks[start : start + BLOCK_SIZE] = block
+        self._used = used + len(pieces)
+        self.count = number + 1
+
+    def clear(self) -> None:
+        """See Messages."""
+        super().clear()
+        self._used = 0
+
+
+class Growing(Messages):
+    """Messages that begin as one datagram and may become trains, of PIECES datagrams at most."""
+
+    def begin(self, address: int, size: int, block: bytes) -> int:
+        """Add a message of one datagram; gives its number."""
         number = self.count
-        self._lengths[number] = size
-        start = number * META_SIZE
+        piece, start = number * _PIECE_WORDS, number * META_SIZE
+        pieces = self._pieces
+        pieces[piece] = address
+        pieces[piece + 1] = size
         self._blocks[start : start + BLOCK_SIZE] = block
         self.count = number + 1
+        return number
+
+    def make_train(self, number: int, segment: int) -> None:
+        """Let a message be sent in segments."""
+        self._segments[number] = self._segmented[number] = segment
+        self._words[number * _HEADER_WORDS + _CONTROL_SIZE_AT] += _SEGMENT_SPACE
+
+    def extend(self, number: int, address: int, size: int, count: int) -> None:
+        """Add a datagram to a train of `count`."""
+        piece = number * _PIECE_WORDS + count * _IOV_WORDS
+        pieces = self._pieces
+        pieces[piece] = address
+        pieces[piece + 1] = size
+        self._words[number * _HEADER_WORDS + _IOV_COUNT_AT] = count + 1
+
+    def clear(self) -> None:
+        """See Messages."""
+        for number in self._segmented:
+            base = number * _HEADER_WORDS
+            self._words[base + _IOV_COUNT_AT] = 1
+            self._words[base + _CONTROL_SIZE_AT] = self._control_size
+        super().clear()

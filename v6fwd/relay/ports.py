@@ -11,6 +11,7 @@ from v6fwd.model import Protocol as Transport
 from v6fwd.relay.contexts import Contexts
 from v6fwd.relay.counters import Counters, Snapshot, snapshot_of
 from v6fwd.relay.flows import Live, abort
+from v6fwd.relay.http import HttpForward
 from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.target import Target
 from v6fwd.relay.tcp import TcpForward
@@ -73,8 +74,7 @@ class TcpPort:
 
     def replace(self, forward: Forward, target: Target) -> None:
         """See Port."""
-        context = self._contexts.tcp(forward.limits)
-        self._runner = TcpForward(forward, target, context, self.counters)
+        self._runner = _runner(forward, target, self._contexts, self.counters)
         self.listener.begin = self._runner.begin
 
     def stop_listening(self, *, take_queue: bool) -> None:
@@ -128,6 +128,11 @@ def open_port(
 ) -> TcpPort | UdpPort:
     """Serve who comes to a listening socket."""
     if forward.protocol is Transport.TCP:
-        runner = TcpForward(forward, target, contexts.tcp(forward.limits))
+        runner = _runner(forward, target, contexts, Counters())
         return TcpPort(Listener(forward.listen, sock, runner.begin, gate), runner, gate, contexts)
     return UdpPort(UdpForward(forward, target, sock, contexts.udp(forward.limits)), contexts)
+
+
+def _runner(forward: Forward, target: Target, contexts: Contexts, counters: Counters) -> TcpForward:
+    kind = HttpForward if forward.client_ip.is_http else TcpForward
+    return kind(forward, target, contexts.tcp(forward.limits), counters)

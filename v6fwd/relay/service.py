@@ -176,6 +176,7 @@ class Relay:
             port.end("stopped")
 
     async def _drain_tcp(self, grace: float) -> None:
+        self.flows.retire_all()
         if self.flows:
             self._log.info(
                 "draining",

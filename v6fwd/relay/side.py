@@ -41,10 +41,10 @@ READ = _IN | _URGENT | _END | select.EPOLLET
 READ_WRITE = READ | _OUT
 NOT_OUT = ~_OUT
 _STOPS = _URGENT | _END | _ERR | select.EPOLLHUP
-_SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 buffer = memoryview(bytearray(COPY_SIZE))
-_buffers: Sequence[memoryview] = [buffer]
+buffers: Sequence[memoryview] = [buffer]
 
 
 class Owner(Protocol):
@@ -172,7 +172,7 @@ class Side:
         fd, other = self.fd, self.other
         for _ in range(COPY_ROUNDS):
             try:
-                size = os.readv(fd, _buffers)
+                size = os.readv(fd, buffers)
             except BlockingIOError:
                 return
             except OSError:
@@ -213,7 +213,7 @@ class Side:
             return
         for _ in range(BULK_ROUNDS):
             try:
-                size = os.splice(self.fd, self.pipe.writer, self.pipe.size, flags=_SPLICE)
+                size = os.splice(self.fd, self.pipe.writer, self.pipe.size, flags=SPLICE_FLAGS)
             except BlockingIOError:
                 self.release()
                 return
@@ -241,7 +241,7 @@ class Side:
 
     def _pipe_to_other(self) -> None:
         assert self.pipe is not None
-        sent = os.splice(self.pipe.reader, self.other.fd, self.piped, flags=_SPLICE)
+        sent = os.splice(self.pipe.reader, self.other.fd, self.piped, flags=SPLICE_FLAGS)
         self.piped -= sent
         self.moved += sent
 

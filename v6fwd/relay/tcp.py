@@ -12,7 +12,7 @@ import os
 import select
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from v6fwd.client_ip.proxy_read import Header
 from v6fwd.client_ip.proxy_write import HeaderWriter, header_writer
@@ -40,6 +40,9 @@ from v6fwd.relay.sockets import (
 )
 from v6fwd.relay.target import Target
 
+if TYPE_CHECKING:
+    from v6fwd.relay.http import HttpFlow
+
 FIRST_SIZE = 16 * 1024
 """Bytes read from a client before its target is connected: all that a dial under way holds."""
 RETRY = 0.010
@@ -61,6 +64,8 @@ class TcpContext:
     clients: Clients
     dials: Deadlines[TcpFlow]
     headers: Deadlines[HeaderReader]
+    heads: Deadlines[HttpFlow]
+    partings: Deadlines[HttpFlow]
     log_flows: bool = False
 
 
@@ -93,13 +98,17 @@ class TcpForward:
             seat = self._seat(self.doorkeeper, fd, sockaddr)
             if seat == REFUSED:
                 return
-        flow = TcpFlow(self, fd, seat)
+        flow = self.make_flow(fd, seat)
         self.context.flows.add(flow)
         self.counters.flows += 1
         try:
             flow.start(sockaddr)
         except Exception as error:
             flow.on_defect(error)
+
+    def make_flow(self, fd: int, seat: int) -> TcpFlow:
+        """The flow of a client that has just come."""
+        return TcpFlow(self, fd, seat)
 
     def _seat(self, keeper: Doorkeeper, fd: int, sockaddr: Any) -> int:
         """What the doorkeeper says of a new client; who is refused is reset.
@@ -169,7 +178,7 @@ class TcpFlow:
             if forward.trusted is not None and source.packed in forward.trusted:
                 HeaderReader(self, self._client_fd, forward.context)
                 return
-        self._dial()
+        self._serve(b"")
 
     def header_came(self, header: Header, rest: bytes) -> None:
         """A trusted client has said for whom it speaks; `rest` is what followed."""
@@ -181,8 +190,7 @@ class TcpFlow:
             if self._seat == REFUSED:
                 self.abort("refused: not let in")
                 return
-        self._first = self._greeting() + rest
-        self._dial()
+        self._serve(rest)
 
     def header_failed(self, why: str) -> None:
         """A trusted client sent no header, a bad one or half of one."""
@@ -199,6 +207,12 @@ class TcpFlow:
             why=why,
         )
         self.abort(f"refused: {why}")
+
+    def _serve(self, rest: bytes) -> None:
+        """It is known who the client is; `rest` is what it has said already."""
+        if rest:
+            self._first = self._greeting() + rest
+        self._dial()
 
     def _greeting(self) -> bytes:
         """The header for the target; b"" in a mode without one."""
@@ -338,6 +352,10 @@ class TcpFlow:
         self._redial_unless_closed()
 
     def _give_up(self, error: OSError) -> None:
+        self.abort(f"target failed: {self._tell_dial_failed(error)}")
+
+    def _tell_dial_failed(self, error: OSError) -> str:
+        """A line in the log; gives the reason that it names."""
         forward = self._forward.forward
         why = reason(error)
         count(self._forward.counters.dial_failures, why)
@@ -349,31 +367,33 @@ class TcpFlow:
             listen=forward.listen,
             why=why,
         )
-        self.abort(f"target failed: {why}")
+        return why
 
     # -- the flow --
 
     def _begin(self, first: bytes, sent: int, *, watched: bool) -> None:
         """The target has taken `sent` bytes of `first`: from here on the sides move the bytes."""
-        engine = self._forward.context.engine
         client, target = Side(self._client_fd, self), Side(self._target_fd, self)
-        client.other, target.other = target, client
-        self.client, self.target = client, target
-        self._first = None
-        client.moved = sent - self._header_size
-        if sent < len(first):
-            client.held = first[sent:]
-            client.blocked = True
-        target.watches_out = watched or client.blocked
-        if watched:
-            engine.change_handler(target.fd, target)
-        else:
-            engine.watch(target.fd, READ_WRITE if client.blocked else READ, target)
-        engine.watch(client.fd, READ, client)
+        self._join(client, target, first, sent, watched=watched)
+        self._forward.context.engine.watch(client.fd, READ, client)
         if self._client_ended:
             client.ended = True
             if not client.blocked:
                 self.half_ended(client)
+
+    def _join(self, client: Side, target: Side, first: bytes, sent: int, *, watched: bool) -> None:
+        """Put the two sides together, and watch the target's for what they do."""
+        client.other, target.other = target, client
+        self.client, self.target = client, target
+        self._first = None
+        client.moved = sent - self._header_size
+        client.held = first[sent:]
+        client.blocked = sent < len(first)
+        target.watches_out = watched or client.blocked
+        if watched:
+            self.engine.change_handler(target.fd, target)
+        else:
+            self.engine.watch(target.fd, READ_WRITE if client.blocked else READ, target)
 
     @property
     def engine(self) -> Engine:
@@ -429,6 +449,9 @@ class TcpFlow:
             context.clients.leave(self._seat)
         context.flows.remove(self)
 
+    def retire(self) -> None:
+        """See flows.Flow: only its ends know when a stream of bytes is done."""
+
     def on_defect(self, error: Exception) -> None:
         """A defect of ours, or no memory: it costs this flow alone."""
         self._forward.context.log.limited("defect", "defect", f"internal error: {error!r}")
@@ -473,12 +496,13 @@ class TcpFlow:
     def _has_sides(self) -> bool:
         return hasattr(self, "target")
 
-    def _record(self, end: str) -> None:
+    def _record(self, end: str, **counts: int) -> None:
         forward = self.forward
         (up, down), seconds = self.moved(), self.seconds()
         self._forward.context.log.info(
             "flow",
             f"flow {self._source} -> {forward.listen} -> {forward.target} {forward.client_ip}:"
+            f"{''.join(f' {count} {name},' for name, count in counts.items())}"
             f" {up} bytes up, {down} down, {seconds:.3f} s, {end}",
             client=self._source,
             listen=forward.listen,
@@ -488,4 +512,5 @@ class TcpFlow:
             bytes_down=down,
             seconds=round(seconds, 6),
             end=end,
+            **counts,
         )

@@ -12,14 +12,14 @@ import errno
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from v6fwd.relay.mmsg import Outbox
+from v6fwd.relay.mmsg import Messages, Outbox
 
 MAX_DATAGRAM = 65_507
 """Payload bytes: what IPv4's 16-bit length leaves behind 20 and 8 bytes of headers."""
 MAX_SEGMENTS = 64
 """Datagrams of a train: UDP_MAX_SEGMENTS of Linux before 6.9."""
 
-_CUT_IT = {errno.EINVAL, errno.EMSGSIZE, errno.EIO, errno.EOPNOTSUPP}
+CUT_IT = {errno.EINVAL, errno.EMSGSIZE, errno.EIO, errno.EOPNOTSUPP}
 """udp(7), udp_send_skb: a segment above the path's MTU, or a device that cannot do checksums."""
 
 Item = tuple[int, int, int]
@@ -43,8 +43,36 @@ def count_of(items: Sequence[Item]) -> int:
     return sum(-(-size // segment) if segment else 1 for _, size, segment in items)
 
 
-def pack(items: Sequence[Item], base: int, limit: int) -> Iterator[Message]:
+def pack(items: Sequence[Item], base: int, limit: int) -> Iterable[Message]:
     """Messages for datagrams in memory at `base`; no segment is longer than `limit`."""
+    pieces = _alike(items, base, limit)
+    if not pieces:
+        return _packed(items, base, limit)
+    _, size, segment = items[0]
+    segment = segment or size
+    return [(pieces, segment if len(items) > 1 or size > segment else 0)]
+
+
+def _alike(items: Sequence[Item], base: int, limit: int) -> list[int]:
+    """The pieces of the one message that the usual items make: a train, or equal datagrams.
+
+    Nothing if they are not usual. It takes a third of the time that `_packed` needs.
+    """
+    pieces: list[int] = []
+    count = len(items)
+    start, size, segment = items[0] if items else (0, 0, 0)
+    if count == 1 and 0 < segment <= limit and size <= min(MAX_DATAGRAM, segment * MAX_SEGMENTS):
+        return [base + start, size]
+    if not 0 < size <= limit or count > MAX_SEGMENTS or size * count > MAX_DATAGRAM:
+        return pieces
+    for start, length, segment in items:
+        if length != size or segment:
+            return []
+        pieces += (base + start, length)
+    return pieces
+
+
+def _packed(items: Sequence[Item], base: int, limit: int) -> Iterator[Message]:
     single: list[Item] = []
     for item in items:
         start, size, segment = item
@@ -127,21 +155,21 @@ class Sender:
         finally:
             outbox.clear()
 
-    def _deliver(self, outbox: Outbox, way: Way, sizes: tuple[int, int]) -> None:
+    def _deliver(self, outbox: Messages, way: Way, sizes: tuple[int, int]) -> None:
         at, tried = 0, -1
         while at < outbox.count:
             try:
                 at += outbox.send(way.fd, at)
             except OSError as error:
-                if outbox.segment(at) and error.errno in _CUT_IT:
-                    self._cut_up(outbox, at, way, sizes, error)
+                if outbox.segment(at) and error.errno in CUT_IT:
+                    self.cut_up(outbox, at, way, sizes, error)
                 elif way.failed(error, again=tried == at):
                     tried = at
                     continue
                 at += 1
 
-    def _cut_up(
-        self, outbox: Outbox, number: int, way: Way, sizes: tuple[int, int], error: OSError
+    def cut_up(
+        self, outbox: Messages, number: int, way: Way, sizes: tuple[int, int], error: OSError
     ) -> None:
         """Send a train as single datagrams, and no such train on this way any more."""
         segment = outbox.segment(number)

@@ -24,13 +24,23 @@ from v6fwd.relay.guard import REFUSED, UNCOUNTED, doorkeeper
 from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE
 from v6fwd.relay.sockets import reason
 from v6fwd.relay.target import Target
-from v6fwd.relay.trains import Item, count_of, datagrams, pack
+from v6fwd.relay.trains import Item, count_of, datagrams
 from v6fwd.relay.udp_context import UdpContext, UdpCounters
-from v6fwd.relay.udp_session import Answers, UdpSession
+from v6fwd.relay.udp_session import UdpSession
 from v6fwd.relay.udp_sockets import family_of
 
 NEW_AT_ONCE = 16
 """Sessions made before everybody else gets a turn: about half a millisecond."""
+
+MANY = 4
+"""Events found at once from which on a listener lets every other one of its own go by.
+
+It comes back with the next events: who has that much to do gathers larger batches, in which more
+datagrams of one client are neighbours and become a train.
+"""
+
+READ_BEFORE = 256
+"""Names and control messages of trains that are remembered with what they say."""
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _FULL = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
@@ -56,9 +66,10 @@ class UdpForward:
         self._sessions: dict[bytes, UdpSession] = {}
         self.set_up(forward, target, context)
         self._doorstep = Doorstep()
-        self._answers = Answers(self, self.fd)
         self._claims: dict[bytes, Header] = {}
+        self._read_before: dict[bytes, tuple[bytes, int]] = {}
         self._takes_newcomers = True
+        self._gathers = False
         context.engine.watch(self.fd, select.EPOLLIN, self)
 
     def set_up(self, forward: Forward, target: Target, context: UdpContext) -> None:
@@ -90,6 +101,10 @@ class UdpForward:
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells all
         """Take a batch and pass it on."""
+        if self.context.engine.at_once > MANY and not self._gathers:
+            self._gathers = True
+            return
+        self._gathers = False
         try:
             count = self.context.inbox.receive(self.fd)
         except OSError as error:
@@ -127,7 +142,7 @@ class UdpForward:
             if control == plain:
                 key, segment = meta[at : at + name_size] + meta[at + first : at + last], 0
             else:
-                key, _, segment = family.read(meta, at, control)
+                key, segment = self._read(meta[at : at + NAME_ROOM + control])
             item = (start, size, segment)
             if trusted is not None and family.client(key).packed in trusted:
                 self._unwrap(key, item, groups)
@@ -138,6 +153,16 @@ class UdpForward:
             at += META_SIZE
             start += SLOT_SIZE
         return groups
+
+    def _read(self, meta: bytes) -> tuple[bytes, int]:
+        """Key and segment size, whatever there is beside the name; a train has it like the last."""
+        known = self._read_before.get(meta)
+        if known is None:
+            key, _, segment = self.family.read(meta, 0, len(meta) - NAME_ROOM)
+            if len(self._read_before) >= READ_BEFORE:
+                self._read_before.clear()
+            known = self._read_before[meta] = (key, segment)
+        return known
 
     def _unwrap(self, key: bytes, item: Item, groups: Groups) -> None:
         """Each datagram of a trusted client stands alone behind a header of its own."""
@@ -276,32 +301,6 @@ class UdpForward:
             self.context.engine.resume_later(self)
 
     # -- what sessions need --
-
-    def read_trains(self, count: int) -> list[Item]:
-        """The batch that a session has received."""
-        inbox = self.context.inbox
-        sizes, controls = inbox.sizes(count), inbox.control_sizes(count)
-        if not any(controls):
-            return [(number * SLOT_SIZE, size, 0) for number, size in enumerate(sizes)]
-        meta = inbox.meta(count)
-        return [
-            (number * SLOT_SIZE, size, self.family.read(meta, number * META_SIZE, control)[2])
-            for number, (size, control) in enumerate(zip(sizes, controls, strict=True))
-        ]
-
-    def post_down(self, session: UdpSession, items: list[Item]) -> None:
-        """Send a batch that is in the inbox to the session's client."""
-        self._answers.session = session
-        messages = pack(items, self.context.inbox.address, session.down_limit)
-        sizes = self.family.name_size, self.family.info_space
-        self.context.sender.post(self._answers, messages, sizes, session.block)
-
-    def put_down(self, session: UdpSession, items: list[Item]) -> None:
-        """Put a few datagrams that are in the inbox among the other sessions' replies."""
-        replies, payload = self.context.replies, self.context.inbox.payload
-        for start, size, _ in items:
-            replies.room(self)[0][:size] = payload[start : start + size]
-            replies.put(size, session.block)
 
     def forget(self, session: UdpSession) -> None:
         """The session has ended."""

@@ -47,7 +47,7 @@ class UdpContext:
         self.log_flows = log_flows
         self.inbox = Inbox()
         self.sender = Sender()
-        self.replies = Replies(engine)
+        self.replies = Replies(engine, self.sender)
         self.scratch = Memory(256)  # a PROXY header without TLVs has 52 bytes
 
     def with_sessions(self, sessions: Sessions) -> UdpContext:

@@ -3,8 +3,8 @@
 - Up: the listener hands over what it read for this client. One datagram is one write; several
   become as few messages as they can (trains.py).
 - Down, normally: one datagram an event is read into a slot of `Replies`, which sends those of
-  many sessions with one call. Every few events the session looks for more at once; finding
-  several makes it *bulk*: batches in, trains out, and UDP_GRO on its socket from then on.
+  many sessions with one call. Every few events the session looks for more at once, and goes on
+  with that while it finds some; finding many makes it *bulk*: UDP_GRO on its socket.
 - ICMP errors of the target come as the next call's error and clear themselves: the call is
   made once more, so they cost no datagram. A target that is back is simply there again.
 """
@@ -15,20 +15,21 @@ import errno
 import os
 import select
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from v6fwd.model import Address, UdpProxy
 from v6fwd.relay.counters import Counters
-from v6fwd.relay.trains import MAX_DATAGRAM, Item, Message, count_of, pack, pack_behind
+from v6fwd.relay.trains import MAX_DATAGRAM, Item, Message, pack, pack_behind
 from v6fwd.relay.udp_sessions import ANSWERED, ASKED, PROVEN, Sessions
 from v6fwd.relay.udp_sockets import receive_trains
 
 if TYPE_CHECKING:
     from v6fwd.relay.udp import UdpForward
 
-BULK_FROM = 3
-"""Datagrams found at once that make a session bulk."""
+BUSY_FROM = 3
+"""Datagrams found at once from which a session goes on to look for more at every event."""
+BULK_FROM = 8
+"""Datagrams found at once that make a session bulk for good."""
 LOOK_AFTER = 15
 """Events with one datagram each until a session looks again whether there are more."""
 
@@ -165,8 +166,9 @@ class UdpSession:
         self._post(items, pack_behind(header, items, context.inbox.address, self.limit))
 
     def _post(self, items: list[Item], messages: Iterable[Message]) -> None:
-        self.up_count += count_of(items)
-        self.up_bytes += sum(size for _, size, _ in items)
+        for _, size, segment in items:
+            self.up_count += -(-size // segment) if segment else 1
+            self.up_bytes += size
         self._forward.context.sender.post(self, messages)
 
     def failed(self, error: OSError, *, again: bool) -> bool:
@@ -203,33 +205,32 @@ class UdpSession:
         except OSError as error:
             self._receive_failed(error)
             return
-        replies.put(size, self.block)
+        replies.put(self, size)
         self.down_count += 1
         self.down_bytes += size
         if self.rank == ASKED or self.stamp != self._sessions.stamp:
             self._answered()
 
     def _receive_all(self) -> None:
-        """Read a batch, and send it at once: the inbox is everybody's."""
-        context = self._forward.context
+        """Read a batch."""
+        replies = self._replies
         try:
-            count = context.inbox.receive(self.fd)
+            items = replies.receive(self._forward, self.fd)
         except OSError as error:
             self._receive_failed(error)
             return
-        items = self._forward.read_trains(count)
-        if count < BULK_FROM and not any(segment for _, _, segment in items):
-            self._events = LOOK_AFTER
-            self._forward.put_down(self, items)
-        else:
+        if len(items) >= BULK_FROM:
             self._begin_bulk()
-            context.replies.flush()  # or what has just been read would overtake it
-            self._forward.post_down(self, items)
-        self.down_count += count_of(items)
-        self.down_bytes += sum(size for _, size, _ in items)
+        elif len(items) < BUSY_FROM and not self._began_bulk:
+            self._events = LOOK_AFTER
+        replies.put_all(self, items)
+        for _, size, segment in items:
+            self.down_count += -(-size // segment) if segment else 1
+            self.down_bytes += size
         self._answered()
 
     def _begin_bulk(self) -> None:
+        """From now on batches alone are read: only there a train tells that it is one."""
         if not self._began_bulk:
             self._began_bulk = True
             receive_trains(self.fd)
@@ -315,29 +316,6 @@ class UdpSession:
             seconds=round(seconds, 6),
             end=end,
         )
-
-
-@dataclass(slots=True)
-class Answers:
-    """The way from the target to the client of one session at a time: a Way for Sender."""
-
-    forward: UdpForward
-    fd: int
-    session: UdpSession = field(init=False)
-
-    @property
-    def limit(self) -> int:
-        """See Way: each client has a path of its own."""
-        return self.session.down_limit
-
-    @limit.setter
-    def limit(self, limit: int) -> None:
-        self.session.down_limit = limit
-
-    def failed(self, error: OSError, *, again: bool) -> bool:  # noqa: ARG002 - lost is lost
-        """See Way."""
-        self.forward.lost(error)
-        return False
 
 
 def first_of(items: list[Item]) -> tuple[Item, list[Item]]:
