@@ -59,6 +59,22 @@ class Daemon:
         assert taken >= 0, os.strerror(ctypes.get_errno())
         return int(taken)
 
+    def stop(self, shim: Shim, number: signal.Signals = signal.SIGINT) -> int:
+        """End a shim as dockerd does, and let go when it asks; gives its exit status."""
+        asked = ""
+        expected = f"{shim.pid} {start_time(shim.pid)} stop\n"
+        shim.send(number)
+
+        def has_asked() -> bool:
+            nonlocal asked
+            asked += self.announcements()
+            return asked == expected
+
+        eventually(has_asked, "the shim asks us to let go")
+        assert not shim.exited()
+        shim.send(signal.SIGUSR2)
+        return shim.wait()
+
     def close(self) -> None:
         """Give everything back."""
         for fd in (self._shims, *self._pidfds):
@@ -151,13 +167,13 @@ def test_the_daemon_answers_and_serves(waiting: Waiting) -> None:
     assert own_memory(shim.pid) < MEMORY
     with socket.socket(fileno=daemon.take(shim, 4)) as again:
         assert again.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN), "it still holds it"
-    assert shim.stop() == 0
+    assert daemon.stop(shim) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("when", ["announced", "taken", "resting"])
 def test_stop(waiting: Waiting, when: str, number: signal.Signals) -> None:
-    shim = waiting[0]
+    shim, daemon, _ = waiting
     eventually(lambda: len(shim.children()) == 1, "the clock runs")
     [sleeper] = shim.children()
     if when != "announced":
@@ -165,7 +181,7 @@ def test_stop(waiting: Waiting, when: str, number: signal.Signals) -> None:
     if when == "resting":
         os.kill(sleeper, signal.SIGKILL)
         eventually(lambda: is_resting(shim), "the shim rests")
-    assert shim.stop(number) == 0
+    assert daemon.stop(shim, number) == 0
     eventually(lambda: has_ended(sleeper), "its clock is gone")
 
 
@@ -188,7 +204,7 @@ def test_the_resting_are_woken_to_no_harm(waiting: Waiting) -> None:
         shim.send(signal.SIGUSR1)
         (daemon.folder / "rest").write_text("somebody writes\n")
     eventually(lambda: is_resting(shim), "the shim rests")
-    assert shim.stop() == 0
+    assert daemon.stop(shim) == 0
 
 
 @pytest.mark.parametrize("taken", [True, False])
@@ -226,6 +242,25 @@ def test_a_daemon_that_does_not_answer(shim: Shim, daemon: Daemon) -> None:
     assert shim.stop() == 0
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_stop_when_the_daemon_is_dead(waiting: Waiting, taken: bool) -> None:
+    shim, daemon, _ = waiting
+    if taken:
+        shim.send(signal.SIGUSR1)
+    daemon.is_alive(2**22 + 1, "1")
+    assert shim.stop() == 0
+    assert daemon.announcements() == ""
+
+
+def test_stop_when_the_daemon_does_not_answer(shim: Shim, daemon: Daemon) -> None:
+    """dockerd waits for as long as it takes."""
+    port = free_port("::1")
+    shim.proxy(Protocol.TCP, "::1", port, NOWHERE, environment=daemon.environment(patience="0.5"))
+    eventually(lambda: daemon.announcements(), "the shim announces itself")
+    shim.send(signal.SIGUSR1)
+    assert shim.stop() == 0
+
+
 @pytest.mark.parametrize("trace", ["nobody", "reused", "no start time", "garbage", "no file"])
 def test_what_a_dead_daemon_has_left(shim: Shim, daemon: Daemon, trace: str) -> None:
     """Its process id may belong to somebody else by now."""
@@ -257,4 +292,4 @@ def test_the_environment_means_nothing(shim: Shim, daemon: Daemon) -> None:
     eventually(lambda: daemon.announcements(), "the shim announces itself")
     eventually(lambda: len(shim.children()) == 1, "the clock runs")
     assert not shim.has_answered()
-    assert shim.stop() == 0
+    assert daemon.stop(shim) == 0

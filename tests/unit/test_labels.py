@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from v6fwd.config.rules import Published, Rule, parse_host_ports
 from v6fwd.docker.labels import read_labels
-from v6fwd.docker.rules import Choice, Published, Rule, choose, parse_host_ports
+from v6fwd.docker.rules import Choice, choose
 from v6fwd.model import ClientIP, InputError, Protocol
 
 V1, V2, NONE = ClientIP.PROXY_V1, ClientIP.PROXY_V2, ClientIP.NONE

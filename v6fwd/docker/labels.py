@@ -97,6 +97,8 @@ def refuse_misfit(client_ip: ClientIP, protocol: Protocol | None) -> None:
     """Raise InputError for a mode that there is not for this protocol."""
     if client_ip is ClientIP.PROXY_V1 and protocol is Protocol.UDP:
         raise InputError("proxy-v1 is for TCP alone; for UDP write proxy-v2")
+    if client_ip.is_http and protocol is Protocol.UDP:
+        raise InputError(f"{client_ip} is for HTTP over TCP; for UDP write proxy-v2")
 
 
 def _contradictions(labels: list[PortLabel]) -> Iterator[str]:

@@ -72,6 +72,12 @@ def split_command(words: Sequence[str]) -> tuple[ServedBy, Sequence[str]] | None
     return None
 
 
+def shim_flags(words: Sequence[str]) -> Sequence[str] | None:
+    """The flags in the command line of a shim that is one still; None for all others."""
+    split = split_command(words)
+    return split[1] if split is not None and split[0] is ServedBy.DAEMON else None
+
+
 def _port(pid: int, words: Sequence[str]) -> PublishedPort | None:
     split = split_command(words)
     if split is None:

@@ -18,19 +18,15 @@ from collections.abc import Sequence
 import uvloop
 
 from v6fwd.docker.flags import ProxyFlags, parse_flags
+from v6fwd.docker.listening import LISTEN_FD, from_descriptor, own
 from v6fwd.log import Log, keep_standard_descriptors
-from v6fwd.model import Endpoint, InputError, Limits, Protocol, bracketed
+from v6fwd.model import Endpoint, InputError, Limits
 from v6fwd.relay.foreground import Foreground
-from v6fwd.relay.sockets import RelayError, open_listener, prepare_listener, reason
-from v6fwd.relay.udp_sockets import open_udp_listener, prepare_udp_listener
+from v6fwd.relay.sockets import RelayError
 
 STATUS_FD = 3
-LISTEN_FD = 4
 LIMITS = Limits(drain_timeout=0, interrupt_timeout=0)
 """dockerd waits for our exit without a limit, and `docker stop` with it."""
-
-_OPEN = {Protocol.TCP: open_listener, Protocol.UDP: open_udp_listener}
-_PREPARE = {Protocol.TCP: prepare_listener, Protocol.UDP: prepare_udp_listener}
 
 
 class Status:
@@ -71,7 +67,7 @@ def main(words: Sequence[str]) -> int:
 
 
 async def _serve(flags: ProxyFlags, status: Status) -> None:
-    listen = _inherited if flags.use_listen_fd else _own
+    listen = _inherited if flags.use_listen_fd else own
     relay = Foreground([flags.forward], LIMITS, Log(), listen=listen)
     relay.stop_on_signals()
     serving = asyncio.ensure_future(relay.serve())
@@ -83,28 +79,5 @@ async def _serve(flags: ProxyFlags, status: Status) -> None:
     await serving
 
 
-def _own(endpoint: Endpoint) -> socket.socket:
-    """A socket of our own, for one family: another process serves 0.0.0.0 at the same port.
-
-    Raises RelayError with docker-proxy's text, which people search for.
-    """
-    try:
-        return _OPEN[endpoint.protocol](endpoint, v6only=True)
-    except RelayError as error:
-        if not isinstance(error.__cause__, OSError):
-            raise
-        network = f"{endpoint.protocol}{6 if ':' in endpoint.host else 4}"
-        where = f"{bracketed(endpoint.host)}:{endpoint.port}"
-        raise RelayError(f"listen {network} {where}: bind: {reason(error.__cause__)}") from error
-
-
 def _inherited(endpoint: Endpoint) -> socket.socket:
-    """The socket that dockerd opened. Raises RelayError."""
-    try:
-        sock = socket.socket(fileno=LISTEN_FD)
-        sock.set_inheritable(False)
-        _PREPARE[endpoint.protocol](sock)
-    except OSError as error:
-        text = f"cannot use descriptor {LISTEN_FD} as {endpoint}: {reason(error)}"
-        raise RelayError(text) from error
-    return sock
+    return from_descriptor(LISTEN_FD, endpoint)

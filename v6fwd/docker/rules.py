@@ -1,61 +1,19 @@
-"""`[[docker.rule]]` in v6fwd.toml: the mode of ports whose containers have no labels. Pure.
+"""Who decides on a port's mode: rules of the file, then labels. Pure.
 
-    [[docker.rule]]
-    host-port = "8080"           # or "5000-5009", "53/udp"
-    container = "web-*"          # and network, image: shell patterns, or the very name
-    client-ip = "proxy-v2"
-
-All that a rule names must fit; the first rule that fits goes, and goes before labels: the file is
-the administrator's, the labels may come with somebody else's compose file.
+A rule goes before labels: the file is the administrator's, the labels may come with somebody
+else's compose file.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from v6fwd.config.rules import Published, Rule
 from v6fwd.docker.labels import read_labels, refuse_misfit
-from v6fwd.model import ClientIP, InputError, Protocol
+from v6fwd.model import ClientIP, InputError
 
-_PORTS_RE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp))?")
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A published port as the Engine's API tells of it."""
-
-    host_port: int
-    container_port: int
-    protocol: Protocol = Protocol.TCP
-    container: str = ""
-    image: str = ""
-    networks: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule; what is not set fits everything."""
-
-    client_ip: ClientIP
-    host_ports: range | None = None
-    protocol: Protocol | None = None
-    container: str = "*"
-    network: str = "*"
-    image: str = "*"
-
-    def fits(self, port: Published) -> bool:
-        """Whether it is for this port."""
-        networks = port.networks or ("",)
-        return (
-            (self.host_ports is None or port.host_port in self.host_ports)
-            and self.protocol in (None, port.protocol)
-            and fnmatchcase(port.container, self.container)
-            and fnmatchcase(port.image, self.image)
-            and any(fnmatchcase(network, self.network) for network in networks)
-        )
+_DEFAULT = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +24,10 @@ class Choice:
     source: str
     errors: tuple[str, ...] = ()
 
-
-def parse_host_ports(text: str) -> tuple[range, Protocol | None]:
-    """`8080`, `5000-5009` or `53/udp`. Raises InputError."""
-    match = _PORTS_RE.fullmatch(text)
-    first = int(match[1]) if match else 0
-    last = int(match[2] or first) if match else 0
-    if match is None or not 1 <= first <= last <= 65535:
-        raise InputError(f"{text!r} is not a port; write 8080, 5000-5009 or 53/udp")
-    return range(first, last + 1), Protocol(match[3]) if match[3] else None
+    @property
+    def is_default(self) -> bool:
+        """Whether nobody has asked for it."""
+        return self.source == _DEFAULT
 
 
 def choose(
@@ -91,10 +44,10 @@ def choose(
     if label is not None:
         wanted.append((label.client_ip, f"label {label.key}"))
     if not wanted:
-        return Choice(default, "default", read.errors)
+        return Choice(default, _DEFAULT, read.errors)
     client_ip, source = wanted[0]
     try:
         refuse_misfit(client_ip, port.protocol)
     except InputError as error:
-        return Choice(default, "default", (*read.errors, f"{source}: {error}"))
+        return Choice(default, _DEFAULT, (*read.errors, f"{source}: {error}"))
     return Choice(client_ip, source, read.errors)
