@@ -12,12 +12,8 @@ PATIENCE = 20.0
 def main(protocol: str, host: str, *ports: str) -> None:
     """Ask all ports, one after the other."""
     for port in ports:
-        print(
-            _ask(protocol, (host, int(port)))
-            .decode(errors="backslashreplace")
-            .replace("\n", " ")
-            .strip()
-        )
+        answer = _ask(protocol, (host, int(port))).decode(errors="backslashreplace")
+        print(" ".join(answer.split()))
 
 
 def _ask(protocol: str, address: tuple[str, int]) -> bytes:

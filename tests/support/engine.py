@@ -80,6 +80,10 @@ class Engine:
         )
         assert process.poll() is None, self.log[-4000:]
 
+    def is_running(self) -> bool:
+        """Whether dockerd lives."""
+        return self._process is not None and self._process.poll() is None
+
     def _hold_mounts(self) -> subprocess.Popen[Any]:
         """A process whose mounts an engine finds again when it starts a second time."""
         script = "mount -t cgroup2 none /sys/fs/cgroup && echo ready && exec sleep infinity"

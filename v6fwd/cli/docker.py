@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
+from v6fwd.cli.asking import socket_option
+from v6fwd.cli.tables import table
+from v6fwd.daemon.ask import AskError, ask
 from v6fwd.docker.daemon_json import KEY
 from v6fwd.docker.install import DaemonJson, default_daemon_json, find_shim
-from v6fwd.docker.ports import PublishedPort, published_ports
+from v6fwd.docker.ports import PublishedPort, ServedBy, published_ports
 from v6fwd.model import InputError
 
 RESTART = "systemctl restart docker"
+_HEAD = ("LISTEN", "TARGET", "SERVED BY", "CLIENT-IP", "FLOWS", "PROCESS")
 
 _daemon_json = click.option(
     "--daemon-json",
@@ -66,8 +70,9 @@ def uninstall(daemon_json: Path | None) -> None:
 
 @docker.command()
 @_daemon_json
-def status(daemon_json: Path | None) -> None:
-    """Show which program serves each published port."""
+@socket_option
+def status(daemon_json: Path | None, path: str) -> None:
+    """Show which program serves each published port, in which mode, with how many flows."""
     file = DaemonJson(daemon_json or default_daemon_json())
     try:
         value = file.value(KEY)
@@ -75,22 +80,33 @@ def status(daemon_json: Path | None) -> None:
         _fail(error)
     click.echo(f"{file.path}: {KEY} is {value or 'not set'}")
     ports = published_ports()
-    for line in _table(ports):
-        click.echo(line)
     if not ports:
         click.echo("no port is published, or dockerd starts no proxies")
+        return
+    served: dict[str, dict[str, Any]] = {}
+    if any(port.served_by is ServedBy.DAEMON for port in ports):
+        served = _served(path)
+    click.echo(table(_HEAD, [_row(port, served) for port in ports], right="FLOWS"))
 
 
-def _table(ports: list[PublishedPort]) -> list[str]:
-    rows = [
-        (str(port.forward.listen), str(port.forward.target), port.served_by, f"pid {port.pid}")
-        for port in ports
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+def _served(path: str) -> dict[str, dict[str, Any]]:
+    """The daemon's forwards by listener; none if it does not answer, and a line on stderr."""
+    try:
+        (answer,) = ask(path, {"do": "status"})
+    except AskError as error:
+        click.echo(str(error), err=True)
+        return {}
+    return {each["listen"]: each for each in answer["forwards"] if each["state"] == "open"}
+
+
+def _row(port: PublishedPort, served: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    listen, target = str(port.forward.listen), str(port.forward.target)
+    mode, flows = "none", "-"
+    if port.served_by is ServedBy.DAEMON:
+        forward = served.get(listen)
+        mode = forward["client_ip"] if forward else "waits for v6fwd serve"
+        flows = str(forward["flows"] - forward["ended"]) if forward else "-"
+    return listen, target, port.served_by, mode, flows, f"pid {port.pid}"
 
 
 def _tell_backup(file: DaemonJson) -> None:

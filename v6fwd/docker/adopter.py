@@ -301,7 +301,7 @@ class Adopter:
             for forward in served
             if forward.client_ip in NEED_ALL and ":" not in forward.listen.host
         ]
-        self._diversion.want([*wanted, *self._unshimmed.diverted()], at_once=at_once)
+        self._diversion.want(wanted, at_once=at_once)
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(coroutine)

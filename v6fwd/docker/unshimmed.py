@@ -2,11 +2,13 @@
 
 Where a container's labels, or a rule, ask for a mode, we listen on [::] at its published port by
 ourselves, and follow the container as it restarts and changes its address.
+
+For IPv6 alone: without a userland proxy dockerd keeps the port from others with a socket on 0.0.0.0
+that it never reads from, so IPv4 clients cannot come to us.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from v6fwd.docker.containers import Container, targets
@@ -15,7 +17,6 @@ from v6fwd.docker.listening import own
 from v6fwd.docker.modes import NEED_ALL, Modes
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits, Protocol
-from v6fwd.relay.service import listen_on
 from v6fwd.relay.sockets import RelayError
 
 _ANY = "::"
@@ -31,17 +32,12 @@ class Unshimmed:
         self._limits = limits
         self._log = log
         self._forwards: dict[Endpoint, Forward] = {}
-        self._for_both: set[Endpoint] = set()
         self._failed: set[Forward] = set()
         self._shimmed: set[tuple[str, _Key]] = set()
         """Ports that a shim serves, or has served: a container that ends is listed for a while."""
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._forwards)
-
-    def diverted(self) -> Iterator[Endpoint]:
-        """Those that want Docker's IPv4 clients as well."""
-        return (listen for listen in self._forwards if listen in self._for_both)
 
     def follow(self, containers: Sequence[Container], shimmed: Collection[Endpoint]) -> None:
         """Open and close what is asked for, but not where a shim for IPv6 is."""
@@ -59,7 +55,6 @@ class Unshimmed:
         """Stop to serve it, if we do."""
         if self._forwards.pop(listen, None) is None:
             return
-        self._for_both.discard(listen)
         if listen in self._supervisor.forwards:
             self._supervisor.close(listen, 0)
 
@@ -86,10 +81,9 @@ class Unshimmed:
         listen = forward.listen
         try:
             if listen not in self._forwards:
-                both = alone and forward.client_ip in NEED_ALL
-                self._supervisor.open(forward, [self._socket(listen, both=both)])
-                if both:
-                    self._for_both.add(listen)
+                self._open(forward)
+                if alone and forward.client_ip in NEED_ALL:
+                    self._tell_alone(forward)
             elif self._forwards[listen] != forward:
                 self._supervisor.change(forward)
         except (RelayError, KeyError) as error:
@@ -98,11 +92,18 @@ class Unshimmed:
         else:
             self._forwards[listen] = forward
 
-    def _socket(self, listen: Endpoint, *, both: bool) -> socket.socket:
-        """`both`: IPv4 clients come here, too, where no shim has their socket."""
-        if listen in self._supervisor.forwards:
+    def _open(self, forward: Forward) -> None:
+        if forward.listen in self._supervisor.forwards:
             raise RelayError("it is forwarded already")
-        return listen_on(listen) if both else own(listen)
+        inherited = forward.listen in self._supervisor.holdings
+        self._supervisor.open(forward, None if inherited else [own(forward.listen)])
+
+    def _tell_alone(self, forward: Forward) -> None:
+        text = (
+            f"{forward}: IPv4 clients come without a header, as dockerd has no userland proxy;"
+            f" with {forward.client_ip} the server must take both"
+        )
+        self._log.warning("ipv4-without", text)
 
 
 def _key(listen: Endpoint) -> _Key:
