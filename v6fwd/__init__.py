@@ -5,6 +5,7 @@ A flow walks one way through the rooms, and imports point the same way (tests/un
     cli/        click commands, one file each: parse, call, print
     daemon/     serve: a supervisor with the listening sockets, workers, control socket, metrics
     demo/       the main job shown with nothing but this package; the lab network of namespaces
+    docker/     the shim that dockerd starts, daemon.json, labels, nftables
     config/     v6fwd.toml: files, tables, keys, and every mistake in them at once
     relay/      sockets and time, no policy: engine (nested epoll), listener, tcp, udp, service
     client_ip/  pure: addresses and bytes in, bytes out; PROXY headers, trust, ways, pseudo IPv4

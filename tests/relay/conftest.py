@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.rig import Rig
+from tests.support.shim import SHELLS, Shim, install
 from tests.support.web import web_probe
 
 
@@ -37,6 +39,16 @@ def own_rig(tmp_path: Path) -> Iterator[Rig]:
     yield rig
     rig.end()
     assert "Traceback" not in rig.process.log
+
+
+@pytest.fixture(params=SHELLS)
+def shim(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shim]:
+    """The shim under each shell, to be started by the test."""
+    if shutil.which(SHELLS[request.param][0]) is None:
+        pytest.skip(f"no {request.param}")
+    shim = Shim(install(tmp_path), request.param)
+    yield shim
+    shim.end()
 
 
 @pytest.fixture(scope="session")

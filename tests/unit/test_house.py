@@ -23,6 +23,7 @@ RANKS = {
     "config": 2,
     "demo": 3,
     "daemon": 3,
+    "docker": 3,
     "cli": 4,
 }
 """A room may import itself and the rooms below it; rooms of one rank do not know each other."""

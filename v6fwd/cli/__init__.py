@@ -5,7 +5,18 @@ from __future__ import annotations
 import click
 
 from v6fwd import __version__
-from v6fwd.cli import demo, drain, flows, forward, reload, serve, status, whois
+from v6fwd.cli import (
+    demo,
+    docker,
+    docker_proxy,
+    drain,
+    flows,
+    forward,
+    reload,
+    serve,
+    status,
+    whois,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -15,6 +26,8 @@ def main() -> None:
 
 
 main.add_command(demo.demo)
+main.add_command(docker.docker)
+main.add_command(docker_proxy.docker_proxy)
 main.add_command(forward.forward)
 main.add_command(serve.serve)
 main.add_command(status.status)

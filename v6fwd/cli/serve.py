@@ -25,7 +25,12 @@ from v6fwd.relay.sockets import RelayError
     help="The file that says what to forward; v6fwd.example.toml explains every key.",
 )
 @click.option("--check", is_flag=True, help="Say what is wrong with the configuration, and exit.")
-def serve(path: Path, check: bool) -> None:
+@click.option(
+    "--docker",
+    is_flag=True,
+    help="Serve Docker's published ports, too, as containers' labels say; see docs/docker.md.",
+)
+def serve(path: Path, check: bool, docker: bool) -> None:
     """Forward what the configuration says, with a worker process per core, until SIGTERM.
 
     \b
@@ -35,6 +40,10 @@ def serve(path: Path, check: bool) -> None:
     """
     try:
         config = load(path)
+        if docker and config.user:
+            raise ConfigError(
+                [f"{path}: user = {config.user!r}: --docker needs root; leave it out"]
+            )
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
@@ -44,8 +53,13 @@ def serve(path: Path, check: bool) -> None:
 
     keep_standard_descriptors()
     log = Log(config.log_format)
+    guests = []
+    if docker:
+        from v6fwd.docker.adopter import Adopter
+
+        guests.append(Adopter(config.docker, config.limits, log))
     try:
-        serve_config(path, config, log)
+        serve_config(path, config, log, guests)
     except RelayError as error:
         log.error("failed", str(error))
         sys.exit(1)

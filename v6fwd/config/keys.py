@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any
 
+from v6fwd.config.rules import parse_host_ports
 from v6fwd.log import LogFormat
 from v6fwd.model import (
     PSEUDO_WIDTHS,
@@ -156,6 +157,10 @@ def _docker_host(value: Any) -> str:
     return text
 
 
+def _host_ports(value: Any) -> tuple[range, Protocol | None]:
+    return parse_host_ports(str(value) if type(value) is int else _text(value))
+
+
 def _name(value: Any, what: str, look_up: Callable[[str], object]) -> str:
     text = _text(value)
     try:
@@ -224,6 +229,13 @@ CONTROL: dict[str, Parse] = {
 }
 METRICS: dict[str, Parse] = {"listen": _metrics_address}
 DOCKER: dict[str, Parse] = {"host": _docker_host}
+DOCKER_RULE: dict[str, Parse] = {
+    "host-port": _host_ports,
+    "container": _text,
+    "network": _text,
+    "image": _text,
+    "client-ip": MODES["client-ip"],
+}
 
 TABLES: dict[str, dict[str, Parse]] = {
     "the main file": TOP,
@@ -233,9 +245,13 @@ TABLES: dict[str, dict[str, Parse]] = {
     "[control]": CONTROL,
     "[metrics]": METRICS,
     "[docker]": DOCKER,
+    "[[docker.rule]]": DOCKER_RULE,
 }
-REQUIRED = {"listen": 'listen = "[::]:8080"', "target": 'target = "172.17.0.2:80"'}
-"""The keys that every [[forward]] needs, as they might look."""
+REQUIRED = {
+    "[[forward]]": {"listen": 'listen = "[::]:8080"', "target": 'target = "172.17.0.2:80"'},
+    "[[docker.rule]]": {"client-ip": 'client-ip = "proxy-v2"'},
+}
+"""The keys that a table needs, as they might look."""
 
 _HOMES = {
     "at the top of the main file, above all tables": TOP,
@@ -243,6 +259,7 @@ _HOMES = {
     "in a [[forward]]": PAIR,
     "in [control]": CONTROL,
     "in [docker]": DOCKER,
+    "in a [[docker.rule]]": DOCKER_RULE,
 }
 _SINGLE = ("defaults", "control", "metrics", "docker")
 """Tables that stand there once."""

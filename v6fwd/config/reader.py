@@ -26,6 +26,7 @@ from v6fwd.config.keys import (
     Parse,
     unknown_key,
 )
+from v6fwd.config.rules import Rule
 from v6fwd.config.settings import Config, ConfigError, Control, Docker, Metrics
 from v6fwd.model import (
     Endpoint,
@@ -73,7 +74,7 @@ class _Value(Field[Any]):
 
 @functools.cache
 def _schema(table: str) -> Schema:
-    required = REQUIRED if table == "[[forward]]" else {}
+    required = REQUIRED.get(table, {})
     keys = {key: _Value(parse, required.get(key)) for key, parse in TABLES[table].items()}
     return Schema.from_dict(dict(keys))(unknown=RAISE)
 
@@ -90,6 +91,7 @@ class _Reader:
         """The main file and what it includes; not to be used where there are mistakes."""
         document = self._document(path)
         defaults = self._table(path, "defaults", document)
+        rules = self._rules(path, document.get("docker"))
         parts = {name: self._table(path, name, document) for name in ("control", "docker")}
         metrics = self._table(path, "metrics", document)
         tables = document.pop("forward", [])
@@ -102,7 +104,7 @@ class _Reader:
             forwards=tuple(forwards),
             control=Control(**parts["control"]),
             metrics=Metrics(**metrics),
-            docker=Docker(**parts["docker"]),
+            docker=Docker(**parts["docker"], rules=rules),
             limits=_limits(base),
             **_arguments(top, ("workers", "user", "log-format", "log-flows")),
         )
@@ -176,6 +178,21 @@ class _Reader:
     def _tell(self, mistake: str) -> None:
         self.mistakes.append(" ".join(mistake.split("\n")))
 
+    def _rules(self, path: Path, docker: object) -> tuple[Rule, ...]:
+        """Take the tables [[docker.rule]] out of [docker]."""
+        tables = docker.pop("rule", []) if isinstance(docker, dict) else []
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            self._tell(f"{path}: docker.rule: write [[docker.rule]] above each one's keys")
+            return ()
+        rules = []
+        for number, table in enumerate(tables, 1):
+            values = self._checked(f"{path}: [[docker.rule]] {number}", "[[docker.rule]]", table)
+            ports, protocol = values.pop("host-port", (None, None))
+            if "client-ip" in values:
+                named = _arguments(values, values)
+                rules.append(Rule(host_ports=ports, protocol=protocol, **named))
+        return tuple(rules)
+
     # -- forwards --
 
     def _forwards(self, path: Path, tables: Any, base: Values) -> list[Forward]:
@@ -188,7 +205,7 @@ class _Reader:
         for number, table in enumerate(tables, 1):
             place = _place(path, number, table)
             values = self._checked(place, "[[forward]]", table)
-            if REQUIRED.keys() <= values.keys():
+            if REQUIRED["[[forward]]"].keys() <= values.keys():
                 forwards += self._forward(place, base | values)
         return forwards
 

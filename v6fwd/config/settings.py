@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from v6fwd.config.rules import Rule
 from v6fwd.log import LogFormat
 from v6fwd.model import Endpoint, Forward, Limits
 
@@ -36,11 +37,20 @@ class Metrics:
     """A TCP endpoint; None: nowhere."""
 
 
+def _docker_host() -> str:
+    """As the docker command has it, where that is a unix socket."""
+    host = os.environ.get("DOCKER_HOST", "")
+    return host if host.startswith("unix:///") else "unix:///run/docker.sock"
+
+
 @dataclass(frozen=True, slots=True)
 class Docker:
-    """Where the Engine is asked."""
+    """Where the Engine is asked, and what the file says of its ports."""
 
-    host: str = "unix:///run/docker.sock"
+    host: str = field(default_factory=_docker_host)
+    """Its unix socket. Where the file says nothing, DOCKER_HOST may."""
+    rules: tuple[Rule, ...] = ()
+    """Modes of published ports; the first that fits goes, and before labels."""
 
 
 _LIMITS = Limits()

@@ -7,13 +7,13 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from v6fwd import __version__
-from v6fwd.config import Config, ConfigError, load
+from v6fwd.config import Config, ConfigError, Docker, load
 from v6fwd.daemon.control import Control, Request, failed
 from v6fwd.daemon.plan import Plan
 from v6fwd.daemon.privileges import NET_BIND_SERVICE, become, give_folder, needed_by
@@ -26,17 +26,34 @@ from v6fwd.model import Endpoint, Forward, InputError, parse_listen
 from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.sockets import RelayError, reason
 
-AT_RUN_TIME = ("forwards",)
+AT_RUN_TIME = ("forwards", "docker")
 """What a reload can change; the rest of Config waits for the next start."""
 FLOWS_A_LINE = 500
 """Flows in one line of an answer."""
 
 
+class Guest(Protocol):
+    """A part of the daemon that opens and closes forwards by itself, as Docker wants them."""
+
+    async def begin(self, supervisor: Supervisor) -> None:
+        """Serve what there is by now, and from then on what comes. Raises RelayError."""
+
+    def endpoints(self) -> Collection[Endpoint]:
+        """What it serves."""
+
+    def reconfigure(self, docker: Docker) -> None:
+        """The configuration has been read again."""
+
+    def close(self, *, succeeded: bool) -> None:
+        """Open and close nothing more; `succeeded`: another daemon goes on. Called once or more."""
+
+
 class Daemon:
     """A supervisor, its control socket, its configuration, on a running event loop."""
 
-    def __init__(self, path: Path, config: Config, log: Log) -> None:
+    def __init__(self, path: Path, config: Config, log: Log, guests: Sequence[Guest] = ()) -> None:
         self._path = path
+        self._guests = guests
         self._config = config
         self._log = log
         self._since = time.time()
@@ -70,6 +87,8 @@ class Daemon:
         self._control.close()
         if self._web is not None:
             self._web.close()
+        for guest in self._guests:
+            guest.close(succeeded=bool(self._kept))
 
     async def _begin(self) -> None:
         """Take over, or open; then say that it is ready."""
@@ -80,22 +99,27 @@ class Daemon:
                 self.supervisor.holdings.add(listen, sockets)
         self._take_from_systemd()
         self._apply(self._config.forwards)
-        inherited = [listen for listen, _ in self.supervisor.holdings]
-        for listen in inherited:
-            if listen not in self._configured:
-                self.supervisor.holdings.close(listen)
         if self._web is not None:
             await self._web.open()
         if self._config.user:
             self._become(self._config.user)
         self.supervisor.start()
+        for guest in self._guests:
+            await guest.begin(self.supervisor)
+        self._close_inherited()
         await self.supervisor.settled()
         if path:
             self._control.open()
         if predecessor is not None:
-            predecessor.leave(self._configured)
+            predecessor.leave(self.supervisor.forwards)
         self._log.info("ready", self._ready_text())
         self._notifier.ready(self._ready_text())
+
+    def _close_inherited(self) -> None:
+        """Let go of a predecessor's sockets that nobody wants."""
+        for listen, _ in [*self.supervisor.holdings]:
+            if listen not in self.supervisor.forwards:
+                self.supervisor.holdings.close(listen)
 
     def _ready_text(self) -> str:
         return f"ready: {len(self._configured)} forwards"
@@ -176,7 +200,9 @@ class Daemon:
                 self._log.error("reload-refused", f"not reloaded: {line}")
             return lines
         self._tell_what_waits(config)
-        self._config = replace(self._config, forwards=config.forwards)
+        self._config = replace(self._config, forwards=config.forwards, docker=config.docker)
+        for guest in self._guests:
+            guest.reconfigure(config.docker)
         self._log.info("reloaded", f"reloaded: {plan}")
         return []
 
@@ -253,12 +279,12 @@ class Daemon:
         return {"done": True}
 
 
-def serve(path: Path, config: Config, log: Log) -> None:
+def serve(path: Path, config: Config, log: Log, guests: Sequence[Guest] = ()) -> None:
     """Serve until SIGINT or SIGTERM, or until a successor has taken over. Raises RelayError."""
 
     async def main() -> None:
         take_defects(asyncio.get_running_loop(), log)
-        await Daemon(path, config, log).run()
+        await Daemon(path, config, log, guests).run()
 
     raised_limit()  # a socket a forward, and of UDP one a worker
     try:

@@ -54,9 +54,12 @@ class Supervisor:
         """Serve new flows of a forward like this."""
         self.apply(Plan((), (forward,), ()))
 
-    def close(self, listen: Endpoint) -> None:
-        """Stop to listen, and let the flows there finish."""
-        self.apply(Plan((), (), (listen,)))
+    def close(self, listen: Endpoint, grace: float | None = None) -> None:
+        """Stop to listen, and let the flows there finish; for `grace` seconds, if it is given.
+
+        With 0 the port is free when `settled` returns: who waits in the queue is reset.
+        """
+        self._close(listen, grace)
 
     def apply(self, plan: Plan) -> None:
         """Do all of it, or nothing where a socket cannot be opened."""
@@ -88,14 +91,15 @@ class Supervisor:
         for slot, worker in self._slots(forward.listen):
             worker.send(Change(forward, slot))
 
-    def _close(self, listen: Endpoint) -> None:
+    def _close(self, listen: Endpoint, grace: float | None = None) -> None:
         """The workers' copies are the last: they take in who waits in the queue."""
+        grace = self.limits.drain_timeout if grace is None else grace
         slots = self._slots(listen)
         self.holdings.close(listen)
         del self.forwards[listen], self.since[listen]
         self.crew.retired.pop(str(listen), None)
         for slot, worker in slots:
-            worker.send(Close(listen, slot, self.limits.drain_timeout, take_queue=True))
+            worker.send(Close(listen, slot, grace, take_queue=grace > 0))
 
     def _slots(self, listen: Endpoint) -> list[tuple[int, Member]]:
         """The sockets of a forward, and who serves them."""

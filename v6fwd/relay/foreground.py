@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import gc
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from v6fwd.log import Log
-from v6fwd.model import Forward, Limits
+from v6fwd.model import Endpoint, Forward, Limits
 from v6fwd.relay.service import Relay, listen_on
 from v6fwd.relay.sockets import RelayError, reason
 
@@ -19,14 +20,24 @@ GC_THRESHOLD = 50_000
 
 
 class Foreground:
-    """Serves forwards from the first to the last moment of a process, on a running event loop."""
+    """Serves forwards from the first to the last moment of a process, on a running event loop.
+
+    `listen` gives their sockets.
+    """
 
     def __init__(
-        self, forwards: Sequence[Forward], limits: Limits, log: Log, *, log_flows: bool = False
+        self,
+        forwards: Sequence[Forward],
+        limits: Limits,
+        log: Log,
+        *,
+        log_flows: bool = False,
+        listen: Callable[[Endpoint], socket.socket] = listen_on,
     ) -> None:
         self._forwards = forwards
         self._limits = limits
         self._log = log
+        self._listen = listen
         self.relay = Relay(limits, log, log_flows=log_flows)
         self.ready = asyncio.Event()
         self._stopping: asyncio.Future[float] = self.relay.engine.loop.create_future()
@@ -64,7 +75,7 @@ class Foreground:
     async def _open(self) -> None:
         await self.relay.resolve(*self._forwards)
         with contextlib.ExitStack() as opened:  # all or none
-            sockets = [opened.enter_context(listen_on(each.listen)) for each in self._forwards]
+            sockets = [opened.enter_context(self._listen(each.listen)) for each in self._forwards]
             opened.pop_all()
         for forward, sock in zip(self._forwards, sockets, strict=True):
             self.relay.begin(forward, sock)

@@ -110,6 +110,7 @@ class Relay:
     ) -> None:
         """Stop to listen; what flows there are may finish for `grace` seconds. Raises KeyError.
 
+        With 0 they are cut, and the port is free, when this returns.
         `take_queue`: serve who has come already; not if another process goes on at the socket.
         """
         port = self._ports.pop(Key(listen, slot))
@@ -117,7 +118,10 @@ class Relay:
         port.stop_listening(take_queue=take_queue)
         if listen.protocol is Protocol.UDP:
             grace = min(grace, UDP_GRACE)
-        self.engine.loop.call_later(grace, self._end, port)
+        if grace > 0:
+            self.engine.loop.call_later(grace, self._end, port)
+        else:
+            self._end(port)
         self._ports_changed()
 
     def _end(self, port: Port) -> None:

@@ -40,10 +40,10 @@ def reason(error: OSError) -> str:
     return text[:1].lower() + text[1:]
 
 
-def open_listener(endpoint: Endpoint) -> socket.socket:
+def open_listener(endpoint: Endpoint, *, v6only: bool = False) -> socket.socket:
     """Listen on `endpoint`, without blocking. Raises RelayError, naming the endpoint.
 
-    `[::]` is dual-stack: IPV6_V6ONLY is set to 0 here whatever the sysctl says.
+    `[::]` is dual-stack unless `v6only`: IPV6_V6ONLY is set here whatever the sysctl says.
     """
     try:
         family, sockaddr = listen_address(endpoint, socket.SOCK_STREAM)
@@ -53,7 +53,7 @@ def open_listener(endpoint: Endpoint) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
         sock.bind(sockaddr)
         prepare_listener(sock)
     except OSError as error:

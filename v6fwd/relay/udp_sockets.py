@@ -18,12 +18,16 @@ SESSION_BUFFER = 1 << 20
 
 
 def open_udp_listener(
-    endpoint: Endpoint, *, shared: bool = False, beside: socket.socket | None = None
+    endpoint: Endpoint,
+    *,
+    shared: bool = False,
+    beside: socket.socket | None = None,
+    v6only: bool = False,
 ) -> socket.socket:
     """Bind `endpoint` for datagrams. Raises RelayError, naming the endpoint.
 
-    `[::]` is dual-stack, as for TCP. No SO_REUSEADDR: with it, Linux lets two programs bind one
-    UDP port, and the later one takes all datagrams.
+    `[::]` is dual-stack unless `v6only`, as for TCP. No SO_REUSEADDR: with it, Linux lets two
+    programs bind one UDP port, and the later one takes all datagrams.
 
     `shared`: others of ours may be bound beside it later, which share the datagrams by client;
     `beside`: this is one of them. SO_REUSEPORT is set behind the first one's bind(2), which
@@ -34,7 +38,7 @@ def open_udp_listener(
         family, sockaddr = listen_address(endpoint, socket.SOCK_DGRAM)
         sock = socket.socket(family, socket.SOCK_DGRAM)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
         prepare_udp_listener(sock)
         if beside is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,0 +1,22 @@
+# v6fwd in a container: `docker build -t v6fwd .`, then
+#     docker run --network host v6fwd forward '[::]:8080' 172.17.0.2:80 --client-ip proxy-v2
+# On the host's network, because that is where clients' IPv6 addresses are.
+ARG PYTHON=python:3.11-slim
+
+FROM ${PYTHON} AS build
+# More options for pip, where packages come from elsewhere than usual.
+ARG PIP_OPTIONS=
+WORKDIR /src
+COPY . .
+RUN python3 -m venv --without-pip /opt/v6fwd \
+    && python3 -m pip --python /opt/v6fwd/bin/python3 install --no-cache-dir --no-compile \
+        --disable-pip-version-check --constraint constraints.txt ${PIP_OPTIONS} .
+
+FROM ${PYTHON}
+COPY --from=build /opt/v6fwd /opt/v6fwd
+ENV PATH=/opt/v6fwd/bin:/usr/local/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1
+# Nobody in particular: ports from 1024 on need no right. For lower ones:
+#     docker run --user 0 --cap-drop ALL --cap-add NET_BIND_SERVICE ...
+USER 65532:65532
+ENTRYPOINT ["v6fwd"]
+CMD ["--help"]

@@ -1,0 +1,59 @@
+"""`v6fwd serve --docker` beside a real engine, in the network namespace of its host."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.support.daemon import ServeProcess
+from tests.support.engine import Engine
+
+
+class Served:
+    """The daemon of one engine; it may be killed and started again."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.run_folder = engine.folder / "meeting"
+        self._base = engine.folder / "serve"
+        self._base.mkdir()
+        self._count = 0
+        self._processes: list[ServeProcess] = []
+
+    @property
+    def process(self) -> ServeProcess:
+        """The latest one."""
+        return self._processes[-1]
+
+    def start(self, more: str = "") -> ServeProcess:
+        """Run one more; it takes over from the one before, if that lives."""
+        self._count += 1
+        process = ServeProcess(self._base, f"serve-{self._count}")
+        process.configure(more=f'[docker]\nhost = "unix://{self.engine.socket}"\n{more}')
+        prefix = self.engine.lab.command("host", "env", f"V6FWD_RUN_DIR={self.run_folder}")
+        self._processes.append(process)
+        process.start("-c", str(process.config), "--docker", prefix=prefix)
+        return process
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End the latest one."""
+        self.process.signal(number)
+        self.process.wait()
+
+    def end(self) -> None:
+        """Make sure that all have ended."""
+        for process in self._processes:
+            process.end()
+
+    def modes(self) -> dict[str, str]:
+        """The mode of each forward."""
+        forwards = self.process.status()["forwards"]
+        return {each["listen"]: each["client_ip"] for each in forwards if each["state"] == "open"}
+
+    def environment(self) -> dict[str, str]:
+        """How shims find it."""
+        return {"V6FWD_RUN_DIR": str(self.run_folder)}
+
+    @property
+    def log(self) -> str:
+        """What all of them have said."""
+        return "".join(process.log for process in self._processes)

@@ -1,0 +1,19 @@
+"""`v6fwd docker-proxy`: docker-proxy's work for one port, with docker-proxy's flags."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from v6fwd.docker import proxy
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def docker_proxy(words: tuple[str, ...]) -> None:
+    """Be docker-proxy; v6fwd-docker-proxy does this where no daemon runs."""
+    sys.exit(proxy.main(words))

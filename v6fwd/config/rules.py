@@ -1,0 +1,66 @@
+"""`[[docker.rule]]`: the mode of ports whose containers have no labels. Pure.
+
+    [[docker.rule]]
+    host-port = "8080"           # or "5000-5009", "53/udp"
+    container = "web-*"          # and network, image: shell patterns, or the very name
+    client-ip = "proxy-v2"
+
+All that a rule names must fit; the first rule that fits goes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from v6fwd.model import ClientIP, InputError, Protocol
+
+_PORTS_RE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A published port as the Engine's API tells of it."""
+
+    host_port: int
+    container_port: int
+    protocol: Protocol = Protocol.TCP
+    container: str = ""
+    image: str = ""
+    networks: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule; what is not set fits everything."""
+
+    client_ip: ClientIP
+    host_ports: range | None = None
+    protocol: Protocol | None = None
+    container: str = "*"
+    network: str = "*"
+    image: str = "*"
+
+    def fits(self, port: Published) -> bool:
+        """Whether it is for this port."""
+        networks = port.networks or ("",)
+        return (
+            (self.host_ports is None or port.host_port in self.host_ports)
+            and self.protocol in (None, port.protocol)
+            and fnmatchcase(port.container, self.container)
+            and fnmatchcase(port.image, self.image)
+            and any(fnmatchcase(network, self.network) for network in networks)
+        )
+
+
+def parse_host_ports(text: str) -> tuple[range, Protocol | None]:
+    """`8080`, `5000-5009` or `53/udp`. Raises InputError."""
+    match = _PORTS_RE.fullmatch(text)
+    first = int(match[1]) if match else 0
+    last = int(match[2] or first) if match else 0
+    if match is None or not 1 <= first <= last <= 65535:
+        raise InputError(f"{text!r} is not a port; write 8080, 5000-5009 or 53/udp")
+    return range(first, last + 1), Protocol(match[3]) if match[3] else None

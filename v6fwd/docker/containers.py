@@ -1,0 +1,88 @@
+"""The running containers as the Engine's API tells of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from v6fwd.config.rules import Published
+from v6fwd.model import Endpoint, Forward, Protocol
+
+_EVERYWHERE = ("0.0.0.0", "::", "")
+"""Host addresses of a port that is published for the world."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What /containers/json says of one."""
+
+    id: str
+    name: str
+    image: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By network."""
+    published: frozenset[tuple[int, int, Protocol]] = frozenset()
+    """Host port, its own port and protocol of what is published for the world."""
+
+    def has(self, address: str) -> bool:
+        """Whether it is at this IP address."""
+        return any(address in some for some in self.addresses.values())
+
+    def as_published(self, host_port: int, container_port: int, protocol: Protocol) -> Published:
+        """One of its ports, as rules and labels are asked about it."""
+        networks = tuple(self.addresses)
+        return Published(
+            host_port, container_port, protocol, self.name, self.image, networks, self.labels
+        )
+
+    def address(self) -> str:
+        """An IPv4 address where it can be reached, else an IPv6 one; "" if it has none."""
+        every = [each for some in self.addresses.values() for each in some]
+        return min(every, key=lambda each: ":" in each, default="")
+
+
+def read_containers(items: Iterable[Mapping[str, Any]]) -> list[Container]:
+    """The answer to GET /containers/json."""
+    return [_read(item) for item in items]
+
+
+def find_container(containers: Iterable[Container], forward: Forward) -> Container | None:
+    """The one that a proxy of dockerd's forwards to."""
+    host = forward.target.host
+    return next((container for container in containers if container.has(host)), None)
+
+
+def targets(container: Container) -> dict[tuple[int, Protocol], Endpoint]:
+    """Where the host ports lead that it publishes for the world."""
+    host = container.address()
+    if not host:
+        return {}
+    return {
+        (host_port, protocol): Endpoint(host, port, protocol=protocol)
+        for host_port, port, protocol in sorted(container.published)
+    }
+
+
+def _read(item: Mapping[str, Any]) -> Container:
+    names = item.get("Names") or [""]
+    networks = (item.get("NetworkSettings") or {}).get("Networks") or {}
+    return Container(
+        id=item["Id"],
+        name=names[0].removeprefix("/"),
+        image=item.get("Image", ""),
+        labels=item.get("Labels") or {},
+        addresses={name: _addresses(network) for name, network in sorted(networks.items())},
+        published=frozenset(
+            (port["PublicPort"], port["PrivatePort"], Protocol(port["Type"]))
+            for port in item.get("Ports") or ()
+            if port.get("PublicPort") and port["Type"] in tuple(Protocol)
+            if port.get("IP", "") in _EVERYWHERE
+        ),
+    )
+
+
+def _addresses(network: Mapping[str, Any]) -> tuple[str, ...]:
+    both = (network.get("IPAddress"), network.get("GlobalIPv6Address"))
+    return tuple(address for address in both if address)

@@ -1,0 +1,67 @@
+"""Which mode each published port has, and what was wrong with what was said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from v6fwd.config.rules import Published, Rule
+from v6fwd.docker.containers import Container
+from v6fwd.docker.rules import Choice, choose
+from v6fwd.log import Log
+from v6fwd.model import ClientIP, Endpoint, Forward
+
+NEED_ALL = (ClientIP.PROXY_V1, ClientIP.PROXY_V2)
+"""The modes whose servers expect a header from everybody, IPv4 clients included."""
+
+
+class Modes:
+    """By rules and labels; `rules` may be replaced at any time."""
+
+    def __init__(self, rules: Sequence[Rule], log: Log) -> None:
+        self.rules = rules
+        self._log = log
+        self._known: dict[tuple[Endpoint, Endpoint], ClientIP] = {}
+        self._told: set[tuple[str, str]] = set()
+
+    def of(self, forward: Forward, container: Container | None) -> Forward:
+        """The forward in its mode."""
+        choice = self._choose(forward, container)
+        if container is not None:
+            self._tell(choice, forward, container)
+            self._known[forward.listen, forward.target] = choice.client_ip
+        return replace(forward, client_ip=choice.client_ip)
+
+    def is_asked_for(self, forward: Forward, container: Container) -> bool:
+        """Whether a rule or a label says anything of this port."""
+        return not self._choose(forward, container).is_default
+
+    def _choose(self, forward: Forward, container: Container | None) -> Choice:
+        ports = forward.listen.port, forward.target.port, forward.protocol
+        if container is None:
+            return choose(Published(*ports), self.rules)
+        return choose(container.as_published(*ports), self.rules)
+
+    def remembered(self, forward: Forward) -> Forward | None:
+        """The forward in the mode that it had last, for as long as the Engine cannot be asked."""
+        client_ip = self._known.get((forward.listen, forward.target))
+        return None if client_ip is None else replace(forward, client_ip=client_ip)
+
+    def keep(self, containers: Sequence[Container]) -> None:
+        """Forget what was known of containers that run no more."""
+        ids = {container.id for container in containers}
+        self._told = {(which, text) for which, text in self._told if which in ids}
+        hosts = {target.host for _, target in self._known}
+        gone = {host for host in hosts if not any(each.has(host) for each in containers)}
+        self._known = {pair: mode for pair, mode in self._known.items() if pair[1].host not in gone}
+
+    def _tell(self, choice: Choice, forward: Forward, container: Container) -> None:
+        """One line for each mistake, however many ports the container has."""
+        for error in choice.errors:
+            if (container.id, error) not in self._told:
+                self._told.add((container.id, error))
+                self._log.warning("label", f"container {container.name}: {error}")
+        before = self._known.get((forward.listen, forward.target), ClientIP.NONE)
+        if choice.client_ip is not before:
+            where = f"container {container.name}, {choice.source}"
+            self._log.info("mode", f"{forward}: {choice.client_ip} ({where})")

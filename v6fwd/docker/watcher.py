@@ -1,0 +1,92 @@
+"""Which containers run, kept up to date as long as the daemon lives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from v6fwd.docker.containers import Container, read_containers
+from v6fwd.docker.engine_api import EngineApi, EngineError
+from v6fwd.log import Log
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds until an Engine that was lost is asked again; doubles."""
+
+
+class Watcher:
+    """Asks at the start and after every event; calls `changed` with each answer.
+
+    `found` is called before, whenever an Engine has been found.
+    """
+
+    def __init__(
+        self,
+        api: EngineApi,
+        log: Log,
+        found: Callable[[], None],
+        changed: Callable[[Sequence[Container]], None],
+    ) -> None:
+        self._api = api
+        self._log = log
+        self._found = found
+        self._changed = changed
+        self._stirred = asyncio.Event()
+        self.is_lost = True
+        """Whether the Engine cannot be asked now."""
+        self._told = False
+
+    def stir(self) -> None:
+        """Ask again soon, whatever the Engine says."""
+        self._stirred.set()
+
+    async def run(self) -> None:
+        """For good: an Engine that is restarted is found again."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                async with self._api.events() as events:
+                    self._tell_found()
+                    pause = FIRST_PAUSE
+                    await self._follow(events)
+            except EngineError as error:
+                self._tell_lost(str(error))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _follow(self, events: AsyncIterator[object]) -> None:
+        """Until the Engine breaks off. However many events come at once, it is asked once."""
+        self._stirred.set()
+        listening = asyncio.ensure_future(self._listen(events))
+        asking = asyncio.ensure_future(self._ask_again_and_again())
+        try:
+            await asyncio.wait([listening, asking], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (listening, asking):
+                task.cancel()
+            for result in await asyncio.gather(listening, asking, return_exceptions=True):
+                if isinstance(result, Exception):
+                    raise result
+
+    async def _listen(self, events: AsyncIterator[object]) -> None:
+        async for _ in events:
+            self._stirred.set()
+        raise EngineError("Docker has ended")
+
+    async def _ask_again_and_again(self) -> None:
+        while True:
+            await self._stirred.wait()
+            self._stirred.clear()
+            self._changed(read_containers(await self._api.containers()))
+
+    def _tell_lost(self, why: str) -> None:
+        self.is_lost = True
+        if not self._told:
+            self._told = True
+            self._log.warning("engine-lost", f"{why}; labels are read when it is there")
+
+    def _tell_found(self) -> None:
+        self.is_lost = False
+        self._found()
+        if self._told:
+            self._told = False
+            self._log.info("engine-found", f"Docker at {self._api.host} answers")
