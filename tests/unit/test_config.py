@@ -16,8 +16,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from v6fwd.cli.forward import forward
-from v6fwd.config import Config, ConfigError, load
-from v6fwd.config.keys import DEFAULTS, FLOW_LIMITS, GUARD, PAIR, PROCESS_LIMITS, TABLES, TOP
+from v6fwd.config import Config, ConfigError, Docker, load
+from v6fwd.config.keys import (
+    DEFAULTS,
+    DOCKER_RULE,
+    FLOW_LIMITS,
+    GUARD,
+    PAIR,
+    PROCESS_LIMITS,
+    TABLES,
+    TOP,
+)
+from v6fwd.config.rules import Rule
 from v6fwd.log import LogFormat
 from v6fwd.model import (
     ClientIP,
@@ -25,6 +35,7 @@ from v6fwd.model import (
     Forward,
     Guard,
     Limits,
+    Protocol,
     Transparent,
     TransparentFallback,
     UdpProxy,
@@ -430,7 +441,8 @@ def with_all_keys(text: str) -> str:
 
 def test_the_example_says_what_are_the_defaults(folder: Folder) -> None:
     config = folder.load(EXAMPLE.read_text())
-    plain = Config(forwards=config.forwards, workers=config.workers)
+    docker = Docker(rules=config.docker.rules)
+    plain = Config(forwards=config.forwards, workers=config.workers, docker=docker)
     assert config == plain
     assert config.forwards[-1].limits == Limits()
     assert config.forwards[-1].guard == Guard()
@@ -452,8 +464,38 @@ def test_the_example_knows_every_key() -> None:
         },
     }
     for table, keys in told.items():
-        assert keys - {"forward"} == TABLES[table].keys()
+        assert keys - {"forward", "rule"} == TABLES[table].keys()
     assert {"listen", "target"} <= {key for table in document["forward"] for key in table}
+    assert {key for table in document["docker"]["rule"] for key in table} <= DOCKER_RULE.keys()
+
+
+def test_rules_for_docker(folder: Folder) -> None:
+    head = '[docker]\nhost = "unix:///run/other.sock"\n'
+    rules = (
+        '[[docker.rule]]\nhost-port = "53/udp"\nclient-ip = "proxy-v2"\n'
+        '[[docker.rule]]\nnetwork = "front"\nimage = "nginx:*"\nclient-ip = "x-forwarded-for"\n'
+    )
+    assert folder.load(head + rules).docker == Docker(
+        "unix:///run/other.sock",
+        (
+            Rule(ClientIP.PROXY_V2, range(53, 54), Protocol.UDP),
+            Rule(ClientIP.X_FORWARDED_FOR, network="front", image="nginx:*"),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ('host-port = "80-8"\nclient-ip = "none"', "host-port"),
+        ('container = "web"', "client-ip is missing"),
+        ('client-ip = "proxy"', "client-ip"),
+        ('client-ip = "none"\nlabel = "x"', "label"),
+    ],
+)
+def test_wrong_rules(folder: Folder, rule: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\[\[docker.rule\]\] 1: {told}"):
+        folder.load(f"[[docker.rule]]\n{rule}\n")
 
 
 def test_the_example_is_narrow_enough_to_read() -> None:
