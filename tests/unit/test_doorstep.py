@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from v6fwd.client_ip.proxy_read import Header
-from v6fwd.relay.doorstep import MOST_BYTES, Doorstep
+from v6fwd.relay.doorstep import MOST_BYTES, MOST_EACH, Doorstep
 from v6fwd.relay.mmsg import SLOT_SIZE, SLOTS
 from v6fwd.relay.trains import Item
 
@@ -39,15 +39,48 @@ def test_first_come_first_served() -> None:
     assert step.take(memory) is None
 
 
+def test_more_than_fits_at_once() -> None:
+    """A burst of a newcomer comes out in parts, in order, before anybody else's."""
+    step, memory = Doorstep(), payload()
+    sent = [b"%d" % number for number in range(3 * SLOTS - 1)]
+    for at in range(0, len(sent), 40):
+        assert put(step, b"a", *sent[at : at + 40])
+    assert put(step, b"b", b"other")
+    came = []
+    for more in (True, True, False):
+        waiting = step.take(memory)
+        assert waiting is not None
+        assert (waiting.key, waiting.more) == (b"a", more)
+        came += [bytes(memory[at : at + size]) for at, size, _ in waiting.items]
+    assert came == sent
+    last = step.take(memory)
+    assert last is not None
+    assert (last.key, last.more, len(step)) == (b"b", False, 0)
+
+
 def test_bounds() -> None:
     step = Doorstep()
-    assert put(step, b"a", *[b""] * SLOTS)
+    for _ in range(MOST_EACH // SLOTS):
+        assert put(step, b"a", *[b""] * SLOTS)
     assert not put(step, b"a", b"")
     big = bytes(60_000)
     kept = sum(put(step, b"%d" % number, big) for number in range(100))
-    assert kept == (MOST_BYTES - SLOTS * 256) // (60_000 + 256)
+    assert kept == (MOST_BYTES - MOST_EACH * 256) // (60_000 + 256)
     assert not put(step, b"z", big)
     assert b"z" not in step
     while step.take(payload()):
         pass
     assert put(step, b"z", big)
+
+
+def test_who_is_refused_leaves_nothing() -> None:
+    step, memory = Doorstep(), payload()
+    for _ in range(2):
+        assert put(step, b"a", *[b"x" * 1000] * SLOTS)
+    waiting = step.take(memory)
+    assert waiting is not None
+    assert waiting.more
+    step.forget(b"a")
+    step.forget(b"a")
+    assert not step
+    assert step._bytes == 0

@@ -12,6 +12,8 @@ from v6fwd.relay.trains import Item
 
 MOST_BYTES = 1 << 20
 """Bytes of all datagrams that wait, their bookkeeping reckoned in."""
+MOST_EACH = 16 * SLOTS
+"""Datagrams, or trains of them, of one client: a second's worth of a call or a game."""
 _COST = 256
 """Bytes reckoned for a datagram's bookkeeping."""
 
@@ -23,6 +25,8 @@ class Waiting(NamedTuple):
     info: bytes
     claim: Header | None
     items: list[Item]
+    more: bool
+    """The next `take` has more of this client's: they must not be overtaken."""
 
 
 class Doorstep:
@@ -51,7 +55,7 @@ class Doorstep:
         copies = [(bytes(payload[start : start + size]), seg) for start, size, seg in items]
         size = sum(len(data) + _COST for data, _ in copies)
         waits = self._waiting.get(key, (info, claim, []))[2]
-        if self._bytes + size > MOST_BYTES or len(waits) + len(copies) > SLOTS:
+        if self._bytes + size > MOST_BYTES or len(waits) + len(copies) > MOST_EACH:
             return False
         self._bytes += size
         self._waiting.setdefault(key, (info, claim, waits))
@@ -59,14 +63,26 @@ class Doorstep:
         return True
 
     def take(self, payload: memoryview) -> Waiting | None:
-        """The client that waits longest, its datagrams written into `payload`; None for nobody."""
+        """The client that waits longest, its datagrams written into `payload`; None for nobody.
+
+        SLOTS of them at once: that is what `payload` holds.
+        """
         if not self._waiting:
             return None
-        key, (info, claim, copies) = self._waiting.popitem(last=False)
+        key, (info, claim, copies) = next(iter(self._waiting.items()))
         items = []
-        for number, (data, segment) in enumerate(copies):
+        for number, (data, segment) in enumerate(copies[:SLOTS]):
             start = number * SLOT_SIZE
             payload[start : start + len(data)] = data
             items.append((start, len(data), segment))
             self._bytes -= len(data) + _COST
-        return Waiting(key, info, claim, items)
+        del copies[:SLOTS]
+        if not copies:
+            del self._waiting[key]
+        return Waiting(key, info, claim, items, more=bool(copies))
+
+    def forget(self, key: bytes) -> None:
+        """Drop what is left of a client's."""
+        left = self._waiting.pop(key, None)
+        if left is not None:
+            self._bytes -= sum(len(data) + _COST for data, _ in left[2])

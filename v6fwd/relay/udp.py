@@ -19,7 +19,7 @@ from v6fwd.client_ip.proxy_write import datagram_header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import Address, Endpoint, Forward
 from v6fwd.relay.counters import Counters, count
-from v6fwd.relay.doorstep import Doorstep
+from v6fwd.relay.doorstep import Doorstep, Waiting
 from v6fwd.relay.guard import NOT_SHOWN, REFUSED, UNCOUNTED, doorkeeper
 from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE
 from v6fwd.relay.sockets import ClientRefusedError, reason
@@ -292,29 +292,46 @@ class UdpForward:
 
     def resume(self) -> None:
         """Serve those at the doorstep, some of them at a time."""
-        inbox = self.context.inbox
+        doorstep, payload = self._doorstep, self.context.inbox.payload
         for _ in range(NEW_AT_ONCE):
-            waiting = self._doorstep.take(inbox.payload)
+            waiting = doorstep.take(payload)
             if waiting is None:
                 return
-            session = self._sessions.get(waiting.key)
-            if session is None and self._takes_newcomers:
-                seat = self._seat(waiting.key, waiting.claim)
-                if seat == REFUSED:
-                    continue
-                try:
-                    session = self._begin(waiting.key, waiting.info, waiting.claim, seat)
-                except ClientRefusedError:
-                    continue
-            if session is None:
-                self.counters.no_room += count_of(waiting.items)
-                continue
             try:
-                session.send(waiting.items)
-            except Exception as error:
-                session.on_defect(error)
-        if self._doorstep:
+                session = self._session_of(waiting)
+            except ClientRefusedError:
+                doorstep.forget(waiting.key)
+                continue
+            self._let_in(session, waiting)
+            while waiting.more:  # all of them now: what comes next must not overtake them
+                rest = doorstep.take(payload)
+                assert rest is not None
+                waiting = rest
+                self._let_in(session, waiting)
+        if doorstep:
             self.context.engine.resume_later(self)
+
+    def _session_of(self, waiting: Waiting) -> UdpSession | None:
+        """The session of a client from the doorstep; None where there is none to be had.
+
+        Raises ClientRefusedError.
+        """
+        session = self._sessions.get(waiting.key)
+        if session is not None or not self._takes_newcomers:
+            return session
+        seat = self._seat(waiting.key, waiting.claim)
+        if seat == REFUSED:
+            raise ClientRefusedError
+        return self._begin(waiting.key, waiting.info, waiting.claim, seat)
+
+    def _let_in(self, session: UdpSession | None, waiting: Waiting) -> None:
+        if session is None:
+            self.counters.no_room += count_of(waiting.items)
+            return
+        try:
+            session.send(waiting.items)
+        except Exception as error:
+            session.on_defect(error)
 
     # -- what sessions need --
 
