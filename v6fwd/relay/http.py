@@ -106,14 +106,10 @@ class HttpFlow(TcpFlow):
 
     def requests_began(self) -> None:
         """See HttpOwner."""
-        answers, begun = self._answers, self._requests.begun
-        for kind in begun:
-            answers.expect(kind)
-        self.count += len(begun)
-        begun.clear()
+        for kind in self._requests.begun:
+            self.request_began(kind)
+        self._requests.begun.clear()
         self._http.context.heads.discard(self)
-        if answers.outstanding > MAX_OUTSTANDING:
-            self._pause()
 
     def request_began(self, kind: Kind) -> None:
         """See HttpOwner. Its head has come in one piece: no clock runs for it."""

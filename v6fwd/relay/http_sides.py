@@ -20,7 +20,6 @@ from v6fwd.relay.side import (
     BULK_ROUNDS,
     COPY_ROUNDS,
     COPY_SIZE,
-    SPLICE_FLAGS,
     Owner,
     Side,
     buffer,
@@ -214,34 +213,21 @@ class HttpSide(Side):
             self._judge(to_end=True)
             return
         for _ in range(BULK_ROUNDS):
-            try:
-                size = os.splice(
-                    self.fd, self.pipe.writer, min(self.passing(), PIPE_SIZE), flags=SPLICE_FLAGS
-                )
-            except BlockingIOError:
-                self.release()
+            size = self._through_pipe(self.pipe, min(self.passing(), PIPE_SIZE))
+            if size < 0:
                 return
-            except OSError:
-                self.flow.broke(self)
-                return
-            if not size:  # an end, or an urgent byte with one behind it: recv tells
-                self.release()
+            if not size:
                 self._judge(to_end=True)
-                return
-            self.piped = size
-            self.passed(size)
-            try:
-                while self.piped:
-                    self._pipe_to_other()
-            except BlockingIOError:
-                self._block()
-                return
-            except OSError:
-                self.flow.broke(self.other)
                 return
             if self.passing() < SPLICE_FROM:
                 break
         self._yield()
+
+    def _taken(self, size: int) -> None:
+        if self.raw or self.passing() < 0:
+            super()._taken(size)
+        else:
+            self.passed(size)
 
 
 class RequestSide(HttpSide):

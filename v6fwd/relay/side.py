@@ -41,7 +41,7 @@ READ = _IN | _URGENT | _END | select.EPOLLET
 READ_WRITE = READ | _OUT
 NOT_OUT = ~_OUT
 _STOPS = _URGENT | _END | _ERR | select.EPOLLHUP
-SPLICE_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+_SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 buffer = memoryview(bytearray(COPY_SIZE))
 buffers: Sequence[memoryview] = [buffer]
@@ -212,36 +212,53 @@ class Side:
             self._yield()
             return
         for _ in range(BULK_ROUNDS):
-            try:
-                size = os.splice(self.fd, self.pipe.writer, self.pipe.size, flags=SPLICE_FLAGS)
-            except BlockingIOError:
-                self.release()
+            size = self._through_pipe(self.pipe, self.pipe.size)
+            if size < 0:
                 return
-            except OSError:
-                self.flow.broke(self)
-                return
-            if not size:  # an end of stream, or an urgent byte with one behind it: recv tells
-                self.release()
+            if not size:
                 self.full_reads = 0
                 self._copy(to_end=True)
                 return
-            self.piped = size
-            if size < BULK_MIN:
-                self.full_reads = 0
-            try:
-                while self.piped:
-                    self._pipe_to_other()
-            except BlockingIOError:
-                self._block()
-                return
-            except OSError:
-                self.flow.broke(self.other)
-                return
         self._yield()
+
+    def _through_pipe(self, pipe: Pipe, most: int) -> int:
+        """Splice up to `most` bytes into the pipe, and all of them out; gives how many.
+
+        0: an end of stream, or an urgent byte with one behind it: recv tells. -1: it stops here,
+        for want of bytes or room, or because a connection broke.
+        """
+        try:
+            size = os.splice(self.fd, pipe.writer, most, flags=_SPLICE)
+        except BlockingIOError:
+            self.release()
+            return -1
+        except OSError:
+            self.flow.broke(self)
+            return -1
+        if not size:
+            self.release()
+            return 0
+        self.piped = size
+        self._taken(size)
+        try:
+            while self.piped:
+                self._pipe_to_other()
+        except BlockingIOError:
+            self._block()
+            return -1
+        except OSError:
+            self.flow.broke(self.other)
+            return -1
+        return size
+
+    def _taken(self, size: int) -> None:
+        """So many bytes are in the pipe."""
+        if size < BULK_MIN:
+            self.full_reads = 0
 
     def _pipe_to_other(self) -> None:
         assert self.pipe is not None
-        sent = os.splice(self.pipe.reader, self.other.fd, self.piped, flags=SPLICE_FLAGS)
+        sent = os.splice(self.pipe.reader, self.other.fd, self.piped, flags=_SPLICE)
         self.piped -= sent
         self.moved += sent
 
