@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from v6fwd.client_ip.proxy_write import HeaderWriter
-from v6fwd.model import Address, Endpoint, Protocol
+from v6fwd.log import Log
+from v6fwd.model import Address, Endpoint, Forward, Protocol
+from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.sockets import RelayError, reason, tune
 from v6fwd.relay.udp_sockets import connect_datagrams
@@ -158,3 +160,18 @@ class Target:
             waiting, self._waiting = self._waiting, []
             for then in waiting:
                 then()
+
+
+def tell_failed(log: Log, counters: Counters, forward: Forward, what: str, error: OSError) -> str:
+    """Count a target that one cannot `what`, and say so in the log; gives the reason named."""
+    why = reason(error)
+    count(counters.dial_failures, why)
+    log.limited(
+        f"dial {forward.listen} {error.errno}",
+        "dial-failed",
+        f"cannot {what} {forward.target} for {forward.listen}: {why}",
+        target=forward.target,
+        listen=forward.listen,
+        why=why,
+    )
+    return why

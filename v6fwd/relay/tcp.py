@@ -36,10 +36,9 @@ from v6fwd.relay.sockets import (
     local_address,
     peer_address,
     pending_error,
-    reason,
     reset_on_close,
 )
-from v6fwd.relay.target import Target
+from v6fwd.relay.target import Target, tell_failed
 
 if TYPE_CHECKING:
     from v6fwd.relay.http import HttpFlow
@@ -370,18 +369,9 @@ class TcpFlow:
 
     def _tell_dial_failed(self, error: OSError) -> str:
         """A line in the log; gives the reason that it names."""
-        forward = self._forward.forward
-        why = reason(error)
-        count(self._forward.counters.dial_failures, why)
-        self._forward.context.log.limited(
-            f"dial {forward.listen} {error.errno}",
-            "dial-failed",
-            f"cannot connect to {forward.target} for {forward.listen}: {why}",
-            target=forward.target,
-            listen=forward.listen,
-            why=why,
-        )
-        return why
+        forward = self._forward
+        log, counters = forward.context.log, forward.counters
+        return tell_failed(log, counters, forward.forward, "connect to", error)
 
     # -- the flow --
 

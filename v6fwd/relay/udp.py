@@ -23,7 +23,7 @@ from v6fwd.relay.doorstep import Doorstep, Waiting
 from v6fwd.relay.guard import NOT_SHOWN, REFUSED, UNCOUNTED, doorkeeper
 from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE
 from v6fwd.relay.sockets import ClientRefusedError, reason
-from v6fwd.relay.target import Target
+from v6fwd.relay.target import Target, tell_failed
 from v6fwd.relay.trains import Item, count_of, datagrams
 from v6fwd.relay.udp_context import UdpContext, UdpCounters
 from v6fwd.relay.udp_session import UdpSession
@@ -376,16 +376,7 @@ class UdpForward:
                 self._target_failed(failure)
 
     def _target_failed(self, error: OSError) -> None:
-        forward, why = self.forward, reason(error)
-        count(self.flows.dial_failures, why)
-        self.context.log.limited(
-            f"dial {forward.listen} {error.errno}",
-            "dial-failed",
-            f"cannot reach {forward.target} for {forward.listen}: {why}",
-            target=forward.target,
-            listen=forward.listen,
-            why=why,
-        )
+        tell_failed(self.context.log, self.flows, self.forward, "reach", error)
 
     # -- the end --
 
