@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +17,14 @@ import pytest
 
 from tests.support.process import eventually, free_port
 from tests.support.shim import Shim, listening
+from v6fwd.docker.holder import find_holder
+from v6fwd.docker.shims import SI_QUEUE
 from v6fwd.model import Protocol
 
 NOWHERE = ("127.0.0.1", 9)
-PIDFD_GETFD = 438
-MEMORY = 160 << 10
-"""Bytes of its own that a waiting shim may take: dash has 105 KB, busybox 60."""
+PIDFD_GETFD, PIDFD_SEND_SIGNAL = 438, 424
+MEMORY = 24 << 10
+"""Bytes of its own that a waiting shim may take: some pages of stack, with the environment."""
 
 
 class Daemon:
@@ -32,13 +35,18 @@ class Daemon:
         os.mkfifo(folder / "shims", 0o600)
         os.mkfifo(folder / "rest", 0o600)
         self.folder = folder
-        self.is_alive(os.getpid(), start_time(os.getpid()))
+        self.offers(str(find_holder()))
         self._shims = os.open(folder / "shims", os.O_RDWR | os.O_NONBLOCK)
         self._pidfds: list[int] = []
 
-    def is_alive(self, pid: int, started: str) -> None:
-        """Say who the daemon is."""
-        (self.folder / "daemon").write_text(f"{pid} {started}\n")
+    def offers(self, holder: str) -> None:
+        """Say what shims become."""
+        (self.folder / "daemon").write_text(f"{os.getpid()} {start_time(os.getpid())} {holder}\n")
+
+    def dies(self) -> None:
+        """Nobody reads any more."""
+        os.close(self._shims)
+        self._shims = -1
 
     def environment(self, patience: str = "600") -> dict[str, str]:
         """How a shim finds us, and how long it waits."""
@@ -59,6 +67,20 @@ class Daemon:
         assert taken >= 0, os.strerror(ctypes.get_errno())
         return int(taken)
 
+    def serve(self, shim: Shim, listener: socket.socket | None = None) -> None:
+        """Answer dockerd, and tell the shim, with a socket of ours if there is one."""
+        status = self.take(shim, 3)
+        os.write(status, b"0\n")
+        os.close(status)
+        if listener is None:
+            shim.send(signal.SIGUSR1)
+        else:
+            who = (signal.SIGUSR1, 0, SI_QUEUE, 0, os.getpid(), os.getuid())
+            info = struct.pack("8i96x", *who, listener.fileno(), 0)
+            words = (PIDFD_SEND_SIGNAL, self._pidfds[-1], signal.SIGUSR1, info, 0)
+            assert ctypes.CDLL(None, use_errno=True).syscall(*words) == 0
+        assert shim.all_status() == b"0\n", "the status pipe is closed"
+
     def stop(self, shim: Shim, number: signal.Signals = signal.SIGINT) -> int:
         """End a shim as dockerd does, and let go when it asks; gives its exit status."""
         asked = ""
@@ -78,19 +100,13 @@ class Daemon:
     def close(self) -> None:
         """Give everything back."""
         for fd in (self._shims, *self._pidfds):
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
 
 def start_time(pid: int) -> str:
     """See proc(5), field 22."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-
-
-def catches(shim: Shim, number: signal.Signals) -> bool:
-    """Whether a signal would be handled."""
-    status = Path(f"/proc/{shim.pid}/status").read_text()
-    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def own_memory(pid: int) -> int:
@@ -99,24 +115,21 @@ def own_memory(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) << 10
 
 
-def files(pid: int) -> dict[str, str]:
-    """What a process's descriptors are."""
-    folder = f"/proc/{pid}/fd"
-    return {fd: os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)}
+def open_files(pid: int) -> set[str]:
+    """The numbers of a process's descriptors."""
+    return set(os.listdir(f"/proc/{pid}/fd"))
 
 
-def has_ended(pid: int) -> bool:
-    """Whether a process is gone, but for what its new parent has not asked for yet."""
-    try:
-        return " Z " in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return True
+def is_fifo(pid: int, fd: str) -> bool:
+    """Whether a descriptor is one of the folder's."""
+    return os.readlink(f"/proc/{pid}/fd/{fd}").startswith("/")
 
 
-def is_resting(shim: Shim) -> bool:
-    """Whether it waits for nothing but signals any more."""
-    number = Path(f"/proc/{shim.pid}/syscall").read_text().split()[0]
-    return number in ("0", "7") and not shim.children()  # read(2), or poll(2) as busybox has it
+def catches(shim: Shim, number: signal.Signals) -> bool:
+    """Whether a signal would be handled."""
+    status = Path(f"/proc/{shim.pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 @pytest.fixture
@@ -151,59 +164,95 @@ Waiting = tuple[Shim, Daemon, socket.socket]
 def test_the_daemon_answers_and_serves(waiting: Waiting) -> None:
     shim, daemon, listener = waiting
     assert not shim.has_answered()
-    status = daemon.take(shim, 3)
-    os.write(status, b"0\n")
-    assert shim.status() == b"0\n"
-    os.close(status)
-    shim.send(signal.SIGUSR1)
+    daemon.serve(shim)
     with socket.socket(fileno=daemon.take(shim, 4)) as taken:
         listener.close()
         with socket.create_connection(taken.getsockname()[:2]), taken.accept()[0]:
             pass
-    [sleeper] = shim.children()
-    os.kill(sleeper, signal.SIGKILL)  # as if its time were over
-    eventually(lambda: is_resting(shim), "the shim rests")
-    assert shim.status() == b"", "the status pipe is closed"
-    assert own_memory(shim.pid) < MEMORY
+    assert own_memory(shim.pid) <= MEMORY
     with socket.socket(fileno=daemon.take(shim, 4)) as again:
         assert again.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN), "it still holds it"
     assert daemon.stop(shim) == 0
 
 
+@pytest.fixture
+def bare(shim: Shim, daemon: Daemon) -> Iterator[tuple[Shim, Daemon, socket.socket]]:
+    """A shim without a listening socket that has announced itself, and one of the daemon's."""
+    port = free_port("::1")
+    shim.proxy(Protocol.TCP, "::1", port, NOWHERE, environment=daemon.environment())
+    eventually(daemon.announcements, "the shim announces itself")
+    with listening(Protocol.TCP, "::1", port) as listener:
+        yield shim, daemon, listener
+
+
+def test_it_has_the_daemons_socket(bare: Waiting) -> None:
+    """Who comes while no daemon lives waits in its queue."""
+    shim, daemon, listener = bare
+    before = open_files(shim.pid)
+    address = listener.getsockname()[:2]
+    daemon.serve(shim, listener)
+    listener.close()
+    with (
+        socket.create_connection(address) as client,
+        socket.socket(fileno=daemon.take(shim, 4)) as taken,
+        taken.accept()[0] as accepted,
+    ):
+        assert accepted.getpeername() == client.getsockname()
+    assert open_files(shim.pid) - before == {"4"}
+    assert daemon.stop(shim) == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+
+
+def test_it_gives_the_daemons_socket_up(bare: Waiting) -> None:
+    """A relay that stands alone has one of its own."""
+    shim, daemon, listener = bare
+    address = listener.getsockname()[:2]
+    daemon.serve(shim, listener)
+    listener.close()
+    shim.send(signal.SIGUSR2)
+    eventually(lambda: "ready: 1 forwards" in shim.log, "a relay")
+    with socket.create_connection(address) as client, pytest.raises(ConnectionResetError):
+        client.recv(1)
+    assert shim.stop() == 0
+
+
+def test_the_daemon_is_gone_before_it_has_the_socket(bare: Waiting) -> None:
+    shim, daemon, _ = bare
+    with socket.socket() as nobody:
+        daemon.serve(shim, nobody)
+        number = nobody.fileno()
+    assert not os.path.exists(f"/proc/self/fd/{number}")
+    assert daemon.stop(shim) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("when", ["announced", "taken", "resting"])
-def test_stop(waiting: Waiting, when: str, number: signal.Signals) -> None:
+@pytest.mark.parametrize("served", [True, False])
+def test_stop(waiting: Waiting, served: bool, number: signal.Signals) -> None:
     shim, daemon, _ = waiting
-    eventually(lambda: len(shim.children()) == 1, "the clock runs")
-    [sleeper] = shim.children()
-    if when != "announced":
-        shim.send(signal.SIGUSR1)
-    if when == "resting":
-        os.kill(sleeper, signal.SIGKILL)
-        eventually(lambda: is_resting(shim), "the shim rests")
+    if served:
+        daemon.serve(shim)
     assert daemon.stop(shim, number) == 0
-    eventually(lambda: has_ended(sleeper), "its clock is gone")
 
 
-def test_the_clock_holds_nothing(waiting: Waiting) -> None:
-    """dockerd reads the status to its end, and the port must be free when the shim ends."""
-    shim = waiting[0]
-    eventually(lambda: len(shim.children()) == 1, "the clock runs")
-    [sleeper] = shim.children()
-    mine = {files(shim.pid)[fd] for fd in ("3", "4", "5")}
-    eventually(lambda: not mine & {*files(sleeper).values()}, "the clock runs alone")
-
-
-def test_the_resting_are_woken_to_no_harm(waiting: Waiting) -> None:
+def test_whatever_the_order(waiting: Waiting) -> None:
+    """dockerd changes its mind while the daemon answers: all signals are there at once."""
     shim, daemon, _ = waiting
-    shim.send(signal.SIGUSR1)
-    eventually(lambda: len(shim.children()) == 1, "the clock runs")
-    os.kill(shim.children()[0], signal.SIGKILL)
+    expected = f"{shim.pid} {start_time(shim.pid)} stop\n"
+    shim.send(signal.SIGSTOP)
+    for number in (signal.SIGUSR2, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGINT):
+        shim.send(number)
+    shim.send(signal.SIGCONT)
+    assert shim.wait() == 0
+    assert daemon.announcements() == expected
+
+
+def test_signals_again_and_again_do_no_harm(waiting: Waiting) -> None:
+    shim, daemon, _ = waiting
+    daemon.serve(shim)
     for _ in range(3):
-        eventually(lambda: is_resting(shim), "the shim rests")
         shim.send(signal.SIGUSR1)
         (daemon.folder / "rest").write_text("somebody writes\n")
-    eventually(lambda: is_resting(shim), "the shim rests")
     assert daemon.stop(shim) == 0
 
 
@@ -212,20 +261,15 @@ def test_the_daemon_sends_it_away(waiting: Waiting, taken: bool) -> None:
     """SIGUSR2: it becomes a relay, whether it was served before or not."""
     shim, daemon, listener = waiting
     if taken:
-        status = daemon.take(shim, 3)
-        os.write(status, b"0\n")
-        os.close(status)
-        shim.send(signal.SIGUSR1)
-        assert shim.status() == b"0\n"
-        eventually(lambda: len(shim.children()) == 1, "the clock runs")
-        os.kill(shim.children()[0], signal.SIGKILL)
-        eventually(lambda: is_resting(shim), "the shim rests")
+        daemon.serve(shim)
+    assert catches(shim, signal.SIGUSR1)
     shim.send(signal.SIGUSR2)
     if not taken:
         assert shim.all_status() == b"0\n"
     eventually(lambda: "ready: 1 forwards" in shim.log, "a relay")
     assert not catches(shim, signal.SIGUSR1)
     shim.send(signal.SIGUSR1)  # from a daemon that is late
+    assert not {"5", "6"} & {fd for fd in open_files(shim.pid) if is_fifo(shim.pid, fd)}
     address = listener.getsockname()[:2]
     listener.close()
     with socket.create_connection(address) as client, pytest.raises(ConnectionResetError):
@@ -235,10 +279,9 @@ def test_the_daemon_sends_it_away(waiting: Waiting, taken: bool) -> None:
 
 def test_a_daemon_that_does_not_answer(shim: Shim, daemon: Daemon) -> None:
     port = free_port("::1")
-    environment = daemon.environment(patience="0.1")
+    environment = daemon.environment(patience="0")
     shim.proxy(Protocol.TCP, "::1", port, NOWHERE, environment=environment)
     assert shim.all_status() == b"0\n"
-    assert not shim.children()
     assert shim.stop() == 0
 
 
@@ -246,33 +289,35 @@ def test_a_daemon_that_does_not_answer(shim: Shim, daemon: Daemon) -> None:
 def test_stop_when_the_daemon_is_dead(waiting: Waiting, taken: bool) -> None:
     shim, daemon, _ = waiting
     if taken:
-        shim.send(signal.SIGUSR1)
-    daemon.is_alive(2**22 + 1, "1")
+        daemon.serve(shim)
+    daemon.dies()
     assert shim.stop() == 0
-    assert daemon.announcements() == ""
 
 
 def test_stop_when_the_daemon_does_not_answer(shim: Shim, daemon: Daemon) -> None:
     """dockerd waits for as long as it takes."""
     port = free_port("::1")
-    shim.proxy(Protocol.TCP, "::1", port, NOWHERE, environment=daemon.environment(patience="0.5"))
-    eventually(lambda: daemon.announcements(), "the shim announces itself")
-    shim.send(signal.SIGUSR1)
+    shim.proxy(Protocol.TCP, "::1", port, NOWHERE, environment=daemon.environment(patience="1"))
+    eventually(daemon.announcements, "the shim announces itself")
+    daemon.serve(shim)
     assert shim.stop() == 0
 
 
-@pytest.mark.parametrize("trace", ["nobody", "reused", "no start time", "garbage", "no file"])
+@pytest.mark.parametrize("trace", ["no reader", "no holder", "no such holder", "old", "no file"])
 def test_what_a_dead_daemon_has_left(shim: Shim, daemon: Daemon, trace: str) -> None:
-    """Its process id may belong to somebody else by now."""
-    daemon.is_alive(*{"nobody": (2**22 + 1, "1"), "reused": (os.getpid(), "1")}.get(trace, (1, "")))
-    if trace == "garbage":
-        (daemon.folder / "daemon").write_text("../../etc/passwd x\n\n")
+    """And what one says that has no holder for this machine."""
+    if trace == "no reader":
+        daemon.dies()
+    if trace in ("no holder", "no such holder"):
+        daemon.offers("-" if trace == "no holder" else str(daemon.folder / "holder"))
+    if trace == "old":
+        (daemon.folder / "daemon").write_text("1 1\n")
     if trace == "no file":
         (daemon.folder / "daemon").unlink()
     port = free_port("::1")
     shim.proxy(Protocol.TCP, "::1", port, NOWHERE, environment=daemon.environment())
     assert shim.all_status() == b"0\n"
-    assert daemon.announcements() == ""
+    assert trace == "no reader" or daemon.announcements() == ""
     assert shim.stop() == 0
 
 
@@ -286,10 +331,9 @@ def test_a_folder_that_lacks_something(shim: Shim, daemon: Daemon, fifo: str) ->
 
 def test_the_environment_means_nothing(shim: Shim, daemon: Daemon) -> None:
     """dockerd's variables that happen to have the names of ours."""
-    names = ("stock", "python", "taken", "alone", "sleeper", "started", "proto", "value")
+    names = ("stock", "python", "alone", "holder", "started", "proto", "value", "why")
     environment = {**daemon.environment(), **dict.fromkeys(names, "1")}
     shim.proxy(Protocol.TCP, "::1", free_port("::1"), NOWHERE, environment=environment)
-    eventually(lambda: daemon.announcements(), "the shim announces itself")
-    eventually(lambda: len(shim.children()) == 1, "the clock runs")
+    eventually(daemon.announcements, "the shim announces itself")
     assert not shim.has_answered()
     assert daemon.stop(shim) == 0

@@ -60,9 +60,7 @@ class Shim:
         actions = [*null, log, (os.POSIX_SPAWN_DUP2, theirs, 3)]
         if listener is not None:
             actions.append((os.POSIX_SPAWN_DUP2, listener.fileno(), 4))
-        # the shell under test is the one that runs: no going over to another
-        settings = {"V6FWD_SHIM_SHELL": "this", "V6FWD_RUN_DIR": "/nonexistent"}
-        surroundings = {**os.environ, **settings, **(environment or {})}
+        surroundings = {**os.environ, "V6FWD_RUN_DIR": "/nonexistent", **(environment or {})}
         self.pid = os.posix_spawn(program, command, surroundings, file_actions=actions)
         os.close(theirs)
 

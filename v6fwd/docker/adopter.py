@@ -8,19 +8,22 @@ waits in the queue of the socket. So nobody is served in the wrong mode.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from v6fwd.config import Docker
 from v6fwd.docker.containers import Container, find_container
 from v6fwd.docker.diversion import Diversion
 from v6fwd.docker.engine_api import EngineApi
 from v6fwd.docker.forwards import Forwards
-from v6fwd.docker.listening import LISTEN_FD, from_descriptor, own
+from v6fwd.docker.holder import find_holder
+from v6fwd.docker.listening import LISTEN_FD, from_descriptor, is_bound, own
 from v6fwd.docker.meeting import Meeting, run_folder
 from v6fwd.docker.modes import NEED_ALL, Modes
-from v6fwd.docker.shims import LET_GO, TAKEN, NoShimError, Shim, age, shims_of
+from v6fwd.docker.shims import LET_GO, NoShimError, Shim, shims_of
 from v6fwd.docker.unshimmed import Unshimmed
 from v6fwd.docker.watcher import Watcher
 from v6fwd.log import Log
@@ -29,14 +32,8 @@ from v6fwd.relay.sockets import RelayError
 
 HOLD = 5.0
 """Seconds that clients wait for the mode: an Engine that starts is asked in vain meanwhile."""
-UNSURE = (4.0, 6.0)
-"""Age in seconds of a shim that may be just about to give us up, see docs/docker.md."""
-LOOK_AGAIN = 2.5
-"""Seconds until such a one, and whoever spoke to our predecessor, has made up its mind."""
 FREE_WITHIN = 2.0
 """Seconds that orphaned workers of a daemon that was killed may take to free a port."""
-WAKE_EVERY = 30.0
-"""Seconds between two signals to a shim: one that missed dockerd's looks again."""
 
 
 class Port:
@@ -80,15 +77,21 @@ class Adopter:
         """Take over the shims that live, and hear those that come. Raises RelayError."""
         self._supervisor = supervisor
         self._unshimmed = Unshimmed(supervisor, self._modes, self._limits, self._log)
-        self._meeting.open()
+        self._meeting.open(self._holder())
         await self._scan()
         self._spawn(self._watcher.run())
-        self._spawn(self._look_again())
-        self._spawn(self._wake_again_and_again())
         if self._ports:
             self._log.info("adopted", f"took over {len(self._ports)} published ports")
             await self._all_open.wait()
         self._divert()
+
+    def _holder(self) -> Path | None:
+        try:
+            return find_holder()
+        except RelayError as error:
+            text = f"shims stand alone, with 15 MB a port: {error}"
+            self._log.warning("no-holder", text)
+            return None
 
     def endpoints(self) -> Collection[Endpoint]:
         """What is served for Docker."""
@@ -100,13 +103,16 @@ class Adopter:
         self._watcher.stir()
 
     def close(self, *, succeeded: bool) -> None:
-        """Hear nobody any more. `succeeded`: another daemon goes on with the ports."""
+        """Hear nobody any more. `succeeded`: another daemon goes on with the ports.
+
+        So does one that we could not take over from.
+        """
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
-        self._meeting.close()
-        self._diversion.close(keep=succeeded)
-        if self._ports and not succeeded:
+        goes_on = self._meeting.close(self._shims) or succeeded
+        self._diversion.close(keep=goes_on)
+        if self._ports and not goes_on:
             count = len(self._ports)
             text = f"{count} published ports wait for the next `v6fwd serve --docker`"
             self._log.warning("waiting", text)
@@ -150,7 +156,7 @@ class Adopter:
             raise RelayError(f"{forward.listen} is forwarded already")
         sockets = self._sockets(shim, forward.listen)
         try:
-            shim.answer()
+            shim.answer(sockets[0] if sockets and not shim.flags.use_listen_fd else None)
         except BaseException as error:
             for sock in sockets or ():
                 sock.close()
@@ -170,12 +176,16 @@ class Adopter:
         """None: a predecessor's are there. Raises RelayError."""
         if listen in self._supervisor.holdings:
             return None
-        if not shim.flags.use_listen_fd:
-            return [own(listen)]
         try:
-            return [from_descriptor(shim.take(LISTEN_FD), listen)]
+            fd = shim.take(LISTEN_FD)
         except OSError as error:
-            raise RelayError(f"cannot take the socket of {listen}: {error}") from error
+            if shim.flags.use_listen_fd:
+                raise RelayError(f"cannot take the socket of {listen}: {error}") from error
+            return [own(listen)]
+        if not shim.flags.use_listen_fd and not is_bound(fd, listen):
+            os.close(fd)
+            return [own(listen)]
+        return [from_descriptor(fd, listen)]
 
     def _refuse(self, pid: int, why: str) -> None:
         """Errors have one source: the shim tries by itself, and tells dockerd."""
@@ -198,8 +208,6 @@ class Adopter:
     def _try(self, pid: int) -> bool:
         """Whether there is nothing more to be done about it."""
         try:
-            if UNSURE[0] <= age(pid) <= UNSURE[1]:
-                return True
             self._adopt(self._find(pid))
         except NoShimError:
             self._forget(pid)
@@ -212,17 +220,6 @@ class Adopter:
         shim = self._shims.pop(pid, None)
         if shim is not None:
             shim.close()
-
-    async def _look_again(self) -> None:
-        await asyncio.sleep(LOOK_AGAIN)
-        await self._scan()
-        self._watcher.stir()
-
-    async def _wake_again_and_again(self) -> None:
-        while True:
-            await asyncio.sleep(WAKE_EVERY)
-            for shim in list(self._shims.values()):
-                shim.tell(TAKEN)
 
     # -- shims that end --
 

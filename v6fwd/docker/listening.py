@@ -5,13 +5,20 @@ from __future__ import annotations
 import socket
 
 from v6fwd.model import Endpoint, Protocol, bracketed
-from v6fwd.relay.sockets import RelayError, open_listener, prepare_listener, reason
+from v6fwd.relay.sockets import (
+    RelayError,
+    listen_address,
+    open_listener,
+    prepare_listener,
+    reason,
+)
 from v6fwd.relay.udp_sockets import open_udp_listener, prepare_udp_listener
 
 LISTEN_FD = 4
-"""The descriptor that dockerd passes with -use-listen-fd."""
+"""The descriptor that dockerd passes with -use-listen-fd, or that a shim has from a daemon."""
 
 _OPEN = {Protocol.TCP: open_listener, Protocol.UDP: open_udp_listener}
+_KINDS = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
 _PREPARE = {Protocol.TCP: prepare_listener, Protocol.UDP: prepare_udp_listener}
 
 
@@ -40,3 +47,17 @@ def from_descriptor(fd: int, endpoint: Endpoint) -> socket.socket:
         text = f"cannot use descriptor {LISTEN_FD} as {endpoint}: {reason(error)}"
         raise RelayError(text) from error
     return sock
+
+
+def is_bound(fd: int, endpoint: Endpoint) -> bool:
+    """Whether a descriptor is a socket for the clients of `endpoint`, and of nobody else's."""
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:  # no socket
+        return False
+    kind = _KINDS[endpoint.protocol]
+    try:
+        family, address = listen_address(endpoint, kind)
+        return (sock.family, sock.type, sock.getsockname()) == (family, kind, address)
+    finally:
+        sock.detach()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from v6fwd.docker.flags import parse_flags
+from v6fwd.docker.holder import HOLDER
 from v6fwd.docker.install import SHIM
 from v6fwd.model import Forward, InputError
 
@@ -22,7 +23,7 @@ PROC = Path("/proc")
 class ServedBy(enum.StrEnum):
     """Which program it is."""
 
-    DAEMON = "v6fwd serve"  # the shim waits, and the daemon has its sockets
+    DAEMON = "v6fwd serve"  # the holder waits, and the daemon has its sockets
     ALONE = "v6fwd, alone"  # the shim has become a relay
     DOCKER = "docker-proxy"
 
@@ -59,15 +60,15 @@ def command_line(pid: int, proc: Path = PROC) -> list[str]:
 def split_command(words: Sequence[str]) -> tuple[ServedBy, Sequence[str]] | None:
     """Which program a command line is, and its flags; None for all others.
 
-    The shim is `/bin/sh .../v6fwd-docker-proxy FLAGS`, perhaps with busybox in front; a relay that
-    stands alone is `python3 -I -c CODE DOCKER-PROXY FLAGS`.
+    The holder is `.../hold-MACHINE FIFO PID-START PATIENCE .../v6fwd-docker-proxy FLAGS`; a relay
+    that stands alone is `python3 -I -c CODE DOCKER-PROXY FLAGS`.
     """
-    for at, word in enumerate(words[:3]):
-        if os.path.basename(word) == SHIM:
-            return ServedBy.DAEMON, words[at + 1 :]
+    name = os.path.basename(words[0]) if words else ""
+    if len(words) > 5 and name.startswith(HOLDER) and os.path.basename(words[4]) == SHIM:
+        return ServedBy.DAEMON, words[5:]
     if len(words) > 5 and words[1:3] == ["-I", "-c"] and "v6fwd.docker.proxy" in words[3]:
         return ServedBy.ALONE, words[5:]
-    if words and os.path.basename(words[0]) == "docker-proxy":
+    if name == "docker-proxy":
         return ServedBy.DOCKER, words[1:]
     return None
 

@@ -12,6 +12,8 @@ import ctypes
 import os
 import select
 import signal
+import socket
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,9 +23,13 @@ from v6fwd.model import InputError
 
 STATUS_FD = 3
 REST_FD = 5
-"""What a shim that waits for us blocks on: the FIFO `rest` of our folder, and of no other."""
+"""What a shim has open that waits for us: the FIFO `rest` of our folder, and of no other."""
 PIDFD_GETFD = 438
 """Its number in asm-generic/unistd.h; Python has no function for it before 3.15."""
+PIDFD_SEND_SIGNAL = 424
+"""The same; Python's function takes no siginfo."""
+SI_QUEUE = -1
+"""What a process may say that a signal with a value is (asm-generic/siginfo.h)."""
 TAKEN, LET_GO = signal.SIGUSR1, signal.SIGUSR2
 """What we tell a shim: that we serve its port; that we hold nothing of it any more."""
 
@@ -37,10 +43,11 @@ class NoShimError(Exception):
 class Shim:
     """A living shim: what dockerd wants of it, and how to speak to it."""
 
-    def __init__(self, pid: int, flags: ProxyFlags, pidfd: int) -> None:
+    def __init__(self, pid: int, flags: ProxyFlags, pidfd: int, rest: os.stat_result) -> None:
         self.pid = pid
         self.flags = flags
         self._pidfd = pidfd
+        self._rest = rest
 
     @classmethod
     def find(cls, pid: int, rest: os.stat_result, started: int | None = None) -> Shim:
@@ -53,40 +60,56 @@ class Shim:
         except OSError:
             raise NoShimError(f"process {pid} has ended") from None
         try:
-            return cls(pid, _flags(pid, rest, started), pidfd)
+            return cls(pid, _flags(pid, rest, started), pidfd, rest)
         except BaseException:
             os.close(pidfd)
             raise
 
     def take(self, fd: int) -> int:
         """A copy of its descriptor. Raises OSError."""
-        taken = int(_libc.syscall(PIDFD_GETFD, self._pidfd, fd, 0))
-        if taken < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-        return taken
+        return _syscall(PIDFD_GETFD, self._pidfd, fd, 0)
 
-    def answer(self) -> None:
+    def answer(self, listener: socket.socket | None = None) -> None:
         """Tell dockerd that the port is open, and the shim that it is served. Raises OSError,
         and NoShimError for one that has given us up.
 
-        A second answer does no harm: nobody reads any more, or the descriptor is /dev/null.
+        `listener`: a socket of ours, which stays open; the shim takes a copy, as its
+        descriptor 4. A second answer does no harm: nobody reads any more, or the descriptor is
+        /dev/null.
         """
-        if not self.listens_to_us():
-            raise NoShimError(f"process {self.pid} stands alone")
         status = self.take(STATUS_FD)
         try:
+            told = self.tell(TAKEN, listener)
+            # A shim that gives us up closes its REST_FD, and then looks for this signal once more.
+            if not told or not _waits_at(self.pid, self._rest):
+                self.tell(LET_GO)
+                raise NoShimError(f"process {self.pid} stands alone")
             with contextlib.suppress(BrokenPipeError):
                 os.write(status, b"0\n")
         finally:
             os.close(status)
-        self.tell(TAKEN)
 
-    def tell(self, number: signal.Signals) -> None:
-        """Send a signal, if it lives and does not die of it: what it has become may."""
-        with contextlib.suppress(OSError):
-            if _catches(self.pid, number):
+    def tell(self, number: signal.Signals, listener: socket.socket | None = None) -> bool:
+        """Send a signal, if it lives and waits for it: what it has become may die of it.
+
+        Gives whether that was so. `listener`: the signal's value, see `answer`.
+        """
+        if not _waits_for(self.pid, number):
+            return False
+        try:
+            if listener is None:
                 signal.pidfd_send_signal(self._pidfd, number)
+            else:
+                self._queue(number, listener.fileno())
+        except OSError:
+            return False
+        return True
+
+    def _queue(self, number: signal.Signals, value: int) -> None:
+        """sigqueue(3), through the pidfd."""
+        who = (os.getpid(), os.getuid())
+        info = struct.pack("4i2i2i96x", number, 0, SI_QUEUE, 0, *who, value, 0)
+        _syscall(PIDFD_SEND_SIGNAL, self._pidfd, number, info, 0)
 
     def watch(self, ended: Callable[[], None]) -> None:
         """Call `ended` once, when it has ended."""
@@ -96,10 +119,6 @@ class Shim:
     def has_ended(self) -> bool:
         """Whether it is over."""
         return bool(select.select([self._pidfd], [], [], 0)[0])
-
-    def listens_to_us(self) -> bool:
-        """Whether it has set its traps, and not become a relay that stands alone."""
-        return _catches(self.pid, TAKEN)
 
     def close(self) -> None:
         """Forget it."""
@@ -112,12 +131,6 @@ def shims_of(rest: os.stat_result) -> Iterator[int]:
     for name in sorted(filter(str.isdecimal, os.listdir(PROC)), key=int):
         if _waits_at(int(name), rest):
             yield int(name)
-
-
-def age(pid: int) -> float:
-    """Seconds since a process began. Raises NoShimError."""
-    uptime = float((PROC / "uptime").read_text().split()[0])
-    return uptime - start_time(pid) / os.sysconf("SC_CLK_TCK")
 
 
 def start_time(pid: int) -> int:
@@ -150,11 +163,20 @@ def _waits_at(pid: int, rest: os.stat_result) -> bool:
         return False
 
 
-def _catches(pid: int, number: signal.Signals) -> bool:
-    """Whether it has a trap: without one, the signal would end it."""
+def _waits_for(pid: int, number: signal.Signals) -> bool:
+    """Whether it has a handler, as a holder does: without one, the signal would end it."""
     try:
         lines = (PROC / str(pid) / "status").read_text().splitlines()
     except OSError:
         return False
     caught = next((line for line in lines if line.startswith("SigCgt:")), "SigCgt: 0")
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
+def _syscall(*words: int | bytes) -> int:
+    """syscall(2). Raises OSError."""
+    result = int(_libc.syscall(*words))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
