@@ -198,7 +198,7 @@ def test_it_has_the_daemons_socket(bare: Waiting) -> None:
         taken.accept()[0] as accepted,
     ):
         assert accepted.getpeername() == client.getsockname()
-    assert open_files(shim.pid) - before == {"4"}
+    eventually(lambda: open_files(shim.pid) - before == {"4"}, "it has nothing else")
     assert daemon.stop(shim) == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
