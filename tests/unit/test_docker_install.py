@@ -117,7 +117,7 @@ FLAGS = [
 ]
 CODE = "import os\nfrom v6fwd.docker.proxy import main\n"
 COMMANDS = {
-    ServedBy.DAEMON: ["/v/hold-x86_64", "/run/v6fwd/shims", "7 99", "5", f"/bin/{SHIM}", *FLAGS],
+    ServedBy.DAEMON: ["/v/hold-x86_64", "/run/v6fwd/shims", "5", f"/bin/{SHIM}", *FLAGS],
     ServedBy.ALONE: ["/usr/bin/python3", "-I", "-c", CODE, "/usr/sbin/docker-proxy", *FLAGS],
     ServedBy.DOCKER: ["/usr/sbin/docker-proxy", *FLAGS],
 }
@@ -135,7 +135,7 @@ def test_which_program(served_by: ServedBy, words: list[str]) -> None:
         [""],
         ["/bin/sh", "-c", "sleep 1"],
         ["/bin/sh", f"/usr/bin/{SHIM}", *FLAGS],  # has not made up its mind
-        ["vim", "-p", "a", "b", SHIM, "c"],
+        ["vim", "-p", "a", SHIM, "b"],
         ["/usr/bin/python3", "-I", "-c", "pass", "", *FLAGS],
     ],
 )

@@ -60,12 +60,12 @@ def command_line(pid: int, proc: Path = PROC) -> list[str]:
 def split_command(words: Sequence[str]) -> tuple[ServedBy, Sequence[str]] | None:
     """Which program a command line is, and its flags; None for all others.
 
-    The holder is `.../hold-MACHINE FIFO PID-START PATIENCE .../v6fwd-docker-proxy FLAGS`; a relay
-    that stands alone is `python3 -I -c CODE DOCKER-PROXY FLAGS`.
+    The holder is `.../hold-MACHINE FIFO PATIENCE .../v6fwd-docker-proxy FLAGS`; a relay that
+    stands alone is `python3 -I -c CODE DOCKER-PROXY FLAGS`.
     """
     name = os.path.basename(words[0]) if words else ""
-    if len(words) > 5 and name.startswith(HOLDER) and os.path.basename(words[4]) == SHIM:
-        return ServedBy.DAEMON, words[5:]
+    if len(words) > 4 and name.startswith(HOLDER) and os.path.basename(words[3]) == SHIM:
+        return ServedBy.DAEMON, words[4:]
     if len(words) > 5 and words[1:3] == ["-I", "-c"] and "v6fwd.docker.proxy" in words[3]:
         return ServedBy.ALONE, words[5:]
     if name == "docker-proxy":

@@ -79,9 +79,9 @@ class Shim:
         """
         status = self.take(STATUS_FD)
         try:
-            told = self.tell(TAKEN, listener)
+            self.tell(TAKEN, listener)
             # A shim that gives us up closes its REST_FD, and then looks for this signal once more.
-            if not told or not _waits_at(self.pid, self._rest):
+            if not _waits_at(self.pid, self._rest):
                 self.tell(LET_GO)
                 raise NoShimError(f"process {self.pid} stands alone")
             with contextlib.suppress(BrokenPipeError):
@@ -89,21 +89,16 @@ class Shim:
         finally:
             os.close(status)
 
-    def tell(self, number: signal.Signals, listener: socket.socket | None = None) -> bool:
-        """Send a signal, if it lives and waits for it: what it has become may die of it.
+    def tell(self, number: signal.Signals, listener: socket.socket | None = None) -> None:
+        """Send a signal, if it lives; what it may have become ignores both of ours.
 
-        Gives whether that was so. `listener`: the signal's value, see `answer`.
+        `listener`: the signal's value, see `answer`.
         """
-        if not _waits_for(self.pid, number):
-            return False
-        try:
+        with contextlib.suppress(OSError):
             if listener is None:
                 signal.pidfd_send_signal(self._pidfd, number)
             else:
                 self._queue(number, listener.fileno())
-        except OSError:
-            return False
-        return True
 
     def _queue(self, number: signal.Signals, value: int) -> None:
         """sigqueue(3), through the pidfd."""
@@ -146,7 +141,7 @@ def _flags(pid: int, rest: os.stat_result, started: int | None) -> ProxyFlags:
     if started not in (None, start_time(pid)):
         raise NoShimError(f"process {pid} is not the one that it was")
     words = shim_flags(command_line(pid))
-    if words is None or not _waits_at(pid, rest):
+    if words is None or not _waits_at(pid, rest) or not _is_armed(pid):
         raise NoShimError(f"process {pid} is no shim that waits for us")
     try:
         return parse_flags(words)
@@ -163,14 +158,17 @@ def _waits_at(pid: int, rest: os.stat_result) -> bool:
         return False
 
 
-def _waits_for(pid: int, number: signal.Signals) -> bool:
-    """Whether it has a handler, as a holder does: without one, the signal would end it."""
+def _is_armed(pid: int) -> bool:
+    """Whether it has handlers for our signals, which would end it otherwise.
+
+    A holder has them before it announces itself, and ignores both when it gives us up.
+    """
     try:
         lines = (PROC / str(pid) / "status").read_text().splitlines()
     except OSError:
         return False
     caught = next((line for line in lines if line.startswith("SigCgt:")), "SigCgt: 0")
-    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+    return all(int(caught.split()[1], 16) >> (number - 1) & 1 for number in (TAKEN, LET_GO))
 
 
 def _syscall(*words: int | bytes) -> int:

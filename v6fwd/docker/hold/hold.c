@@ -1,4 +1,4 @@
-/* hold FIFO "PID START" PATIENCE SHIM FLAGS...: what the shim becomes while a daemon serves its port.
+/* hold FIFO PATIENCE SHIM FLAGS...: what the shim becomes while a daemon serves its port.
  *
  * It keeps the descriptors that dockerd gave the shim, and waits for signals: the daemon's, that
  * the port is served or not, and dockerd's, that it is over. docs/docker.md has the protocol.
@@ -12,18 +12,18 @@
 /* The numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl, asm-generic/unistd.h), and
  * what a program begins with: its stack, where the kernel has put argc, argv and the environment. */
 #if defined(__x86_64__)
-enum { WRITE = 1, CLOSE = 3, SIGACTION = 13, SIGPROCMASK = 14, EXECVE = 59, FCNTL = 72,
+enum { READ = 0, WRITE = 1, CLOSE = 3, SIGACTION = 13, SIGPROCMASK = 14, EXECVE = 59, FCNTL = 72,
     SIGTIMEDWAIT = 128, EXIT = 231, OPENAT = 257, DUP3 = 292 };
 __asm__(".globl _start\n_start: mov %rsp, %rdi\n and $-16, %rsp\n call begin");
 #elif defined(__aarch64__)
-enum { DUP3 = 24, FCNTL = 25, OPENAT = 56, CLOSE = 57, WRITE = 64, EXIT = 94, SIGACTION = 134,
+enum { DUP3 = 24, FCNTL = 25, OPENAT = 56, CLOSE = 57, READ = 63, WRITE = 64, EXIT = 94, SIGACTION = 134,
     SIGPROCMASK = 135, SIGTIMEDWAIT = 137, EXECVE = 221 };
 __asm__(".globl _start\n_start: mov x0, sp\n bl begin");
 #endif
 enum { PIDFD_OPEN = 434, PIDFD_GETFD = 438 }; /* the same everywhere */
 
 enum { INT = 2, USR1 = 10, USR2 = 12, PIPE = 13, TERM = 15 }; /* asm-generic/signal.h */
-enum { AT_FDCWD = -100, WRONLY = 1, NONBLOCK = 04000, CLOEXEC = 02000000, SETFD = 2, EAGAIN = 11 };
+enum { AT_FDCWD = -100, RDONLY = 0, WRONLY = 1, NONBLOCK = 04000, CLOEXEC = 02000000, SETFD = 2, EAGAIN = 11 };
 enum { BLOCK = 0, UNBLOCK = 1, IGNORE = 1, QUEUED = -1 };
 enum { STATUS = 3, LISTENER = 4, REST = 5, SPARE = 6 }; /* our descriptors */
 
@@ -49,17 +49,36 @@ static long call(long number, long a, long b, long c, long d)
 #endif
 }
 
+/* Put "PID START" into `line`; gives the size. START is in clock ticks since boot, and tells a
+ * process id that was used again. Both are in /proc/PID/stat (proc(5)): fields 1 and 22.
+ * Field 2 is the program's name in brackets, and ours has no blank in it. */
+static int who_we_are(char *line)
+{
+    char stat[512];
+    long fd = call(OPENAT, AT_FDCWD, (long)"/proc/self/stat", RDONLY | CLOEXEC, 0);
+    long length = call(READ, fd, (long)stat, sizeof stat, 0);
+    int field = 1, size = 0;
+    call(CLOSE, fd, 0, 0, 0);
+    for (long at = 0; at < length && field <= 22 && size < 48; at++) {
+        if (stat[at] == ' ')
+            field++;
+        else if (field == 1 || field == 22)
+            line[size++] = stat[at];
+        if (stat[at] == ' ' && field == 2)
+            line[size++] = ' ';
+    }
+    return size;
+}
+
 /* Write "PID START" and what else there is to say in one line; 0 if nobody hears it. */
-static int tell(char **words, const char *more)
+static int tell(const char *fifo, const char *more)
 {
     char line[64];
-    int size = 0;
-    for (const char *from = words[2]; *from && size < 48; from++)
-        line[size++] = *from;
+    int size = who_we_are(line);
     while (*more)
         line[size++] = *more++;
     /* fifo(7): with O_NONBLOCK, ENXIO while nobody has it open for reading */
-    long fd = call(OPENAT, AT_FDCWD, (long)words[1], WRONLY | NONBLOCK | CLOEXEC, 0);
+    long fd = call(OPENAT, AT_FDCWD, (long)fifo, WRONLY | NONBLOCK | CLOEXEC, 0);
     int told = fd >= 0 && call(WRITE, fd, (long)line, size, 0) == size;
     call(CLOSE, fd, 0, 0, 0);
     return told;
@@ -101,8 +120,8 @@ static void stand_alone(char **words, char **environment)
 {
     on_signals(IGNORE);
     call(SIGPROCMASK, UNBLOCK, (long)&SIGNALS, 0, 8);
-    char **shim = words + 3;
-    shim[0] = words[4];
+    char **shim = words + 2;
+    shim[0] = words[3];
     shim[1] = "alone";
     call(EXECVE, (long)shim[0], (long)shim, (long)environment, 0);
     call(EXIT, 127, 0, 0, 0);
@@ -113,9 +132,9 @@ __attribute__((used)) void begin(long *stack)
     char **words = (char **)(stack + 1), **environment = words + stack[0] + 1;
     struct time patience = {0, 0}, none = {0, 0};
     int is_served = 0, is_stopping = 0, gives_up = 0;
-    if (stack[0] < 5)
+    if (stack[0] < 4)
         call(EXIT, 0, 0, 0, 0);
-    for (const char *digit = words[3]; *digit >= '0' && *digit <= '9'; digit++)
+    for (const char *digit = words[2]; *digit >= '0' && *digit <= '9'; digit++)
         patience.seconds = patience.seconds * 10 + *digit - '0';
     call(SIGPROCMASK, BLOCK, (long)&SIGNALS, 0, 8);
     /* sigtimedwait(2) takes what it waits for out of the SigBlk that /proc/PID/status shows. Of a
@@ -125,14 +144,14 @@ __attribute__((used)) void begin(long *stack)
     call(DUP3, REST, SPARE, CLOEXEC, 0);
     /* A daemon that starts puts its FIFO there and then looks for who waits: we can be seen to
      * wait by now, so it finds us, or we find its FIFO. */
-    if (!tell(words, "\n"))
+    if (!tell(words[1], "\n"))
         stand_alone(words, environment);
     for (;;) {
         struct info info;
         struct time *limit = gives_up ? &none : is_served && !is_stopping ? 0 : &patience;
         long number = call(SIGTIMEDWAIT, (long)&SIGNALS, (long)&info, (long)limit, 8);
         if ((number == INT || number == TERM) && !is_stopping) {
-            if (!tell(words, " stop\n"))
+            if (!tell(words[1], " stop\n"))
                 call(EXIT, 0, 0, 0, 0);
             is_stopping = 1;
         } else if (number == USR1 && !is_stopping) {
