@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SHIM := v6fwd/docker/v6fwd-docker-proxy
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: help demo test lint format unit bench fuzz clean engine packages-demo packages-test packages-bench
+.PHONY: help demo test lint format unit bench fuzz clean engine hold packages-demo packages-test packages-bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -47,6 +47,9 @@ packages-demo packages-test packages-bench: packages-%:
 
 engine: ## the second Docker Engine that the tests run; without it they say what they left out
 	@scripts/install-engine >/dev/null || true
+
+hold: packages-test ## what a shim becomes, built anew from hold.c for each machine
+	@scripts/build-hold
 
 $(BIN)/python: | packages-demo
 	$(PYTHON) -m venv $(VENV)
