@@ -8,6 +8,7 @@ waits in the queue of the socket. So nobody is served in the wrong mode.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Collection, Coroutine, Sequence
@@ -82,7 +83,9 @@ class Adopter:
         self._spawn(self._watcher.run())
         if self._ports:
             self._log.info("adopted", f"took over {len(self._ports)} published ports")
-            await self._all_open.wait()
+            with contextlib.suppress(TimeoutError):  # who comes meanwhile has HOLD of its own
+                async with asyncio.timeout(HOLD):
+                    await self._all_open.wait()
         self._divert()
 
     def _holder(self) -> Path | None:
