@@ -113,7 +113,9 @@ class Shim:
 
     def has_ended(self) -> bool:
         """Whether it is over."""
-        return bool(select.select([self._pidfd], [], [], 0)[0])
+        poll = select.poll()  # select(2) takes no descriptor beyond 1023
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Forget it."""
