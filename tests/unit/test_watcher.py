@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_engine import EVENT, HEAD, FakeEngine, says
+from tests.support.logged import Logged
 from tests.support.process import PATIENCE
 from v6fwd.docker import watcher
 from v6fwd.docker.containers import Container
 from v6fwd.docker.engine_api import EngineApi
 from v6fwd.docker.watcher import Watcher
-from v6fwd.log import Log, LogFormat
 
 
 class Watched:
@@ -26,10 +26,14 @@ class Watched:
         self.engine = FakeEngine(folder / "docker.sock")
         self.calls: list[str] = []
         self.pauses: list[float] = []
-        self._file = (folder / "log").open("w+b", buffering=0)
-        log = Log(LogFormat.JSON, fd=self._file.fileno())
+        self._logged = Logged()
+        self._events: list[str] = []
         self.watcher = Watcher(
-            EngineApi(self.engine.host), log, self._found, self._changed, sleep=self._sleep
+            EngineApi(self.engine.host),
+            self._logged.log,
+            self._found,
+            self._changed,
+            sleep=self._sleep,
         )
 
     async def _sleep(self, seconds: float) -> None:
@@ -46,8 +50,8 @@ class Watched:
     @property
     def log(self) -> list[str]:
         """The events that were logged."""
-        self._file.seek(0)
-        return [json.loads(line)["event"] for line in self._file]
+        self._events += [event for event, _ in self._logged.lines()]
+        return list(self._events)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let others go on until it is so."""
@@ -62,7 +66,7 @@ class Watched:
 
     def close(self) -> None:
         """Give the log back."""
-        self._file.close()
+        self._logged.close()
 
 
 @pytest.fixture
