@@ -19,6 +19,7 @@ RANKS = {
     "model": 0,
     "client_ip": 1,
     "log": 1,
+    "syslog": 2,
     "relay": 2,
     "config": 2,
     "demo": 3,
@@ -33,7 +34,7 @@ PURE = ("model", "client_ip")
 _IO_AND_TIME = (
     "asyncio concurrent ctypes datetime fcntl fileinput io logging multiprocessing os pathlib"
     " random resource secrets select selectors shutil signal socket socketserver ssl subprocess"
-    " sys tempfile threading time uvloop v6fwd.log"
+    " sys tempfile threading time uvloop v6fwd.log v6fwd.syslog"
 )
 IMPURE = frozenset(_IO_AND_TIME.split())
 _FOR_TYPES = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
