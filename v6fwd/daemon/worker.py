@@ -31,7 +31,6 @@ from v6fwd.daemon.privileges import keep_only
 from v6fwd.log import Log, take_defects
 from v6fwd.model import Limits
 from v6fwd.relay.clients import Clients
-from v6fwd.relay.counters import Snapshot
 from v6fwd.relay.foreground import GC_THRESHOLD
 from v6fwd.relay.service import Relay
 
@@ -71,7 +70,7 @@ class Worker:
         )
         self._channel = Channel(sock, self._receive, self._orphaned)
         self._draining: asyncio.Task[None] | None = None
-        self._reported: dict[str, Snapshot] = {}
+        self._reported: dict[str, int] = {}
         self.done = asyncio.Event()
 
     async def serve(self) -> None:
@@ -138,10 +137,12 @@ class Worker:
             self._report()
 
     def _report(self) -> None:
-        """Tell what has changed."""
-        for listen, numbers in self._relay.totals().items():
-            if self._reported.get(listen) != numbers:
-                self._reported[listen] = numbers
+        """Tell what has changed; of forwards that nobody uses there is nothing to tell or keep."""
+        activity, before = self._relay.activity(), self._reported
+        self._reported = activity
+        changed = {listen for listen in activity if activity[listen] != before.get(listen)}
+        if changed:
+            for listen, numbers in self._relay.totals(changed).items():
                 self._channel.send(Report(listen, numbers))
 
 

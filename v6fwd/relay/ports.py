@@ -37,6 +37,9 @@ class Port(Protocol):
     def totals(self) -> Snapshot:
         """What it has done so far."""
 
+    def activity(self) -> int:
+        """See Counters; 0 where `totals` are those of a port that is new."""
+
     def replace(self, forward: Forward, target: Target) -> None:
         """Let new flows be served like this."""
 
@@ -71,6 +74,10 @@ class TcpPort:
     def totals(self) -> Snapshot:
         """See Port."""
         return self.counters.snapshot()
+
+    def activity(self) -> int:
+        """See Port."""
+        return self.counters.activity()
 
     def replace(self, forward: Forward, target: Target) -> None:
         """See Port."""
@@ -112,6 +119,10 @@ class UdpPort:
     def totals(self) -> Snapshot:
         """See Port."""
         return {**self.counters.snapshot(), "udp": snapshot_of(self.listener.counters)}
+
+    def activity(self) -> int:
+        """See Port."""
+        return self.counters.activity() + self.listener.counters.activity()
 
     def replace(self, forward: Forward, target: Target) -> None:
         """See Port."""
