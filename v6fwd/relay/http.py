@@ -21,7 +21,8 @@ from v6fwd.client_ip.http_requests import RequestStream
 from v6fwd.client_ip.http_responses import ResponseStream
 from v6fwd.client_ip.http_syntax import HttpRefused, HttpRules, Kind
 from v6fwd.client_ip.trust import TrustedNetworks
-from v6fwd.relay.http_sides import Piece, RequestSide, ResponseSide
+from v6fwd.relay.http_side import Piece
+from v6fwd.relay.http_sides import RequestSide, ResponseSide
 from v6fwd.relay.side import READ, Side
 from v6fwd.relay.sockets import end_writing, local_address, reset_on_close
 from v6fwd.relay.tcp import TcpFlow, TcpForward
