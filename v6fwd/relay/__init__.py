@@ -1,7 +1,8 @@
 """Sockets and time, no policy. A flow walks accept -> client_ip -> connect -> pump -> record.
 
 `engine` owns the nested epoll, `listener` accepts, `header` waits for a PROXY header, `target`
-resolves and dials, `tcp` is a flow from its first byte to its record, `side` one end of it and
+resolves, `dial` is a flow until it has one, `tcp` the flow to its end and record, `tcp_forward`
+begins it, `http` and `http_forward` are the same for HTTP, `side` (`http_side`) is one end and
 the pump, `pipes` lends splice pipes, `sockets` holds what is done to descriptors, `deadlines`
 the time limits, `flows` the set of them all. `service` is the relay as a whole: `ports` that
 open, change and close, `contexts` and `budget` for what they share, `counters` for what they do;

@@ -11,10 +11,10 @@ from v6fwd.model import Protocol as Transport
 from v6fwd.relay.contexts import Contexts
 from v6fwd.relay.counters import Counters, Snapshot, snapshot_of
 from v6fwd.relay.flows import Flow, Live, abort
-from v6fwd.relay.http import HttpForward
+from v6fwd.relay.http_forward import HttpForward
 from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.target import Target
-from v6fwd.relay.tcp import TcpForward
+from v6fwd.relay.tcp_forward import TcpForward
 from v6fwd.relay.udp import UdpForward
 
 

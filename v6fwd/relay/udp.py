@@ -20,7 +20,7 @@ from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import Address, Endpoint, Forward
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.doorstep import Doorstep, Waiting
-from v6fwd.relay.guard import NOT_SHOWN, REFUSED, UNCOUNTED, doorkeeper
+from v6fwd.relay.guard import NOT_SHOWN, REFUSED, UNCOUNTED, doorkeeper, tell_refused
 from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE
 from v6fwd.relay.sockets import ClientRefusedError, reason
 from v6fwd.relay.target import Target, tell_failed
@@ -190,15 +190,7 @@ class UdpForward:
         self._tell_refused(key, str(error), "client")
 
     def _tell_refused(self, key: bytes, why: str, what: str) -> None:
-        client, listen = self.family.client(key), self.forward.listen
-        self.context.log.limited(
-            f"{what} {listen}",
-            f"{what}-refused",
-            f"refused {client} on {listen}: {why}",
-            client=client,
-            listen=listen,
-            why=why,
-        )
+        tell_refused(self.context.log, what, self.family.client(key), self.forward.listen, why)
 
     # -- newcomers --
 
