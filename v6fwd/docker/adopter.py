@@ -66,11 +66,13 @@ class Adopter:
         self._ports: dict[Endpoint, Port] = {}
         self._shims: dict[int, Shim] = {}
         self._meeting = Meeting(run_folder(), self._heard)
-        self._watcher = Watcher(EngineApi(docker.host), log, self._found, self._changed)
+        self._host = docker.host
+        self._watcher = self._watcher_of(docker.host)
         self._diversion = Diversion(log)
         self._containers: Sequence[Container] = ()
         self._all_open = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
 
     # -- the daemon's side --
 
@@ -80,7 +82,7 @@ class Adopter:
         self._unshimmed = Unshimmed(supervisor, self._modes, self._limits, self._log)
         self._meeting.open(self._holder())
         await self._scan()
-        self._spawn(self._watcher.run())
+        self._watching = self._spawn(self._watcher.run())
         if self._ports:
             self._log.info("adopted", f"took over {len(self._ports)} published ports")
             with contextlib.suppress(TimeoutError):  # who comes meanwhile has HOLD of its own
@@ -101,8 +103,13 @@ class Adopter:
         return [*(listen for listen, port in self._ports.items() if port.is_open), *self._unshimmed]
 
     def reconfigure(self, docker: Docker) -> None:
-        """Other rules: they go for new flows."""
+        """Other rules: they go for new flows. And another Engine to be asked, perhaps."""
         self._modes.rules = docker.rules
+        if docker.host != self._host and self._watching is not None:
+            self._watching.cancel()
+            self._host = docker.host
+            self._watcher = self._watcher_of(docker.host)
+            self._watching = self._spawn(self._watcher.run())
         self._watcher.stir()
 
     def close(self, *, succeeded: bool) -> None:
@@ -256,6 +263,9 @@ class Adopter:
 
     # -- modes --
 
+    def _watcher_of(self, host: str) -> Watcher:
+        return Watcher(EngineApi(host), self._log, self._found, self._changed)
+
     def _found(self) -> None:
         self._unshimmed.forget()
 
@@ -303,7 +313,8 @@ class Adopter:
         ]
         self._diversion.want(wanted, at_once=at_once)
 
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from v6fwd.docker.containers import Container, read_containers
 from v6fwd.docker.engine_api import EngineApi, EngineError
 from v6fwd.log import Log
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds until an Engine that was lost is asked again; doubles."""
+"""Seconds until an Engine that was lost is asked again; doubles.
+
+It starts anew after an Engine that was there for longer than the longest: one that breaks off again
+and again is not asked ten times a second.
+"""
 
 
 class Watcher:
     """Asks at the start and after every event; calls `changed` with each answer.
 
-    `found` is called before, whenever an Engine has been found.
+    `found` is called before the first answer of an Engine that has been found.
     """
 
     def __init__(
@@ -25,11 +30,14 @@ class Watcher:
         log: Log,
         found: Callable[[], None],
         changed: Callable[[Sequence[Container]], None],
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._api = api
         self._log = log
         self._found = found
         self._changed = changed
+        self._sleep = sleep
         self._stirred = asyncio.Event()
         self.is_lost = True
         """Whether the Engine cannot be asked now."""
@@ -41,16 +49,18 @@ class Watcher:
 
     async def run(self) -> None:
         """For good: an Engine that is restarted is found again."""
+        clock = asyncio.get_running_loop().time
         pause = FIRST_PAUSE
         while True:
+            since = clock()
             try:
                 async with self._api.events() as events:
-                    self._tell_found()
-                    pause = FIRST_PAUSE
                     await self._follow(events)
             except EngineError as error:
                 self._tell_lost(str(error))
-            await asyncio.sleep(pause)
+            if clock() - since > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
+            await self._sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _follow(self, events: AsyncIterator[object]) -> None:
@@ -70,13 +80,16 @@ class Watcher:
     async def _listen(self, events: AsyncIterator[object]) -> None:
         async for _ in events:
             self._stirred.set()
-        raise EngineError("Docker has ended")
+        raise EngineError(f"Docker at {self._api.host} has ended")
 
     async def _ask_again_and_again(self) -> None:
         while True:
             await self._stirred.wait()
             self._stirred.clear()
-            self._changed(read_containers(await self._api.containers()))
+            containers = _read(await self._api.containers(), self._api.host)
+            if self.is_lost:
+                self._tell_found()
+            self._changed(containers)
 
     def _tell_lost(self, why: str) -> None:
         self.is_lost = True
@@ -90,3 +103,11 @@ class Watcher:
         if self._told:
             self._told = False
             self._log.info("engine-found", f"Docker at {self._api.host} answers")
+
+
+def _read(items: Iterable[Mapping[str, Any]], host: str) -> list[Container]:
+    try:
+        return read_containers(items)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        text = f"what Docker at {host} tells of a container is not understood: {error!r}"
+        raise EngineError(text) from error
