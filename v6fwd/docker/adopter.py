@@ -64,11 +64,12 @@ class Adopter:
     def __init__(self, docker: Docker, limits: Limits, log: Log) -> None:
         self._limits = limits
         self._log = log
-        self._modes = Modes(docker.rules, log)
+        self._modes = Modes(docker.rules, docker.transparent, log)
         self._ports: dict[Endpoint, Port] = {}
         self._shims: dict[int, Shim] = {}
         self._meeting = Meeting(run_folder(), self._heard)
-        self._watcher = Watcher(EngineApi(docker.host), log, self._found, self._changed)
+        api = EngineApi(docker.host)
+        self._watcher = Watcher(api, log, self._found, self._changed, self._modes.enters)
         self._diversion = Diversion(log)
         self._containers: Sequence[Container] = ()
         self._all_open = asyncio.Event()
@@ -97,6 +98,7 @@ class Adopter:
     def reconfigure(self, docker: Docker) -> None:
         """Other rules: they go for new flows."""
         self._modes.rules = docker.rules
+        self._modes.transparent = docker.transparent
         self._watcher.stir()
 
     def close(self, *, succeeded: bool) -> None:

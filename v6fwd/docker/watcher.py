@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 
 from v6fwd.docker.containers import Container, read_containers
 from v6fwd.docker.engine_api import EngineApi, EngineError
@@ -16,7 +17,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 class Watcher:
     """Asks at the start and after every event; calls `changed` with each answer.
 
-    `found` is called before, whenever an Engine has been found.
+    `found` is called before, whenever an Engine has been found. `enters` tells which containers'
+    processes must be known.
     """
 
     def __init__(
@@ -25,11 +27,13 @@ class Watcher:
         log: Log,
         found: Callable[[], None],
         changed: Callable[[Sequence[Container]], None],
+        enters: Callable[[Container], bool],
     ) -> None:
         self._api = api
         self._log = log
         self._found = found
         self._changed = changed
+        self._enters = enters
         self._stirred = asyncio.Event()
         self.is_lost = True
         """Whether the Engine cannot be asked now."""
@@ -76,7 +80,14 @@ class Watcher:
         while True:
             await self._stirred.wait()
             self._stirred.clear()
-            self._changed(read_containers(await self._api.containers()))
+            containers = read_containers(await self._api.containers())
+            self._changed(await asyncio.gather(*map(self._with_pid, containers)))
+
+    async def _with_pid(self, container: Container) -> Container:
+        """The container with its process, where that is needed: a question for each."""
+        if not self._enters(container):
+            return container
+        return replace(container, pid=await self._api.pid(container.id))
 
     def _tell_lost(self, why: str) -> None:
         self.is_lost = True
