@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import subprocess
 import sys
@@ -61,6 +62,8 @@ def served(whole: Served) -> Iterator[Served]:
         whole.engine.remove(*left)
     eventually(lambda: not whole.modes(), "its ports are closed")
     eventually(lambda: not any(lease.exists() for lease in leases), "its lease is given back")
+    routes = whole.engine.lab.run("host", "ip", "route", "show", "table", "local").stdout
+    assert "240.0.0.0/4" not in routes, "nobody was served without the container's namespace"
     assert "Traceback" not in whole.log
 
 
@@ -166,3 +169,24 @@ def test_openssh_and_fail2ban(served: Served, tmp_path: Path) -> None:
 def wait_listening(served: Served, port: int) -> None:
     """Wait until the server in the container has come up."""
     eventually(lambda: f":{port} " in inside(served, "one", "ss", "-Htln"), "it listens")
+
+
+@pytest.mark.parametrize("whole", every_engine[-1:], indirect=True)
+def test_without_a_userland_proxy(served: Served) -> None:
+    """dockerd starts no shim; the container's process is another one after a restart."""
+    engine = served.engine
+    engine.stop()
+    before = engine.config.read_text()
+    engine.config.write_text(json.dumps(json.loads(before) | {"userland-proxy": False}))
+    engine.start()
+    run_apache(served, "Listen [::]:80")
+    assert served.modes().keys() == {"[::]:8080"}
+    visit(served, HOST_V6)
+    served.engine.docker("restart", "--time", "1", "one")
+    for host in (HOST_V6, HOST_V4):
+        visit(served, host)
+    assert seen(served) == [CLIENT_V6, CLIENT_V6, CLIENT_V4]
+    engine.remove("one")
+    engine.stop()
+    engine.config.write_text(before)
+    engine.start(**served.environment())

@@ -13,6 +13,9 @@ from v6fwd.log import Log
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds until an Engine that was lost is asked again; doubles."""
 
+ASK_AGAIN = 1.0
+"""Seconds until the Engine is asked again about a container whose process it did not tell."""
+
 
 class Watcher:
     """Asks at the start and after every event; calls `changed` with each answer.
@@ -81,7 +84,11 @@ class Watcher:
             await self._stirred.wait()
             self._stirred.clear()
             containers = read_containers(await self._api.containers())
-            self._changed(await asyncio.gather(*map(self._with_pid, containers)))
+            known = await asyncio.gather(*map(self._with_pid, containers))
+            running = [each for each in known if each.pid or not self._enters(each)]
+            if len(running) < len(known):  # the others are just starting or ending
+                asyncio.get_running_loop().call_later(ASK_AGAIN, self.stir)
+            self._changed(running)
 
     async def _with_pid(self, container: Container) -> Container:
         """The container with its process, where that is needed: a question for each."""
