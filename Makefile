@@ -16,7 +16,7 @@ demo: packages-demo $(VENV)/installed ## the main job: two log lines, without an
 	@$(BIN)/v6fwd demo
 
 test: packages-test engine lint .corpora/complete ## lint, strict types and every test; servers are installed first
-	$(BIN)/pytest
+	$(BIN)/python scripts/run-tests
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check

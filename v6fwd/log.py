@@ -55,6 +55,9 @@ class Limiter:
 class Log:
     """Writes events. `event` is a stable word for machines, `text` the sentence for people."""
 
+    reader = "stderr"
+    """Who did not take what was dropped."""
+
     def __init__(
         self,
         style: LogFormat = LogFormat.TEXT,
@@ -101,7 +104,7 @@ class Log:
         if not self._put(self._line(level, event, text, fields)):
             self._dropped += 1
         elif self._dropped:
-            text = f"{self._dropped} log lines were dropped: stderr did not take them"
+            text = f"{self._dropped} log lines were dropped: {self.reader} did not take them"
             if self._put(self._line("warning", "log-dropped", text, {})):
                 self._dropped = 0
 

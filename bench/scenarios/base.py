@@ -19,6 +19,14 @@ SPEED, P99, CPU, MEMORY = "speed", "p99", "CPU", "memory"
 PEAK = Figure("peak", "peak memory", "MB", column=MEMORY)
 P50_LATENCY = Figure("p50", "p50", "ms")
 P99_LATENCY = Figure("p99", "p99", "ms", column=P99)
+RATE_FIGURES = (
+    Figure("rate", "speed", "1/s", higher_is_better=True, column=SPEED),
+    P50_LATENCY,
+    P99_LATENCY,
+    Figure("cpu", "CPU", "us each", column=CPU),
+    PEAK,
+)
+"""Of work whose pieces are alike and many: requests, connections."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,32 +8,13 @@ from pathlib import Path
 
 from bench.peers.base import TRANSPARENT, Peer, Relay
 from bench.processes import Meter
-from bench.result import Figure
-from bench.scenarios.base import (
-    CPU,
-    P50_LATENCY,
-    P99_LATENCY,
-    PEAK,
-    SPEED,
-    Scenario,
-    Size,
-    costs,
-    set_up,
-)
+from bench.scenarios.base import RATE_FIGURES, Scenario, Size, costs, set_up
 from bench.stats import percentile_of
 from bench.targets import Web
 from bench.trial import Trial, TrialError
 
 _COUNTS = {1: Size(800, 4000), 20: Size(2500, 15000), 200: Size(2500, 15000)}
 _WARM_UP = 400
-
-FIGURES = (
-    Figure("rate", "speed", "1/s", higher_is_better=True, column=SPEED),
-    P50_LATENCY,
-    P99_LATENCY,
-    Figure("cpu", "CPU", "us each", column=CPU),
-    PEAK,
-)
 
 
 class Connections(Scenario):
@@ -43,7 +24,7 @@ class Connections(Scenario):
     family = "connections"
     axis = "connections at once"
     programs = ("ab", "nginx")
-    figures = FIGURES
+    figures = RATE_FIGURES
 
     def __init__(self, at: int, *, in_quick: bool) -> None:
         self.at = at
@@ -63,7 +44,7 @@ class Connections(Scenario):
 
 
 def load_with_ab(trial: Trial, relay: Relay, count: int, at: int) -> dict[str, float]:
-    """Warm up, then `count` connections, `at` at once; gives FIGURES. Raises TrialError."""
+    """Warm up, then `count` connections, `at` at once; gives RATE_FIGURES. Raises TrialError."""
     table = trial.folder / "ab.csv"
     command = ["ab", "-q", "-c", str(at), "-e", str(table)]
     _checked(trial.run("client", *command, "-n", str(_WARM_UP), relay.url), _WARM_UP)

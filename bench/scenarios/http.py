@@ -14,6 +14,7 @@ from bench.scenarios.base import (
     P50_LATENCY,
     P99_LATENCY,
     PEAK,
+    RATE_FIGURES,
     SPEED,
     Scenario,
     Size,
@@ -80,13 +81,7 @@ class HttpRequests(Scenario):
     family = "HTTP requests"
     axis = "connections at once"
     programs = ("wrk", "nginx")
-    figures: tuple[Figure, ...] = (
-        Figure("rate", "speed", "1/s", higher_is_better=True, column=SPEED),
-        P50_LATENCY,
-        P99_LATENCY,
-        Figure("cpu", "CPU", "us each", column=CPU),
-        PEAK,
-    )
+    figures: tuple[Figure, ...] = RATE_FIGURES
     path = PAGE
     script = _SCRIPT
     least = 0

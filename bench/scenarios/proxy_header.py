@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bench.peers.base import HEADER_ON, Peer
-from bench.scenarios.base import Scenario, Size, set_up
-from bench.scenarios.connections import FIGURES, load_with_ab
+from bench.scenarios.base import RATE_FIGURES, Scenario, Size, set_up
+from bench.scenarios.connections import load_with_ab
 from bench.targets import BODY, Web
 from bench.trial import Trial, TrialError, helper_command
 
@@ -25,7 +25,7 @@ class ProxyHeader(Scenario):
     axis = "connections at once"
     at = _AT_ONCE
     programs = ("ab", "nginx")
-    figures = FIGURES
+    figures = RATE_FIGURES
 
     def is_about(self, peer: Peer) -> bool:
         """Those that send a header, and the same ones without."""

@@ -7,18 +7,7 @@ import re
 
 from bench.peers.base import Peer
 from bench.processes import Meter
-from bench.result import Figure
-from bench.scenarios.base import (
-    CPU,
-    P50_LATENCY,
-    P99_LATENCY,
-    PEAK,
-    SPEED,
-    Scenario,
-    Size,
-    costs,
-    set_up,
-)
+from bench.scenarios.base import RATE_FIGURES, Scenario, Size, costs, set_up
 from bench.targets import Redis
 from bench.trial import Trial, TrialError
 
@@ -34,13 +23,7 @@ class Requests(Scenario):
     family = "requests"
     axis = "connections at once"
     programs = ("redis-server", "redis-benchmark", "redis-cli")
-    figures = (
-        Figure("rate", "speed", "1/s", higher_is_better=True, column=SPEED),
-        P50_LATENCY,
-        P99_LATENCY,
-        Figure("cpu", "CPU", "us each", column=CPU),
-        PEAK,
-    )
+    figures = RATE_FIGURES
 
     def __init__(self, at: int) -> None:
         self.at = at

@@ -15,7 +15,7 @@ from tests.support.process import PATIENCE
 from tests.support.relaying import Running, echo, relaying, target, until
 from tests.support.rig import MIB
 from v6fwd.model import ClientIP, parse_networks
-from v6fwd.relay import tcp
+from v6fwd.relay import dial
 from v6fwd.relay.engine import Engine, Resumable
 from v6fwd.relay.header import HeaderReader
 from v6fwd.relay.side import Side
@@ -102,7 +102,7 @@ async def test_first_write_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
     mode = ClientIP.PROXY_V2
     async with target(tell) as behind, relaying(behind, client_ip=mode) as running:
-        monkeypatch.setattr(tcp, "os", SimpleNamespace(**vars(os) | {"write": fail}))
+        monkeypatch.setattr(dial, "os", SimpleNamespace(**vars(os) | {"write": fail}))
         with pytest.raises(ConnectionResetError):
             await cut_off(running)
         async with asyncio.timeout(PATIENCE):

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from pathlib import Path
 
 from tests.support.daemon import ServeProcess
 from tests.support.engine import Engine
+
+UNIT = Path(__file__).parents[2] / "contrib" / "systemd" / "v6fwd-docker.service"
+
+
+def as_the_service() -> list[str]:
+    """A prefix that leaves a command those of root's powers that the unit leaves it."""
+    words = " ".join(re.findall("^CapabilityBoundingSet=(.*)", UNIT.read_text(), re.MULTILINE))
+    kept = [f"+{name.removeprefix('CAP_').lower()}" for name in words.split()]
+    return ["setpriv", "--no-new-privs", "--bounding-set", ",".join(["-all", *kept])]
 
 
 class Served:
@@ -31,7 +42,8 @@ class Served:
         process = ServeProcess(self._base, f"serve-{self._count}")
         docker = f'host = "unix://{self.engine.socket}"\npseudo-store = "{self.pseudo_store}"'
         process.configure(more=f"[docker]\n{docker}\n{more}")
-        prefix = self.engine.lab.command("host", "env", f"V6FWD_RUN_DIR={self.run_folder}")
+        folder = f"V6FWD_RUN_DIR={self.run_folder}"
+        prefix = self.engine.lab.command("host", *as_the_service(), "env", folder)
         self._processes.append(process)
         process.start("-c", str(process.config), "--docker", prefix=prefix)
         return process

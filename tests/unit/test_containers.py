@@ -57,3 +57,45 @@ def test_whose_a_forward_is(host: str, name: str | None) -> None:
 def test_what_may_be_missing() -> None:
     [bare] = read_containers([{"Id": "1", "Labels": None, "Ports": None, "NetworkSettings": None}])
     assert (bare.name, bare.labels, bare.address(), targets(bare)) == ("", {}, "", {})
+
+
+@pytest.mark.parametrize(
+    ("names", "name"),
+    [
+        (["/web"], "web"),
+        (["/other/alias", "/web"], "web"),
+        (["/web", "/other/alias"], "web"),
+        (["web"], "web"),
+        ([], ""),
+        (None, ""),
+    ],
+)
+def test_its_own_name(names: list[str] | None, name: str) -> None:
+    """Links give it the names that others call it by."""
+    [container] = read_containers([{"Id": "1", "Names": names}])
+    assert container.name == name
+
+
+def test_an_address_of_either_family() -> None:
+    def address(*networks: dict[str, str]) -> str:
+        named = {str(number): network for number, network in enumerate(networks)}
+        item = {"Id": "1", "NetworkSettings": {"Networks": named}}
+        [container] = read_containers([item])
+        return container.address()
+
+    six, four = {"GlobalIPv6Address": "2001:db8::2"}, {"IPAddress": "172.17.0.2"}
+    assert address(six) == "2001:db8::2"
+    assert address(six, four) == "172.17.0.2", "IPv4 is what every container has"
+    assert address({**six, **four}) == "172.17.0.2"
+    assert address({}) == ""
+
+
+def test_ports_that_are_not_for_the_world() -> None:
+    ports = [
+        {"IP": "2001:db8::1", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+        {"IP": "127.0.0.1", "PrivatePort": 80, "PublicPort": 8081, "Type": "tcp"},
+        {"IP": "::", "PrivatePort": 80, "PublicPort": 0, "Type": "tcp"},
+        {"IP": "", "PrivatePort": 80, "PublicPort": 8083, "Type": "udp"},  # podman says it so
+    ]
+    [container] = read_containers([{"Id": "1", "Ports": ports}])
+    assert container.published == {(8083, 80, Protocol.UDP)}

@@ -69,3 +69,20 @@ def test_flows_of_a_dead_worker_have_ended() -> None:
     assert lost["ended"] == 5
     assert lost["ends"] == {"closed": 1, "lost with its worker": 4}
     assert with_lost(lost) == lost
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("flows", 1), ("ended", 1), ("header_refused", 1), ("http_refused", 1)]
+    + [(name, {"why": 1}) for name in ("refused", "dial_failures")],
+)
+def test_activity_tells_of_everything_that_can_happen_alone(name: str, value: object) -> None:
+    counters = Counters()
+    assert counters.activity() == 0
+    setattr(counters, name, value)
+    assert counters.activity() == 1
+
+
+@pytest.mark.parametrize("name", UdpCounters.__dataclass_fields__)
+def test_activity_tells_of_every_datagram_lost(name: str) -> None:
+    assert UdpCounters(**{name: 3}).activity() == 3

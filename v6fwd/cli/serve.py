@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from v6fwd.config import ConfigError, load
+from v6fwd.config import ConfigError
+from v6fwd.config.apart import load_apart
 from v6fwd.log import Log, keep_standard_descriptors
 from v6fwd.relay.sockets import RelayError
 
@@ -39,7 +40,7 @@ def serve(path: Path, check: bool, docker: bool) -> None:
     A second `serve` with the same control socket takes over from the first without a gap.
     """
     try:
-        config = load(path)
+        config = load_apart(path)
         if docker and config.user:
             raise ConfigError(
                 [f"{path}: user = {config.user!r}: --docker needs root; leave it out"]

@@ -72,3 +72,8 @@ def check_authority(method: bytes, target: bytes, host: bytes) -> None:
 def _canonical(authority: bytes) -> bytes:
     """One spelling for all that name the same: RFC 9110, 4.2.3."""
     return _DEFAULT_PORT_RE.sub(b"", authority.lower())
+
+
+def begins_opaque(data: bytes) -> bool:
+    """Whether a connection starts as TLS does, or as HTTP/2 or a part of its preface."""
+    return data.startswith((TLS_HANDSHAKE, H2_PREFACE)) or H2_PREFACE.startswith(data)

@@ -9,16 +9,9 @@ that came together with its head. (A head does not wait for chunks: its answer m
 The verdict does not depend on how the bytes are cut. A head has two parts, its line and its
 fields: each is judged when it is whole, its single bytes and its size as soon as they come, and
 of two faults the one whose byte comes first is told.
-
-Clients repeat their fields on a connection, and only the line changes. So the last field block
-is remembered with its verdict (`_Memo`): a block that is byte for byte the same is not read
-again. The verdict depends on the block and the version, which both must be the same; the line
-is judged every time.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 from v6fwd.client_ip.http_address import AddressFields
 from v6fwd.client_ip.http_chunks import ChunkReader
@@ -29,10 +22,10 @@ from v6fwd.client_ip.http_line import (
     LINE_RE,
     TLS_HANDSHAKE,
     USUAL_RE,
-    check_authority,
+    begins_opaque,
     check_line,
 )
-from v6fwd.client_ip.http_second import check
+from v6fwd.client_ip.http_memo import USUAL_BLOCK, FieldMemo
 from v6fwd.client_ip.http_syntax import (
     MAX_HEAD,
     MAX_LINE,
@@ -51,21 +44,6 @@ MAX_EMPTY_LINES = 4
 behind a body."""
 
 _PLAIN, _HEAD = Kind.PLAIN, Kind.HEAD  # an enum's members are slow to look up
-_USUAL_BLOCK = 8192  # bytes; with a line of USUAL_RE it stays below MAX_HEAD
-
-
-class _Memo(NamedTuple):
-    """A field block, and what it came to in a request of HTTP/1.`minor`.
-
-    The block goes from the CRLF of the request line to the empty line.
-    """
-
-    block: bytes = b""
-    minor: bytes = b""
-    fields: Fields | None = None
-
-
-_NO_MEMO = _Memo()
 
 
 class RequestStream:
@@ -80,12 +58,9 @@ class RequestStream:
         "_judged",
         "_kept",
         "_memo",
-        "_reader",
         "_rules",
         "_searched",
-        "_usual",
         "_usual_length",
-        "_usual_rewritten",
         "begun",
         "closing",
         "opaque",
@@ -116,7 +91,7 @@ class RequestStream:
         self.closing = False
         """The last request ends the connection: what follows it is dropped."""
         address = AddressFields(client, destination, forwarded=rules.forwarded, trusted=trusted)
-        self._reader = FieldReader(address, keep_underscores=rules.keep_underscores)
+        self._memo = FieldMemo(FieldReader(address, keep_underscores=rules.keep_underscores))
         self._rules = rules
         self._chunks: ChunkReader | None = None
         self._chunked_from = -1  # where in the pieces at hand the request of these chunks starts
@@ -126,11 +101,7 @@ class RequestStream:
         self._kept: list[bytes] = []
         self._fresh = True  # nothing but HTTP/1 can be ruled out yet
         self._empty_lines = 0
-        self._memo = _NO_MEMO
-        # The memo, unpacked for the quick path; the length is 0 when that may not be taken.
-        self._usual = b""
-        self._usual_rewritten = b""
-        self._usual_length = 0
+        self._usual_length = 0  # of the memo's; 0 when the quick path may not be taken
 
     @property
     def in_head(self) -> bool:
@@ -162,7 +133,8 @@ class RequestStream:
         nothing was let through: take `receive`."""
         if not self._usual_length:
             return None
-        if data.endswith(self._usual):
+        memo = self._memo
+        if data.endswith(memo.usual):
             end = len(data) - self._usual_length
         else:
             end = self._one_new(data)
@@ -171,22 +143,22 @@ class RequestStream:
         line = USUAL_RE.fullmatch(data, 0, end)
         if line is None:
             return None
-        return data[:end] + self._usual_rewritten, _HEAD if line[1] else _PLAIN
+        return data[:end] + memo.usual_rewritten, _HEAD if line[1] else _PLAIN
 
     def _one_new(self, data: bytes) -> int:
         """Take the fields of `data` for the usual ones, if it is one head; where they start."""
         end = data.find(b"\r\n")
-        if len(data) > _USUAL_BLOCK or data.find(b"\r\n\r\n", end) + 4 != len(data):
+        if len(data) > USUAL_BLOCK or data.find(b"\r\n\r\n", end) + 4 != len(data):
             return -1
         line = LINE_RE.fullmatch(data, 0, end)
         if line is None or not line[2].startswith(b"/"):
             return -1
         try:
-            self._read_fields(data[end:], *line.groups())
+            self._memo.read(data[end:], *line.groups())
         except Refusal:
             return -1
-        self._usual_length = len(self._usual)
-        return end if self._usual else -1
+        self._usual_length = len(self._memo.usual)
+        return end if self._usual_length else -1
 
     def passed(self, count: int) -> None:
         """`count` bytes of `passing` have gone past the stream."""
@@ -238,7 +210,7 @@ class RequestStream:
             return len(data)
         if self.closing:
             return len(data)
-        if self._fresh and self._begins_opaque(data):
+        if self._fresh and begins_opaque(data):
             return self._turn_opaque(data, pieces)
         if data.startswith(b"\r", at):
             return self._empty_line(data, at)
@@ -250,7 +222,7 @@ class RequestStream:
             return 0
         if self.waiting or self.closing or self.refused is not None or self.opaque:
             return 0
-        return len(self._usual)
+        return len(self._memo.usual)
 
     def _hold(self, data: bytes, at: int) -> int:
         """Keep data[at:] until more comes."""
@@ -325,7 +297,7 @@ class RequestStream:
             return self._hold(data, at)
         self._judged = False
         self._searched = self._empty_lines = 0
-        fields = self._read_fields(data[line_end:end], *line.groups())
+        fields = self._memo.read(data[line_end:end], *line.groups())
         self._let_through(line[1], fields)
         self._chunked_from = len(pieces) if fields.length == CHUNKED else -1
         pieces.append(data[at:line_end] + fields.rewritten)
@@ -340,32 +312,6 @@ class RequestStream:
         if len(data) >= limit:
             raise Refusal(*too_much)
         self._searched = max(0, end - at - 1)
-
-    def _read_fields(self, block: bytes, method: bytes, target: bytes, minor: bytes) -> Fields:
-        """The verdict on a block; a new one is read twice, and remembered."""
-        memo = self._memo
-        fields = memo.fields
-        if fields is None or memo.block != block or memo.minor != minor:
-            reading = self._reader.read(block[2:], minor)
-            check((method, target, minor), block, reading)
-            fields = reading.fields
-            self._remember(_Memo(block, minor, fields))
-        if not target.startswith(b"/"):
-            check_authority(method, target, fields.host)
-        if method == b"CONNECT" and fields.length:
-            raise Refusal(400, "CONNECT with a body")
-        return fields
-
-    def _remember(self, memo: _Memo) -> None:
-        self._memo = memo
-        fields = memo.fields
-        assert fields is not None
-        usual = not fields.length and not fields.upgrade and not fields.closing
-        if usual and memo.minor == b"1" and len(memo.block) <= _USUAL_BLOCK:
-            self._usual = memo.block
-            self._usual_rewritten = fields.rewritten
-        else:
-            self._usual = b""
 
     def _let_through(self, method: bytes, fields: Fields) -> None:
         """A head goes to the target: what comes next?"""
@@ -385,10 +331,6 @@ class RequestStream:
             self.passing = fields.length
 
     # ---- not HTTP/1 ----------------------------------------------------------------------------
-
-    def _begins_opaque(self, data: bytes) -> bool:
-        """Whether the connection starts as TLS does, or as HTTP/2 or a part of its preface."""
-        return data.startswith((TLS_HANDSHAKE, H2_PREFACE)) or H2_PREFACE.startswith(data)
 
     def _turn_opaque(self, data: bytes, pieces: list[Piece]) -> int:
         tls = data.startswith(TLS_HANDSHAKE)

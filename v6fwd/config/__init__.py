@@ -3,6 +3,7 @@
 settings    what is known when all files are read: Config and its parts
 keys        which keys there are, and what each of them takes
 reader      files, tables, and every mistake in them
+apart       the process in which that is done
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -29,9 +30,8 @@ from v6fwd.daemon.messages import (
 )
 from v6fwd.daemon.privileges import keep_only
 from v6fwd.log import Log, take_defects
-from v6fwd.model import Limits
+from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
-from v6fwd.relay.counters import Snapshot
 from v6fwd.relay.foreground import GC_THRESHOLD
 from v6fwd.relay.service import Relay
 
@@ -71,7 +71,8 @@ class Worker:
         )
         self._channel = Channel(sock, self._receive, self._orphaned)
         self._draining: asyncio.Task[None] | None = None
-        self._reported: dict[str, Snapshot] = {}
+        self._reported: dict[str, int] = {}
+        self._parts: dict[Any, Any] = {}
         self.done = asyncio.Event()
 
     async def serve(self) -> None:
@@ -94,9 +95,9 @@ class Worker:
     def _obey(self, message: Message, fd: int) -> None:
         match message:
             case Open(forward, slot):
-                self._relay.begin(forward, socket.socket(fileno=fd), slot)
+                self._relay.begin(self._alike(forward), socket.socket(fileno=fd), slot)
             case Change(forward, slot):
-                self._relay.replace(forward, slot)
+                self._relay.replace(self._alike(forward), slot)
             case Close(listen, slot, grace, take_queue):
                 self._relay.close_forward(listen, grace, slot, take_queue=take_queue)
             case Ask(number, what):
@@ -105,6 +106,18 @@ class Worker:
                 self._drain(grace, take_queue=take_queue)
             case Hurry():
                 self._relay.hurry()
+
+    def _alike(self, forward: Forward) -> Forward:
+        """The same forward, of parts that it has in common with others: most differ in ports."""
+        one = self._parts
+        return replace(
+            forward,
+            listen=replace(forward.listen, host=sys.intern(forward.listen.host)),
+            target=replace(forward.target, host=sys.intern(forward.target.host)),
+            limits=one.setdefault(forward.limits, forward.limits),
+            guard=one.setdefault(forward.guard, forward.guard),
+            transparent=one.setdefault(forward.transparent, forward.transparent),
+        )
 
     def _answer(self, number: int, what: str) -> None:
         """Send what was asked for in parts; `None` behind the last item ends it."""
@@ -138,10 +151,12 @@ class Worker:
             self._report()
 
     def _report(self) -> None:
-        """Tell what has changed."""
-        for listen, numbers in self._relay.totals().items():
-            if self._reported.get(listen) != numbers:
-                self._reported[listen] = numbers
+        """Tell what has changed; of forwards that nobody uses there is nothing to tell or keep."""
+        activity, before = self._relay.activity(), self._reported
+        self._reported = activity
+        changed = {listen for listen in activity if activity[listen] != before.get(listen)}
+        if changed:
+            for listen, numbers in self._relay.totals(changed).items():
                 self._channel.send(Report(listen, numbers))
 
 

@@ -68,12 +68,13 @@ class Adopter:
         self._ports: dict[Endpoint, Port] = {}
         self._shims: dict[int, Shim] = {}
         self._meeting = Meeting(run_folder(), self._heard)
-        api = EngineApi(docker.host)
-        self._watcher = Watcher(api, log, self._found, self._changed, self._modes.enters)
+        self._host = docker.host
+        self._watcher = self._watcher_of(docker.host)
         self._diversion = Diversion(log)
         self._containers: Sequence[Container] = ()
         self._all_open = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
 
     # -- the daemon's side --
 
@@ -83,7 +84,7 @@ class Adopter:
         self._unshimmed = Unshimmed(supervisor, self._modes, self._limits, self._log)
         self._meeting.open()
         await self._scan()
-        self._spawn(self._watcher.run())
+        self._watching = self._spawn(self._watcher.run())
         self._spawn(self._look_again())
         self._spawn(self._wake_again_and_again())
         if self._ports:
@@ -96,9 +97,14 @@ class Adopter:
         return [*(listen for listen, port in self._ports.items() if port.is_open), *self._unshimmed]
 
     def reconfigure(self, docker: Docker) -> None:
-        """Other rules: they go for new flows."""
+        """Other rules: they go for new flows. And another Engine to be asked, perhaps."""
         self._modes.rules = docker.rules
         self._modes.transparent = docker.transparent
+        if docker.host != self._host and self._watching is not None:
+            self._watching.cancel()
+            self._host = docker.host
+            self._watcher = self._watcher_of(docker.host)
+            self._watching = self._spawn(self._watcher.run())
         self._watcher.stir()
 
     def close(self, *, succeeded: bool) -> None:
@@ -258,6 +264,9 @@ class Adopter:
 
     # -- modes --
 
+    def _watcher_of(self, host: str) -> Watcher:
+        return Watcher(EngineApi(host), self._log, self._found, self._changed, self._modes.enters)
+
     def _found(self) -> None:
         self._unshimmed.forget()
 
@@ -305,7 +314,8 @@ class Adopter:
         ]
         self._diversion.want(wanted, at_once=at_once)
 
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

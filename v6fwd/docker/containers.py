@@ -68,7 +68,8 @@ def targets(container: Container) -> dict[tuple[int, Protocol], Endpoint]:
 
 
 def _read(item: Mapping[str, Any]) -> Container:
-    names = item.get("Names") or [""]
+    # Links of other containers are among them, as /other/alias.
+    names = [name for name in item.get("Names") or () if name.rfind("/") < 1] or [""]
     networks = (item.get("NetworkSettings") or {}).get("Networks") or {}
     return Container(
         id=item["Id"],

@@ -20,12 +20,13 @@ class Diversion:
     """Brings nft's table into line with what is wanted. The supervisor waits for nft meanwhile:
     some milliseconds, in which the workers serve as ever."""
 
-    def __init__(self, log: Log) -> None:
-        self._nat = Nat()
+    def __init__(self, log: Log, nat: Nat | None = None) -> None:
+        self._nat = nat or Nat()
         self._log = log
         self._wanted: frozenset[Endpoint] = frozenset()
         self._there: frozenset[Endpoint] | None = None
         """None: nobody knows; a crash may have left some."""
+        self._has_worked = False
         self._timer: asyncio.TimerHandle | None = None
 
     def want(self, endpoints: Iterable[Endpoint], *, at_once: bool = True) -> None:
@@ -50,14 +51,20 @@ class Diversion:
         try:
             self._change()
         except RelayError as error:
-            if self._there is None and not self._wanted:
-                return  # no nft: then nobody has left anything
             self._there = None
-            text = f"IPv4 clients go to the containers without a header: {error}"
-            self._log.limited("nat", "not-diverted", text, burst=1)
-            self._later(AGAIN)
+            if self._wanted or self._has_worked:  # else: no nft, so nobody has left anything
+                self._tell(error)
+                self._later(AGAIN)
         else:
             self._there = self._wanted
+            self._has_worked = True
+
+    def _tell(self, error: RelayError) -> None:
+        if self._wanted:
+            text = f"IPv4 clients go to the containers without a header: {error}"
+        else:
+            text = f"IPv4 clients of ports that are closed still come to us: {error}"
+        self._log.limited("nat", "not-diverted", text, burst=1)
 
     def _change(self) -> None:
         if not self._wanted:

@@ -73,9 +73,10 @@ class Modes:
         """Forget what was known of containers that run no more."""
         ids = {container.id for container in containers}
         self._told = {(which, text) for which, text in self._told if which in ids}
-        hosts = {target.host for _, target in self._known}
-        gone = {host for host in hosts if not any(each.has(host) for each in containers)}
-        self._known = {pair: mode for pair, mode in self._known.items() if pair[1].host not in gone}
+        hosts = {
+            host for each in containers for network in each.addresses.values() for host in network
+        }
+        self._known = {pair: mode for pair, mode in self._known.items() if pair[1].host in hosts}
 
     def _tell(self, choice: Choice, forward: Forward, container: Container) -> None:
         """One line for each mistake, however many ports the container has."""

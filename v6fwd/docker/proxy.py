@@ -12,18 +12,19 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
 from collections.abc import Sequence
 
 import uvloop
 
 from v6fwd.docker.flags import ProxyFlags, parse_flags
 from v6fwd.docker.listening import LISTEN_FD, from_descriptor, own
-from v6fwd.log import Log, keep_standard_descriptors
+from v6fwd.log import Log, keep_standard_descriptors, take_defects
 from v6fwd.model import Endpoint, InputError, Limits
 from v6fwd.relay.foreground import Foreground
 from v6fwd.relay.sockets import RelayError
+from v6fwd.syslog import Syslog, has_no_reader
 
+NAME = "v6fwd-docker-proxy"
 STATUS_FD = 3
 LIMITS = Limits(drain_timeout=0, interrupt_timeout=0)
 """dockerd waits for our exit without a limit, and `docker stop` with it."""
@@ -55,20 +56,23 @@ def main(words: Sequence[str]) -> int:
     """Be docker-proxy, with its flags; gives the exit status."""
     status = Status()
     keep_standard_descriptors()
+    log = Syslog(NAME) if has_no_reader() else Log()
     try:
         flags = parse_flags(words)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(flags, status))
+            runner.run(_serve(flags, status, log))
     except (InputError, RelayError, OSError) as error:
         status.failed(str(error))
-        print(error, file=sys.stderr)
+        log.error("failed", str(error))
         return 1
     return 0
 
 
-async def _serve(flags: ProxyFlags, status: Status) -> None:
+async def _serve(flags: ProxyFlags, status: Status, log: Log) -> None:
+    take_defects(asyncio.get_running_loop(), log)
+    log.info("alone", f"{flags.forward}: no daemon serves it")
     listen = _inherited if flags.use_listen_fd else own
-    relay = Foreground([flags.forward], LIMITS, Log(), listen=listen)
+    relay = Foreground([flags.forward], LIMITS, log, listen=listen)
     relay.stop_on_signals()
     serving = asyncio.ensure_future(relay.serve())
     ready = asyncio.ensure_future(relay.ready.wait())

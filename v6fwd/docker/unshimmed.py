@@ -48,8 +48,7 @@ class Unshimmed:
         self._failed.intersection_update(wanted.values())
         taken = {_key(listen) for listen in shimmed}
         for forward in wanted.values():
-            if forward not in self._failed:
-                self._serve(forward, alone=_key(forward.listen) not in taken)
+            self._serve(forward, alone=_key(forward.listen) not in taken)
 
     def close(self, listen: Endpoint) -> None:
         """Stop to serve it, if we do."""
@@ -85,11 +84,13 @@ class Unshimmed:
                 if alone and forward.client_ip in NEED_ALL:
                     self._tell_alone(forward)
             elif self._forwards[listen] != forward:
-                self._supervisor.change(forward)
-        except (RelayError, KeyError) as error:
-            self._failed.add(forward)
-            self._log.warning("not-served", f"cannot serve {forward}: {error}")
+                self._change(forward)
+        except RelayError as error:
+            if forward not in self._failed:  # tried at every event, told once
+                self._failed.add(forward)
+                self._log.warning("not-served", f"cannot serve {forward}: {error}")
         else:
+            self._failed.discard(forward)
             self._forwards[listen] = forward
 
     def _open(self, forward: Forward) -> None:
@@ -97,6 +98,11 @@ class Unshimmed:
             raise RelayError("it is forwarded already")
         inherited = forward.listen in self._supervisor.holdings
         self._supervisor.open(forward, None if inherited else [own(forward.listen)])
+
+    def _change(self, forward: Forward) -> None:
+        if forward.listen not in self._supervisor.forwards:
+            raise RelayError("it has been drained; it is served again when its container restarts")
+        self._supervisor.change(forward)
 
     def _tell_alone(self, forward: Forward) -> None:
         text = (

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from v6fwd.docker.containers import Container, read_containers
 from v6fwd.docker.engine_api import EngineApi, EngineError
 from v6fwd.log import Log
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds until an Engine that was lost is asked again; doubles."""
+"""Seconds until an Engine that was lost is asked again; doubles.
+
+It starts anew after an Engine that was there for longer than the longest: one that breaks off again
+and again is not asked ten times a second.
+"""
 
 ASK_AGAIN = 1.0
 """Seconds until the Engine is asked again about a container whose process it did not tell."""
@@ -20,8 +25,8 @@ ASK_AGAIN = 1.0
 class Watcher:
     """Asks at the start and after every event; calls `changed` with each answer.
 
-    `found` is called before, whenever an Engine has been found. `enters` tells which containers'
-    processes must be known.
+    `found` is called before the first answer of an Engine that has been found. `enters` tells
+    which containers' processes must be known.
     """
 
     def __init__(
@@ -31,12 +36,15 @@ class Watcher:
         found: Callable[[], None],
         changed: Callable[[Sequence[Container]], None],
         enters: Callable[[Container], bool],
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._api = api
         self._log = log
         self._found = found
         self._changed = changed
         self._enters = enters
+        self._sleep = sleep
         self._stirred = asyncio.Event()
         self.is_lost = True
         """Whether the Engine cannot be asked now."""
@@ -48,16 +56,18 @@ class Watcher:
 
     async def run(self) -> None:
         """For good: an Engine that is restarted is found again."""
+        clock = asyncio.get_running_loop().time
         pause = FIRST_PAUSE
         while True:
+            since = clock()
             try:
                 async with self._api.events() as events:
-                    self._tell_found()
-                    pause = FIRST_PAUSE
                     await self._follow(events)
             except EngineError as error:
                 self._tell_lost(str(error))
-            await asyncio.sleep(pause)
+            if clock() - since > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
+            await self._sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _follow(self, events: AsyncIterator[object]) -> None:
@@ -77,18 +87,24 @@ class Watcher:
     async def _listen(self, events: AsyncIterator[object]) -> None:
         async for _ in events:
             self._stirred.set()
-        raise EngineError("Docker has ended")
+        raise EngineError(f"Docker at {self._api.host} has ended")
 
     async def _ask_again_and_again(self) -> None:
         while True:
             await self._stirred.wait()
             self._stirred.clear()
-            containers = read_containers(await self._api.containers())
-            known = await asyncio.gather(*map(self._with_pid, containers))
-            running = [each for each in known if each.pid or not self._enters(each)]
-            if len(running) < len(known):  # the others are just starting or ending
-                asyncio.get_running_loop().call_later(ASK_AGAIN, self.stir)
-            self._changed(running)
+            containers = _read(await self._api.containers(), self._api.host)
+            if self.is_lost:
+                self._tell_found()
+            self._changed(await self._with_pids(containers))
+
+    async def _with_pids(self, containers: Sequence[Container]) -> list[Container]:
+        """Without those whose process is needed and not told: they are starting or ending."""
+        known = await asyncio.gather(*map(self._with_pid, containers))
+        running = [each for each in known if each.pid or not self._enters(each)]
+        if len(running) < len(known):
+            asyncio.get_running_loop().call_later(ASK_AGAIN, self.stir)
+        return running
 
     async def _with_pid(self, container: Container) -> Container:
         """The container with its process, where that is needed: a question for each."""
@@ -108,3 +124,11 @@ class Watcher:
         if self._told:
             self._told = False
             self._log.info("engine-found", f"Docker at {self._api.host} answers")
+
+
+def _read(items: Iterable[Mapping[str, Any]], host: str) -> list[Container]:
+    try:
+        return read_containers(items)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        text = f"what Docker at {host} tells of a container is not understood: {error!r}"
+        raise EngineError(text) from error

@@ -9,12 +9,14 @@ from v6fwd.model import Limits
 from v6fwd.relay.budget import DescriptorBudget, in_use, raised_limit, udp_share
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.deadlines import Deadlines
+from v6fwd.relay.dial import Dial
 from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows
 from v6fwd.relay.header import HeaderReader
-from v6fwd.relay.http import PARTING_TIME, HttpFlow
+from v6fwd.relay.http import HttpFlow
+from v6fwd.relay.http_forward import PARTING_TIME
 from v6fwd.relay.pipes import PipePool
-from v6fwd.relay.tcp import TcpContext, TcpFlow
+from v6fwd.relay.tcp_forward import TcpContext
 from v6fwd.relay.udp_context import UdpContext
 from v6fwd.relay.udp_sessions import Sessions
 
@@ -48,7 +50,7 @@ class Contexts:
                 pipes=self.pipes,
                 log=self._log,
                 clients=self._clients,
-                dials=Deadlines(self._engine, limits.connect_timeout, TcpFlow.dial_expired),
+                dials=Deadlines(self._engine, limits.connect_timeout, Dial.dial_expired),
                 headers=Deadlines(self._engine, limits.header_timeout, HeaderReader.expired),
                 heads=Deadlines(self._engine, limits.request_timeout, HttpFlow.head_expired),
                 partings=Deadlines(self._engine, PARTING_TIME, HttpFlow.heard),

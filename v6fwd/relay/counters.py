@@ -47,6 +47,13 @@ class Counters:
         self.durations[bisect_left(DURATIONS, seconds)] += 1
         count(self.ends, end.partition(":")[0])
 
+    def activity(self) -> int:
+        """A number that grows with everything that is counted; the fields left out do with
+        `ended`. 0: nothing has happened yet.
+        """
+        causes = sum(self.refused.values()) + sum(self.dial_failures.values())
+        return self.flows + self.ended + self.header_refused + self.http_refused + causes
+
     def snapshot(self) -> Snapshot:
         """A copy that nothing changes any more."""
         return snapshot_of(self)

@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.log import Log
-from v6fwd.model import Address, Forward, Guard
+from v6fwd.model import Address, Endpoint, Forward, Guard
 from v6fwd.relay.clients import Clients, Refusal
 
 UNCOUNTED = -1
@@ -90,6 +90,18 @@ class Doorkeeper:
             why=reason,
         )
         return REFUSED
+
+
+def tell_refused(log: Log, what: str, client: Address | None, listen: Endpoint, why: str) -> None:
+    """A line in the log, limited for each forward, on a client whose `what` was at fault."""
+    log.limited(
+        f"{what} {listen}",
+        f"{what}-refused",
+        f"refused {client} on {listen}: {why}",
+        client=client,
+        listen=listen,
+        why=why,
+    )
 
 
 def doorkeeper(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from v6fwd.client_ip.proxy_read import MAX_HEADER, Header, ProxyHeaderError, read_header
 
 if TYPE_CHECKING:
-    from v6fwd.relay.tcp import TcpContext
+    from v6fwd.relay.tcp_forward import TcpContext
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 
@@ -61,7 +61,7 @@ class HeaderReader:
                 return
 
     def on_defect(self, error: Exception) -> None:
-        """See TcpFlow.on_defect."""
+        """See Dial.on_defect."""
         self._stop()
         self._flow.on_defect(error)
 

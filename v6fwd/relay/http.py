@@ -14,46 +14,23 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from v6fwd.client_ip.http_refusal import refusal
 from v6fwd.client_ip.http_requests import RequestStream
 from v6fwd.client_ip.http_responses import ResponseStream
-from v6fwd.client_ip.http_syntax import HttpRefused, HttpRules, Kind
-from v6fwd.client_ip.trust import TrustedNetworks
-from v6fwd.relay.http_sides import Piece, RequestSide, ResponseSide
+from v6fwd.client_ip.http_syntax import HttpRefused, Kind
+from v6fwd.relay.http_side import Piece
+from v6fwd.relay.http_sides import RequestSide, ResponseSide
 from v6fwd.relay.side import READ, Side
 from v6fwd.relay.sockets import end_writing, local_address, reset_on_close
-from v6fwd.relay.tcp import TcpFlow, TcpForward
+from v6fwd.relay.tcp import TcpFlow
+
+if TYPE_CHECKING:
+    from v6fwd.relay.http_forward import HttpForward
 
 MAX_OUTSTANDING = 256
 """Requests without an answer after which a client is not read on."""
-PARTING_TIME = 2.0
-"""Seconds that a client has to read its last word and close; nginx waits 5 for each read."""
-
-
-@dataclass(slots=True)
-class HttpForward(TcpForward):
-    """A Forward whose client-ip mode is an HTTP field."""
-
-    rules: HttpRules = field(init=False)
-    proxies: TrustedNetworks | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        TcpForward.__post_init__(self)  # slots=True makes the class anew: super() knows the old one
-        forward = self.forward
-        self.names_clients = True
-        self.rules = HttpRules(
-            forward.client_ip,
-            keep_underscores=forward.keep_underscores,
-            on_opaque=forward.on_opaque,
-        )
-        networks = forward.trust_forwarded
-        self.proxies = TrustedNetworks(networks) if networks else None
-
-    def make_flow(self, fd: int, seat: int) -> TcpFlow:
-        """See TcpForward."""
-        return HttpFlow(self, fd, seat)
 
 
 class HttpFlow(TcpFlow):
@@ -165,7 +142,7 @@ class HttpFlow(TcpFlow):
             return
         self._refused = refused
         self._http.counters.http_refused += 1
-        self._tell_refused(refused)
+        self._http.tell_refused(self._source, refused, self._requests.opaque_why)
         self._pause()
         if self.is_dialling and self._first is None:
             self._part_refused()
@@ -175,19 +152,6 @@ class HttpFlow(TcpFlow):
     def _part_refused(self) -> None:
         assert self._refused is not None
         self.part(refusal(*self._refused), f"refused: {self._refused.why}")
-
-    def _tell_refused(self, refused: HttpRefused) -> None:
-        listen, what = self._http.forward.listen, self._requests.opaque_why
-        hint = f"; {what} needs --client-ip proxy-v2 or transparent" if what else ""
-        self._http.context.log.limited(
-            f"http {listen} {what or refused.status}",
-            "http-refused",
-            f"refused {self._source} on {listen}: {refused.status}, {refused.why}{hint}",
-            client=self._source,
-            listen=listen,
-            status=refused.status,
-            why=refused.why,
-        )
 
     # -- answers --
 
@@ -246,22 +210,11 @@ class HttpFlow(TcpFlow):
         if not self._answers.outstanding:  # such as a 408 to a client that had nothing to ask
             self.part(b"", f"target: {why}")
             return
-        self._tell_bad(why)
+        self._http.tell_bad_answer(why)
         if self._answers.began:
             self.abort(f"target: {why}")
         else:
             self.part(refusal(502, "the target's answer cannot be passed on"), f"target: {why}")
-
-    def _tell_bad(self, why: str) -> None:
-        forward = self._http.forward
-        self._http.context.log.limited(
-            f"answer {forward.listen}",
-            "bad-answer",
-            f"bad answer of {forward.target} for {forward.listen}: {why}",
-            target=forward.target,
-            listen=forward.listen,
-            why=why,
-        )
 
     # -- ends --
 
@@ -298,7 +251,7 @@ class HttpFlow(TcpFlow):
         elif self._answers.began:
             self.abort(f"target {why}")
         elif self.count == 1:
-            self._tell_bad(why)
+            self._http.tell_bad_answer(why)
             self.part(refusal(502, f"the target {why}"), f"target {why}")
         else:  # it closed while the request was on its way: the client may try that again
             self.part(b"", f"target {why}")

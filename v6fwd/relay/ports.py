@@ -11,10 +11,10 @@ from v6fwd.model import Protocol as Transport
 from v6fwd.relay.contexts import Contexts
 from v6fwd.relay.counters import Counters, Snapshot, snapshot_of
 from v6fwd.relay.flows import Flow, Live, abort
-from v6fwd.relay.http import HttpForward
+from v6fwd.relay.http_forward import HttpForward
 from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.target import Target
-from v6fwd.relay.tcp import TcpForward
+from v6fwd.relay.tcp_forward import TcpForward
 from v6fwd.relay.udp import UdpForward
 
 
@@ -36,6 +36,9 @@ class Port(Protocol):
 
     def totals(self) -> Snapshot:
         """What it has done so far."""
+
+    def activity(self) -> int:
+        """See Counters; 0 where `totals` are those of a port that is new."""
 
     def replace(self, forward: Forward, target: Target) -> None:
         """Let new flows be served like this."""
@@ -71,6 +74,10 @@ class TcpPort:
     def totals(self) -> Snapshot:
         """See Port."""
         return self.counters.snapshot()
+
+    def activity(self) -> int:
+        """See Port."""
+        return self.counters.activity()
 
     def replace(self, forward: Forward, target: Target) -> None:
         """See Port."""
@@ -112,6 +119,10 @@ class UdpPort:
     def totals(self) -> Snapshot:
         """See Port."""
         return {**self.counters.snapshot(), "udp": snapshot_of(self.listener.counters)}
+
+    def activity(self) -> int:
+        """See Port."""
+        return self.counters.activity() + self.listener.counters.activity()
 
     def replace(self, forward: Forward, target: Target) -> None:
         """See Port."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Hashable, Iterator
+from collections.abc import Container, Hashable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from v6fwd.log import Log
@@ -266,12 +266,26 @@ class Relay:
     def _every_port(self) -> list[Port]:
         return [*self._ports.values(), *self._leaving]
 
-    def totals(self) -> dict[str, Snapshot]:
-        """What each forward has done, by its listening endpoint; no bytes of flows that live."""
+    def activity(self) -> dict[str, int]:
+        """A number for each forward that has done something: it changes when `totals` do."""
+        activity: dict[str, int] = {}
+        for port in self._every_port():
+            if number := port.activity():
+                listen = str(port.forward.listen)
+                activity[listen] = activity.get(listen, 0) + number
+        return activity
+
+    def totals(self, only: Container[str] | None = None) -> dict[str, Snapshot]:
+        """What each forward has done, by its listening endpoint; no bytes of flows that live.
+
+        `only`: just these.
+        """
         totals: dict[str, Snapshot] = {}
         for port in self._every_port():
-            listen, numbers = str(port.forward.listen), port.totals()
-            totals[listen] = added(totals[listen], numbers) if listen in totals else numbers
+            listen = str(port.forward.listen)
+            if only is None or listen in only:
+                numbers = port.totals()
+                totals[listen] = added(totals[listen], numbers) if listen in totals else numbers
         return totals
 
     def snapshot(self) -> dict[str, Snapshot]:

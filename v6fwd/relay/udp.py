@@ -1,7 +1,7 @@
 """UDP forwards: the listener, whose clients are told apart by address, and what they share.
 
 The listener is level-triggered and takes one batch an event, so that a flood has its turn and
-no more. In a batch, datagrams are put together by session key; order is kept within each.
+no more. `udp_sorter` says whose each datagram of a batch is.
 Making a session costs ten times what a datagram of a known one does: after NEW_AT_ONCE of them
 the remaining newcomers of the batch wait at the doorstep while everybody else is served.
 """
@@ -14,20 +14,21 @@ import socket
 from collections.abc import Collection
 from typing import Any
 
-from v6fwd.client_ip.proxy_read import Header, ProxyHeaderError, read_datagram_header
+from v6fwd.client_ip.proxy_read import Header
 from v6fwd.client_ip.proxy_write import datagram_header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import Address, Endpoint, Forward
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.doorstep import Doorstep, Waiting
-from v6fwd.relay.guard import NOT_SHOWN, REFUSED, UNCOUNTED, doorkeeper
-from v6fwd.relay.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE
+from v6fwd.relay.guard import NOT_SHOWN, REFUSED, UNCOUNTED, doorkeeper, tell_refused
+from v6fwd.relay.mmsg import SLOT_SIZE
 from v6fwd.relay.sockets import ClientRefusedError, reason
 from v6fwd.relay.target import Target, tell_failed
-from v6fwd.relay.trains import Item, count_of, datagrams
+from v6fwd.relay.trains import Item, count_of
 from v6fwd.relay.udp_context import UdpContext, UdpCounters
 from v6fwd.relay.udp_session import UdpSession
 from v6fwd.relay.udp_sockets import family_of
+from v6fwd.relay.udp_sorter import Sorter
 
 NEW_AT_ONCE = 16
 """Sessions made before everybody else gets a turn: about half a millisecond."""
@@ -39,14 +40,8 @@ It comes back with the next events: who has that much to do gathers larger batch
 datagrams of one client are neighbours and become a train.
 """
 
-READ_BEFORE = 256
-"""Names and control messages of trains that are remembered with what they say."""
-
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _FULL = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
-
-Groups = dict[bytes, list[Item]]
-"""The datagrams of a batch by session key."""
 
 
 class UdpForward:
@@ -64,10 +59,9 @@ class UdpForward:
         self._port = int(sock.getsockname()[1])
         self._reads = True
         self._sessions: dict[bytes, UdpSession] = {}
+        self._sorter = Sorter(self.family, self._refuse)
         self.set_up(forward, target, context)
         self._doorstep = Doorstep()
-        self._claims: dict[bytes, Header] = {}
-        self._read_before: dict[bytes, tuple[bytes, int]] = {}
         self._takes_newcomers = True
         self._gathers = False
         context.engine.watch(self.fd, select.EPOLLIN, self)
@@ -80,7 +74,9 @@ class UdpForward:
             session.move_table(context.sessions)
         self.context = context
         self._write_header = target.header_writer(datagram_header_writer(forward.client_ip))
-        self._trusted = TrustedNetworks(forward.accept_proxy) if forward.accept_proxy else None
+        self._sorter.trusted = (
+            TrustedNetworks(forward.accept_proxy) if forward.accept_proxy else None
+        )
         self._doorkeeper = doorkeeper(forward, context.clients, self.flows.refused, context.log)
 
     @property
@@ -113,7 +109,7 @@ class UdpForward:
             return
         table, sessions = self.context.sessions, self._sessions
         made = self.counters.sessions
-        for key, items in self._sorted(count).items():
+        for key, items in self._sorter.sort(self.context.inbox, count).items():
             session = sessions.get(key)
             if session is None:
                 fresh = self.counters.sessions - made < NEW_AT_ONCE
@@ -126,59 +122,7 @@ class UdpForward:
                 session.send(items)
             except Exception as error:
                 session.on_defect(error)
-        self._claims.clear()
-
-    def _sorted(self, count: int) -> Groups:
-        """The batch by session."""
-        inbox, family = self.context.inbox, self.family
-        meta = inbox.meta(count)
-        plain, name_size = family.info_space, family.name_size
-        first = NAME_ROOM + CMSG_HEADER + family.address_at
-        last = first + family.address_size
-        trusted = self._trusted
-        groups: Groups = {}
-        at = start = 0
-        for size, control in zip(inbox.sizes(count), inbox.control_sizes(count), strict=True):
-            if control == plain:
-                key, segment = meta[at : at + name_size] + meta[at + first : at + last], 0
-            else:
-                key, segment = self._read(meta[at : at + NAME_ROOM + control])
-            item = (start, size, segment)
-            if trusted is not None and family.client(key).packed in trusted:
-                self._unwrap(key, item, groups)
-            elif key in groups:
-                groups[key].append(item)
-            else:
-                groups[key] = [item]
-            at += META_SIZE
-            start += SLOT_SIZE
-        return groups
-
-    def _read(self, meta: bytes) -> tuple[bytes, int]:
-        """Key and segment size, whatever there is beside the name; a train has it like the last."""
-        known = self._read_before.get(meta)
-        if known is None:
-            key, _, segment = self.family.read(meta, 0, len(meta) - NAME_ROOM)
-            if len(self._read_before) >= READ_BEFORE:
-                self._read_before.clear()
-            known = self._read_before[meta] = (key, segment)
-        return known
-
-    def _unwrap(self, key: bytes, item: Item, groups: Groups) -> None:
-        """Each datagram of a trusted client stands alone behind a header of its own."""
-        payload = self.context.inbox.payload
-        for start, size in datagrams([item]):
-            try:
-                header = read_datagram_header(bytes(payload[start : start + size]))
-            except ProxyHeaderError as error:
-                self._refuse(key, str(error))
-                continue
-            full_key = key
-            if header.source is not None:
-                full_key += header.source.packed + header.source.port.to_bytes(2, "big")
-                self._claims[full_key] = header
-            left = (start + header.length, size - header.length, 0)
-            groups.setdefault(full_key, []).append(left)
+        self._sorter.claims.clear()
 
     def _refuse(self, key: bytes, why: str) -> None:
         self.counters.no_header += 1
@@ -190,15 +134,7 @@ class UdpForward:
         self._tell_refused(key, str(error), "client")
 
     def _tell_refused(self, key: bytes, why: str, what: str) -> None:
-        client, listen = self.family.client(key), self.forward.listen
-        self.context.log.limited(
-            f"{what} {listen}",
-            f"{what}-refused",
-            f"refused {client} on {listen}: {why}",
-            client=client,
-            listen=listen,
-            why=why,
-        )
+        tell_refused(self.context.log, what, self.family.client(key), self.forward.listen, why)
 
     # -- newcomers --
 
@@ -210,7 +146,7 @@ class UdpForward:
         number = items[0][0] // SLOT_SIZE
         control_size = inbox.control_sizes(number + 1)[number]
         info = self.family.read(inbox.meta_of(number), 0, control_size)[1]
-        claim = self._claims.get(key)
+        claim = self._sorter.claims.get(key)
         if fresh and key not in self._doorstep:
             seat = self._seat(key, claim)
             if seat == REFUSED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from v6fwd.log import Log
 from v6fwd.relay.clients import Clients
@@ -32,6 +32,10 @@ class UdpCounters:
     """From a trusted client, without a header that can be read."""
     no_room: int = 0
     """From a new client, while there was no descriptor for it or too many were new."""
+
+    def activity(self) -> int:
+        """See Counters."""
+        return sum(astuple(self))
 
 
 class UdpContext:
