@@ -18,7 +18,7 @@ from tests.interop.test_transparent import PORT, Setting, exchange
 from tests.support.inside import UDP, in_place, server
 from tests.support.process import ForwardProcess, eventually, free_port
 from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6, CONTAINER_V4, Lab, stop
-from v6fwd.relay.netns import Namespace
+from v6fwd.relay.netns import NAMED, Namespace
 from v6fwd.relay.netns_lease import LEASES
 from v6fwd.relay.pseudo_store import PseudoStore
 
@@ -198,7 +198,33 @@ def test_a_container_that_restarts(setting: Setting, kind: int) -> None:
         for words in (("netns", "delete"), ("netns", "add")):
             subprocess.run(["ip", *words, namespace_of(lab)], check=True)
         lab.ip("container", "link", "set", "lo", "up")
-        lab.ip("container", "address", "add", f"{CONTAINER_V4}/32", "dev", "lo")
+        lab.ip("container", "link", "add", "eth0", "type", "veth", "peer", "name", "nowhere")
+        lab.ip("container", "address", "add", f"{CONTAINER_V4}/32", "dev", "eth0")
+
+
+def test_a_name_that_leads_to_another_container(setting: Setting, tmp_path: Path) -> None:
+    """As where a process id is given away again: nobody gets another one's clients."""
+    lab, name = setting.lab, tmp_path / "container"
+    name.symlink_to(NAMED / lab.namespace("container"))
+    setting.start("--target-netns", str(name))
+    target = setting.server("::")
+    assert exchange(setting, target, setting.client(), socket.SOCK_STREAM)[0] == CLIENT_V6
+    name.unlink()
+    name.symlink_to(NAMED / lab.namespace("client"))
+    stranger = setting.keep(server(lab, "::", 80, socket.SOCK_STREAM, "client"))
+    stranger.settimeout(0)
+    text = f"{CONTAINER_V4} is no address of network namespace {name}"
+
+    def refused() -> bool:
+        with contextlib.suppress(OSError):
+            one = setting.client()
+            one.settimeout(0.3)
+            one.recv(1)
+        with pytest.raises(BlockingIOError):
+            stranger.accept()
+        return text in setting.process.log
+
+    eventually(refused, "clients are refused")
 
 
 def forget_the_late(target: Any, kind: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.conftest import CLIENTS, PORT, Stage, curl, url_host
+from tests.support.bans import MALLORY, as_auth_log, banned_by
 from tests.support.dns_servers import ADDRESS, NAME, Unbound
 from tests.support.process import eventually
 from tests.support.servers import DIALLED, Apache, Nginx, is_listening, page
@@ -93,7 +94,7 @@ def test_nginx_and_fail2ban(stage: Stage, client: str) -> None:
     log = stage.folder / "nginx/access.log"
     eventually(lambda: read(log), "a line in the log")
     assert re.match(rf'{re.escape(client)} - - .*"GET /wp-login.php ', read(log))
-    assert fail2ban(log, "nginx-botsearch") == {client}
+    assert banned_by(log, "nginx-botsearch") == {client}
 
 
 @CLIENTS
@@ -103,25 +104,13 @@ def test_openssh_and_fail2ban(stage: Stage, client: str) -> None:
     without_ipv6(stage)
     start_stock(stage, SSHD, 22)
     transparent(stage, 22)
-    options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes")
-    words = [word for option in options for word in ("-o", option)]
-    where = ("-p", str(PORT), f"mallory@{DIALLED[client]}")
-    tried = stage.lab.run("client", "ssh", *words, *where, "true")
+    tried = stage.lab.run("client", *MALLORY, "-p", str(PORT), DIALLED[client], "true")
     assert "Permission denied" in tried.stderr, tried.stderr
     line = f"Invalid user mallory from {client} port "
     eventually(lambda: line in read(stage.folder / "sshd.log"), line)
-    # As a syslog daemon writes it, which the container of a test has not.
-    lines = read(stage.folder / "sshd.log").splitlines()
     auth_log = stage.folder / "auth.log"
-    auth_log.write_text("".join(f"Nov 23 06:50:00 host sshd[7]: {line}\n" for line in lines))
-    assert fail2ban(auth_log, "sshd") == {client}
-
-
-def fail2ban(log: Path, jail: str) -> set[str]:
-    """Whom fail2ban finds in a log with one of its own filters."""
-    command = ["fail2ban-regex", "--out", "ip", str(log), jail]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return set(found.stdout.split())
+    auth_log.write_text(as_auth_log(read(stage.folder / "sshd.log")))
+    assert banned_by(auth_log, "sshd") == {client}
 
 
 def whois(stage: Stage, pseudo: str) -> str:

@@ -141,6 +141,25 @@ def load_httpd(engine: Engine, name: str) -> None:
     image.load(engine, name, 'CMD ["httpd-foreground"]', "WORKDIR " + _APACHE, "EXPOSE 80")
 
 
+def load_sshd(engine: Engine, name: str, host_key: Path) -> None:
+    """Let an engine have OpenSSH's server as Debian configures it; nobody may come in."""
+    image = Image()
+    image.busybox(("sh",))
+    sshd = _path("sshd")
+    image.program(sshd)
+    image.late_libraries()
+    image.copy(Path("/etc/ssh/sshd_config"), "/etc/ssh/sshd_config")
+    image.data("/etc/ssh/ssh_host_ed25519_key", host_key.read_bytes(), 0o600)
+    image.text("/etc/passwd", "root:x:0:0::/:/bin/sh\nsshd:x:74:74::/run/sshd:/bin/false\n")
+    image.text("/etc/group", "root:x:0:\nsshd:x:74:\n")
+    [deny] = Path("/usr/lib").glob("*/security/pam_deny.so")
+    image.program(str(deny))
+    stacks = ("auth", "account", "password", "session")
+    image.text("/etc/pam.d/other", "".join(f"{each} required pam_deny.so\n" for each in stacks))
+    image.folder("/run/sshd")
+    image.load(engine, name, f'CMD ["{sshd}", "-D", "-e"]', "EXPOSE 22")
+
+
 PYTHON_LEFT_OUT = ("test", "config-3", "idlelib", "lib2to3", "pydoc_data", "__pycache__")
 
 

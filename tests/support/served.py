@@ -27,6 +27,7 @@ class Served:
         self.run_folder = engine.folder / "meeting"
         self._base = engine.folder / "serve"
         self._base.mkdir()
+        self.pseudo_store = self._base / "pseudo-ipv4.sqlite"
         self._count = 0
         self._processes: list[ServeProcess] = []
 
@@ -39,7 +40,8 @@ class Served:
         """Run one more; it takes over from the one before, if that lives."""
         self._count += 1
         process = ServeProcess(self._base, f"serve-{self._count}")
-        process.configure(more=f'[docker]\nhost = "unix://{self.engine.socket}"\n{more}')
+        docker = f'host = "unix://{self.engine.socket}"\npseudo-store = "{self.pseudo_store}"'
+        process.configure(more=f"[docker]\n{docker}\n{more}")
         folder = f"V6FWD_RUN_DIR={self.run_folder}"
         prefix = self.engine.lab.command("host", *as_the_service(), "env", folder)
         self._processes.append(process)

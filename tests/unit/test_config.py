@@ -484,6 +484,16 @@ def test_rules_for_docker(folder: Folder) -> None:
     )
 
 
+def test_transparent_for_docker(folder: Folder) -> None:
+    plain = folder.load("").docker.transparent
+    assert plain == Transparent(fallback=TransparentFallback.NONE)
+    keys = 'transparent-fallback = "refuse"\npseudo-ipv4 = 128\npseudo-store = "/tmp/store"\n'
+    said = folder.load(f"[docker]\n{keys}").docker.transparent
+    assert said == Transparent("", TransparentFallback.REFUSE, 128, "/tmp/store")
+    with pytest.raises(ConfigError, match=r"\[docker\]: target-netns"):
+        folder.load('[docker]\ntarget-netns = "web"\n')
+
+
 @pytest.mark.parametrize(
     ("rule", "told"),
     [

@@ -10,7 +10,7 @@ from tests.support.logged import Logged
 from v6fwd.config.rules import Rule
 from v6fwd.docker.containers import Container
 from v6fwd.docker.modes import Modes
-from v6fwd.model import ClientIP, Endpoint, Forward, Protocol
+from v6fwd.model import ClientIP, Endpoint, Forward, Protocol, Transparent
 
 V1, V2, NONE = ClientIP.PROXY_V1, ClientIP.PROXY_V2, ClientIP.NONE
 
@@ -33,7 +33,7 @@ def logged() -> Iterator[Logged]:
 
 @pytest.fixture
 def modes(logged: Logged) -> Modes:
-    return Modes([], logged.log)
+    return Modes([], Transparent(), logged.log)
 
 
 def test_by_label_and_told_once(modes: Modes, logged: Logged) -> None:

@@ -14,7 +14,7 @@ from v6fwd.config.rules import Rule
 from v6fwd.docker.containers import Container
 from v6fwd.docker.modes import Modes
 from v6fwd.docker.unshimmed import Unshimmed
-from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
+from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol, Transparent
 from v6fwd.relay.sockets import RelayError
 
 LIMITS = Limits()
@@ -58,7 +58,7 @@ class Room:
     def __init__(self) -> None:
         self.logged = Logged()
         self.forwards = FakeForwards()
-        self.modes = Modes([], self.logged.log)
+        self.modes = Modes([], Transparent(), self.logged.log)
         self.unshimmed = Unshimmed(self.forwards, self.modes, LIMITS, self.logged.log)
         self.port = free_port()
         self.listen = Endpoint("::", self.port)

@@ -33,6 +33,7 @@ class Watched:
             self._logged.log,
             self._found,
             self._changed,
+            lambda _: False,
             sleep=self._sleep,
         )
 

@@ -228,7 +228,8 @@ CONTROL: dict[str, Parse] = {
     "group": functools.partial(_name, what="group", look_up=grp.getgrnam),
 }
 METRICS: dict[str, Parse] = {"listen": _metrics_address}
-DOCKER: dict[str, Parse] = {"host": _docker_host}
+DOCKER_TRANSPARENT = {key: parse for key, parse in TRANSPARENT.items() if key != "target-netns"}
+DOCKER: dict[str, Parse] = {"host": _docker_host, **DOCKER_TRANSPARENT}
 DOCKER_RULE: dict[str, Parse] = {
     "host-port": _host_ports,
     "container": _text,

@@ -8,7 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +46,7 @@ _BARE_RE = re.compile(r"[A-Za-z0-9_-]+")  # TOML 1.0, "Keys"
 Values = dict[str, Any]
 """What a table said: key to parsed value."""
 _T = TypeVar("_T")
+_TRANSPARENT = Transparent()
 
 
 def read(path: Path) -> Config:
@@ -104,7 +105,7 @@ class _Reader:
             forwards=tuple(forwards),
             control=Control(**parts["control"]),
             metrics=Metrics(**metrics),
-            docker=Docker(**parts["docker"], rules=rules),
+            docker=_docker(parts["docker"], rules),
             limits=_limits(base),
             **_arguments(top, ("workers", "user", "log-format", "log-flows")),
         )
@@ -258,10 +259,15 @@ def _guard(values: Values) -> Guard:
     return Guard(**_arguments(values, GUARD))
 
 
-def _transparent(values: Values) -> Transparent:
+def _transparent(values: Values, base: Transparent = _TRANSPARENT) -> Transparent:
     names = (each.name for each in fields(Transparent))
     said = zip(TRANSPARENT, names, strict=True)
-    return Transparent(**{name: values[key] for key, name in said if key in values})
+    return replace(base, **{name: values[key] for key, name in said if key in values})
+
+
+def _docker(values: Values, rules: tuple[Rule, ...]) -> Docker:
+    plain = Docker(**_arguments(values, ("host",)), rules=rules)
+    return replace(plain, transparent=_transparent(values, plain.transparent))
 
 
 def _arguments(values: Values, keys: Iterable[str]) -> Values:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from v6fwd.config.rules import Rule
 from v6fwd.log import LogFormat
-from v6fwd.model import Endpoint, Forward, Limits
+from v6fwd.model import Endpoint, Forward, Limits, Transparent, TransparentFallback
 
 
 class ConfigError(ValueError):
@@ -37,6 +37,9 @@ class Metrics:
     """A TCP endpoint; None: nowhere."""
 
 
+_TRANSPARENT = Transparent(fallback=TransparentFallback.NONE)
+
+
 def _docker_host() -> str:
     """As the docker command has it, where that is a unix socket."""
     host = os.environ.get("DOCKER_HOST", "")
@@ -51,6 +54,9 @@ class Docker:
     """Its unix socket. Where the file says nothing, DOCKER_HOST may."""
     rules: tuple[Rule, ...] = ()
     """Modes of published ports; the first that fits goes, and before labels."""
+    transparent: Transparent = _TRANSPARENT
+    """How their mode `transparent` does it; its `netns` is each container's. Without a fallback
+    this host's own programs, which come from 127.0.0.1 and ::1, would be refused."""
 
 
 _LIMITS = Limits()

@@ -62,7 +62,7 @@ class Adopter:
     def __init__(self, docker: Docker, limits: Limits, log: Log) -> None:
         self._limits = limits
         self._log = log
-        self._modes = Modes(docker.rules, log)
+        self._modes = Modes(docker.rules, docker.transparent, log)
         self._ports: dict[Endpoint, Port] = {}
         self._shims: dict[int, Shim] = {}
         self._meeting = Meeting(run_folder(), self._heard)
@@ -105,6 +105,7 @@ class Adopter:
     def reconfigure(self, docker: Docker) -> None:
         """Other rules: they go for new flows. And another Engine to be asked, perhaps."""
         self._modes.rules = docker.rules
+        self._modes.transparent = docker.transparent
         if docker.host != self._host and self._watching is not None:
             self._watching.cancel()
             self._host = docker.host
@@ -264,7 +265,7 @@ class Adopter:
     # -- modes --
 
     def _watcher_of(self, host: str) -> Watcher:
-        return Watcher(EngineApi(host), self._log, self._found, self._changed)
+        return Watcher(EngineApi(host), self._log, self._found, self._changed, self._modes.enters)
 
     def _found(self) -> None:
         self._unshimmed.forget()

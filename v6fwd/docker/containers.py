@@ -25,6 +25,8 @@ class Container:
     """By network."""
     published: frozenset[tuple[int, int, Protocol]] = frozenset()
     """Host port, its own port and protocol of what is published for the world."""
+    pid: int = 0
+    """Its first process; 0: it was not asked for, or is not known."""
 
     def has(self, address: str) -> bool:
         """Whether it is at this IP address."""

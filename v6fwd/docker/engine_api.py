@@ -1,4 +1,4 @@
-"""Two questions to the Engine: which containers run, and tell us when that changes.
+"""Questions to the Engine: which containers run, tell us when that changes, whose process is it.
 
 Written by hand, as aiodocker and the aiohttp below it take 15 MB, more than all else that is in
 the daemon, and what they offer is not needed: HTTP/1.0 over a unix socket, where a body ends with
@@ -20,6 +20,8 @@ from v6fwd.relay.sockets import reason
 PATIENCE = 10.0
 """Seconds for the head of an answer, and between two parts of a list: a daemon that is starting has
 its socket before it answers. Only events may be silent for as long as they like."""
+PID_PATIENCE = 2.0
+"""Seconds for one container's process: the Engine answers nothing about one that it starts."""
 MAX_LINE = 1 << 20
 """Bytes of an event: it has all labels of a container."""
 MAX_ANSWER = 64 << 20
@@ -49,6 +51,16 @@ class EngineApi:
         if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
             raise EngineError(f"what Docker at {self.host} answers is no list of containers")
         return answer
+
+    async def pid(self, container: str) -> int:
+        """The first process of a container; 0 where the Engine cannot say it now."""
+        try:
+            async with asyncio.timeout(PID_PATIENCE):
+                async with self._ask(f"/containers/{quote(container)}/json") as reader:
+                    state = _json(await _whole(reader)).get("State") or {}
+        except (EngineError, TimeoutError):
+            return 0
+        return int(state.get("Pid") or 0)
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:

@@ -7,21 +7,25 @@ from dataclasses import replace
 
 from v6fwd.config.rules import Published, Rule
 from v6fwd.docker.containers import Container
+from v6fwd.docker.labels import read_labels
 from v6fwd.docker.rules import Choice, choose
 from v6fwd.log import Log
-from v6fwd.model import ClientIP, Endpoint, Forward
+from v6fwd.model import ClientIP, Endpoint, Forward, Protocol, Transparent
 
 NEED_ALL = (ClientIP.PROXY_V1, ClientIP.PROXY_V2)
 """The modes whose servers expect a header from everybody, IPv4 clients included."""
+_UNUSED = Transparent()
+_Known = tuple[ClientIP, Transparent]
 
 
 class Modes:
-    """By rules and labels; `rules` may be replaced at any time."""
+    """By rules and labels; `rules` and `transparent` may be replaced at any time."""
 
-    def __init__(self, rules: Sequence[Rule], log: Log) -> None:
+    def __init__(self, rules: Sequence[Rule], transparent: Transparent, log: Log) -> None:
         self.rules = rules
+        self.transparent = transparent
         self._log = log
-        self._known: dict[tuple[Endpoint, Endpoint], ClientIP] = {}
+        self._known: dict[tuple[Endpoint, Endpoint], _Known] = {}
         self._told: set[tuple[str, str]] = set()
 
     def of(self, forward: Forward, container: Container | None) -> Forward:
@@ -29,12 +33,30 @@ class Modes:
         choice = self._choose(forward, container)
         if container is not None:
             self._tell(choice, forward, container)
-            self._known[forward.listen, forward.target] = choice.client_ip
-        return replace(forward, client_ip=choice.client_ip)
+        how = self._how(choice.client_ip, container)
+        if container is not None:
+            self._known[forward.listen, forward.target] = choice.client_ip, how
+        return replace(forward, client_ip=choice.client_ip, transparent=how)
+
+    def _how(self, client_ip: ClientIP, container: Container | None) -> Transparent:
+        """How mode `transparent` does it: by a process, as the path that the Engine has of
+        the namespace is often in a mount namespace of its own."""
+        if client_ip is not ClientIP.TRANSPARENT:
+            return _UNUSED
+        pid = container.pid if container is not None else 0
+        return replace(self.transparent, netns=str(pid) if pid else "")
 
     def is_asked_for(self, forward: Forward, container: Container) -> bool:
         """Whether a rule or a label says anything of this port."""
         return not self._choose(forward, container).is_default
+
+    def enters(self, container: Container) -> bool:
+        """Whether any of its ports may have mode `transparent`: then its process must be known."""
+        whole = container.as_published(0, 0, Protocol.TCP)
+        rules = (replace(rule, host_ports=None, protocol=None) for rule in self.rules)
+        wanted = {rule.client_ip for rule in rules if rule.fits(whole)}
+        wanted |= {label.client_ip for label in read_labels(container.labels).labels}
+        return ClientIP.TRANSPARENT in wanted
 
     def _choose(self, forward: Forward, container: Container | None) -> Choice:
         ports = forward.listen.port, forward.target.port, forward.protocol
@@ -44,8 +66,8 @@ class Modes:
 
     def remembered(self, forward: Forward) -> Forward | None:
         """The forward in the mode that it had last, for as long as the Engine cannot be asked."""
-        client_ip = self._known.get((forward.listen, forward.target))
-        return None if client_ip is None else replace(forward, client_ip=client_ip)
+        known = self._known.get((forward.listen, forward.target))
+        return known and replace(forward, client_ip=known[0], transparent=known[1])
 
     def keep(self, containers: Sequence[Container]) -> None:
         """Forget what was known of containers that run no more."""
@@ -62,7 +84,7 @@ class Modes:
             if (container.id, error) not in self._told:
                 self._told.add((container.id, error))
                 self._log.warning("label", f"container {container.name}: {error}")
-        before = self._known.get((forward.listen, forward.target), ClientIP.NONE)
+        before, _ = self._known.get((forward.listen, forward.target), (ClientIP.NONE, _UNUSED))
         if choice.client_ip is not before:
             where = f"container {container.name}, {choice.source}"
             self._log.info("mode", f"{forward}: {choice.client_ip} ({where})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from v6fwd.docker.containers import Container, read_containers
@@ -17,11 +18,15 @@ It starts anew after an Engine that was there for longer than the longest: one t
 and again is not asked ten times a second.
 """
 
+ASK_AGAIN = 1.0
+"""Seconds until the Engine is asked again about a container whose process it did not tell."""
+
 
 class Watcher:
     """Asks at the start and after every event; calls `changed` with each answer.
 
-    `found` is called before the first answer of an Engine that has been found.
+    `found` is called before the first answer of an Engine that has been found. `enters` tells
+    which containers' processes must be known.
     """
 
     def __init__(
@@ -30,6 +35,7 @@ class Watcher:
         log: Log,
         found: Callable[[], None],
         changed: Callable[[Sequence[Container]], None],
+        enters: Callable[[Container], bool],
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -37,6 +43,7 @@ class Watcher:
         self._log = log
         self._found = found
         self._changed = changed
+        self._enters = enters
         self._sleep = sleep
         self._stirred = asyncio.Event()
         self.is_lost = True
@@ -89,7 +96,21 @@ class Watcher:
             containers = _read(await self._api.containers(), self._api.host)
             if self.is_lost:
                 self._tell_found()
-            self._changed(containers)
+            self._changed(await self._with_pids(containers))
+
+    async def _with_pids(self, containers: Sequence[Container]) -> list[Container]:
+        """Without those whose process is needed and not told: they are starting or ending."""
+        known = await asyncio.gather(*map(self._with_pid, containers))
+        running = [each for each in known if each.pid or not self._enters(each)]
+        if len(running) < len(known):
+            asyncio.get_running_loop().call_later(ASK_AGAIN, self.stir)
+        return running
+
+    async def _with_pid(self, container: Container) -> Container:
+        """The container with its process, where that is needed: a question for each."""
+        if not self._enters(container):
+            return container
+        return replace(container, pid=await self._api.pid(container.id))
 
     def _tell_lost(self, why: str) -> None:
         self.is_lost = True

@@ -11,7 +11,8 @@ open, change and close, `contexts` and `budget` for what they share, `counters` 
 For UDP, `udp` is a listener, `udp_sorter` tells its clients apart, `udp_session` is one of them,
 `udp_sessions` the table of them all; `mmsg`, `trains`, `pktinfo` and `replies` move datagrams in
 batches, `doorstep` keeps newcomers.
-For mode transparent, `transparent` is the target, `claims` makes sockets with a client's address,
-`netns` enters a namespace, `netns_rules` and `netlink` put rules there, `netns_lease` counts who
-needs them, `spaces` holds all that a process uses, `pseudo_store` remembers pseudo addresses.
+For mode transparent, `transparent` is the target, `inside` a namespace or `across` the network,
+`claims` makes sockets with a client's address, `netns` enters a namespace, `netns_rules` and
+`netlink` put rules there, `netns_lease` counts who needs them, `spaces` holds all that a process
+uses, `pseudo_store` remembers pseudo addresses.
 """

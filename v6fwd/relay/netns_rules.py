@@ -92,6 +92,13 @@ class Inside:
         self._diag.close()
         self.namespace.close()
 
+    def has(self, packed: bytes) -> bool:
+        """Whether this is an address of its own; one may have come since. Raises RelayError."""
+        if packed not in {net.packed for net in self.addresses}:
+            with self._naming():
+                self.addresses = self._netlink.addresses()
+        return packed in {net.packed for net in self.addresses}
+
     def _undo(self, sysctls: dict[str, str]) -> None:
         with self.namespace.entered():
             undo_rules(self._netlink, sysctls)
