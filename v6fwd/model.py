@@ -186,12 +186,16 @@ PSEUDO_WIDTHS = (64, 128)
 """Bits that a pseudo IPv4 address may stand for: a /64, as one household or host has, or all."""
 
 
+NO_NETNS = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Transparent:
     """How a forward in mode `transparent` does it; of no meaning in other modes."""
 
     netns: str = ""
-    """The target's network namespace: a PATH, a PID, or a NAME of ip-netns(8); "": none, the
+    """The target's network namespace: a PATH, a PID, a NAME of ip-netns(8), or the ADDRESS that
+    it has; "": the one that has the target's address, if there is one on this host; NO_NETNS: the
     target is reached over the network, and IPv6 clients come from pseudo IPv4 addresses."""
     fallback: TransparentFallback = TransparentFallback.REFUSE
     pseudo_bits: int = 64
@@ -364,7 +368,7 @@ def _refuse_opaque(forward: Forward) -> None:
             )
     elif target.path:
         raise InputError(f"{target}: a unix socket shows no client address; transparent needs IP")
-    elif netns and (target.is_name or "%" in target.host):
+    elif netns not in ("", NO_NETNS) and (target.is_name or "%" in target.host):
         raise InputError(
             f"{target}: with target-netns write the container's own address, as in 172.17.0.2:80"
         )

@@ -233,7 +233,7 @@ def test_across_the_bridge(setting: Setting, kind: int) -> None:
     """No namespace is named: an IPv6 client comes from its pseudo address, an IPv4 one not."""
     before = in_place(setting.lab, "host")
     target = setting.server("0.0.0.0", kind=kind)
-    setting.start("--target-netns=", "--transparent-fallback", "none")
+    setting.start("--target-netns=none", "--transparent-fallback", "none")
     one = setting.client(kind=kind)
     host, port = exchange(setting, target, one, kind)
     assert (setting.name(host), port) == ("2001:db8:1::", one.getsockname()[1])
@@ -248,7 +248,7 @@ def test_across_the_bridge(setting: Setting, kind: int) -> None:
 def test_a_store_that_breaks_costs_its_clients_alone(setting: Setting, netns: bool) -> None:
     """Somebody else holds the store's lock: new networks are refused, those known are served."""
     target = setting.server("0.0.0.0")
-    setting.start(*(() if netns else ("--target-netns=",)))
+    setting.start(*(() if netns else ("--target-netns=none",)))
     seen = exchange(setting, target, setting.client())[0]
     setting.lab.ip("client", "address", "add", "2001:db8:1:2::2/128", "dev", "eth0", "nodad")
     setting.lab.ip("host", "route", "add", "2001:db8:1:2::/64", "dev", "eth0")

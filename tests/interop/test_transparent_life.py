@@ -18,8 +18,9 @@ from tests.interop.test_transparent import PORT, Setting, exchange
 from tests.support.inside import UDP, in_place, server
 from tests.support.process import ForwardProcess, eventually, free_port
 from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6, CONTAINER_V4, Lab, stop
-from v6fwd.relay.netns import NAMED, Namespace
+from v6fwd.relay.netns import Namespace
 from v6fwd.relay.netns_lease import LEASES
+from v6fwd.relay.netns_search import NAMED
 from v6fwd.relay.pseudo_store import PseudoStore
 
 pytestmark = pytest.mark.netns

@@ -22,7 +22,9 @@ def test_other_modes_need_nothing(mode: ClientIP) -> None:
 @pytest.mark.parametrize(
     ("netns", "more"),
     [
-        ("", set()),
+        ("none", set()),
+        ("", {SYS_ADMIN, SYS_PTRACE}),
+        ("172.17.0.2", {SYS_ADMIN, SYS_PTRACE}),
         ("name", {SYS_ADMIN}),
         ("/run/docker/netns/17", {SYS_ADMIN}),
         ("17", {SYS_ADMIN, SYS_PTRACE}),

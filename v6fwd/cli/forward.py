@@ -168,9 +168,10 @@ def _flat(
 @click.option(
     "--target-netns",
     default="",
-    metavar="PATH|PID|NAME",
-    help="With --client-ip transparent: the network namespace that TARGET is in. Without it TARGET"
-    " is reached over the network, and IPv6 clients come from pseudo IPv4 addresses.",
+    metavar="PATH|PID|NAME|ADDRESS|none",
+    help="With --client-ip transparent: the network namespace that TARGET is in. Without it the"
+    " container on this host that has TARGET's address is found; where there is none, or with"
+    " none, TARGET is reached over the network, and IPv6 clients come from pseudo IPv4 addresses.",
 )
 @click.option(
     "--transparent-fallback",

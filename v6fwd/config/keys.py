@@ -132,7 +132,7 @@ def _metrics_address(value: Any) -> Endpoint | None:
 
 
 def _netns(value: Any) -> str:
-    """PATH, PID or NAME; a process id may be a number."""
+    """PATH, PID, NAME, ADDRESS or none; a process id may be a number."""
     return str(_whole(value, 1)) if type(value) is int else _text(value)
 
 

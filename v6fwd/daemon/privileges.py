@@ -12,7 +12,7 @@ import pwd
 from collections.abc import Iterable
 from pathlib import Path
 
-from v6fwd.model import ClientIP, Forward
+from v6fwd.model import NO_NETNS, ClientIP, Forward, is_ip
 from v6fwd.relay.netns_lease import LEASES
 from v6fwd.relay.sockets import RelayError, reason
 
@@ -20,7 +20,8 @@ NET_BIND_SERVICE = 10
 """capabilities(7): bind ports below 1024."""
 DAC_OVERRIDE, NET_ADMIN, SYS_PTRACE, SYS_ADMIN = 1, 12, 19, 21
 """The same of mode `transparent`: share leases and stores with root's processes, and look into
-Docker's folders; rules, routes and clients' addresses; name a namespace by a process; enter one."""
+Docker's folders; rules, routes and clients' addresses; find a namespace
+by a process; enter one."""
 
 _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 8, 38  # linux/prctl.h
 _VERSION_3 = 0x20080522  # linux/capability.h
@@ -51,9 +52,10 @@ def needed_by(forwards: Iterable[Forward]) -> set[int]:
     """What a worker cannot serve these without."""
     some = [each.transparent for each in forwards if each.client_ip is ClientIP.TRANSPARENT]
     needed = {DAC_OVERRIDE, NET_ADMIN} if some else set()
-    if any(each.netns for each in some):
+    names = {each.netns for each in some} - {NO_NETNS}
+    if names:
         needed.add(SYS_ADMIN)
-    if any(each.netns.isdecimal() for each in some):
+    if any(not name or name.isdecimal() or is_ip(name) for name in names):
         needed.add(SYS_PTRACE)
     return needed
 

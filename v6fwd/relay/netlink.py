@@ -111,8 +111,8 @@ class Netlink:
         count = 0
         for family in (socket.AF_INET, socket.AF_INET6):
             for body in self._dump(_GET_RULE, struct.pack("=B11x", family), _NEW_RULE):
-                found = _attributes(body[12:])
-                if _number(found.get(15)) in tables and found.get(21) == bytes([OURS]):
+                found = read_attributes(body[12:])
+                if read_number(found.get(15)) in tables and found.get(21) == bytes([OURS]):
                     self._change(_DELETE_RULE, 0, body)
                     count += 1
         return count
@@ -132,7 +132,7 @@ class Netlink:
         count = 0
         for family in (socket.AF_INET, socket.AF_INET6):
             for body in self._dump(_GET_ROUTE, struct.pack("=B11x", family), _NEW_ROUTE):
-                if body[5] == OURS and _number(_attributes(body[12:]).get(15)) in tables:
+                if body[5] == OURS and read_number(read_attributes(body[12:]).get(15)) in tables:
                     with _tolerating(errno.ESRCH):
                         self._change(_DELETE_ROUTE, 0, body)
                     count += 1
@@ -142,18 +142,22 @@ class Netlink:
         """Give `lo` an address; it may have it already."""
         body = struct.pack("=BBBBI", net.family, net.length, 0, _HOST_SCOPE, LOOPBACK)
         with _tolerating(errno.EEXIST):
-            attributes = _packed(1, net.packed) + _packed(2, net.packed)
+            attributes = attribute(1, net.packed) + attribute(2, net.packed)
             self._change(_NEW_ADDRESS, _CREATE | _EXCL, body + attributes)
 
     def addresses(self) -> list[Net]:
         """The addresses of all devices, with their nets' lengths; not those of `lo`."""
+        return [net for _, net in self.addresses_by_device()]
+
+    def addresses_by_device(self) -> list[tuple[int, Net]]:
+        """The same, each with the index of its device."""
         found = []
         for body in self._dump(_GET_ADDRESS, bytes(8), _NEW_ADDRESS):
-            length, index = body[1], _number(body[4:8])
-            attributes = _attributes(body[8:])
+            length, index = body[1], read_number(body[4:8])
+            attributes = read_attributes(body[8:])
             packed = attributes.get(2) or attributes.get(1)  # IFA_LOCAL, else IFA_ADDRESS
             if packed and index != LOOPBACK:
-                found.append(Net(packed, length))
+                found.append((index, Net(packed, length)))
         return found
 
     def _change(self, kind: int, flags: int, body: bytes) -> None:
@@ -174,6 +178,16 @@ class Netlink:
             elif answer == wanted:
                 found.append(content)
         return found
+
+    def _ask(self, kind: int, body: bytes, wanted: int) -> bytes:
+        """The one message that answers a question."""
+        self._send(kind, _REQUEST, body)
+        for answer, content in self._answers():
+            if answer == _ERROR:
+                _raise(content)
+            if answer == wanted:
+                return content
+        raise AssertionError("answers end only when nobody asks for more")
 
     def _send(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1
@@ -217,7 +231,7 @@ def _bound(body: bytes, port: int) -> list[Bound]:
     if source_port != port or remote_port:
         return []
     size = 4 if body[0] == socket.AF_INET else 16
-    v6_only = _attributes(body[72:]).get(11, b"\0") != b"\0"  # INET_DIAG_SKV6ONLY
+    v6_only = read_attributes(body[72:]).get(11, b"\0") != b"\0"  # INET_DIAG_SKV6ONLY
     return [Bound(body[8 : 8 + size], v6_only)]
 
 
@@ -230,46 +244,48 @@ def _rule_body(rule: Rule) -> bytes:
         source.length if source else 0,
         0, 0, 0, 0, _TO_TABLE, 0,
     )  # fmt: skip
-    body += _number_attribute(15, rule.table)
-    body += _number_attribute(6, rule.priority)
-    body += _packed(3, b"lo\0") + _packed(21, bytes([OURS]))
+    body += number_attribute(15, rule.table)
+    body += number_attribute(6, rule.priority)
+    body += attribute(3, b"lo\0") + attribute(21, bytes([OURS]))
     if destination:
-        body += _packed(1, destination.packed)
+        body += attribute(1, destination.packed)
     if source:
-        body += _packed(2, source.packed)
+        body += attribute(2, source.packed)
     if rule.mark:
-        body += _number_attribute(10, rule.mark) + _packed(16, b"\xff" * 4)
+        body += number_attribute(10, rule.mark) + attribute(16, b"\xff" * 4)
     if rule.protocol:
-        body += _packed(22, bytes([_IP_PROTO[rule.protocol]]))
+        body += attribute(22, bytes([_IP_PROTO[rule.protocol]]))
     if rule.source_port:
-        body += _packed(23, struct.pack("=HH", rule.source_port, rule.source_port))
+        body += attribute(23, struct.pack("=HH", rule.source_port, rule.source_port))
     return body
 
 
 def _route_body(route: LocalRoute) -> bytes:
     net = route.net
     body = struct.pack("=BBBBBBBBI", net.family, net.length, 0, 0, 0, OURS, _HOST_SCOPE, _LOCAL, 0)
-    body += _number_attribute(15, route.table)
-    body += _number_attribute(4, LOOPBACK)
+    body += number_attribute(15, route.table)
+    body += number_attribute(4, LOOPBACK)
     if net.length:
-        body += _packed(1, net.packed)
+        body += attribute(1, net.packed)
     if route.source:
-        body += _packed(7, route.source)
+        body += attribute(7, route.source)
     if route.metric:
-        body += _number_attribute(6, route.metric)
+        body += number_attribute(6, route.metric)
     return body
 
 
-def _packed(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """One that may follow a message's fixed part (rtnetlink(7)), filled up to 4 bytes."""
     size = _attribute.size + len(value)
     return _attribute.pack(size, kind) + value + bytes(-size % 4)
 
 
-def _number_attribute(kind: int, value: int) -> bytes:
-    return _packed(kind, value.to_bytes(4, sys.byteorder))
+def number_attribute(kind: int, value: int) -> bytes:
+    return attribute(kind, value.to_bytes(4, sys.byteorder))
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
+def read_attributes(data: bytes) -> dict[int, bytes]:
+    """What follows a message's fixed part, by kind."""
     found = {}
     at = 0
     while at + _attribute.size <= len(data):
@@ -281,7 +297,8 @@ def _attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _number(value: bytes | None) -> int:
+def read_number(value: bytes | None) -> int:
+    """In the machine's own byte order; 0 for None."""
     return int.from_bytes(value or b"", sys.byteorder)
 
 

@@ -15,12 +15,10 @@ import errno
 import os
 import select
 from collections.abc import Iterator
-from pathlib import Path
 
+from v6fwd.model import is_ip
+from v6fwd.relay.netns_search import NAMED, leads_to, search
 from v6fwd.relay.sockets import NotPermittedError, RelayError, reason
-
-NAMED = Path("/run/netns")
-"""Where ip-netns(8) keeps its names."""
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.PyDLL(None, use_errno=True)  # keeps the GIL: the call takes a microsecond
@@ -32,15 +30,19 @@ class Namespace:
     """A network namespace that is open, and the name by which it was found."""
 
     def __init__(self, name: str) -> None:
-        """Open PATH, PID or the NAME of ip-netns(8). Raises RelayError, naming what is missing."""
+        """Open PATH, PID, the NAME of ip-netns(8), or whose ADDRESS it is.
+
+        Raises RelayError, naming what is missing.
+        """
         self.name = name
+        self._path = path_of(name)
         self._pidfd = -1
         self._fd = self._own = -1
         try:
             if name.isdecimal():
                 # Taken first: if the process is alive afterwards, it was all the time.
                 self._pidfd = os.pidfd_open(int(name))
-            self._fd = os.open(path_of(name), os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             self._own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             self.identity = _identity(os.fstat(self._fd))
             if self._pidfd >= 0 and self.is_gone():
@@ -66,9 +68,15 @@ class Namespace:
             poll.register(self._pidfd, select.POLLIN)  # pidfd_open(2): readable at its end
             return bool(poll.poll(0))
         try:
-            return _identity(os.stat(path_of(self.name))) != self.identity
-        except OSError:
+            if is_ip(self.name) and not leads_to(self._path, self.name):
+                self._path = search(self.name)  # the process by which it was found may have ended
+            return _identity(os.stat(self._path)) != self.identity
+        except (OSError, RelayError):
             return True
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._fd
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -94,9 +102,12 @@ class Namespace:
 
 
 def path_of(name: str) -> str:
-    """Where the namespace called NAME, PID or PATH is in the file system."""
+    """Where the namespace called NAME, PID, ADDRESS or PATH is in the file system. Raises
+    RelayError for an address that is in none."""
     if name.isdecimal():
         return f"/proc/{name}/ns/net"
+    if is_ip(name):
+        return search(name)
     return name if "/" in name else str(NAMED / name)
 
 
@@ -109,7 +120,7 @@ def identity_of(name: str) -> str | None:
     """The identity of the namespace that a name leads to now; None for none."""
     try:
         return _identity(os.stat(path_of(name)))
-    except OSError:
+    except (OSError, RelayError):
         return None
 
 

@@ -140,14 +140,12 @@ class Relay:
         if forward.client_ip is not ClientIP.TRANSPARENT:
             return Target(forward.target, self.engine)
         # Imported for those who ask for it: it is a sixth of the relay, and brings SQLite along.
-        from v6fwd.relay.across import AcrossTarget
-        from v6fwd.relay.inside import InsideTarget
+        from v6fwd.relay.seeing import make_target
         from v6fwd.relay.spaces import Spaces
 
         if self._spaces is None:
             self._spaces = Spaces(self.engine, self._log)
-        kind = InsideTarget if forward.transparent.netns else AcrossTarget
-        return kind(forward.target, forward.transparent, self._spaces)
+        return make_target(forward, self._spaces)
 
     def _resolved(self, forward: Forward) -> Target:
         target = self._target(forward)
