@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import ENGINES, Engine, engine_lab
-from tests.support.images import load_echo
+from tests.support.images import load_echo, load_httpd
+from tests.support.served import Served
 from tests.support.shim import install
 
 ASK = Path(__file__).with_name("ask.py")
@@ -33,27 +35,53 @@ every_engine = [
 ]
 
 
-@pytest.fixture(scope="module", params=every_engine)
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """Each engine, with the shim for its userland proxy and no daemon of ours."""
+@contextlib.contextmanager
+def shimmed_engine(name: str) -> Iterator[Engine]:
+    """An engine with live-restore and our shim, to be started; all that it leaves ends with it."""
     folder = Path(tempfile.mkdtemp(prefix="v6fwd-engine-"))
     try:
         with engine_lab() as lab:
-            shim = install(folder)
-            engine = Engine(
-                lab, folder, ENGINES[request.param],
-                **{"userland-proxy-path": str(shim), "live-restore": True},
-            )  # fmt: skip
+            settings = {"userland-proxy-path": str(install(folder)), "live-restore": True}
+            engine = Engine(lab, folder, ENGINES[name], **settings)
             try:
-                engine.start(V6FWD_RUN_DIR=str(folder / "v6fwd"))
-                assert engine.version().startswith(request.param)
-                load_echo(engine)
                 yield engine
             finally:
                 engine.end()
                 assert not engine.processes()
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module", params=every_engine)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Each engine, with the shim for its userland proxy and no daemon of ours."""
+    with shimmed_engine(request.param) as engine:
+        engine.start(V6FWD_RUN_DIR=str(engine.folder / "v6fwd"))
+        assert engine.version().startswith(request.param)
+        load_echo(engine)
+        yield engine
+
+
+@pytest.fixture(scope="module", params=every_engine)
+def whole(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """Each engine, whose shims meet a daemon of ours, for all tests of a module."""
+    with shimmed_engine(request.param) as engine:
+        served = Served(engine)
+        try:
+            served.start()
+            engine.start(**served.environment())
+            load_echo(engine)
+            load_httpd(engine, "httpd")
+            yield served
+        finally:
+            served.end()
+
+
+def apache_conf(served: Served, text: str) -> tuple[str, str]:
+    """What gives a container `httpd` this configuration."""
+    file = served.engine.folder / "httpd.conf"
+    file.write_text(text)
+    return "--volume", f"{file}:/usr/local/apache2/conf/httpd.conf:ro"
 
 
 def ask(engine: Engine, protocol: str, host: str, *ports: int) -> list[str]:

@@ -5,22 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import ask, every_engine
-from tests.support.engine import ENGINES, Engine, engine_lab
-from tests.support.images import load_echo, load_httpd
+from tests.engine.conftest import apache_conf, ask
 from tests.support.process import eventually
 from tests.support.served import Served
-from tests.support.shim import install
 from v6fwd.demo.lab import BRIDGE_V4, CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6
 
 pytestmark = pytest.mark.server("nft", "curl")
@@ -29,34 +24,6 @@ HTTPD_CONF = Path(__file__).parents[2] / "examples/httpd/httpd.conf"
 LOAD = Path(__file__).with_name("load.py")
 PUBLISHED = ("--publish", "8080:80/tcp", "--publish", "8080:80/udp")
 ENDPOINTS = {"0.0.0.0:8080", "[::]:8080", "0.0.0.0:8080/udp", "[::]:8080/udp"}
-
-
-def served_engine(name: str) -> Iterator[Served]:
-    """An engine with live-restore, whose shims meet a daemon of ours."""
-    folder = Path(tempfile.mkdtemp(prefix="v6fwd-engine-"))
-    try:
-        with engine_lab() as lab:
-            settings = {"userland-proxy-path": str(install(folder)), "live-restore": True}
-            engine = Engine(lab, folder, ENGINES[name], **settings)
-            served = Served(engine)
-            try:
-                served.start()
-                engine.start(**served.environment())
-                load_echo(engine)
-                load_httpd(engine, "httpd")
-                yield served
-            finally:
-                served.end()
-                engine.end()
-                assert not engine.processes()
-    finally:
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module", params=every_engine)
-def whole(request: pytest.FixtureRequest) -> Iterator[Served]:
-    """Each engine, for all tests of this module."""
-    yield from served_engine(request.param)
 
 
 @pytest.fixture
@@ -88,10 +55,7 @@ def run(served: Served, *words: str, image: tuple[str, ...] = ("echo", "80")) ->
 
 def run_httpd(served: Served, conf: str, *words: str) -> None:
     """Start Apache with this configuration."""
-    file = served.engine.folder / "httpd.conf"
-    file.write_text(conf)
-    mount = f"{file}:/usr/local/apache2/conf/httpd.conf:ro"
-    run(served, "--volume", mount, *words, image=("httpd",))
+    run(served, *apache_conf(served, conf), *words, image=("httpd",))
 
 
 def visit(served: Served, host: str) -> None:

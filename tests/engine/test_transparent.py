@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import ask, every_engine
-from tests.engine.test_served import seen, served_engine, visit
+from tests.engine.conftest import apache_conf, ask, every_engine
+from tests.engine.test_served import seen, visit
 from tests.support.bans import MALLORY, as_auth_log, banned_by
 from tests.support.images import load_sshd
 from tests.support.process import eventually
 from tests.support.served import Served
 from v6fwd.client_ip.pseudo_ipv4 import is_pseudo
 from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6
+from v6fwd.relay.netns import identity_of
 from v6fwd.relay.netns_lease import LEASES
 
 pytestmark = pytest.mark.server("curl")
@@ -44,12 +44,6 @@ ErrorLog /proc/self/fd/2
 LogFormat "%h %l %u %t \\"%r\\" %>s %b" common
 CustomLog /proc/self/fd/1 common
 """
-
-
-@pytest.fixture(scope="module", params=every_engine)
-def whole(request: pytest.FixtureRequest) -> Iterator[Served]:
-    """Each engine, for all tests of this module."""
-    yield from served_engine(request.param)
 
 
 @pytest.fixture
@@ -77,8 +71,9 @@ def inside(served: Served, name: str, *words: str) -> str:
 def identity(served: Served, name: str) -> str:
     """The name of the lease that there is for a container's namespace."""
     pid = served.engine.docker("inspect", "--format", "{{.State.Pid}}", name)
-    status = os.stat(f"/proc/{pid}/ns/net")
-    return f"{status.st_dev:x}-{status.st_ino}"
+    found = identity_of(pid)
+    assert found is not None
+    return found
 
 
 def run(served: Served, *words: str) -> None:
@@ -94,10 +89,8 @@ def wait_served(served: Served) -> None:
 
 def run_apache(served: Served, listen: str) -> None:
     """Start Apache, which knows nothing of proxies."""
-    file = served.engine.folder / "httpd.conf"
-    file.write_text(STOCK.format(listen=listen))
-    mount = f"{file}:/usr/local/apache2/conf/httpd.conf:ro"
-    run(served, "--publish", "8080:80", "--volume", mount, "httpd")
+    conf = apache_conf(served, STOCK.format(listen=listen))
+    run(served, "--publish", "8080:80", *conf, "httpd")
 
 
 def whois(served: Served, pseudo: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -50,13 +50,6 @@ class FakeNat(Nat):
     def close(self) -> None:
         self._begin("close")
         self.there = None
-
-
-@pytest.fixture
-def logged() -> Iterator[Logged]:
-    logged = Logged()
-    yield logged
-    logged.close()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.support.logged import Logged
@@ -22,13 +20,6 @@ def forward(port: int = 8080, host: str = "172.17.0.2", listen: str = "::") -> F
 def web(label: str = "proxy-v2", address: str = "172.17.0.2", which: str = "1") -> Container:
     labels = {"v6fwd.client-ip": label} if label else {}
     return Container(which, "web", labels=labels, addresses={"bridge": (address,)})
-
-
-@pytest.fixture
-def logged() -> Iterator[Logged]:
-    logged = Logged()
-    yield logged
-    logged.close()
 
 
 @pytest.fixture

@@ -28,9 +28,14 @@ class Container:
     pid: int = 0
     """Its first process; 0: it was not asked for, or is not known."""
 
+    @property
+    def hosts(self) -> list[str]:
+        """Its IP addresses, of all networks."""
+        return [each for some in self.addresses.values() for each in some]
+
     def has(self, address: str) -> bool:
         """Whether it is at this IP address."""
-        return any(address in some for some in self.addresses.values())
+        return address in self.hosts
 
     def as_published(self, host_port: int, container_port: int, protocol: Protocol) -> Published:
         """One of its ports, as rules and labels are asked about it."""
@@ -41,8 +46,7 @@ class Container:
 
     def address(self) -> str:
         """An IPv4 address where it can be reached, else an IPv6 one; "" if it has none."""
-        every = [each for some in self.addresses.values() for each in some]
-        return min(every, key=lambda each: ":" in each, default="")
+        return min(self.hosts, key=lambda each: ":" in each, default="")
 
 
 def read_containers(items: Iterable[Mapping[str, Any]]) -> list[Container]:

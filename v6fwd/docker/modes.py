@@ -31,10 +31,9 @@ class Modes:
     def of(self, forward: Forward, container: Container | None) -> Forward:
         """The forward in its mode."""
         choice = self._choose(forward, container)
-        if container is not None:
-            self._tell(choice, forward, container)
         how = self._how(choice.client_ip, container)
         if container is not None:
+            self._tell(choice, forward, container)
             self._known[forward.listen, forward.target] = choice.client_ip, how
         return replace(forward, client_ip=choice.client_ip, transparent=how)
 
@@ -73,9 +72,7 @@ class Modes:
         """Forget what was known of containers that run no more."""
         ids = {container.id for container in containers}
         self._told = {(which, text) for which, text in self._told if which in ids}
-        hosts = {
-            host for each in containers for network in each.addresses.values() for host in network
-        }
+        hosts = {host for each in containers for host in each.hosts}
         self._known = {pair: mode for pair, mode in self._known.items() if pair[1].host in hosts}
 
     def _tell(self, choice: Choice, forward: Forward, container: Container) -> None:

@@ -72,7 +72,7 @@ class InsideTarget(TransparentTarget):
         if self._unusable:
             return self._unusable
         self._look_if_due()
-        way = self._ways.for_v4 if len(source.packed) == 4 else self._ways.for_v6
+        way = self._way_for(source)
         if way is None and self._ways == NO_WAYS:
             raise OSError(errno.ECONNREFUSED, "")
         why = self._hidden.why(source.packed)
@@ -152,9 +152,12 @@ class InsideTarget(TransparentTarget):
         if age > LOOK_AGAIN or (age > LOOK_AT_MOST and self._ways == NO_WAYS):
             self._look()
 
+    def _way_for(self, source: Address) -> Way | None:
+        return self._ways.for_v4 if len(source.packed) == 4 else self._ways.for_v6
+
     def _way_of(self, source: Address) -> Way:
         """The way for a client that is not hidden."""
-        way = self._ways.for_v4 if len(source.packed) == 4 else self._ways.for_v6
+        way = self._way_for(source)
         assert way is not None
         return way
 

@@ -17,7 +17,7 @@ import select
 from collections.abc import Iterator
 
 from v6fwd.model import is_ip
-from v6fwd.relay.netns_search import NAMED, leads_to, search
+from v6fwd.relay.netns_search import NAMED, identity, leads_to, search
 from v6fwd.relay.sockets import NotPermittedError, RelayError, reason
 
 _CLONE_NEWNET = 0x40000000
@@ -44,12 +44,12 @@ class Namespace:
                 self._pidfd = os.pidfd_open(int(name))
             self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             self._own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            self.identity = _identity(os.fstat(self._fd))
+            self.identity = identity(os.fstat(self._fd))
             if self._pidfd >= 0 and self.is_gone():
                 raise ProcessLookupError(errno.ESRCH, "")
         except (OSError, OverflowError) as error:
             self.close()
-            raise _open_failed(name, error) from None
+            raise _open_failed(name, self._path, error) from None
         if self.identity == own_identity():
             self.close()
             raise RelayError(f"network namespace {name} is v6fwd's own, not a container's")
@@ -70,7 +70,7 @@ class Namespace:
         try:
             if is_ip(self.name) and not leads_to(self._path, self.name):
                 self._path = search(self.name)  # the process by which it was found may have ended
-            return _identity(os.stat(self._path)) != self.identity
+            return identity(os.stat(self._path)) != self.identity
         except (OSError, RelayError):
             return True
 
@@ -113,24 +113,20 @@ def path_of(name: str) -> str:
 
 def own_identity() -> str:
     """The identity of the namespace that this thread is in."""
-    return _identity(os.stat("/proc/thread-self/ns/net"))
+    return identity(os.stat("/proc/thread-self/ns/net"))
 
 
 def identity_of(name: str) -> str | None:
     """The identity of the namespace that a name leads to now; None for none."""
     try:
-        return _identity(os.stat(path_of(name)))
+        return identity(os.stat(path_of(name)))
     except (OSError, RelayError):
         return None
 
 
-def _identity(status: os.stat_result) -> str:
-    return f"{status.st_dev:x}-{status.st_ino}"
-
-
-def _open_failed(name: str, error: Exception) -> RelayError:
+def _open_failed(name: str, path: str, error: Exception) -> RelayError:
     if not isinstance(error, OSError) or error.errno == errno.ESRCH:
         return RelayError(f"there is no process {name}, whose network namespace was asked for")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return NotPermittedError(f"cannot open {path_of(name)}: needs CAP_SYS_PTRACE")
-    return RelayError(f"cannot open network namespace {path_of(name)}: {reason(error)}")
+        return NotPermittedError(f"cannot open {path}: needs CAP_SYS_PTRACE")
+    return RelayError(f"cannot open network namespace {path}: {reason(error)}")

@@ -73,8 +73,10 @@ def search(address: str) -> str:
     """The path of the namespace that has the address. Raises RelayError, also where there is more
     than one; and where /proc shows no other user's processes, none is found."""
     packed = ipaddress.ip_address(address).packed
-    behind = _behind(packed)
-    found = [path for path in _namespaces() if behind and _has(path, packed, behind)]
+    with contextlib.closing(Links()) as links:
+        behind = _behind(links, packed)
+        paths = _namespaces() if behind else ()
+        found = [path for path in paths if _has(links, path, packed, behind)]
     if not found:
         raise RelayError(f"{address} is in no network namespace behind a device of this host")
     if len(found) > 1:
@@ -86,15 +88,21 @@ def search(address: str) -> str:
 def leads_to(path: str, address: str) -> bool:
     """Whether the namespace at `path` is one that `search` could find."""
     packed = ipaddress.ip_address(address).packed
-    return _has(path, packed, _behind(packed))
+    with contextlib.closing(Links()) as links:
+        return _has(links, path, packed, _behind(links, packed))
 
 
-def _behind(packed: bytes) -> dict[int, set[int]]:
+def identity(status: os.stat_result) -> str:
+    """What tells namespaces apart, from stat(2) of one of their files."""
+    return f"{status.st_dev:x}-{status.st_ino}"
+
+
+def _behind(links: Links, packed: bytes) -> dict[int, set[int]]:
     """What is behind the device that leads to an address: indices of devices, by namespace."""
     behind: dict[int, set[int]] = {}
-    with contextlib.closing(Links()) as netlink, contextlib.suppress(OSError):
-        device = netlink.device_to(packed)
-        for link in netlink.links():
+    with contextlib.suppress(OSError):
+        device = links.device_to(packed)
+        for link in links.links():
             if device in (link.device, link.master):
                 behind.setdefault(link.other_namespace, set()).add(link.other_index)
     return behind
@@ -102,19 +110,19 @@ def _behind(packed: bytes) -> dict[int, set[int]]:
 
 def _namespaces() -> Iterator[str]:
     """Paths of all namespaces that are in use or have a name, each once; our own is none."""
-    seen = {_identity(str(PROC / "thread-self" / "ns" / "net"))}
+    seen = {identity(os.stat(PROC / "thread-self" / "ns" / "net"))}
     paths = [str(PROC / name / "ns" / "net") for name in os.listdir(PROC) if name.isdecimal()]
     with contextlib.suppress(OSError):
         paths += [str(path) for path in sorted(NAMED.iterdir())]
     for path in paths:
         with contextlib.suppress(OSError):
-            identity = _identity(path)
-            if identity not in seen:
-                seen.add(identity)
+            this = identity(os.stat(path))
+            if this not in seen:
+                seen.add(this)
                 yield path
 
 
-def _has(path: str, packed: bytes, behind: dict[int, set[int]]) -> bool:
+def _has(links: Links, path: str, packed: bytes, behind: dict[int, set[int]]) -> bool:
     from v6fwd.relay.netns import Namespace  # which asks us in turn
 
     try:
@@ -122,17 +130,11 @@ def _has(path: str, packed: bytes, behind: dict[int, set[int]]) -> bool:
     except RelayError:
         return False
     with contextlib.closing(namespace), contextlib.suppress(OSError):
-        with contextlib.closing(Links()) as netlink:
-            devices = behind.get(netlink.number_of(namespace.fileno()), set())
+        devices = behind.get(links.number_of(namespace.fileno()), set())
         if devices:
-            with namespace.entered(), contextlib.closing(Netlink()) as netlink_inside:
+            with namespace.entered(), contextlib.closing(Netlink()) as netlink:
                 return any(
                     index in devices and net.packed == packed
-                    for index, net in netlink_inside.addresses_by_device()
+                    for index, net in netlink.addresses_by_device()
                 )
     return False
-
-
-def _identity(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
