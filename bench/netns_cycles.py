@@ -33,6 +33,7 @@ def cycle(name: str, then: Callable[[], object] | None = None) -> None:
         inside.accept_marked(family)
     for protocol in Protocol:
         inside.accept_pseudo(protocol, 80)
+    inside.seem_to_have_ipv6()
     for client in CLIENTS:
         inside.client_came(client)
     if then is not None:

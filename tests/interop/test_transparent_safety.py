@@ -1,7 +1,8 @@
 """What transparent mode puts into a container's namespace changes nothing of its other traffic.
 
 All rules that there are are in place: for IPv6 and IPv4 clients of servers on all addresses and
-on the container's own, over TCP and UDP, with a session open for each kind.
+on the container's own, over TCP and UDP, with a session open for each kind; and the address on `lo`
+that makes servers listen on `::`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tests.interop.test_transparent import CLIENTS, PORT, Setting, exchange
 from tests.support.inside import TCP, UDP, client, family_of, in_place, plain, server, sock
 from tests.support.process import ForwardProcess
 from v6fwd.demo.lab import BRIDGE_V4, CLIENT_V4, CONTAINER_V4, HOST_V4, Lab
+from v6fwd.relay.netns_rules import Inside
 
 pytestmark = pytest.mark.netns
 
@@ -34,6 +36,8 @@ class Busy(Setting):
     def __init__(self, lab: Lab, process: ForwardProcess, folder: Path) -> None:
         super().__init__(lab, process, folder)
         self.before = in_place(lab)
+        self.seeming = Inside(lab.namespace("container"))
+        self.seeming.seem_to_have_ipv6()
         self.servers = {
             (name, port): self.server(address, port, kind)
             for name, kind in KINDS.items()
@@ -64,6 +68,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
             yield busy
         finally:
             busy.close()
+            busy.seeming.close()
 
 
 @pytest.fixture(autouse=True)
@@ -107,11 +112,12 @@ def test_outgoing_from_a_published_port(busy: Busy, port: int) -> None:
 def test_ipv6_is_as_unreachable_as_before(busy: Busy) -> None:
     """A program that tries IPv6 first must learn at once that there is none.
 
-    `eth0` has no IPv6 address, so ::1 is the only source that the kernel finds.
+    `eth0` has no IPv6 address, so ::1 and SEEMING are the only sources that the kernel finds.
     """
-    one = busy.keep(sock(busy.lab, "container", socket.AF_INET6))
-    with pytest.raises(OSError, match="unreachable"):
-        one.connect(("2001:db8:ffff::1", 80))
+    for kind in KINDS.values():
+        one = busy.keep(sock(busy.lab, "container", socket.AF_INET6, kind))
+        with pytest.raises(OSError, match="unreachable"):
+            one.connect(("2001:db8:ffff::1", 80))
 
 
 @pytest.mark.server("nft")

@@ -36,6 +36,7 @@ class FakeEngine:
         self.path = path
         self.host = f"unix://{path}"
         self.containers: Answer = says(HEAD + b"[]")
+        self.inspect: Answer = says(HEAD + b"{}")
         self.paths: list[str] = []
         self._server: asyncio.Server | None = None
         self._listeners: list[asyncio.StreamWriter] = []
@@ -74,11 +75,16 @@ class FakeEngine:
             head = await reader.readuntil(b"\r\n\r\n")
             path = head.split()[1].decode()
             self.paths.append(path)
-            await (self.events if path.startswith("/events") else self.containers)(writer)
+            await self._answer(path)(writer)
         except (asyncio.CancelledError, ConnectionError):
             pass  # what is wanted: asyncio would print it
         finally:
             writer.close()
+
+    def _answer(self, path: str) -> Answer:
+        if path.startswith("/events"):
+            return self.events
+        return self.containers if path.startswith("/containers/json") else self.inspect
 
     async def _listen(self, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD)

@@ -492,6 +492,10 @@ def test_transparent_for_docker(folder: Folder) -> None:
     assert said == Transparent("", TransparentFallback.REFUSE, 128, "/tmp/store")
     with pytest.raises(ConfigError, match=r"\[docker\]: target-netns"):
         folder.load('[docker]\ntarget-netns = "web"\n')
+    assert folder.load("").docker.transparent_address
+    assert not folder.load("[docker]\ntransparent-address = false\n").docker.transparent_address
+    with pytest.raises(ConfigError, match=r"\[docker\]: transparent-address"):
+        folder.load("[docker]\ntransparent-address = 'no'\n")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ ITEM: dict[str, Any] = {
     "Id": "4f",
     "Names": ["/web"],
     "Image": "httpd:2.4",
+    "State": "running",
     "Labels": {"v6fwd.client-ip": "proxy-v2"},
     "Ports": [
         {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
@@ -42,6 +43,18 @@ def test_a_container() -> None:
         (8080, Protocol.TCP): Endpoint("172.17.0.2", 80),
         (5353, Protocol.UDP): Endpoint("172.17.0.2", 53, protocol=Protocol.UDP),
     }, "for the world alone"
+
+
+@pytest.mark.parametrize(
+    ("state", "is_running"),
+    [
+        *(("running", True), ("paused", True), ("restarting", True)),
+        *(("created", False), ("exited", False), ("dead", False), ("removing", False)),
+    ],
+)
+def test_which_run(state: str, is_running: bool) -> None:
+    [web] = read_containers([ITEM | {"State": state}])
+    assert web.is_running is is_running
 
 
 @pytest.mark.parametrize(

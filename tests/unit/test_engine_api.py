@@ -48,7 +48,7 @@ async def refused(engine: FakeEngine, answer: Answer) -> str:
 async def test_a_list(engine: FakeEngine) -> None:
     engine.containers = says(HEAD + BODY)
     assert await EngineApi(engine.host).containers() == ITEMS
-    assert engine.paths == ["/containers/json"]
+    assert engine.paths == ["/containers/json?all=1"]
 
 
 @pytest.mark.parametrize("version", [b"HTTP/1.0 200 OK", b"HTTP/1.1 200 OK", b"HTTP/1.0 200 "])

@@ -26,14 +26,18 @@ class Watched:
         self.engine = FakeEngine(folder / "docker.sock")
         self.calls: list[str] = []
         self.pauses: list[float] = []
+        self.listed: list[str] = []
+        self.pids: list[int] = []
+        self.enters = ""
         self._logged = Logged()
         self._events: list[str] = []
         self.watcher = Watcher(
             EngineApi(self.engine.host),
             self._logged.log,
             self._found,
+            self._listed,
             self._changed,
-            lambda _: False,
+            lambda container: container.name == self.enters,
             sleep=self._sleep,
         )
 
@@ -44,9 +48,13 @@ class Watched:
     def _found(self) -> None:
         self.calls.append("found")
 
+    def _listed(self, containers: Sequence[Container]) -> None:
+        self.listed = [each.name for each in containers]
+
     def _changed(self, containers: Sequence[Container]) -> None:
         assert not self.watcher.is_lost
         self.calls.append(" ".join(each.name for each in containers))
+        self.pids = [each.pid for each in containers]
 
     @property
     def log(self) -> list[str]:
@@ -60,9 +68,12 @@ class Watched:
             while not condition():  # noqa: ASYNC110 - others do not know what we wait for
                 await asyncio.sleep(0)
 
-    def runs(self, *names: str) -> None:
-        """These containers run from now on."""
-        items = [{"Id": name, "Names": [f"/{name}"]} for name in names]
+    def runs(self, *names: str, created: Sequence[str] = ()) -> None:
+        """These containers run from now on, and those are about to."""
+        states = dict.fromkeys(names, "running") | dict.fromkeys(created, "created")
+        items = [
+            {"Id": name, "Names": [f"/{name}"], "State": state} for name, state in states.items()
+        ]
         self.engine.containers = says(HEAD + json.dumps(items).encode())
 
     def close(self) -> None:
@@ -121,6 +132,64 @@ async def test_what_happens_while_we_ask_is_asked_about(watched: Watched) -> Non
     watched.runs("new")
     go_on.set()
     await watched.until(lambda: watched.calls == ["found", "", "new"])
+
+
+async def test_who_is_created_is_listed_while_processes_are_asked_for(watched: Watched) -> None:
+    """The Engine says nothing about a container that it starts, for as long as that takes."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await go_on.wait()
+        writer.write(HEAD + json.dumps({"State": {"Pid": 4711}}).encode())
+
+    watched.enters = "one"
+    watched.engine.inspect = slowly
+    watched.runs("one")
+    await watched.engine.start()
+    await asked.wait()
+    watched.runs("one", "three", created=("two",))
+    watched.engine.tell()
+    await watched.until(lambda: watched.listed == ["one", "three", "two"])
+    assert watched.calls == ["found", "", "three"]
+    go_on.set()
+    await watched.until(lambda: watched.calls == ["found", "", "three", "one three"])
+    assert watched.pids == [4711, 0]
+
+
+async def test_a_process_is_asked_for_once(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it is the container's; it is another one when that has been started again."""
+    me = os.getpid()
+    processes = {me: "one"}
+    monkeypatch.setattr(watcher, "container_of", lambda pid: processes.get(pid, ""))
+    watched.enters = "one"
+    watched.engine.inspect = says(HEAD + json.dumps({"State": {"Pid": me}}).encode())
+    watched.runs("one")
+    await watched.engine.start()
+    await watched.until(lambda: watched.calls == ["found", "", "one"])
+    for count in (2, 3):
+        watched.watcher.stir()
+        await watched.until(lambda: watched.calls == ["found", "", *["one"] * count])  # noqa: B023
+    assert (watched.pids, watched.engine.asked("/containers/one/json")) == ([me], 1)
+    processes.clear()
+    watched.engine.inspect = says(HEAD + b'{"State": {"Pid": 1}}')
+    watched.watcher.stir()
+    await watched.until(lambda: watched.calls[-2:] == ["one", "one"] and watched.pids == [1])
+    assert watched.engine.asked("/containers/one/json") == 2
+
+
+async def test_a_process_that_has_ended_is_told_no_more(watched: Watched) -> None:
+    watched.enters = "one"
+    watched.engine.inspect = says(HEAD + b'{"State": {"Pid": 4194305}}')
+    watched.runs("one")
+    await watched.engine.start()
+    await watched.until(lambda: watched.calls == ["found", "", "one"])
+    watched.engine.inspect = says(HEAD + b'{"State": {"Pid": 0}}')
+    watched.watcher.stir()
+    await watched.until(lambda: watched.calls == ["found", "", "one", ""])
+    await watched.until(lambda: watched.engine.asked("/containers/one/json") == 3)  # ASK_AGAIN
 
 
 async def test_an_engine_that_comes_late(watched: Watched) -> None:

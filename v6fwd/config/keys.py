@@ -229,7 +229,11 @@ CONTROL: dict[str, Parse] = {
 }
 METRICS: dict[str, Parse] = {"listen": _metrics_address}
 DOCKER_TRANSPARENT = {key: parse for key, parse in TRANSPARENT.items() if key != "target-netns"}
-DOCKER: dict[str, Parse] = {"host": _docker_host, **DOCKER_TRANSPARENT}
+DOCKER: dict[str, Parse] = {
+    "host": _docker_host,
+    **DOCKER_TRANSPARENT,
+    "transparent-address": _truth,
+}
 DOCKER_RULE: dict[str, Parse] = {
     "host-port": _host_ports,
     "container": _text,

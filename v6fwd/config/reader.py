@@ -266,7 +266,7 @@ def _transparent(values: Values, base: Transparent = _TRANSPARENT) -> Transparen
 
 
 def _docker(values: Values, rules: tuple[Rule, ...]) -> Docker:
-    plain = Docker(**_arguments(values, ("host",)), rules=rules)
+    plain = Docker(**_arguments(values, ("host", "transparent-address")), rules=rules)
     return replace(plain, transparent=_transparent(values, plain.transparent))
 
 

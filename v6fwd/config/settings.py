@@ -57,6 +57,8 @@ class Docker:
     transparent: Transparent = _TRANSPARENT
     """How their mode `transparent` does it; its `netns` is each container's. Without a fallback
     this host's own programs, which come from 127.0.0.1 and ::1, would be refused."""
+    transparent_address: bool = True
+    """Whether containers in that mode get an IPv6 address on `lo` before they start."""
 
 
 _LIMITS = Limits()

@@ -24,6 +24,7 @@ from v6fwd.docker.holder import find_holder
 from v6fwd.docker.listening import LISTEN_FD, from_descriptor, is_bound, own
 from v6fwd.docker.meeting import Meeting, run_folder
 from v6fwd.docker.modes import NEED_ALL, Modes
+from v6fwd.docker.preparation import Preparation
 from v6fwd.docker.shims import LET_GO, NoShimError, Shim, shims_of
 from v6fwd.docker.unshimmed import Unshimmed
 from v6fwd.docker.watcher import Watcher
@@ -69,6 +70,8 @@ class Adopter:
         self._host = docker.host
         self._watcher = self._watcher_of(docker.host)
         self._diversion = Diversion(log)
+        self._preparation = Preparation(log)
+        self._prepares = docker.transparent_address
         self._containers: Sequence[Container] = ()
         self._all_open = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,6 +109,7 @@ class Adopter:
         """Other rules: they go for new flows. And another Engine to be asked, perhaps."""
         self._modes.rules = docker.rules
         self._modes.transparent = docker.transparent
+        self._prepares = docker.transparent_address
         if docker.host != self._host and self._watching is not None:
             self._watching.cancel()
             self._host = docker.host
@@ -121,6 +125,7 @@ class Adopter:
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
+        self._preparation.close()
         goes_on = self._meeting.close(self._shims) or succeeded
         self._diversion.close(keep=goes_on)
         if self._ports and not goes_on:
@@ -166,6 +171,7 @@ class Adopter:
         if forward.listen in self._supervisor.forwards or forward.listen in self._ports:
             raise RelayError(f"{forward.listen} is forwarded already")
         sockets = self._sockets(shim, forward.listen)
+        self._preparation.look()  # Engine 28 has made the namespace by now, and waits for us
         try:
             shim.answer(sockets[0] if sockets and not shim.flags.use_listen_fd else None)
         except BaseException as error:
@@ -265,15 +271,22 @@ class Adopter:
     # -- modes --
 
     def _watcher_of(self, host: str) -> Watcher:
-        return Watcher(EngineApi(host), self._log, self._found, self._changed, self._modes.enters)
+        enters = self._modes.enters
+        return Watcher(EngineApi(host), self._log, self._found, self._listed, self._changed, enters)
 
     def _found(self) -> None:
         self._unshimmed.forget()
+
+    def _listed(self, containers: Sequence[Container]) -> None:
+        """The Engine has told which containers there are."""
+        wanted = filter(self._modes.enters, containers) if self._prepares else ()
+        self._preparation.expect([container.id for container in wanted])
 
     def _changed(self, containers: Sequence[Container]) -> None:
         """The Engine has told which containers run."""
         self._containers = containers
         self._modes.keep(containers)
+        self._preparation.run(containers)
         for port in list(self._ports.values()):
             if find_container(containers, port.forward) is not None:
                 self._decide(port)

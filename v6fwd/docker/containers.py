@@ -1,4 +1,4 @@
-"""The running containers as the Engine's API tells of them. Pure."""
+"""The containers as the Engine's API tells of them. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 from v6fwd.config.rules import Published
 from v6fwd.model import Endpoint, Forward, Protocol
 
+_RUNNING = ("running", "paused", "restarting")
+"""What the Engine calls the state of containers that have a process."""
 _EVERYWHERE = ("0.0.0.0", "::", "")
 """Host addresses of a port that is published for the world."""
 
@@ -25,6 +27,7 @@ class Container:
     """By network."""
     published: frozenset[tuple[int, int, Protocol]] = frozenset()
     """Host port, its own port and protocol of what is published for the world."""
+    is_running: bool = True
     pid: int = 0
     """Its first process; 0: it was not asked for, or is not known."""
 
@@ -81,6 +84,7 @@ def _read(item: Mapping[str, Any]) -> Container:
         image=item.get("Image", ""),
         labels=item.get("Labels") or {},
         addresses={name: _addresses(network) for name, network in sorted(networks.items())},
+        is_running=item.get("State") in _RUNNING,
         published=frozenset(
             (port["PublicPort"], port["PrivatePort"], Protocol(port["Type"]))
             for port in item.get("Ports") or ()

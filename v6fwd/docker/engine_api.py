@@ -29,7 +29,7 @@ MAX_ANSWER = 64 << 20
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
 _EVENTS = {
     "type": ["container", "network"],
-    "event": ["start", "die", "destroy", "rename", "connect", "disconnect"],
+    "event": ["create", "start", "die", "destroy", "rename", "connect", "disconnect"],
 }
 
 
@@ -45,8 +45,8 @@ class EngineApi:
         self._path = host.removeprefix("unix://")
 
     async def containers(self) -> list[dict[str, Any]]:
-        """Those that run. Raises EngineError."""
-        async with self._ask("/containers/json") as reader:
+        """All, those included that do not run. Raises EngineError."""
+        async with self._ask("/containers/json?all=1") as reader:
             answer = _json(await _whole(reader))
         if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
             raise EngineError(f"what Docker at {self.host} answers is no list of containers")

@@ -1,15 +1,18 @@
-"""Which containers run, kept up to date as long as the daemon lives."""
+"""Which containers there are, and which run, kept up to date as long as the daemon lives."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from v6fwd.docker.cgroup import container_of
 from v6fwd.docker.containers import Container, read_containers
 from v6fwd.docker.engine_api import EngineApi, EngineError
 from v6fwd.log import Log
+from v6fwd.relay.netns_search import PROC
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds until an Engine that was lost is asked again; doubles.
@@ -23,10 +26,12 @@ ASK_AGAIN = 1.0
 
 
 class Watcher:
-    """Asks at the start and after every event; calls `changed` with each answer.
+    """Asks at the start and after every event; calls `listed` with each answer, which is of all
+    containers, and then `changed` with those that run.
 
     `found` is called before the first answer of an Engine that has been found. `enters` tells
-    which containers' processes must be known.
+    which containers' processes must be known. That takes another question to the Engine, which
+    does not answer it before it has started them; `changed` is called again when it does.
     """
 
     def __init__(
@@ -34,6 +39,7 @@ class Watcher:
         api: EngineApi,
         log: Log,
         found: Callable[[], None],
+        listed: Callable[[Sequence[Container]], None],
         changed: Callable[[Sequence[Container]], None],
         enters: Callable[[Container], bool],
         *,
@@ -42,10 +48,14 @@ class Watcher:
         self._api = api
         self._log = log
         self._found = found
+        self._listed = listed
         self._changed = changed
         self._enters = enters
         self._sleep = sleep
         self._stirred = asyncio.Event()
+        self._running: Sequence[Container] = ()
+        self._pids: dict[str, int] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
         self.is_lost = True
         """Whether the Engine cannot be asked now."""
         self._told = False
@@ -78,7 +88,7 @@ class Watcher:
         try:
             await asyncio.wait([listening, asking], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (listening, asking):
+            for task in (listening, asking, *self._asking.values()):
                 task.cancel()
             for result in await asyncio.gather(listening, asking, return_exceptions=True):
                 if isinstance(result, Exception):
@@ -96,21 +106,49 @@ class Watcher:
             containers = _read(await self._api.containers(), self._api.host)
             if self.is_lost:
                 self._tell_found()
-            self._changed(await self._with_pids(containers))
+            self._listed(containers)
+            self._running = [container for container in containers if container.is_running]
+            self._ask_for_pids()
+            self._tell()
 
-    async def _with_pids(self, containers: Sequence[Container]) -> list[Container]:
-        """Without those whose process is needed and not told: they are starting or ending."""
-        known = await asyncio.gather(*map(self._with_pid, containers))
-        running = [each for each in known if each.pid or not self._enters(each)]
-        if len(running) < len(known):
+    def _tell(self) -> None:
+        """Tell of those that run; not of those whose process is needed and not known: they are
+        starting or ending."""
+        told = [
+            replace(container, pid=self._pids.get(container.id, 0))
+            for container in self._running
+            if container.id in self._pids or not self._enters(container)
+        ]
+        self._changed(told)
+
+    # -- processes --
+
+    def _ask_for_pids(self) -> None:
+        """Where they are needed and not known; a question for each."""
+        needed = [container.id for container in self._running if self._enters(container)]
+        self._pids = {name: pid for name, pid in self._pids.items() if name in needed}
+        for name in needed:
+            pid = self._pids.get(name, 0)
+            if container_of(pid) == name:
+                continue
+            if not (PROC / str(pid)).exists():
+                self._pids.pop(name, None)
+            if name not in self._asking:
+                task = self._asking[name] = asyncio.ensure_future(self._ask_for_pid(name))
+                task.add_done_callback(functools.partial(self._asked, name))
+
+    def _asked(self, name: str, _: object) -> None:
+        del self._asking[name]
+
+    async def _ask_for_pid(self, name: str) -> None:
+        pid = await self._api.pid(name)
+        if not pid:
             asyncio.get_running_loop().call_later(ASK_AGAIN, self.stir)
-        return running
+        elif pid != self._pids.get(name):
+            self._pids[name] = pid
+            self._tell()
 
-    async def _with_pid(self, container: Container) -> Container:
-        """The container with its process, where that is needed: a question for each."""
-        if not self._enters(container):
-            return container
-        return replace(container, pid=await self._api.pid(container.id))
+    # -- the log --
 
     def _tell_lost(self, why: str) -> None:
         self.is_lost = True

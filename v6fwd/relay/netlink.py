@@ -27,12 +27,13 @@ OURS = 118
 _ROUTE, _SOCK_DIAG = 0, 4  # linux/netlink.h
 _ERROR, _DONE = 2, 3
 _REQUEST, _ACK, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x300
-_NEW_ADDRESS, _GET_ADDRESS = 20, 22  # linux/rtnetlink.h
+_NEW_ADDRESS, _DELETE_ADDRESS, _GET_ADDRESS = 20, 21, 22  # linux/rtnetlink.h
 _NEW_ROUTE, _DELETE_ROUTE, _GET_ROUTE = 24, 25, 26
 _NEW_RULE, _DELETE_RULE, _GET_RULE = 32, 33, 34
 _SOCKETS_BY_FAMILY = 20  # linux/sock_diag.h
 _LOCAL, _TO_TABLE = 2, 1  # RTN_LOCAL, FR_ACT_TO_TBL
 _HOST_SCOPE = 254
+_NODAD, _NOPREFIXROUTE = 0x2, 0x200  # linux/if_addr.h
 _LISTEN, _CLOSE = 10, 7  # net/tcp_states.h; an unconnected UDP socket is in CLOSE
 _IP_PROTO = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 
@@ -139,11 +140,15 @@ class Netlink:
         return count
 
     def add_loopback_address(self, net: Net) -> None:
-        """Give `lo` an address; it may have it already."""
-        body = struct.pack("=BBBBI", net.family, net.length, 0, _HOST_SCOPE, LOOPBACK)
+        """Give `lo` an address, and no route; it may have it already."""
+        flags = number_attribute(8, _NODAD | _NOPREFIXROUTE)
         with _tolerating(errno.EEXIST):
-            attributes = attribute(1, net.packed) + attribute(2, net.packed)
-            self._change(_NEW_ADDRESS, _CREATE | _EXCL, body + attributes)
+            self._change(_NEW_ADDRESS, _CREATE | _EXCL, _address_body(net) + flags)
+
+    def delete_loopback_address(self, net: Net) -> None:
+        """Take an address from `lo`, if it has it."""
+        with _tolerating(errno.EADDRNOTAVAIL):
+            self._change(_DELETE_ADDRESS, 0, _address_body(net))
 
     def addresses(self) -> list[Net]:
         """The addresses of all devices, with their nets' lengths; not those of `lo`."""
@@ -233,6 +238,11 @@ def _bound(body: bytes, port: int) -> list[Bound]:
     size = 4 if body[0] == socket.AF_INET else 16
     v6_only = read_attributes(body[72:]).get(11, b"\0") != b"\0"  # INET_DIAG_SKV6ONLY
     return [Bound(body[8 : 8 + size], v6_only)]
+
+
+def _address_body(net: Net) -> bytes:
+    body = struct.pack("=BBBBI", net.family, net.length, 0, _HOST_SCOPE, LOOPBACK)
+    return body + attribute(1, net.packed) + attribute(2, net.packed)
 
 
 def _rule_body(rule: Rule) -> bytes:

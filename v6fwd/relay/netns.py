@@ -78,6 +78,11 @@ class Namespace:
         """Its descriptor."""
         return self._fd
 
+    @property
+    def process(self) -> int:
+        """The descriptor of the process that names it, readable when that has ended; -1: none."""
+        return self._pidfd
+
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """Be in it; nothing may be awaited. Raises OSError, EPERM without CAP_SYS_ADMIN."""

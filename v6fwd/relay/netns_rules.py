@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
 from collections import Counter
@@ -50,6 +51,11 @@ MARK = TABLE
 TABLES = frozenset((TABLE, PSEUDO_TABLE, CLIENTS_TABLE))
 LOCAL_TABLE = 255
 """The kernel's table of what is local."""
+
+SEEMING = Net(ipaddress.IPv6Address("fe80::76:3666:7764").packed, 128)
+"""An address for `lo` that leads nowhere: where there is one but ::1, getaddrinfo(3) with
+AI_ADDRCONFIG gives :: to a server that asks where to listen (RFC 3493, section 6.1). Of link scope,
+so that nothing is ever sent from it; "v6fwd"."""
 
 LO_IPV6 = "net/ipv6/conf/lo/disable_ipv6"
 MARK_SYSCTLS = ("net/ipv4/tcp_fwmark_accept", "net/ipv4/fwmark_reflect")
@@ -148,6 +154,17 @@ class Inside:
                 self._netlink.add_rule(rule)
             self._done.add(rule)
 
+    def seem_to_have_ipv6(self) -> None:
+        """For servers that listen on 0.0.0.0 alone where they find no IPv6 address."""
+        with self._naming():
+            self._switch_ipv6_on()
+            self._netlink.add_loopback_address(SEEMING)
+
+    def seem_no_more(self) -> None:
+        """Take that back, whoever else is inside; IPv6 stays on."""
+        with self._naming():
+            self._netlink.delete_loopback_address(SEEMING)
+
     def client_came(self, client: Address) -> None:
         """A UDP client has a session: answers to it stay inside. Raises OSError."""
         packed = client.packed
@@ -220,6 +237,7 @@ def undo_rules(netlink: Netlink, sysctls: dict[str, str]) -> None:
     """Remove all that we ever put into the namespace that the thread is in. Raises OSError."""
     netlink.delete_rules(TABLES)
     netlink.delete_routes(TABLES | {LOCAL_TABLE})
+    netlink.delete_loopback_address(SEEMING)
     for sysctl, value in sysctls.items():
         if (
             sysctl == LO_IPV6 or sysctl in MARK_SYSCTLS

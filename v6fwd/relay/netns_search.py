@@ -14,7 +14,7 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +67,30 @@ class Links(Netlink):
         """What our namespace calls an open one."""
         body = bytes(4) + attribute(3, struct.pack("=i", namespace))  # NETNSA_FD
         return read_number(read_attributes(self._ask(_GET_NSID, body, _NEW_NSID)[4:]).get(1))
+
+    def number_at(self, path: Path) -> int:
+        """The same of one that has a path."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return self.number_of(fd)
+        finally:
+            os.close(fd)
+
+
+def processes_in(numbers: Container[int]) -> Iterator[tuple[int, int]]:
+    """The processes in namespaces that ours calls by these numbers, each after the number; the
+    newest ones first."""
+    known: dict[str, int] = {}
+    pids = sorted((int(name) for name in os.listdir(PROC) if name.isdecimal()), reverse=True)
+    with contextlib.closing(Links()) as links:
+        for pid in pids:
+            path = PROC / str(pid) / "ns" / "net"
+            with contextlib.suppress(OSError):
+                this = identity(os.stat(path))
+                if this not in known:
+                    known[this] = links.number_at(path)
+                if known[this] in numbers:
+                    yield known[this], pid
 
 
 def search(address: str) -> str:
