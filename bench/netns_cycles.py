@@ -15,6 +15,7 @@ from collections.abc import Callable
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol
 from v6fwd.relay.engine import Engine
+from v6fwd.relay.netns_rules import enter_seeming
 from v6fwd.relay.spaces import Spaces
 
 CLIENTS = (Address(bytes([203, 0, 113, 7]), 1), Address(bytes.fromhex("20010db8" + "0" * 24), 1))
@@ -33,7 +34,7 @@ def cycle(name: str, then: Callable[[], object] | None = None) -> None:
         inside.accept_marked(family)
     for protocol in Protocol:
         inside.accept_pseudo(protocol, 80)
-    inside.seem_to_have_ipv6()
+    enter_seeming(name).close()
     for client in CLIENTS:
         inside.client_came(client)
     if then is not None:

@@ -175,7 +175,7 @@ async def test_where_it_cannot_be(room: Room, monkeypatch: pytest.MonkeyPatch) -
     def refuse(_: object) -> None:
         raise RelayError("cannot put rules into network namespace 4711: needs CAP_NET_ADMIN")
 
-    monkeypatch.setattr(Inside, "seem_to_have_ipv6", refuse)
+    monkeypatch.setattr(preparation, "enter_seeming", refuse)
     room.expect("one")
     with running_in(room.name) as process:
         room.containers[process.pid] = "one"

@@ -19,7 +19,7 @@ from tests.support.newcomer import (
     running_in,
 )
 from v6fwd.demo.lab import Lab
-from v6fwd.relay.netns_rules import Inside
+from v6fwd.relay.netns_rules import Inside, enter_seeming
 from v6fwd.relay.netns_search import processes_in
 from v6fwd.relay.netns_watch import LinkWatch
 
@@ -55,9 +55,9 @@ def test_where_a_server_listens(lab: Lab, off: tuple[str, ...]) -> None:
         lab.run("container", "sysctl", "-w", f"net.ipv6.conf.{name}.disable_ipv6=1")
     before, routes = in_place(lab), routes_of(lab)
     assert where_to_listen(lab) == ["0.0.0.0"]
-    with contextlib.closing(Inside(lab.namespace("container"))) as container:
+    with contextlib.ExitStack() as stack:
         for _ in range(2):
-            container.seem_to_have_ipv6()
+            stack.enter_context(contextlib.closing(enter_seeming(lab.namespace("container"))))
             assert where_to_listen(lab) == ["0.0.0.0", "::"]
             assert on_lo(lab.namespace("container")) == ["fe80::76:3666:7764"]
             assert routes_of(lab) == routes, "it leads nowhere"
@@ -68,8 +68,7 @@ def test_where_a_server_listens(lab: Lab, off: tuple[str, ...]) -> None:
 def test_it_stays_as_long_as_somebody_is_inside(lab: Lab) -> None:
     name = lab.namespace("container")
     with contextlib.closing(Inside(name)):
-        with contextlib.closing(Inside(name)) as first:
-            first.seem_to_have_ipv6()
+        enter_seeming(name).close()
         assert on_lo(lab.namespace("container")) == ["fe80::76:3666:7764"]
     assert on_lo(lab.namespace("container")) == []
 
@@ -77,8 +76,7 @@ def test_it_stays_as_long_as_somebody_is_inside(lab: Lab) -> None:
 def test_seeming_no_more(lab: Lab) -> None:
     """Whoever else is inside: what it was for is over."""
     name = lab.namespace("container")
-    with contextlib.closing(Inside(name)), contextlib.closing(Inside(name)) as second:
-        second.seem_to_have_ipv6()
+    with contextlib.closing(Inside(name)), contextlib.closing(enter_seeming(name)) as second:
         for _ in range(2):
             second.seem_no_more()
             assert on_lo(name) == []
@@ -86,8 +84,8 @@ def test_seeming_no_more(lab: Lab) -> None:
 
 def test_what_a_kill_left_goes_with_the_next_one(lab: Lab) -> None:
     script = (
-        "import os, signal, sys; from v6fwd.relay.netns_rules import Inside;"
-        "Inside(sys.argv[1]).seem_to_have_ipv6(); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys; from v6fwd.relay.netns_rules import enter_seeming;"
+        "enter_seeming(sys.argv[1]); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script, lab.namespace("container")], check=False)
     assert on_lo(lab.namespace("container")) == ["fe80::76:3666:7764"]

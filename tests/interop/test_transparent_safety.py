@@ -18,7 +18,7 @@ from tests.interop.test_transparent import CLIENTS, PORT, Setting, exchange
 from tests.support.inside import TCP, UDP, client, family_of, in_place, plain, server, sock
 from tests.support.process import ForwardProcess
 from v6fwd.demo.lab import BRIDGE_V4, CLIENT_V4, CONTAINER_V4, HOST_V4, Lab
-from v6fwd.relay.netns_rules import Inside
+from v6fwd.relay.netns_rules import enter_seeming
 
 pytestmark = pytest.mark.netns
 
@@ -36,8 +36,7 @@ class Busy(Setting):
     def __init__(self, lab: Lab, process: ForwardProcess, folder: Path) -> None:
         super().__init__(lab, process, folder)
         self.before = in_place(lab)
-        self.seeming = Inside(lab.namespace("container"))
-        self.seeming.seem_to_have_ipv6()
+        self.seeming = enter_seeming(lab.namespace("container"))
         self.servers = {
             (name, port): self.server(address, port, kind)
             for name, kind in KINDS.items()

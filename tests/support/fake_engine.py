@@ -76,7 +76,7 @@ class FakeEngine:
             path = head.split()[1].decode()
             self.paths.append(path)
             await self._answer(path)(writer)
-        except (asyncio.CancelledError, ConnectionError):
+        except (asyncio.CancelledError, ConnectionError, EOFError):
             pass  # what is wanted: asyncio would print it
         finally:
             writer.close()

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable
 from v6fwd.docker.cgroup import container_of
 from v6fwd.docker.containers import Container
 from v6fwd.log import Log
-from v6fwd.relay.netns_rules import Inside, listening
+from v6fwd.relay.netns_rules import enter_seeming, listening
 from v6fwd.relay.netns_search import processes_in
 from v6fwd.relay.netns_watch import LinkWatch
 from v6fwd.relay.sockets import RelayError, reason
@@ -34,13 +34,8 @@ class Starting:
     """A container that seems to have IPv6; raises RelayError where that cannot be."""
 
     def __init__(self, pid: int) -> None:
-        self.inside = Inside(str(pid))
+        self.inside = enter_seeming(str(pid))
         self.container: Container | None = None
-        try:
-            self.inside.seem_to_have_ipv6()
-        except RelayError:
-            self.inside.close()
-            raise
 
     def listens(self) -> bool:
         """Whether it has started, and there are servers for all that it publishes."""

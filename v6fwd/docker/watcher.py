@@ -88,9 +88,10 @@ class Watcher:
         try:
             await asyncio.wait([listening, asking], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (listening, asking, *self._asking.values()):
+            tasks = (listening, asking, *self._asking.values())
+            for task in tasks:
                 task.cancel()
-            for result in await asyncio.gather(listening, asking, return_exceptions=True):
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(result, Exception):
                     raise result
 
@@ -134,11 +135,13 @@ class Watcher:
             if not (PROC / str(pid)).exists():
                 self._pids.pop(name, None)
             if name not in self._asking:
-                task = self._asking[name] = asyncio.ensure_future(self._ask_for_pid(name))
+                task = self._asking[name] = asyncio.create_task(self._ask_for_pid(name))
                 task.add_done_callback(functools.partial(self._asked, name))
 
-    def _asked(self, name: str, _: object) -> None:
+    def _asked(self, name: str, task: asyncio.Task[None]) -> None:
         del self._asking[name]
+        if not task.cancelled():
+            task.result()
 
     async def _ask_for_pid(self, name: str) -> None:
         pid = await self._api.pid(name)

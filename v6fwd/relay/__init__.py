@@ -14,6 +14,6 @@ batches, `doorstep` keeps newcomers.
 For mode transparent, `transparent` is the target, `inside` a namespace or `across` the network,
 which `seeing` decides; `claims` makes sockets with a client's address, `netns_search` finds
 a namespace by an address in it, `netns_watch` hears of new ones, `netns` enters one, `netns_rules`
-and `netlink` put rules there, `netns_lease` counts who needs them, `spaces` holds all that a process
-uses, `pseudo_store` remembers pseudo addresses.
+and `netlink` put rules there, `netns_lease` counts who needs them, `spaces` holds all that
+a process uses, `pseudo_store` remembers pseudo addresses.
 """

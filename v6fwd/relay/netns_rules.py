@@ -154,14 +154,17 @@ class Inside:
                 self._netlink.add_rule(rule)
             self._done.add(rule)
 
-    def seem_to_have_ipv6(self) -> None:
-        """For servers that listen on 0.0.0.0 alone where they find no IPv6 address."""
-        with self._naming():
+    def seem_to_have_ipv6(self, changed: dict[str, str]) -> None:
+        """See `enter_seeming`, which has changed these sysctls: they are put back with the rest."""
+        with leases_locked():
+            for sysctl, value in changed.items():
+                self._lease.remember(sysctl, value)
+        with self._naming():  # once more: somebody may just have left, and undone it
             self._switch_ipv6_on()
             self._netlink.add_loopback_address(SEEMING)
 
     def seem_no_more(self) -> None:
-        """Take that back, whoever else is inside; IPv6 stays on."""
+        """Take SEEMING away, whoever else is inside; IPv6 stays on."""
         with self._naming():
             self._netlink.delete_loopback_address(SEEMING)
 
@@ -210,6 +213,41 @@ class Inside:
         with self.namespace.entered():
             _write_sysctl(sysctl, value)
         return True
+
+
+def enter_seeming(name: str) -> Inside:
+    """Enter a namespace in which servers are to find IPv6. Raises RelayError.
+
+    That comes first: they may look for it in a few milliseconds, and others may have the leases
+    locked for longer.
+    """
+    namespace = Namespace(name)
+    try:
+        with namespace.entered(), contextlib.closing(Netlink()) as netlink:
+            changed = _seem_to_have_ipv6(netlink)
+    except OSError as error:
+        raise _cannot(
+            f"add an address in network namespace {name}", "CAP_NET_ADMIN", error
+        ) from None
+    finally:
+        namespace.close()
+    inside = Inside(name)
+    try:
+        inside.seem_to_have_ipv6(changed)
+    except RelayError:
+        inside.close()
+        raise
+    return inside
+
+
+def _seem_to_have_ipv6(netlink: Netlink) -> dict[str, str]:
+    """Gives the sysctls that were changed for it, with their values before."""
+    before = _read_sysctl(LO_IPV6)
+    if before != "0":
+        _write_sysctl(LO_IPV6, "0")
+        netlink.add_loopback_address(Net(V6_LOOPBACK, 128))
+    netlink.add_loopback_address(SEEMING)
+    return {} if before == "0" else {LO_IPV6: before}
 
 
 class PseudoRoute:
