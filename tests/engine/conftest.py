@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.engine import ENGINES, Engine, engine_lab
 from tests.support.images import load_echo, load_httpd
+from tests.support.labelled import cleared
 from tests.support.served import Served
 from tests.support.shim import install
 
@@ -75,6 +76,13 @@ def whole(request: pytest.FixtureRequest) -> Iterator[Served]:
             yield served
         finally:
             served.end()
+
+
+@pytest.fixture
+def labelled(whole: Served) -> Iterator[Served]:
+    """The same, for containers in mode `transparent`."""
+    with cleared(whole):
+        yield whole
 
 
 def apache_conf(served: Served, text: str) -> tuple[str, str]:

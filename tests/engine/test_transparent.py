@@ -16,16 +16,14 @@ from tests.engine.conftest import apache_conf, ask, every_engine
 from tests.engine.test_served import seen, visit
 from tests.support.bans import MALLORY, as_auth_log, banned_by
 from tests.support.images import load_sshd
+from tests.support.labelled import inside, run, wait_served
 from tests.support.process import eventually
 from tests.support.served import Served
 from v6fwd.client_ip.pseudo_ipv4 import is_pseudo
 from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6
-from v6fwd.relay.netns import identity_of
-from v6fwd.relay.netns_lease import LEASES
 
 pytestmark = pytest.mark.server("curl")
 
-LABEL = ("--label", "v6fwd.client-ip=transparent")
 STOCK = """\
 ServerName localhost
 ServerRoot /usr/local/apache2
@@ -48,44 +46,9 @@ CustomLog /proc/self/fd/1 common
 
 
 @pytest.fixture
-def served(whole: Served) -> Iterator[Served]:
-    """The same; a test leaves no container behind, and the container no lease."""
-    yield whole
-    left = whole.engine.docker("ps", "--all", "--quiet").split()
-    leases = [LEASES / identity(whole, name) for name in left]
-    if left:
-        whole.engine.remove(*left)
-    eventually(lambda: not whole.modes(), "its ports are closed")
-    eventually(lambda: not any(lease.exists() for lease in leases), "its lease is given back")
-    routes = whole.engine.lab.run("host", "ip", "route", "show", "table", "local").stdout
-    assert "240.0.0.0/4" not in routes, "nobody was served without the container's namespace"
-    assert "Traceback" not in whole.log
-
-
-def inside(served: Served, name: str, *words: str) -> str:
-    """What a command says in the network namespace of a container."""
-    pid = served.engine.docker("inspect", "--format", "{{.State.Pid}}", name)
-    command = ["nsenter", "--target", pid, "--net", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def identity(served: Served, name: str) -> str:
-    """The name of the lease that there is for a container's namespace."""
-    pid = served.engine.docker("inspect", "--format", "{{.State.Pid}}", name)
-    found = identity_of(pid)
-    assert found is not None
-    return found
-
-
-def run(served: Served, *words: str) -> None:
-    """Start the container `one`, and wait until its port is served."""
-    served.engine.run("--name", "one", *LABEL, *words)
-    wait_served(served)
-
-
-def wait_served(served: Served) -> None:
-    """Wait until the port is served in its mode."""
-    eventually(lambda: served.modes().get("[::]:8080") == "transparent", "its port is served")
+def served(labelled: Served) -> Served:
+    """A daemon and an engine; a test leaves no container behind."""
+    return labelled
 
 
 def apache(served: Served, listen: str) -> tuple[str, ...]:

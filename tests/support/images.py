@@ -160,6 +160,24 @@ def load_sshd(engine: Engine, name: str, host_key: Path) -> None:
     image.load(engine, name, f'CMD ["{sshd}", "-D", "-e"]', "EXPOSE 22")
 
 
+AS_HERE = ("--volume", "/usr:/usr:ro", "--volume", "/etc:/etc:ro")
+"""For `docker run` of what `load_bare` has loaded."""
+
+
+def load_bare(engine: Engine, name: str) -> None:
+    """Let an engine have a Debian without programs: `AS_HERE` gives it this machine's, with the
+    configuration that their packages have brought."""
+    image = Image()
+    for folder in ("usr", "etc", "run", "var/www", "var/log/apache2", "var/log/nginx"):
+        image.folder(folder)
+    for folder in ("var/lib/nginx", "var/lib/unbound"):
+        image.folder(folder)
+    image.folder("tmp", 0o1777)
+    for link in ("bin", "sbin", "lib", "lib64"):
+        image.link(link, f"usr/{link}")
+    image.load(engine, name, "ENV PATH=/usr/sbin:/usr/bin")
+
+
 PYTHON_LEFT_OUT = ("test", "config-3", "idlelib", "lib2to3", "pydoc_data", "__pycache__")
 
 
