@@ -11,7 +11,7 @@ A flow walks one way through the rooms, and imports point the same way (tests/un
     syslog.py   the log as datagrams to the host's syslog daemon, where nobody reads stderr
     client_ip/  pure: addresses and bytes in, bytes out; PROXY headers, trust, ways, pseudo IPv4
     log.py      one line an event to stderr, text or JSON, bounded in rate, never blocking
-    model.py    Address, Endpoint, Forward, ClientIP, Limits: the nouns and what users type
+    model/      Address, Endpoint, Forward, ClientIP, Limits: the nouns and what users type
 """
 
 __version__ = "0.1.0"

@@ -1,0 +1,69 @@
+"""The nouns of v6fwd, what a user types for them, and what is wrong with some of them.
+
+Nothing here does I/O. Every error is an `InputError` whose text names what was wrong and what
+would be right.
+"""
+
+from v6fwd.model.checks import (
+    refuse_misfits,
+    refuse_twins,
+)
+from v6fwd.model.notation import (
+    pair_up,
+    parse_listen,
+    parse_networks,
+    parse_rate,
+    parse_seconds,
+    parse_target,
+)
+from v6fwd.model.nouns import (
+    MAPPED_PREFIX,
+    NO_NETNS,
+    PSEUDO_WIDTHS,
+    Address,
+    ClientIP,
+    Endpoint,
+    Forward,
+    Guard,
+    InputError,
+    IPNetwork,
+    Limits,
+    OnOpaque,
+    Protocol,
+    Transparent,
+    TransparentFallback,
+    UdpProxy,
+    bracketed,
+    ip_text,
+    is_ip,
+)
+
+__all__ = [
+    "MAPPED_PREFIX",
+    "NO_NETNS",
+    "PSEUDO_WIDTHS",
+    "Address",
+    "ClientIP",
+    "Endpoint",
+    "Forward",
+    "Guard",
+    "IPNetwork",
+    "InputError",
+    "Limits",
+    "OnOpaque",
+    "Protocol",
+    "Transparent",
+    "TransparentFallback",
+    "UdpProxy",
+    "bracketed",
+    "ip_text",
+    "is_ip",
+    "pair_up",
+    "parse_listen",
+    "parse_networks",
+    "parse_rate",
+    "parse_seconds",
+    "parse_target",
+    "refuse_misfits",
+    "refuse_twins",
+]

@@ -1,0 +1,55 @@
+"""Forwards that contradict each other, or themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from v6fwd.model.nouns import NO_NETNS, ClientIP, Endpoint, Forward, InputError, Protocol
+
+
+def refuse_twins(forwards: Sequence[Forward]) -> None:
+    """Raise InputError if two forwards listen on the same endpoint."""
+    seen: dict[Endpoint, Forward] = {}
+    for forward in forwards:
+        twin = seen.setdefault(forward.listen, forward)
+        if twin is not forward:
+            raise InputError(
+                f"{forward.listen} is given twice, for {twin.target} and for {forward.target}"
+            )
+
+
+def refuse_misfits(forwards: Sequence[Forward]) -> None:
+    """Raise InputError if a forward's client-ip mode does not exist for its protocol."""
+    for forward in forwards:
+        if forward.protocol is Protocol.UDP and forward.client_ip is ClientIP.PROXY_V1:
+            raise InputError(
+                f"{forward.listen}: proxy-v1 is for TCP alone (PROXY protocol, section 2.1);"
+                " for UDP take proxy-v2"
+            )
+        if forward.protocol is Protocol.UDP and forward.client_ip.is_http:
+            raise InputError(
+                f"{forward.listen}: {forward.client_ip} is for HTTP over TCP; for UDP take proxy-v2"
+            )
+        if forward.trust_forwarded and not forward.client_ip.is_http:
+            raise InputError(
+                f"{forward.listen}: trust-forwarded goes with x-forwarded-for or forwarded,"
+                f" not with {forward.client_ip}"
+            )
+        _refuse_opaque(forward)
+
+
+def _refuse_opaque(forward: Forward) -> None:
+    """The same for mode `transparent`."""
+    target, netns = forward.target, forward.transparent.netns
+    if forward.client_ip is not ClientIP.TRANSPARENT:
+        if netns:
+            raise InputError(
+                f"{forward.listen}: target-netns goes with transparent, not with"
+                f" {forward.client_ip}"
+            )
+    elif target.path:
+        raise InputError(f"{target}: a unix socket shows no client address; transparent needs IP")
+    elif netns not in ("", NO_NETNS) and (target.is_name or "%" in target.host):
+        raise InputError(
+            f"{target}: with target-netns write the container's own address, as in 172.17.0.2:80"
+        )

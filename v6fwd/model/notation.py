@@ -1,0 +1,206 @@
+"""What a user types, parsed once; the same notation in commands, files and labels."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+from collections.abc import Sequence
+
+from v6fwd.model.nouns import (
+    MAPPED_PREFIX,
+    Endpoint,
+    InputError,
+    IPNetwork,
+    Protocol,
+    ip_text,
+    is_ip,
+)
+
+_HOST_PORT_RE = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<ports>[^:]*)")
+_NAME_RE = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+_NUMBER_RE = re.compile(r"[0-9]+(\.[0-9]+)?")
+MAX_SECONDS = 366 * 86_400.0
+_UNIX_PATH_MAX = 107  # sun_path holds 108 bytes with its final NUL, unix(7)
+
+
+def parse_listen(text: str) -> list[Endpoint]:
+    """LISTEN: `[::]:8080`, `0.0.0.0:8080`, `8080` (= `[::]:8080`), `[::]:5000-5009`.
+
+    Each may end in `/tcp`, `/udp` or `/tcp+udp`; without it is TCP. Raises InputError. A range
+    gives one Endpoint a port, both protocols give two.
+    """
+    rest, protocols = _protocols(text)
+    if rest.replace("-", "").isdecimal():
+        rest = f"[::]:{rest}"
+    host, ports = _host_and_ports(text, rest, "[::]:8080, 0.0.0.0:8080 or 8080")
+    if not is_ip(host):
+        raise InputError(f"{text!r}: {host!r} is not an IP address; write [::] to listen on all")
+    return _endpoints(host, ports, protocols)
+
+
+def parse_target(text: str, protocol: Protocol | None = None) -> list[Endpoint]:
+    """TARGET: `172.17.0.2:80`, `host:80`, `[2001:db8::5]:80`, `unix:/run/app.sock`, or a range.
+
+    `protocol` is LISTEN's, which goes for TARGET as well; naming another one is an error.
+    Raises InputError. A range gives one Endpoint a port.
+    """
+    if text.startswith("unix:"):
+        if protocol is Protocol.UDP:
+            raise InputError(f"{text!r}: a unix socket cannot be the target of {protocol}")
+        return [_unix_endpoint(text)]
+    rest, protocols = _protocols(text)
+    host, ports = _host_and_ports(text, rest, "172.17.0.2:80, name:80 or unix:/run/app.sock")
+    if not is_ip(host) and not _is_host_name(host):
+        raise InputError(f"{text!r}: {host!r} is neither an IP address nor a host name")
+    if protocol is not None and protocols and protocol not in protocols:
+        raise InputError(f"{text!r}: LISTEN is for {protocol}; both ends need the same protocol")
+    return _endpoints(host, ports, (protocol,) if protocol else protocols)
+
+
+def pair_up(listen: str, target: str) -> list[tuple[Endpoint, Endpoint]]:
+    """One LISTEN and its TARGET, port by port; ranges must be equally long. Raises InputError."""
+    listeners = parse_listen(listen)
+    protocols = sorted({endpoint.protocol for endpoint in listeners})
+    targets = [endpoint for protocol in protocols for endpoint in parse_target(target, protocol)]
+    if len(listeners) != len(targets):
+        count = len(protocols)
+        raise InputError(
+            f"{listen!r} has {_ports(len(listeners) // count)} and"
+            f" {target!r} has {_ports(len(targets) // count)}; both need as many"
+        )
+    return list(zip(listeners, targets, strict=True))
+
+
+def parse_networks(text: str) -> tuple[IPNetwork, ...]:
+    """`CIDR[,CIDR]`: networks or single addresses. Raises InputError."""
+    return tuple(_network(part.strip()) for part in text.split(","))
+
+
+def parse_seconds(text: str, *, zero: bool = False) -> float:
+    """A time limit of 0.001 s to 366 days; 0 only where that means something. Raises InputError."""
+    number = _number(text)
+    if 0.001 <= number <= MAX_SECONDS or (zero and number == 0):
+        return number
+    least = "0" if zero else "0.001"
+    raise InputError(f"{text!r} is not a time; write {least} to {MAX_SECONDS:.0f} seconds")
+
+
+def parse_rate(text: str) -> float:
+    """Flows per second, 0.001 to 1,000,000, or 0. Raises InputError."""
+    number = _number(text)
+    if number == 0 or 0.001 <= number <= 1e6:
+        return number
+    raise InputError(f"{text!r} is not a rate; write 0.001 to 1000000 flows per second, or 0")
+
+
+def _number(text: str) -> float:
+    return float(text) if _NUMBER_RE.fullmatch(text) else -1.0
+
+
+def _ports(count: int) -> str:
+    return f"{count} port{'s' if count > 1 else ''}"
+
+
+def _protocols(text: str) -> tuple[str, tuple[Protocol, ...]]:
+    """The text without its protocols, and them: in the order of Protocol, none if none is named."""
+    rest, slash, names = text.rpartition("/")
+    if not slash:
+        return text, ()
+    named = names.split("+")
+    for name in named:
+        if name not in tuple(Protocol):
+            raise InputError(
+                f"{text!r}: protocol {name!r} cannot be forwarded; only tcp and udp can"
+            )
+    if len(set(named)) < len(named):
+        raise InputError(f"{text!r}: a protocol is named twice")
+    return rest, tuple(protocol for protocol in Protocol if protocol in named)
+
+
+def _endpoints(host: str, ports: range, protocols: Sequence[Protocol]) -> list[Endpoint]:
+    """All ports for one protocol, then all for the other; TCP where none is named."""
+    return [
+        Endpoint(host, port, protocol=protocol)
+        for protocol in protocols or (Protocol.TCP,)
+        for port in ports
+    ]
+
+
+def _host_and_ports(text: str, rest: str, example: str) -> tuple[str, range]:
+    match = _HOST_PORT_RE.fullmatch(rest)
+    if match is None:
+        hint = "an IPv6 address needs brackets, " if rest.count(":") > 1 else ""
+        raise InputError(f"{text!r} is not an address and port: {hint}write {example}")
+    host = match["v6"] if match["v6"] is not None else match["host"]
+    if match["v6"] is not None and not (is_ip(host) and ":" in host):
+        raise InputError(f"{text!r}: {host!r} is not an IPv6 address")
+    if not host:
+        raise InputError(f"{text!r} names no address: write {example}")
+    return _one_spelling(host), _port_range(text, match["ports"])
+
+
+@functools.lru_cache(maxsize=1024)
+def _one_spelling(host: str) -> str:
+    """Addresses as RFC 5952 writes them, so that twins are seen; names as they are."""
+    address, percent, zone = host.partition("%")
+    return (
+        f"{ip_text(ipaddress.ip_address(address).packed)}{percent}{zone}" if is_ip(host) else host
+    )
+
+
+def _port_range(text: str, ports: str) -> range:
+    first, dash, last = ports.partition("-")
+    low = _port(text, first)
+    high = _port(text, last) if dash else low
+    if high < low:
+        raise InputError(f"{text!r}: the range {ports} runs backwards; write {high}-{low}")
+    return range(low, high + 1)
+
+
+def _port(text: str, digits: str) -> int:
+    if digits.isascii() and digits.isdecimal() and 1 <= len(digits) <= 5:
+        port = int(digits)
+        if 1 <= port <= 65535:
+            return port
+    raise InputError(f"{text!r}: {digits!r} is not a port; a port is a number from 1 to 65535")
+
+
+def _is_host_name(host: str) -> bool:
+    # A last label of digits (300.1.1.1, 10.0.0) is a mistyped IPv4 address: RFC 3696, section 2.
+    last = host.rstrip(".").rpartition(".")[2]
+    return len(host) <= 253 and _NAME_RE.fullmatch(host) is not None and not last.isdecimal()
+
+
+def _unix_endpoint(text: str) -> Endpoint:
+    path = text.removeprefix("unix:")
+    if not path.startswith("/"):
+        raise InputError(f"{text!r}: the path must start with /, as in unix:/run/app.sock")
+    if not path.isprintable():
+        raise InputError(f"{text!r}: the path holds what cannot be printed")
+    if len(path.encode()) > _UNIX_PATH_MAX:
+        raise InputError(f"{text!r}: the path is longer than {_UNIX_PATH_MAX} bytes")
+    return Endpoint("", 0, path)
+
+
+def _network(text: str) -> IPNetwork:
+    try:
+        if "%" in text:
+            raise ValueError(text)
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        raise InputError(f"{text!r} is not a network: {_network_hint(text)}") from None
+    if network.version == 6 and network.prefixlen >= 96:
+        packed = network.network_address.packed
+        if packed.startswith(MAPPED_PREFIX):
+            return ipaddress.IPv4Network((packed[12:], network.prefixlen - 96))
+    return network
+
+
+def _network_hint(text: str) -> str:
+    if "%" in text:
+        return "it has a zone, which no packet carries"
+    try:
+        return f"it has host bits set; write {ipaddress.ip_network(text, strict=False)}"
+    except ValueError:
+        return "write a CIDR such as 10.0.0.0/8 or 2001:db8::/32"
