@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.support.fake_engine import EVENT, HEAD, FakeEngine, says
+from tests.support.fake_engine import EVENT, HEAD, Answer, FakeEngine, says
 from tests.support.logged import Logged
 from tests.support.process import PATIENCE
 from v6fwd.docker import watcher
@@ -157,39 +158,79 @@ async def test_who_is_created_is_listed_while_processes_are_asked_for(watched: W
     assert watched.pids == [4711, 0]
 
 
+def process(pid: int) -> Answer:
+    """What the Engine says of a container whose first process is this one."""
+    return says(HEAD + json.dumps({"State": {"Pid": pid}}).encode())
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that the test may end."""
+    with subprocess.Popen(["sleep", "60"]) as child:
+        yield child
+        child.kill()
+
+
 async def test_a_process_is_asked_for_once(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
+    watched: Watched, child: subprocess.Popen[bytes]
 ) -> None:
-    """As long as it is the container's; it is another one when that has been started again."""
-    me = os.getpid()
-    processes = {me: "one"}
-    monkeypatch.setattr(watcher, "container_of", lambda pid: processes.get(pid, ""))
+    """As long as it lives."""
     watched.enters = "one"
-    watched.engine.inspect = says(HEAD + json.dumps({"State": {"Pid": me}}).encode())
+    watched.engine.inspect = process(child.pid)
     watched.runs("one")
     await watched.engine.start()
     await watched.until(lambda: watched.calls == ["found", "", "one"])
     for count in (2, 3):
         watched.watcher.stir()
         await watched.until(lambda: watched.calls == ["found", "", *["one"] * count])  # noqa: B023
-    assert (watched.pids, watched.engine.asked("/containers/one/json")) == ([me], 1)
-    processes.clear()
-    watched.engine.inspect = says(HEAD + b'{"State": {"Pid": 1}}')
+    assert (watched.pids, watched.engine.asked("/containers/one/json")) == ([child.pid], 1)
+    child.kill()
+    child.wait()
+    watched.engine.inspect = process(os.getpid())
     watched.watcher.stir()
-    await watched.until(lambda: watched.calls[-2:] == ["one", "one"] and watched.pids == [1])
-    assert watched.engine.asked("/containers/one/json") == 2
+    await watched.until(lambda: watched.calls[-3:] == ["one", "", "one"])
+    assert (watched.pids, watched.engine.asked("/containers/one/json")) == ([os.getpid()], 2)
 
 
-async def test_a_process_that_has_ended_is_told_no_more(watched: Watched) -> None:
+async def test_a_number_that_was_given_away_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process, which began at another time."""
     watched.enters = "one"
-    watched.engine.inspect = says(HEAD + b'{"State": {"Pid": 4194305}}')
+    watched.engine.inspect = process(os.getpid())
     watched.runs("one")
     await watched.engine.start()
     await watched.until(lambda: watched.calls == ["found", "", "one"])
-    watched.engine.inspect = says(HEAD + b'{"State": {"Pid": 0}}')
+    monkeypatch.setattr(watcher, "start_time", lambda _: 1)
     watched.watcher.stir()
-    await watched.until(lambda: watched.calls == ["found", "", "one", ""])
-    await watched.until(lambda: watched.engine.asked("/containers/one/json") == 3)  # ASK_AGAIN
+    await watched.until(lambda: watched.calls == ["found", "", "one", "", "one"])
+
+
+async def test_processes_that_cannot_be_seen_from_here(watched: Watched) -> None:
+    """From inside of a container: they are asked for each time, and told meanwhile."""
+    watched.enters = "one"
+    watched.engine.inspect = process(2**22 + 1)
+    watched.runs("one")
+    await watched.engine.start()
+    await watched.until(lambda: watched.calls == ["found", "", "one"])
+    watched.engine.inspect = process(2**22 + 2)
+    watched.watcher.stir()
+    await watched.until(lambda: watched.calls == ["found", "", "one", "one", "one"])
+    assert watched.pids == [2**22 + 2]
+
+
+async def test_a_process_that_is_not_there_yet(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "ASK_AGAIN", 0.0)
+    watched.enters = "one"
+    watched.engine.inspect = process(0)
+    watched.runs("one")
+    await watched.engine.start()
+    await watched.until(lambda: watched.engine.asked("/containers/one/json") == 3)
+    assert set(watched.calls) == {"found", ""}
+    watched.engine.inspect = process(os.getpid())
+    await watched.until(lambda: watched.calls[-1] == "one")
 
 
 async def test_an_engine_that_comes_late(watched: Watched) -> None:

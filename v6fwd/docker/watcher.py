@@ -6,13 +6,12 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from v6fwd.docker.cgroup import container_of
 from v6fwd.docker.containers import Container, read_containers
 from v6fwd.docker.engine_api import EngineApi, EngineError
+from v6fwd.docker.shims import NoShimError, start_time
 from v6fwd.log import Log
-from v6fwd.relay.netns_search import PROC
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds until an Engine that was lost is asked again; doubles.
@@ -23,6 +22,27 @@ and again is not asked ten times a second.
 
 ASK_AGAIN = 1.0
 """Seconds until the Engine is asked again about a container whose process it did not tell."""
+
+
+class _Process(NamedTuple):
+    """A container's first one. `started` tells it from another of the same number; 0: it cannot
+    be seen from here."""
+
+    pid: int
+    started: int
+
+    def has_ended(self) -> bool:
+        return self.started != 0 and _started(self.pid) != self.started
+
+
+_NONE = _Process(0, 0)
+
+
+def _started(pid: int) -> int:
+    try:
+        return start_time(pid)
+    except NoShimError:
+        return 0
 
 
 class Watcher:
@@ -54,7 +74,7 @@ class Watcher:
         self._sleep = sleep
         self._stirred = asyncio.Event()
         self._running: Sequence[Container] = ()
-        self._pids: dict[str, int] = {}
+        self._processes: dict[str, _Process] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
         self.is_lost = True
         """Whether the Engine cannot be asked now."""
@@ -116,9 +136,9 @@ class Watcher:
         """Tell of those that run; not of those whose process is needed and not known: they are
         starting or ending."""
         told = [
-            replace(container, pid=self._pids.get(container.id, 0))
+            replace(container, pid=self._processes.get(container.id, _NONE).pid)
             for container in self._running
-            if container.id in self._pids or not self._enters(container)
+            if container.id in self._processes or not self._enters(container)
         ]
         self._changed(told)
 
@@ -126,15 +146,13 @@ class Watcher:
 
     def _ask_for_pids(self) -> None:
         """Where they are needed and not known; a question for each."""
-        needed = [container.id for container in self._running if self._enters(container)]
-        self._pids = {name: pid for name, pid in self._pids.items() if name in needed}
+        needed = {container.id for container in self._running if self._enters(container)}
+        for name in list(self._processes):
+            if name not in needed or self._processes[name].has_ended():
+                del self._processes[name]
         for name in needed:
-            pid = self._pids.get(name, 0)
-            if container_of(pid) == name:
-                continue
-            if not (PROC / str(pid)).exists():
-                self._pids.pop(name, None)
-            if name not in self._asking:
+            process = self._processes.get(name)
+            if (process is None or not process.started) and name not in self._asking:
                 task = self._asking[name] = asyncio.create_task(self._ask_for_pid(name))
                 task.add_done_callback(functools.partial(self._asked, name))
 
@@ -147,8 +165,10 @@ class Watcher:
         pid = await self._api.pid(name)
         if not pid:
             asyncio.get_running_loop().call_later(ASK_AGAIN, self.stir)
-        elif pid != self._pids.get(name):
-            self._pids[name] = pid
+            return
+        before = self._processes.get(name)
+        self._processes[name] = _Process(pid, _started(pid))
+        if before is None or before.pid != pid:
             self._tell()
 
     # -- the log --
