@@ -169,6 +169,26 @@ async def test_others(room: Room) -> None:
         assert on_lo(room.name) == []
 
 
+async def test_the_engine_tells_late(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The namespace is there before the list of containers; of those, the latest are kept."""
+    monkeypatch.setattr(preparation, "REMEMBERED", 2)
+    room.expect("somebody else")
+    for name in ("one", "two", "three"):
+        with running_in(room.name) as process:
+            room.containers = {process.pid: name}
+            as_engine_28(room.lab, room.name)
+            with inside(room.lab, "host"):
+                room.preparation.look()
+            room.expect("one" if name == "three" else "nobody")
+            assert on_lo(room.name) == []
+            room.expect(name)
+            assert on_lo(room.name) == SEEMING
+            room.expect("nobody")
+            room.lab.ip("host", "link", "delete", "veth1")
+    room.expect("one", "two", "three")
+    assert room.logged.lines() == []
+
+
 async def test_where_it_cannot_be(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, and the container starts all the same."""
 

@@ -28,6 +28,8 @@ from v6fwd.relay.sockets import RelayError, reason
 
 LOOK_INTERVAL = 1.0
 """Seconds between two looks whether a container that has started listens."""
+REMEMBERED = 256
+"""Newcomers that nobody expected when they came: the Engine may tell of one too late."""
 
 
 class Starting:
@@ -58,6 +60,7 @@ class Preparation:
         self._log = log
         self._expected: Collection[str] = ()
         self._starting: dict[str, Starting] = {}
+        self._newcomers: dict[str, int] = {}
         self._watch: LinkWatch | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -70,6 +73,10 @@ class Preparation:
             self._stop_watching()
         elif self._watch is None:
             self._start_watching()
+        for name in self._newcomers.keys() & self._expected:
+            pid = self._newcomers.pop(name)
+            if container_of(pid) == name:
+                self._prepare(name, pid)
 
     def run(self, containers: Iterable[Container]) -> None:
         """These have been started."""
@@ -91,6 +98,14 @@ class Preparation:
                 numbers.discard(number)
                 if not numbers:
                     return
+            elif name:
+                self._remember(name, pid)
+
+    def _remember(self, name: str, pid: int) -> None:
+        self._newcomers.pop(name, None)
+        self._newcomers[name] = pid
+        if len(self._newcomers) > REMEMBERED:
+            del self._newcomers[next(iter(self._newcomers))]
 
     def close(self) -> None:
         """Take back all of it."""
