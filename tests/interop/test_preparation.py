@@ -59,7 +59,7 @@ class Room:
     def expect(self, *names: str) -> None:
         """From now on these."""
         with inside(self.lab, "host"):
-            self.preparation.expect(names)
+            self.preparation.expect([Container(name, "", is_running=False) for name in names])
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the loop go on until it is so; it is in the host's namespace, as the daemon is."""
@@ -189,6 +189,35 @@ async def test_the_engine_tells_late(room: Room, monkeypatch: pytest.MonkeyPatch
     assert room.logged.lines() == []
 
 
+async def test_the_first_one_that_is_expected(room: Room) -> None:
+    """Nobody watched when its namespace came. One that runs is left alone."""
+    with running_in(room.name) as process:
+        room.containers[process.pid] = "one"
+        as_engine_28(room.lab, room.name)
+        with inside(room.lab, "host"):
+            room.preparation.expect([Container("one", "", is_running=True)])
+        assert on_lo(room.name) == []
+        room.expect()
+        room.expect("one")
+        assert on_lo(room.name) == SEEMING
+
+
+async def test_a_look_that_fails(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dockerd gets its answer all the same."""
+
+    def refuse(_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    room.expect("one")
+    monkeypatch.setattr(preparation, "processes_in", refuse)
+    as_engine_28(room.lab, room.name)
+    with inside(room.lab, "host"):
+        room.preparation.look()
+    [(event, text)] = room.logged.lines()
+    assert event == "not-prepared"
+    assert text.startswith("cannot look for containers that start: too many open files; ")
+
+
 async def test_where_it_cannot_be(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, and the container starts all the same."""
 
@@ -223,5 +252,5 @@ async def test_without_a_descriptor_to_watch(room: Room, monkeypatch: pytest.Mon
     room.expect("one")
     [(event, text)] = room.logged.lines()
     assert event == "not-prepared"
-    assert text.startswith("cannot watch for containers that start: too many open files; ")
+    assert text.startswith("cannot look for containers that start: too many open files; ")
     room.preparation.look()

@@ -280,7 +280,7 @@ class Adopter:
     def _listed(self, containers: Sequence[Container]) -> None:
         """The Engine has told which containers there are."""
         wanted = filter(self._modes.enters, containers) if self._prepares else ()
-        self._preparation.expect([container.id for container in wanted])
+        self._preparation.expect(wanted)
 
     def _changed(self, containers: Sequence[Container]) -> None:
         """The Engine has told which containers run."""

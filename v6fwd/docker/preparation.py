@@ -23,7 +23,7 @@ from v6fwd.docker.containers import Container
 from v6fwd.log import Log
 from v6fwd.relay.netns_rules import enter_seeming, listening
 from v6fwd.relay.netns_search import processes_in
-from v6fwd.relay.netns_watch import LinkWatch
+from v6fwd.relay.netns_watch import LinkWatch, all_numbers
 from v6fwd.relay.sockets import RelayError, reason
 
 LOOK_INTERVAL = 1.0
@@ -64,19 +64,21 @@ class Preparation:
         self._watch: LinkWatch | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def expect(self, names: Collection[str]) -> None:
-        """The ids of those that are to be prepared, whether they run or may be started."""
-        self._expected = frozenset(names)
+    def expect(self, containers: Iterable[Container]) -> None:
+        """Those that are to be prepared, whether they run or may be started."""
+        states = {container.id: container.is_running for container in containers}
+        self._expected = states.keys()
         for name in self._starting.keys() - self._expected:
             self._let_go(name)
-        if not names:
+        if not states:
             self._stop_watching()
         elif self._watch is None:
             self._start_watching()
-        for name in self._newcomers.keys() & self._expected:
-            pid = self._newcomers.pop(name)
-            if container_of(pid) == name:
-                self._prepare(name, pid)
+        for name, pid in list(self._newcomers.items()):
+            if name in states:
+                del self._newcomers[name]
+                if not states[name] and container_of(pid) == name:
+                    self._prepare(name, pid)
 
     def run(self, containers: Iterable[Container]) -> None:
         """These have been started."""
@@ -88,7 +90,13 @@ class Preparation:
 
     def look(self) -> None:
         """Prepare who has come; called when there is news, and before dockerd goes on."""
-        numbers = self._watch.read() if self._watch is not None else set()
+        try:
+            if self._watch is not None:
+                self._look(self._watch.read())
+        except OSError as error:
+            self._tell(f"cannot look for containers that start: {reason(error)}")
+
+    def _look(self, numbers: set[int]) -> None:
         if not numbers:
             return
         for number, pid in processes_in(numbers):
@@ -98,10 +106,12 @@ class Preparation:
                 numbers.discard(number)
                 if not numbers:
                     return
-            elif name:
+            else:
                 self._remember(name, pid)
 
     def _remember(self, name: str, pid: int) -> None:
+        if not name:
+            return
         self._newcomers.pop(name, None)
         self._newcomers[name] = pid
         if len(self._newcomers) > REMEMBERED:
@@ -116,10 +126,12 @@ class Preparation:
     def _start_watching(self) -> None:
         try:
             self._watch = LinkWatch()
+            for _, pid in processes_in(all_numbers()):  # one may be starting right now
+                self._remember(container_of(pid), pid)
         except OSError as error:
-            self._tell(f"cannot watch for containers that start: {reason(error)}")
-            return
-        asyncio.get_running_loop().add_reader(self._watch, self.look)
+            self._tell(f"cannot look for containers that start: {reason(error)}")
+        if self._watch is not None:
+            asyncio.get_running_loop().add_reader(self._watch, self.look)
 
     def _stop_watching(self) -> None:
         if self._watch is not None:

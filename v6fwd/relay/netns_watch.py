@@ -50,7 +50,7 @@ class LinkWatch:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                numbers |= _all_numbers()  # more than the queue holds: some are lost
+                numbers |= all_numbers()  # more than the queue holds: some are lost
             else:
                 self._read(data, numbers)
 
@@ -78,6 +78,7 @@ class LinkWatch:
         return self._known[index]
 
 
-def _all_numbers() -> set[int]:
+def all_numbers() -> set[int]:
+    """The namespaces, as ours numbers them, that devices lead to. Raises OSError."""
     with contextlib.closing(Links()) as links:
         return {link.other_namespace for link in links.links()}
