@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,30 @@ def apache_conf(served: Served, text: str) -> tuple[str, str]:
     file = served.engine.folder / "httpd.conf"
     file.write_text(text)
     return "--volume", f"{file}:/usr/local/apache2/conf/httpd.conf:ro"
+
+
+@contextlib.contextmanager
+def without_userland_proxy(served: Served) -> Iterator[None]:
+    """dockerd starts no shim, for a while; its containers must have gone at the end of it."""
+    engine = served.engine
+    engine.stop()
+    before = engine.config.read_text()
+    engine.config.write_text(json.dumps(json.loads(before) | {"userland-proxy": False}))
+    engine.start()
+    yield
+    engine.stop()
+    engine.config.write_text(before)
+    engine.start(**served.environment())
+
+
+def fetch(served: Served, host: str, path: str = "/") -> subprocess.CompletedProcess[str]:
+    """Ask a web server for a page, from the client's namespace; it may be just starting."""
+    url = f"http://[{host}]:8080{path}" if ":" in host else f"http://{host}:8080{path}"
+    again = ("--retry", "40", "--retry-all-errors", "--retry-delay", "0", "--retry-max-time", "20")
+    asked: subprocess.CompletedProcess[str] = served.engine.lab.run(
+        "client", "curl", "--silent", "--show-error", *again, url
+    )
+    return asked
 
 
 def ask(engine: Engine, protocol: str, host: str, *ports: int) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import apache_conf, ask
+from tests.engine.conftest import apache_conf, ask, fetch, without_userland_proxy
 from tests.support.process import eventually
 from tests.support.served import Served
 from v6fwd.demo.lab import BRIDGE_V4, CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6
@@ -59,10 +59,8 @@ def run_httpd(served: Served, conf: str, *words: str) -> None:
 
 
 def visit(served: Served, host: str) -> None:
-    """Ask Apache for its page, from the client's namespace; it may be just starting."""
-    url = f"http://[{host}]:8080/" if ":" in host else f"http://{host}:8080/"
-    again = ("--retry", "40", "--retry-all-errors", "--retry-delay", "0", "--retry-max-time", "20")
-    asked = served.engine.lab.run("client", "curl", "--silent", "--show-error", *again, url)
+    """Ask Apache for its page."""
+    asked = fetch(served, host)
     assert "It works!" in asked.stdout, asked.stderr + served.log
 
 
@@ -254,30 +252,24 @@ def test_the_engine_restarts_under_a_container(served: Served) -> None:
 def test_without_a_userland_proxy(served: Served) -> None:
     """dockerd starts no shim; we listen for who asks for it."""
     engine = served.engine
-    engine.stop()
-    before = engine.config.read_text()
-    engine.config.write_text(json.dumps(json.loads(before) | {"userland-proxy": False}))
-    engine.start()
-    label = ("--label", "v6fwd.client-ip=proxy-v1")
-    publish = ("--publish", "8080:80/tcp")
-    engine.run("--name", "one", *label, *publish, "echo", "80")
-    eventually(lambda: served.modes() == {"[::]:8080": "proxy-v1"}, "it is served")
-    [answer] = ask(engine, "tcp", HOST_V6, 8080)
-    assert f"PROXY TCP6 {CLIENT_V6}" in answer
-    assert ask(engine, "tcp", HOST_V4, 8080) == [f"from {CLIENT_V4} hello"]
-    assert "IPv4 clients come without a header" in served.log
-    engine.run("--name", "another", "--publish", "8081:80", "echo", "80")
-    engine.docker("stop", "--time", "1", "one")
-    engine.run("--name", "squatter", "echo", "80")  # has the address that was free
-    engine.docker("start", "one")
-    eventually(lambda: "[::]:8080" in served.modes(), "it is served")
-    [answer] = ask(engine, "tcp", HOST_V6, 8080)
-    assert f"PROXY TCP6 {CLIENT_V6}" in answer
-    assert served.modes().keys() == {"[::]:8080"}, "nobody asked for the others"
-    engine.remove("one", "another", "squatter")
-    engine.stop()
-    engine.config.write_text(before)
-    engine.start(**served.environment())
+    with without_userland_proxy(served):
+        label = ("--label", "v6fwd.client-ip=proxy-v1")
+        publish = ("--publish", "8080:80/tcp")
+        engine.run("--name", "one", *label, *publish, "echo", "80")
+        eventually(lambda: served.modes() == {"[::]:8080": "proxy-v1"}, "it is served")
+        [answer] = ask(engine, "tcp", HOST_V6, 8080)
+        assert f"PROXY TCP6 {CLIENT_V6}" in answer
+        assert ask(engine, "tcp", HOST_V4, 8080) == [f"from {CLIENT_V4} hello"]
+        assert "IPv4 clients come without a header" in served.log
+        engine.run("--name", "another", "--publish", "8081:80", "echo", "80")
+        engine.docker("stop", "--time", "1", "one")
+        engine.run("--name", "squatter", "echo", "80")  # has the address that was free
+        engine.docker("start", "one")
+        eventually(lambda: "[::]:8080" in served.modes(), "it is served")
+        [answer] = ask(engine, "tcp", HOST_V6, 8080)
+        assert f"PROXY TCP6 {CLIENT_V6}" in answer
+        assert served.modes().keys() == {"[::]:8080"}, "nobody asked for the others"
+        engine.remove("one", "another", "squatter")
 
 
 def test_the_engine_is_killed(served: Served) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import apache_conf, ask, every_engine
+from tests.engine.conftest import apache_conf, ask, every_engine, without_userland_proxy
 from tests.engine.test_served import seen, visit
 from tests.support.bans import MALLORY, as_auth_log, banned_by
 from tests.support.images import load_sshd
@@ -161,19 +160,12 @@ def wait_listening(served: Served, port: int) -> None:
 @pytest.mark.parametrize("whole", every_engine[-1:], indirect=True)
 def test_without_a_userland_proxy(served: Served) -> None:
     """dockerd starts no shim; the container's process is another one after a restart."""
-    engine = served.engine
-    engine.stop()
-    before = engine.config.read_text()
-    engine.config.write_text(json.dumps(json.loads(before) | {"userland-proxy": False}))
-    engine.start()
-    run_apache(served, "Listen [::]:80")
-    assert served.modes().keys() == {"[::]:8080"}
-    visit(served, HOST_V6)
-    served.engine.docker("restart", "--time", "1", "one")
-    for host in (HOST_V6, HOST_V4):
-        visit(served, host)
-    assert seen(served) == [CLIENT_V6, CLIENT_V6, CLIENT_V4]
-    engine.remove("one")
-    engine.stop()
-    engine.config.write_text(before)
-    engine.start(**served.environment())
+    with without_userland_proxy(served):
+        run_apache(served, "Listen [::]:80")
+        assert served.modes().keys() == {"[::]:8080"}
+        visit(served, HOST_V6)
+        served.engine.docker("restart", "--time", "1", "one")
+        for host in (HOST_V6, HOST_V4):
+            visit(served, host)
+        assert seen(served) == [CLIENT_V6, CLIENT_V6, CLIENT_V4]
+        served.engine.remove("one")

@@ -11,18 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.conftest import fetch
 from tests.support.dns_servers import ADDRESS, NAME, Unbound
 from tests.support.images import AS_HERE, load_bare
-from tests.support.labelled import run, wait_served
+from tests.support.labelled import LABEL, run, wait_served
 from tests.support.process import eventually
 from tests.support.served import Served
-from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6
+from tests.support.servers import DIALLED, STOCK_APACHE, STOCK_NGINX
 
-DIALLED = {HOST_V6: CLIENT_V6, HOST_V4: CLIENT_V4}
-"""Whom a server is to see, by the address of the host that the client asks."""
-APACHE = (
-    ". /etc/apache2/envvars; mkdir -p $APACHE_RUN_DIR $APACHE_LOCK_DIR; exec apache2 -DFOREGROUND"
-)
 POSTGRES = (
     "initdb -D /data/base --auth=trust --no-sync --no-locale && "
     "echo host all all all trust >>/data/base/pg_hba.conf && "
@@ -43,10 +39,8 @@ def start(served: Served, command: str, port: int, *words: str) -> None:
 
 
 def ask_for_nothing(served: Served, host: str) -> None:
-    """A request that is answered with 404; the server may be just starting."""
-    again = ("--retry", "40", "--retry-all-errors", "--retry-delay", "0", "--retry-max-time", "20")
-    url = f"http://[{host}]:8080/none" if ":" in host else f"http://{host}:8080/none"
-    asked = served.engine.lab.run("client", "curl", "--silent", "--show-error", *again, url)
+    """A request that is answered with 404."""
+    asked = fetch(served, host, "/none")
     assert "404 Not Found" in asked.stdout, asked.stderr + served.log
 
 
@@ -54,18 +48,18 @@ def ask_for_nothing(served: Served, host: str) -> None:
 @pytest.mark.parametrize(
     ("command", "log"),
     [
-        (APACHE, "/var/log/apache2/access.log"),
-        ("exec nginx -g 'daemon off;'", "/var/log/nginx/access.log"),
+        (STOCK_APACHE, "/var/log/apache2/access.log"),
+        (STOCK_NGINX, "/var/log/nginx/access.log"),
     ],
 )
 def test_debians_web_servers(served: Served, command: str, log: str) -> None:
     """Apache has `Listen 80` there, nginx `listen 80` and `listen [::]:80`."""
     start(served, command, 80)
-    for host in DIALLED:
+    for host in DIALLED.values():
         ask_for_nothing(served, host)
     lines = served.engine.docker("exec", "one", "cat", log).splitlines()
     seen = [line.split()[0] for line in lines if '"GET /none HTTP/1.1" 404' in line]
-    assert seen == list(DIALLED.values())
+    assert seen == list(DIALLED)
 
 
 @pytest.mark.server("psql")
@@ -80,7 +74,7 @@ def test_postgresql(served: Served) -> None:
         user = f"{owner.st_uid}:{owner.st_gid}"  # the engine looks for names in the image
         as_image = ("--user", user, "--volume", f"{data}:/data")
         start(served, f"PATH=$PATH:{programs}; {POSTGRES}", 5432, *as_image)
-        asked = {host: who_asks(served, host) for host in DIALLED}
+        asked = {who_asks(served, host): host for host in DIALLED.values()}
     finally:
         served.engine.remove("one")
         shutil.rmtree(data)
@@ -120,11 +114,11 @@ def test_unbound_over_udp(served: Served) -> None:
     (folder / "unbound.conf").write_text(server.config())
     try:
         words = ("--publish", "8080:53/udp", *AS_HERE, "--volume", f"{folder}:/data", "bare")
-        served.engine.run("--name", "one", "--label", "v6fwd.client-ip=transparent", *words,
+        served.engine.run("--name", "one", *LABEL, *words,
                           "unbound", "-d", "-c", "/data/unbound.conf")  # fmt: skip
         wait_served(served, "[::]:8080/udp")
         eventually(lambda: (folder / "query.log").exists(), "it has started")
-        for host in DIALLED:
+        for host in DIALLED.values():
             question = ("-p", "8080", f"@{host}", "+short", "+tries=3", "+time=5", NAME, "A")
             asked = served.engine.lab.run("client", "dig", *question)
             assert asked.stdout.split() == [ADDRESS], asked.stdout + asked.stderr
@@ -132,4 +126,4 @@ def test_unbound_over_udp(served: Served) -> None:
     finally:
         served.engine.remove("one")
         shutil.rmtree(folder)
-    assert list(dict.fromkeys(seen)) == list(DIALLED.values())
+    assert list(dict.fromkeys(seen)) == list(DIALLED)

@@ -18,15 +18,19 @@ from tests.interop.conftest import CLIENTS, PORT, Stage, curl, url_host
 from tests.support.bans import MALLORY, as_auth_log, banned_by
 from tests.support.dns_servers import ADDRESS, NAME, Unbound
 from tests.support.process import eventually
-from tests.support.servers import DIALLED, Apache, Nginx, is_listening, page
+from tests.support.servers import (
+    DIALLED,
+    STOCK_APACHE,
+    STOCK_NGINX,
+    Apache,
+    Nginx,
+    is_listening,
+    page,
+)
 from v6fwd.demo.lab import CLIENT_V6, CONTAINER_V4
 
 pytestmark = [pytest.mark.netns, pytest.mark.server("curl")]
 
-APACHE = (
-    ". /etc/apache2/envvars; mkdir -p $APACHE_RUN_DIR $APACHE_LOCK_DIR; exec apache2 -DFOREGROUND"
-)
-NGINX = "exec nginx -g 'daemon off;'"
 SSHD = "mkdir /run/sshd; exec /usr/sbin/sshd -D -E /var/log/sshd.log"
 
 
@@ -63,7 +67,7 @@ def without_ipv6(stage: Stage) -> None:
 @pytest.mark.server("apache2")
 def test_apache(stage: Stage, client: str) -> None:
     stage.lab.ip("container", "address", "add", "fe80::2/64", "dev", "eth0", "nodad")
-    start_stock(stage, APACHE, 80)
+    start_stock(stage, STOCK_APACHE, 80)
     transparent(stage, 80)
     assert "404" in stage.curl(f"http://{url_host(client)}/nothing-here").stdout
     log = stage.folder / "apache2/access.log"
@@ -75,7 +79,7 @@ def test_apache(stage: Stage, client: str) -> None:
 def test_apache_without_any_ipv6_address_listens_on_ipv4(stage: Stage) -> None:
     """glibc's AI_ADDRCONFIG makes it so (docs/transparent.md): a pseudo address is what it sees."""
     without_ipv6(stage)
-    start_stock(stage, APACHE, 80)
+    start_stock(stage, STOCK_APACHE, 80)
     transparent(stage, 80)
     assert "404" in stage.curl(f"http://{url_host(CLIENT_V6)}/nothing-here").stdout
     log = stage.folder / "apache2/access.log"
@@ -88,7 +92,7 @@ def test_apache_without_any_ipv6_address_listens_on_ipv4(stage: Stage) -> None:
 def test_nginx_and_fail2ban(stage: Stage, client: str) -> None:
     """fail2ban's stock filter for its log would ban the client itself."""
     without_ipv6(stage)
-    start_stock(stage, NGINX, 80)
+    start_stock(stage, STOCK_NGINX, 80)
     transparent(stage, 80)
     assert "404" in stage.curl(f"http://{url_host(client)}/wp-login.php").stdout
     log = stage.folder / "nginx/access.log"

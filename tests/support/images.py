@@ -168,9 +168,8 @@ def load_bare(engine: Engine, name: str) -> None:
     """Let an engine have a Debian without programs: `AS_HERE` gives it this machine's, with the
     configuration that their packages have brought."""
     image = Image()
-    for folder in ("usr", "etc", "run", "var/www", "var/log/apache2", "var/log/nginx"):
-        image.folder(folder)
-    for folder in ("var/lib/nginx", "var/lib/unbound"):
+    logs = ("var/log/apache2", "var/log/nginx")
+    for folder in ("usr", "etc", "run", "var/www", *logs, "var/lib/nginx", "var/lib/unbound"):
         image.folder(folder)
     image.folder("tmp", 0o1777)
     for link in ("bin", "sbin", "lib", "lib64"):

@@ -55,6 +55,11 @@ PAGES = ("one", "two", "three")
 
 DIALLED = {CLIENT_V6: HOST_V6, CLIENT_V4: HOST_V4}
 """For each address of the client, the host's address that it connects to."""
+STOCK_APACHE = (
+    ". /etc/apache2/envvars; mkdir -p $APACHE_RUN_DIR $APACHE_LOCK_DIR; exec apache2 -DFOREGROUND"
+)
+STOCK_NGINX = "exec nginx -g 'daemon off;'"
+"""Shell commands: servers as Debian configures them."""
 
 
 def page(name: str) -> str:

@@ -67,11 +67,10 @@ class Adopter:
         self._ports: dict[Endpoint, Port] = {}
         self._shims: dict[int, Shim] = {}
         self._meeting = Meeting(run_folder(), self._heard)
-        self._host = docker.host
+        self._docker = docker
         self._watcher = self._watcher_of(docker.host)
         self._diversion = Diversion(log)
         self._preparation = Preparation(log)
-        self._prepares = docker.transparent_address
         self._containers: Sequence[Container] = ()
         self._all_open = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,10 +108,9 @@ class Adopter:
         """Other rules: they go for new flows. And another Engine to be asked, perhaps."""
         self._modes.rules = docker.rules
         self._modes.transparent = docker.transparent
-        self._prepares = docker.transparent_address
-        if docker.host != self._host and self._watching is not None:
+        before, self._docker = self._docker, docker
+        if docker.host != before.host and self._watching is not None:
             self._watching.cancel()
-            self._host = docker.host
             self._watcher = self._watcher_of(docker.host)
             self._watching = self._spawn(self._watcher.run())
         self._watcher.stir()
@@ -279,8 +277,8 @@ class Adopter:
 
     def _listed(self, containers: Sequence[Container]) -> None:
         """The Engine has told which containers there are."""
-        wanted = filter(self._modes.enters, containers) if self._prepares else ()
-        self._preparation.expect(wanted)
+        prepares = self._docker.transparent_address
+        self._preparation.expect(filter(self._modes.enters, containers) if prepares else ())
 
     def _changed(self, containers: Sequence[Container]) -> None:
         """The Engine has told which containers run."""

@@ -74,6 +74,7 @@ class Watcher:
         self._sleep = sleep
         self._stirred = asyncio.Event()
         self._running: Sequence[Container] = ()
+        self._entered: set[str] = set()
         self._processes: dict[str, _Process] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
         self.is_lost = True
@@ -129,6 +130,7 @@ class Watcher:
                 self._tell_found()
             self._listed(containers)
             self._running = [container for container in containers if container.is_running]
+            self._entered = {each.id for each in self._running if self._enters(each)}
             self._ask_for_pids()
             self._tell()
 
@@ -138,7 +140,7 @@ class Watcher:
         told = [
             replace(container, pid=self._processes.get(container.id, _NONE).pid)
             for container in self._running
-            if container.id in self._processes or not self._enters(container)
+            if container.id in self._processes or container.id not in self._entered
         ]
         self._changed(told)
 
@@ -146,11 +148,10 @@ class Watcher:
 
     def _ask_for_pids(self) -> None:
         """Where they are needed and not known; a question for each."""
-        needed = {container.id for container in self._running if self._enters(container)}
         for name in list(self._processes):
-            if name not in needed or self._processes[name].has_ended():
+            if name not in self._entered or self._processes[name].has_ended():
                 del self._processes[name]
-        for name in needed:
+        for name in self._entered:
             process = self._processes.get(name)
             if (process is None or not process.started) and name not in self._asking:
                 task = self._asking[name] = asyncio.create_task(self._ask_for_pid(name))

@@ -39,7 +39,8 @@ _IP_PROTO = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 
 _header = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _attribute = struct.Struct("=HH")
-_RECEIVE = 64 * 1024
+RECEIVE = 64 * 1024
+"""Bytes that are read at once: more than any message has."""
 
 
 class Net(NamedTuple):
@@ -202,13 +203,9 @@ class Netlink:
     def _answers(self) -> Iterator[tuple[int, bytes]]:
         """The messages that answer the request sent last, for as long as they are asked for."""
         while True:
-            data = self._socket.recv(_RECEIVE)
-            at = 0
-            while at + _header.size <= len(data):
-                size, kind, _, sequence, _ = _header.unpack_from(data, at)
+            for kind, sequence, content in read_messages(self._socket.recv(RECEIVE)):
                 if sequence == self._sequence:
-                    yield kind, data[at + _header.size : at + size]
-                at += (size + 3) & ~3
+                    yield kind, content
 
 
 class SockDiag(Netlink):
@@ -282,6 +279,15 @@ def _route_body(route: LocalRoute) -> bytes:
     if route.metric:
         body += number_attribute(6, route.metric)
     return body
+
+
+def read_messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The messages in what was received: type, sequence and content (netlink(7))."""
+    at = 0
+    while at + _header.size <= len(data):
+        size, kind, _, sequence, _ = _header.unpack_from(data, at)
+        yield kind, sequence, data[at + _header.size : at + size]
+        at += (size + 3) & ~3
 
 
 def attribute(kind: int, value: bytes) -> bytes:

@@ -156,12 +156,12 @@ class Inside:
 
     def seem_to_have_ipv6(self, changed: dict[str, str]) -> None:
         """See `enter_seeming`, which has changed these sysctls: they are put back with the rest."""
+        with self._naming(), self.namespace.entered():
+            # once more: somebody may just have left, and undone it
+            changed = _seem_to_have_ipv6(self._netlink) | changed
         with leases_locked():
             for sysctl, value in changed.items():
                 self._lease.remember(sysctl, value)
-        with self._naming():  # once more: somebody may just have left, and undone it
-            self._switch_ipv6_on()
-            self._netlink.add_loopback_address(SEEMING)
 
     def seem_no_more(self) -> None:
         """Take SEEMING away, whoever else is inside; IPv6 stays on."""

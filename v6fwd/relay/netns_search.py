@@ -25,7 +25,9 @@ NAMED = Path("/run/netns")
 """Where ip-netns(8) keeps its names."""
 PROC = Path("/proc")
 
-_NEW_LINK, _GET_LINK = 16, 18  # linux/rtnetlink.h
+NEW_LINK, _GET_LINK = 16, 18  # linux/rtnetlink.h
+OTHER_NAMESPACE = 37
+"""IFLA_LINK_NETNSID (linux/if_link.h): where the other end of a device is."""
 _NEW_ROUTE, _GET_ROUTE = 24, 26
 _NEW_NSID, _GET_NSID = 88, 90
 
@@ -48,9 +50,9 @@ class Links(Netlink):
     def links(self) -> list[Link]:
         """The devices that lead into other namespaces."""
         found = []
-        for body in self._dump(_GET_LINK, bytes(16), _NEW_LINK):
+        for body in self._dump(_GET_LINK, bytes(16), NEW_LINK):
             attributes = read_attributes(body[16:])
-            other, namespace = attributes.get(5), attributes.get(37)
+            other, namespace = attributes.get(5), attributes.get(OTHER_NAMESPACE)
             if other and namespace:
                 index = read_number(body[4:8])
                 master = read_number(attributes.get(10))

@@ -9,16 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-import struct
 
-from v6fwd.relay.netlink import read_attributes, read_number
-from v6fwd.relay.netns_search import Links
+from v6fwd.relay.netlink import RECEIVE, read_attributes, read_messages, read_number
+from v6fwd.relay.netns_search import NEW_LINK, OTHER_NAMESPACE, Links
 
 _LINKS = 1  # RTMGRP_LINK, rtnetlink(7)
-_NEW_LINK, _DELETE_LINK = 16, 17
-_OTHER_NAMESPACE, _NEW_NAMESPACE = 37, 45  # IFLA_LINK_NETNSID, IFLA_NEW_NETNSID
-_header = struct.Struct("=IHHII")
-_RECEIVE = 64 * 1024
+_DELETE_LINK = 17
+_NEW_NAMESPACE = 45  # IFLA_NEW_NETNSID
 
 
 class LinkWatch:
@@ -44,7 +41,7 @@ class LinkWatch:
         numbers: set[int] = set()
         while True:
             try:
-                data = self._socket.recv(_RECEIVE)
+                data = self._socket.recv(RECEIVE)
             except BlockingIOError:
                 return numbers
             except OSError as error:
@@ -52,17 +49,8 @@ class LinkWatch:
                     raise
                 numbers |= all_numbers()  # more than the queue holds: some are lost
             else:
-                self._read(data, numbers)
-
-    def _read(self, data: bytes, numbers: set[int]) -> None:
-        at = 0
-        while at + _header.size <= len(data):
-            size, kind, *_ = _header.unpack_from(data, at)
-            body = data[at + _header.size : at + size]
-            number = self._number(kind, body)
-            if number is not None:
-                numbers.add(number)
-            at += (size + 3) & ~3
+                found = (self._number(kind, body) for kind, _, body in read_messages(data))
+                numbers.update(number for number in found if number is not None)
 
     def _number(self, kind: int, body: bytes) -> int | None:
         """Where a device is, or its other end, if that is news."""
@@ -71,8 +59,8 @@ class LinkWatch:
             self._known.pop(index, None)
             moved = attributes.get(_NEW_NAMESPACE)
             return read_number(moved) if moved else None
-        other = attributes.get(_OTHER_NAMESPACE)
-        if kind != _NEW_LINK or other is None or self._known.get(index) == read_number(other):
+        other = attributes.get(OTHER_NAMESPACE)
+        if kind != NEW_LINK or other is None or self._known.get(index) == read_number(other):
             return None
         self._known[index] = read_number(other)
         return self._known[index]
