@@ -4,7 +4,7 @@
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
-SHIM := v6fwd/docker/v6fwd-docker-proxy
+SHIM := v6fwd/docker/shim/v6fwd-docker-proxy
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .PHONY: help demo test lint format unit bench fuzz clean engine hold packages-demo packages-test packages-bench
@@ -27,7 +27,7 @@ lint: $(VENV)/installed-test
 	@scripts/fetch-corpora $(BIN)/pip
 
 unit: $(VENV)/installed-test ## the tests that need no root and no server
-	$(BIN)/pytest tests/unit tests/relay
+	$(BIN)/pytest tests/unit tests/process
 
 format: $(VENV)/installed-test ## put the code into shape
 	$(BIN)/ruff check --fix

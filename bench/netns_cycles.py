@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol
-from v6fwd.relay.engine import Engine
-from v6fwd.relay.netns_rules import enter_seeming
-from v6fwd.relay.spaces import Spaces
+from v6fwd.netns.policy import enter_seeming
+from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.transparent.namespaces import Namespaces
 
 CLIENTS = (Address(bytes([203, 0, 113, 7]), 1), Address(bytes.fromhex("20010db8" + "0" * 24), 1))
 
@@ -24,10 +24,10 @@ CLIENTS = (Address(bytes([203, 0, 113, 7]), 1), Address(bytes.fromhex("20010db8"
 def cycle(name: str, then: Callable[[], object] | None = None) -> None:
     """All that a forward does in a namespace, something that may happen then, and its end."""
     loop = asyncio.new_event_loop()
-    engine = Engine(loop)
-    spaces = Spaces(engine, Log())
-    spaces.join(name)
-    inside = spaces.inside(name)
+    reactor = Reactor(loop)
+    namespaces = Namespaces(reactor, Log())
+    namespaces.join(name)
+    inside = namespaces.inside(name)
     for family in (socket.AF_INET, socket.AF_INET6):
         inside.accept_loopback(family, 80)
         inside.accept_datagrams(family, 80)
@@ -39,9 +39,9 @@ def cycle(name: str, then: Callable[[], object] | None = None) -> None:
         inside.client_came(client)
     if then is not None:
         then()
-    spaces.leave(name)
-    spaces.close()
-    engine.close()
+    namespaces.leave(name)
+    namespaces.close()
+    reactor.close()
     loop.close()
 
 

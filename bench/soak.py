@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.netns_cycles import cycle
 from v6fwd.demo.lab import lab_obstacle
-from v6fwd.relay.netns_lease import LEASES
+from v6fwd.netns.lease import LEASES
 
 NAME, OURS, THEIRS = (f"v6soak{os.getpid()}", f"vs{os.getpid()}a", f"vs{os.getpid()}b")
 PATIENCE = 10.0

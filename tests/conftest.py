@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from tests.support.daemon import ServeProcess
+from tests.support.load import Load, loading
 from tests.support.process import ForwardProcess
+from tests.support.servers import open_folder
+from tests.support.site import Site
+from tests.support.stage import Stage
 from v6fwd.demo.lab import Lab, lab_obstacle
 
 _left_out: dict[str, int] = {}
@@ -70,3 +75,44 @@ def forward_process(tmp_path: Path) -> Iterator[ForwardProcess]:
     process = ForwardProcess(tmp_path)
     yield process
     process.end()
+
+
+@pytest.fixture
+def stage(lab: Lab, forward_process: ForwardProcess) -> Iterator[Stage]:
+    """The lab with a folder that servers without root may use."""
+    with open_folder() as folder:
+        yield Stage(lab, folder, forward_process)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[ServeProcess]:
+    """A daemon, to be configured and run by the test."""
+    process = ServeProcess(tmp_path)
+    yield process
+    process.end()
+    assert "internal error" not in process.log
+    assert "Traceback" not in process.log
+
+
+@pytest.fixture
+def successor(tmp_path: Path) -> Iterator[ServeProcess]:
+    """A second one with the same configuration and control socket."""
+    process = ServeProcess(tmp_path, "successor")
+    yield process
+    process.end()
+    assert "Traceback" not in process.log
+
+
+@pytest.fixture
+def load() -> Iterator[Load]:
+    """Steady load, as soon as the test says where."""
+    with loading() as load:
+        yield load
+
+
+@pytest.fixture
+def site(daemon: ServeProcess) -> Iterator[Site]:
+    """A daemon with two targets, to be run by the test."""
+    site = Site(daemon)
+    yield site
+    site.close()

@@ -137,7 +137,7 @@ class Log:
         return line.decode("utf-8", "ignore").encode() + b"\n"
 
 
-def take_defects(loop: asyncio.AbstractEventLoop, log: Log) -> None:
+def log_exceptions(loop: asyncio.AbstractEventLoop, log: Log) -> None:
     """Log what asyncio would print with a traceback: an exception that nobody expected."""
 
     def tell(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

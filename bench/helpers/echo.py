@@ -15,7 +15,7 @@ import sys
 
 import uvloop
 
-from v6fwd.client_ip.proxy_read import MAX_HEADER, read_header
+from v6fwd.client_ip.proxy.read import MAX_HEADER, read_header
 
 _CHUNK = 1 << 18
 _BACKLOG = 4096

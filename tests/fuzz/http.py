@@ -16,9 +16,9 @@ import atheris
 with atheris.instrument_imports(include=["v6fwd"]):
     from tests.corpora.reading import gunicorn_samples, llhttp_samples
     from tests.support.http_reading import FORWARDED, XFF, assert_agreed, feed, maker
-    from tests.unit.http_samples import BAD_BODIES, BAD_HEADS, GOOD
-    from v6fwd.client_ip.http_responses import ResponseStream
-    from v6fwd.client_ip.http_syntax import Kind
+    from tests.unit.client_ip.http_samples import BAD_BODIES, BAD_HEADS, GOOD
+    from v6fwd.client_ip.http.responses import ResponseStream
+    from v6fwd.client_ip.http.syntax import Kind
 
 _WORDS = (
     b"GET HEAD POST OPTIONS CONNECT HTTP/1.1 HTTP/1.0 HTTP/2.0 Host Content-Length Connection"

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from tests.support.relaying import Running
 from v6fwd.model import Endpoint, Protocol
-from v6fwd.relay.udp import UdpForward
-from v6fwd.relay.udp_context import UdpCounters
-from v6fwd.relay.udp_session import UdpSession
+from v6fwd.relay.udp.listener import UdpForward
+from v6fwd.relay.udp.resources import UdpCounters
+from v6fwd.relay.udp.session import UdpSession
 
 PATIENCE = 20.0
 SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
@@ -89,7 +89,7 @@ class Clock:
     def drive(self, running: Running) -> None:
         """Take the place of a relay's clock, before its first session."""
         self._sessions = running.sessions
-        self._sessions._engine.clock = lambda: self._now
+        self._sessions._reactor.clock = lambda: self._now
 
     def advance(self, seconds: float, step: float = 1.0) -> None:
         """Let time pass, and the table look at every step whether something is due."""

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import h11
 from h11._state import MIGHT_SWITCH_PROTOCOL
 
-from v6fwd.client_ip.http_requests import RequestStream
-from v6fwd.client_ip.http_syntax import HttpRefused, HttpRules, Kind
+from v6fwd.client_ip.http.requests import RequestStream
+from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules, Kind
 from v6fwd.model import Address, ClientIP
 
 CLIENT = Address(bytes.fromhex("20010db8000100000000000000000002"), 54321)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support.process import PATIENCE
 from v6fwd.demo.lab import Lab
-from v6fwd.relay.netns import Namespace
+from v6fwd.netns.namespace import Namespace
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.support.process import eventually
 from tests.support.served import Served
-from v6fwd.relay.netns import identity_of
-from v6fwd.relay.netns_lease import LEASES
+from v6fwd.netns.lease import LEASES
+from v6fwd.netns.namespace import identity_of
 
 LABEL = ("--label", "v6fwd.client-ip=transparent")
 

@@ -14,8 +14,8 @@ from typing import Any
 from v6fwd.log import Log
 from v6fwd.model import ClientIP, Endpoint, Forward, Guard, IPNetwork, Limits, UdpProxy
 from v6fwd.relay.foreground import Foreground
-from v6fwd.relay.service import Relay
-from v6fwd.relay.udp_sessions import Sessions
+from v6fwd.relay.relay import Relay
+from v6fwd.relay.udp.session_table import Sessions
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -44,7 +44,7 @@ class Running:
     @property
     def sessions(self) -> Sessions:
         """The UDP sessions."""
-        return self.relay.contexts.udp(self.limits).sessions
+        return self.relay.resources.udp(self.limits).sessions
 
     @property
     def port(self) -> int:

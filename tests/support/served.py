@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
-from pathlib import Path
 
 from tests.support.daemon import ServeProcess
 from tests.support.engine import Engine
+from tests.support.paths import ROOT
 
-UNIT = Path(__file__).parents[2] / "contrib" / "systemd" / "v6fwd-docker.service"
+UNIT = ROOT / "contrib" / "systemd" / "v6fwd-docker.service"
 
 
 def as_the_service() -> list[str]:

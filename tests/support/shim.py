@@ -11,11 +11,11 @@ import socket
 import sys
 from pathlib import Path
 
-import v6fwd.docker
+import v6fwd.docker.shim
 from tests.support.process import PATIENCE, eventually
 from v6fwd.model import Protocol
 
-SOURCE = Path(v6fwd.docker.__file__).with_name("v6fwd-docker-proxy")
+SOURCE = Path(v6fwd.docker.shim.__file__).with_name("v6fwd-docker-proxy")
 SHELLS = {"dash": ("dash",), "busybox": ("busybox", "sh")}
 _ABOVE = 10  # descriptors that the test itself must not lose when 3 and 4 are laid
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 FIRST_LINES = (b"#!/bin/sh", b"#!/usr/bin/env bash")
 SCRIPTS = sorted(
     path

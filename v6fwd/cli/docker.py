@@ -13,7 +13,7 @@ from v6fwd.cli.tables import table
 from v6fwd.daemon.ask import AskError, ask
 from v6fwd.docker.daemon_json import KEY
 from v6fwd.docker.install import DaemonJson, default_daemon_json, find_shim
-from v6fwd.docker.ports import PublishedPort, ServedBy, published_ports
+from v6fwd.docker.shim.published import PublishedPort, ServedBy, published_ports
 from v6fwd.model import InputError
 
 RESTART = "systemctl restart docker"

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from v6fwd.docker import proxy
+from v6fwd.docker.shim import standalone as proxy
 
 
 @click.command(

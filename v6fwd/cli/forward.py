@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 import uvloop
 
+from v6fwd.errors import RelayError
 from v6fwd.log import Log, LogFormat, keep_standard_descriptors
 from v6fwd.model import (
     PSEUDO_WIDTHS,
@@ -33,7 +34,6 @@ from v6fwd.model import (
     refuse_twins,
 )
 from v6fwd.relay.foreground import run
-from v6fwd.relay.sockets import RelayError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _KINDS = {

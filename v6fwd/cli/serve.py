@@ -9,8 +9,8 @@ import click
 
 from v6fwd.config import ConfigError
 from v6fwd.config.apart import load_apart
+from v6fwd.errors import RelayError
 from v6fwd.log import Log, keep_standard_descriptors
-from v6fwd.relay.sockets import RelayError
 
 
 @click.command(
@@ -56,9 +56,9 @@ def serve(path: Path, check: bool, docker: bool) -> None:
     log = Log(config.log_format)
     guests = []
     if docker:
-        from v6fwd.docker.adopter import Adopter
+        from v6fwd.docker.controller import Controller
 
-        guests.append(Adopter(config.docker, config.limits, log))
+        guests.append(Controller(config.docker, config.limits, log))
     try:
         serve_config(path, config, log, guests)
     except RelayError as error:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from v6fwd.client_ip.pseudo_ipv4 import is_pseudo
+from v6fwd.errors import RelayError
 from v6fwd.model import Transparent, ip_text
-from v6fwd.relay.sockets import RelayError
 
 if TYPE_CHECKING:
-    from v6fwd.relay.pseudo_store import Entry
+    from v6fwd.relay.transparent.pseudo_store import Entry
 
 
 def _address(ctx: click.Context, param: click.Parameter, text: str) -> bytes:
@@ -44,7 +44,9 @@ def whois(address: bytes, pseudo_store: str) -> None:
     v6fwd whois 240.1.2.3
     v6fwd whois 2001:db8:1::2
     """
-    from v6fwd.relay.pseudo_store import find_pseudo  # SQLite, which no other command needs
+    from v6fwd.relay.transparent.pseudo_store import (
+        find_pseudo,  # SQLite, which no other command needs
+    )
 
     try:
         entries = find_pseudo(pseudo_store, address)

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from v6fwd.relay.sockets import reason
+from v6fwd.errors import reason
 
 PATIENCE = 30.0
 """Seconds for each line of an answer; a reload of thousands of forwards takes a few."""

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from v6fwd.relay.sockets import RelayError, reason
+from v6fwd.errors import RelayError, reason
 
 MAX_REQUEST = 1 << 20
 """Bytes of a request line: one that names 10,000 endpoints has half of that."""

@@ -22,7 +22,7 @@ class Open:
     """Serve this forward; a descriptor comes along."""
 
     forward: Forward
-    slot: int
+    shard: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Change:
     """Serve new flows like this."""
 
     forward: Forward
-    slot: int
+    shard: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Close:
     """Stop to listen; flows have `grace` seconds to finish. See Relay.close_forward."""
 
     listen: Endpoint
-    slot: int
+    shard: int
     grace: float
     take_queue: bool
 

@@ -26,8 +26,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from v6fwd.daemon.web import Page, Pages
+from v6fwd.errors import reason
 from v6fwd.relay.counters import DURATIONS
-from v6fwd.relay.sockets import reason
 
 OTHER = "other"
 _CAUSES = {

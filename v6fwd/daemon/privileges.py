@@ -12,9 +12,9 @@ import pwd
 from collections.abc import Iterable
 from pathlib import Path
 
+from v6fwd.errors import RelayError, reason
 from v6fwd.model import NO_NETNS, ClientIP, Forward, is_ip
-from v6fwd.relay.netns_lease import LEASES
-from v6fwd.relay.sockets import RelayError, reason
+from v6fwd.netns.lease import LEASES
 
 NET_BIND_SERVICE = 10
 """capabilities(7): bind ports below 1024."""

@@ -16,16 +16,16 @@ from v6fwd import __version__
 from v6fwd.config import Config, ConfigError, Docker
 from v6fwd.config.apart import load_apart
 from v6fwd.daemon.control import Control, Request, failed
-from v6fwd.daemon.plan import Plan
+from v6fwd.daemon.diff import ForwardDiff
 from v6fwd.daemon.privileges import NET_BIND_SERVICE, become, give_folder, needed_by
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.daemon.systemd import Notifier, inherited_sockets, match, process_at
 from v6fwd.daemon.takeover import Predecessor, hand_over, listing
 from v6fwd.daemon.web import WebServer
-from v6fwd.log import Log, take_defects
+from v6fwd.errors import RelayError, reason
+from v6fwd.log import Log, log_exceptions
 from v6fwd.model import Endpoint, Forward, InputError, parse_listen
 from v6fwd.relay.budget import raised_limit
-from v6fwd.relay.sockets import RelayError, reason
 
 AT_RUN_TIME = ("forwards", "docker")
 """What a reload can change; the rest of Config waits for the next start."""
@@ -33,7 +33,7 @@ FLOWS_A_LINE = 500
 """Flows in one line of an answer."""
 
 
-class Guest(Protocol):
+class ForwardSource(Protocol):
     """A part of the daemon that opens and closes forwards by itself, as Docker wants them."""
 
     async def begin(self, supervisor: Supervisor) -> None:
@@ -52,9 +52,11 @@ class Guest(Protocol):
 class Daemon:
     """A supervisor, its control socket, its configuration, on a running event loop."""
 
-    def __init__(self, path: Path, config: Config, log: Log, guests: Sequence[Guest] = ()) -> None:
+    def __init__(
+        self, path: Path, config: Config, log: Log, sources: Sequence[ForwardSource] = ()
+    ) -> None:
         self._path = path
-        self._guests = guests
+        self._sources = sources
         self._config = config
         self._log = log
         self._since = time.time()
@@ -81,15 +83,15 @@ class Daemon:
         finally:
             alive.cancel()
             self._close()
-            self.supervisor.crew.kill()
+            self.supervisor.pool.kill()
 
     def _close(self) -> None:
         """Answer nobody any more."""
         self._control.close()
         if self._web is not None:
             self._web.close()
-        for guest in self._guests:
-            guest.close(succeeded=bool(self._kept))
+        for source in self._sources:
+            source.close(succeeded=bool(self._kept))
 
     async def _begin(self) -> None:
         """Take over, or open; then say that it is ready."""
@@ -97,7 +99,7 @@ class Daemon:
         predecessor = Predecessor.at(path) if path else None
         if predecessor is not None:
             for listen, sockets in predecessor.sockets().items():
-                self.supervisor.holdings.add(listen, sockets)
+                self.supervisor.listen_sockets.add(listen, sockets)
         self._take_from_systemd()
         self._apply(self._config.forwards)
         if self._web is not None:
@@ -105,8 +107,8 @@ class Daemon:
         if self._config.user:
             self._become(self._config.user)
         self.supervisor.start()
-        for guest in self._guests:
-            await guest.begin(self.supervisor)
+        for source in self._sources:
+            await source.begin(self.supervisor)
         self._close_inherited()
         await self.supervisor.settled()
         if path:
@@ -118,9 +120,9 @@ class Daemon:
 
     def _close_inherited(self) -> None:
         """Let go of a predecessor's sockets that nobody wants."""
-        for listen, _ in [*self.supervisor.holdings]:
+        for listen, _ in [*self.supervisor.listen_sockets]:
             if listen not in self.supervisor.forwards:
-                self.supervisor.holdings.close(listen)
+                self.supervisor.listen_sockets.close(listen)
 
     def _ready_text(self) -> str:
         return f"ready: {len(self._configured)} forwards"
@@ -143,8 +145,10 @@ class Daemon:
         for text in warnings:
             self._log.warning("unused-socket", text)
         for listen, some in sockets.items():
-            if listen not in self.supervisor.holdings:  # else a predecessor's, which it has too
-                self.supervisor.holdings.add(listen, some)
+            if (
+                listen not in self.supervisor.listen_sockets
+            ):  # else a predecessor's, which it has too
+                self.supervisor.listen_sockets.add(listen, some)
 
     async def _tell_the_watchdog(self) -> None:
         while self._notifier.watchdog_interval is not None:
@@ -156,8 +160,8 @@ class Daemon:
             return None
         from v6fwd.daemon.metrics import pages  # 2.6 MB that nobody else needs
 
-        crew = self.supervisor.crew
-        shown = pages(self._status, lambda: bool(crew.members))
+        pool = self.supervisor.pool
+        shown = pages(self._status, lambda: bool(pool.workers))
         return WebServer(self._config.metrics.listen, shown, self._log)
 
     # -- signals --
@@ -176,7 +180,7 @@ class Daemon:
                 self._notifier.stopping("draining")
             self._stopping.set_result(grace)
         else:
-            self.supervisor.crew.hurry()
+            self.supervisor.pool.hurry()
 
     # -- reload --
 
@@ -194,7 +198,7 @@ class Daemon:
     def _reload(self) -> list[str]:
         try:
             config = load_apart(self._path)
-            plan = self._apply(config.forwards)
+            diff = self._apply(config.forwards)
         except (ConfigError, RelayError) as error:
             lines = str(error).splitlines()
             for line in lines:
@@ -202,18 +206,18 @@ class Daemon:
             return lines
         self._tell_what_waits(config)
         self._config = replace(self._config, forwards=config.forwards, docker=config.docker)
-        for guest in self._guests:
-            guest.reconfigure(config.docker)
-        self._log.info("reloaded", f"reloaded: {plan}")
+        for source in self._sources:
+            source.reconfigure(config.docker)
+        self._log.info("reloaded", f"reloaded: {diff}")
         return []
 
-    def _apply(self, forwards: Iterable[Forward]) -> Plan:
-        plan = Plan.between(self._configured, forwards)
-        self.supervisor.apply(plan)
-        for listen in plan.gone:
+    def _apply(self, forwards: Iterable[Forward]) -> ForwardDiff:
+        diff = ForwardDiff.between(self._configured, forwards)
+        self.supervisor.apply(diff)
+        for listen in diff.gone:
             del self._configured[listen]
-        self._configured |= {forward.listen: forward for forward in (*plan.new, *plan.changed)}
-        return plan
+        self._configured |= {forward.listen: forward for forward in (*diff.new, *diff.changed)}
+        return diff
 
     def _tell_what_waits(self, config: Config) -> None:
         for field in fields(Config):
@@ -241,7 +245,7 @@ class Daemon:
             case "drain":
                 yield self._drain(request.get("listen"))
             case "takeover":
-                names = listing(self.supervisor.holdings)
+                names = listing(self.supervisor.listen_sockets)
                 yield {"sockets": [name for name, _ in names], "done": True}
                 await hand_over(sock, [each for _, each in names])
             case "leave":
@@ -253,12 +257,12 @@ class Daemon:
                 yield failed(f"cannot do {other!r}")
 
     async def _status(self) -> dict[str, Any]:
-        crew = self.supervisor.crew
+        pool = self.supervisor.pool
         return {
             "version": __version__,
             "pid": os.getpid(),
             "since": self._since,
-            "restarts": crew.restarts,
+            "restarts": pool.restarts,
             **await self.supervisor.status(),
             "done": True,
         }
@@ -280,12 +284,12 @@ class Daemon:
         return {"done": True}
 
 
-def serve(path: Path, config: Config, log: Log, guests: Sequence[Guest] = ()) -> None:
+def serve(path: Path, config: Config, log: Log, sources: Sequence[ForwardSource] = ()) -> None:
     """Serve until SIGINT or SIGTERM, or until a successor has taken over. Raises RelayError."""
 
     async def main() -> None:
-        take_defects(asyncio.get_running_loop(), log)
-        await Daemon(path, config, log, guests).run()
+        log_exceptions(asyncio.get_running_loop(), log)
+        await Daemon(path, config, log, sources).run()
 
     raised_limit()  # a socket a forward, and of UDP one a worker
     try:

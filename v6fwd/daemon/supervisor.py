@@ -6,16 +6,16 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from v6fwd.daemon.crew import Crew, Member
-from v6fwd.daemon.holdings import Holdings, Sockets, serves
+from v6fwd.daemon.diff import ForwardDiff
+from v6fwd.daemon.listen_sockets import ListenSockets, Sockets, serves
 from v6fwd.daemon.messages import Change, Close, Open
-from v6fwd.daemon.plan import Plan
+from v6fwd.daemon.pool import WorkerHandle, WorkerPool
 from v6fwd.daemon.privileges import needed_by
 from v6fwd.daemon.worker import Setup
+from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits
 from v6fwd.relay.counters import Counters, Snapshot, added
-from v6fwd.relay.sockets import RelayError
 
 
 class Supervisor:
@@ -26,33 +26,33 @@ class Supervisor:
 
     def __init__(self, workers: int, limits: Limits, log: Log, *, log_flows: bool = False) -> None:
         self.limits = limits
-        self.holdings = Holdings(workers)
+        self.listen_sockets = ListenSockets(workers)
         self.forwards: dict[Endpoint, Forward] = {}
         self.since: dict[Endpoint, float] = {}
         """When each of them was opened, in seconds since 1970."""
         setup = Setup(limits, log, log_flows, workers, lambda: needed_by(self.forwards.values()))
-        self.crew = Crew(workers, setup, log, self._brief)
+        self.pool = WorkerPool(workers, setup, log, self._brief)
         self._log = log
 
     def start(self) -> None:
         """Fork the workers, who serve what has been opened by then. Raises OSError."""
-        self.crew.start()
+        self.pool.start()
 
     async def settled(self) -> None:
         """Wait until every worker has done what it was told so far."""
-        await self.crew.ask("settled")
+        await self.pool.ask("settled")
 
     # -- forwards --
 
     def open(self, forward: Forward, sockets: Sockets | None = None) -> None:
-        """Serve one more forward; `sockets` if somebody else has opened them, one a slot."""
+        """Serve one more forward; `sockets` if somebody else has opened them, one a shard."""
         if sockets is not None:
-            self.holdings.add(forward.listen, sockets)
-        self.apply(Plan((forward,), (), ()))
+            self.listen_sockets.add(forward.listen, sockets)
+        self.apply(ForwardDiff((forward,), (), ()))
 
     def change(self, forward: Forward) -> None:
         """Serve new flows of a forward like this."""
-        self.apply(Plan((), (forward,), ()))
+        self.apply(ForwardDiff((), (forward,), ()))
 
     def close(self, listen: Endpoint, grace: float | None = None) -> None:
         """Stop to listen, and let the flows there finish; for `grace` seconds, if it is given.
@@ -61,68 +61,68 @@ class Supervisor:
         """
         self._close(listen, grace)
 
-    def apply(self, plan: Plan) -> None:
+    def apply(self, diff: ForwardDiff) -> None:
         """Do all of it, or nothing where a socket cannot be opened."""
-        for forward in plan.new:
+        for forward in diff.new:
             if forward.listen in self.forwards:
                 target = self.forwards[forward.listen].target
                 raise RelayError(f"{forward.listen} is forwarded to {target} already")
-        self.holdings.open_all(forward.listen for forward in plan.new)
-        for listen in plan.gone:
+        self.listen_sockets.open_all(forward.listen for forward in diff.new)
+        for listen in diff.gone:
             self._close(listen)
-        for forward in plan.changed:
+        for forward in diff.changed:
             self._change(forward)
-        for forward in plan.new:
+        for forward in diff.new:
             self._open(forward)
 
     def _open(self, forward: Forward) -> None:
         self.forwards[forward.listen] = forward
         self.since[forward.listen] = time.time()
-        for worker, member in self.crew.members.items():
-            self._hand_over(forward, worker, member)
+        for worker, handle in self.pool.workers.items():
+            self._hand_over(forward, worker, handle)
 
-    def _hand_over(self, forward: Forward, worker: int, member: Member) -> None:
-        for slot, sock in enumerate(self.holdings[forward.listen]):
-            if serves(forward.listen, slot, worker, self.crew.count):
-                member.send(Open(forward, slot), sock)
+    def _hand_over(self, forward: Forward, worker: int, handle: WorkerHandle) -> None:
+        for shard, sock in enumerate(self.listen_sockets[forward.listen]):
+            if serves(forward.listen, shard, worker, self.pool.count):
+                handle.send(Open(forward, shard), sock)
 
     def _change(self, forward: Forward) -> None:
         self.forwards[forward.listen] = forward
-        for slot, worker in self._slots(forward.listen):
-            worker.send(Change(forward, slot))
+        for shard, worker in self._shards(forward.listen):
+            worker.send(Change(forward, shard))
 
     def _close(self, listen: Endpoint, grace: float | None = None) -> None:
         """The workers' copies are the last: they take in who waits in the queue."""
         grace = self.limits.drain_timeout if grace is None else grace
-        slots = self._slots(listen)
-        self.holdings.close(listen)
+        shards = self._shards(listen)
+        self.listen_sockets.close(listen)
         del self.forwards[listen], self.since[listen]
-        self.crew.retired.pop(str(listen), None)
-        for slot, worker in slots:
-            worker.send(Close(listen, slot, grace, take_queue=grace > 0))
+        self.pool.retired.pop(str(listen), None)
+        for shard, worker in shards:
+            worker.send(Close(listen, shard, grace, take_queue=grace > 0))
 
-    def _slots(self, listen: Endpoint) -> list[tuple[int, Member]]:
+    def _shards(self, listen: Endpoint) -> list[tuple[int, WorkerHandle]]:
         """The sockets of a forward, and who serves them."""
         return [
-            (slot, member)
-            for slot, _ in enumerate(self.holdings[listen])
-            for worker, member in self.crew.members.items()
-            if serves(listen, slot, worker, self.crew.count)
+            (shard, handle)
+            for shard, _ in enumerate(self.listen_sockets[listen])
+            for worker, handle in self.pool.workers.items()
+            if serves(listen, shard, worker, self.pool.count)
         ]
 
-    def _brief(self, worker: int, member: Member) -> None:
+    def _brief(self, worker: int, handle: WorkerHandle) -> None:
         """Tell a new worker what there is."""
         for forward in self.forwards.values():
-            self._hand_over(forward, worker, member)
+            self._hand_over(forward, worker, handle)
 
     # -- what may be asked --
 
     async def snapshot(self) -> dict[str, Snapshot]:
         """What each forward has done in all workers, those included that are no more."""
-        return self._total(await self.crew.ask("snapshot"))
+        return self._total(await self.pool.ask("snapshot"))
 
     def _total(self, answers: dict[int, list[Any]]) -> dict[str, Snapshot]:
-        total = dict(self.crew.retired)
+        total = dict(self.pool.retired)
         for answer in answers.values():
             for listen, numbers in answer:
                 total[listen] = added(total[listen], numbers) if listen in total else numbers
@@ -130,16 +130,16 @@ class Supervisor:
 
     async def status(self) -> dict[str, list[dict[str, Any]]]:
         """Every worker and every forward in words and numbers."""
-        answers = await self.crew.ask("snapshot")
+        answers = await self.pool.ask("snapshot")
         workers = [
             {
                 "slot": slot,
-                "pid": member.pid,
-                "since": member.since,
+                "pid": handle.pid,
+                "since": handle.since,
                 "flows": sum(numbers["flows"] for _, numbers in answers.get(slot, ())),
                 "ended": sum(numbers["ended"] for _, numbers in answers.get(slot, ())),
             }
-            for slot, member in sorted(self.crew.members.items())
+            for slot, handle in sorted(self.pool.workers.items())
         ]
         return {"workers": workers, "forwards": self._states(self._total(answers))}
 
@@ -162,8 +162,8 @@ class Supervisor:
 
     async def flows(self) -> list[dict[str, Any]]:
         """The flows that live; see Relay.flows_now. `worker` is the process that has it."""
-        pids = {slot: member.pid for slot, member in self.crew.members.items()}
-        answers = await self.crew.ask("flows")
+        pids = {slot: handle.pid for slot, handle in self.pool.workers.items()}
+        answers = await self.pool.ask("flows")
         return [
             flow | {"worker": pids[slot]} for slot, answer in answers.items() for flow in answer
         ]
@@ -179,6 +179,6 @@ class Supervisor:
         for listen in [listen for listen in self.forwards if listen not in kept]:
             if kept:
                 self._close(listen)
-        self.holdings.close_all()
-        self.crew.drain(grace, take_queue=not kept)
-        await self.crew.gone.wait()
+        self.listen_sockets.close_all()
+        self.pool.drain(grace, take_queue=not kept)
+        await self.pool.gone.wait()

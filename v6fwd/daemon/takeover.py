@@ -1,8 +1,8 @@
 """From one daemon to the next: the listening sockets, without a moment in which nobody listens.
 
-The newcomer asks `{"do": "takeover"}` at the control socket. The answer lists the sockets, by
-endpoint and slot; they follow as descriptors, CHUNK with a byte. Both accept for a while. When its
-workers are ready the newcomer takes the path of the control socket and says `{"do": "leave"}`.
+The successor asks `{"do": "takeover"}` at the control socket. The answer lists the sockets, by
+endpoint and shard; they follow as descriptors, CHUNK with a byte. Both accept for a while. When its
+workers are ready the successor takes the path of the control socket and says `{"do": "leave"}`.
 Should it fail before, nothing has happened.
 """
 
@@ -14,9 +14,9 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from v6fwd.daemon.holdings import Holdings, Sockets
+from v6fwd.daemon.listen_sockets import ListenSockets, Sockets
+from v6fwd.errors import RelayError, reason
 from v6fwd.model import Endpoint, parse_listen
-from v6fwd.relay.sockets import RelayError, reason
 
 CHUNK = 128
 """Descriptors sent at once; the kernel takes 253 (SCM_MAX_FD, unix(7))."""
@@ -77,9 +77,9 @@ class Predecessor:
         return answer
 
 
-def listing(holdings: Holdings) -> list[tuple[str, socket.socket]]:
-    """All listening sockets, those of an endpoint in the order of their slots."""
-    return [(str(listen), sock) for listen, sockets in holdings for sock in sockets]
+def listing(listen_sockets: ListenSockets) -> list[tuple[str, socket.socket]]:
+    """All listening sockets, those of an endpoint in the order of their shards."""
+    return [(str(listen), sock) for listen, sockets in listen_sockets for sock in sockets]
 
 
 async def hand_over(sock: socket.socket, sockets: Sequence[socket.socket]) -> None:

@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log
 from v6fwd.model import Endpoint
-from v6fwd.relay.sockets import RelayError, listen_address, reason
+from v6fwd.relay.sockets import listen_address
 
 REQUEST = 8192
 """Bytes of a request's head."""

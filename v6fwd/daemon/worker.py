@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 
 import uvloop
 
-from v6fwd.daemon.board import Place
 from v6fwd.daemon.channel import Channel
 from v6fwd.daemon.messages import (
     Answer,
@@ -29,11 +28,12 @@ from v6fwd.daemon.messages import (
     Report,
 )
 from v6fwd.daemon.privileges import keep_only
-from v6fwd.log import Log, take_defects
+from v6fwd.daemon.scoreboard import ScoreboardSlot
+from v6fwd.log import Log, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.foreground import GC_THRESHOLD
-from v6fwd.relay.service import Relay
+from v6fwd.relay.relay import Relay
 
 REPORT_EVERY = 2.0
 """Seconds between reports: what a killed worker did since the last one is counted nowhere."""
@@ -59,14 +59,16 @@ class Setup:
 class Worker:
     """The process's relay and its end of the channel."""
 
-    def __init__(self, sock: socket.socket, setup: Setup, place: Place, clients: Clients) -> None:
+    def __init__(
+        self, sock: socket.socket, setup: Setup, place: ScoreboardSlot, clients: Clients
+    ) -> None:
         self._limits = setup.limits
         self._log = setup.log
         self._relay = Relay(
             setup.limits,
             setup.log,
             log_flows=setup.log_flows,
-            fellows=place if setup.workers > 1 else None,
+            siblings=place if setup.workers > 1 else None,
             clients=clients,
         )
         self._channel = Channel(sock, self._receive, self._orphaned)
@@ -94,12 +96,12 @@ class Worker:
 
     def _obey(self, message: Message, fd: int) -> None:
         match message:
-            case Open(forward, slot):
-                self._relay.begin(self._alike(forward), socket.socket(fileno=fd), slot)
-            case Change(forward, slot):
-                self._relay.replace(self._alike(forward), slot)
-            case Close(listen, slot, grace, take_queue):
-                self._relay.close_forward(listen, grace, slot, take_queue=take_queue)
+            case Open(forward, shard):
+                self._relay.begin(self._alike(forward), socket.socket(fileno=fd), shard)
+            case Change(forward, shard):
+                self._relay.replace(self._alike(forward), shard)
+            case Close(listen, shard, grace, take_queue):
+                self._relay.close_forward(listen, grace, shard, take_queue=take_queue)
             case Ask(number, what):
                 self._answer(number, what)
             case Drain(grace, take_queue):
@@ -168,7 +170,7 @@ def _parts(items: Iterable[Any]) -> Iterator[tuple[list[Any], bool]]:
     yield part, True
 
 
-def fork_worker(sock: socket.socket, setup: Setup, place: Place, clients: Clients) -> int:
+def fork_worker(sock: socket.socket, setup: Setup, place: ScoreboardSlot, clients: Clients) -> int:
     """Start a worker at the other end of `sock`'s pair; gives its process id. Raises OSError.
 
     Forked and not executed anew: it shares all memory that is not written to. Signals are
@@ -187,7 +189,11 @@ def fork_worker(sock: socket.socket, setup: Setup, place: Place, clients: Client
 
 
 def _be_worker(
-    sock: socket.socket, setup: Setup, place: Place, clients: Clients, mask: set[Any]
+    sock: socket.socket,
+    setup: Setup,
+    place: ScoreboardSlot,
+    clients: Clients,
+    mask: set[Any],
 ) -> NoReturn:
     """The whole life of the child; it ends here, whatever the supervisor would do next."""
     status = 1
@@ -208,8 +214,10 @@ def _be_worker(
         os._exit(status)
 
 
-async def _serve(sock: socket.socket, setup: Setup, place: Place, clients: Clients) -> None:
-    take_defects(asyncio.get_running_loop(), setup.log)
+async def _serve(
+    sock: socket.socket, setup: Setup, place: ScoreboardSlot, clients: Clients
+) -> None:
+    log_exceptions(asyncio.get_running_loop(), setup.log)
     await Worker(sock, setup, place, clients).serve()
 
 

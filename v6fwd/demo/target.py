@@ -11,7 +11,7 @@ import contextlib
 import sys
 from datetime import datetime
 
-from v6fwd.client_ip.proxy_read import MAX_HEADER, read_header
+from v6fwd.client_ip.proxy.read import MAX_HEADER, read_header
 from v6fwd.model import Address
 from v6fwd.relay.sockets import address_of
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from v6fwd.model import Endpoint, Forward
 
 
-class Holdings(Protocol):
+class ListenSockets(Protocol):
     """The listening sockets that are there already."""
 
     def __contains__(self, listen: Endpoint) -> bool: ...
@@ -23,8 +23,8 @@ class Forwards(Protocol):
         """What is served."""
 
     @property
-    def holdings(self) -> Holdings:
-        """See Holdings; those of a predecessor, too."""
+    def listen_sockets(self) -> ListenSockets:
+        """See ListenSockets; those of a predecessor, too."""
 
     def open(self, forward: Forward, sockets: list[socket.socket] | None = None) -> None:
         """Serve one more. Raises RelayError."""

@@ -1,87 +1,11 @@
-"""docker-proxy's work, for one published port, where no daemon of ours runs.
+"""The name by which shims of release 0.1 start a relay that stands alone.
 
-The contract with dockerd (moby, cmd/docker-proxy and libnetwork's portmapper): descriptor 3 is a
-pipe for the status, `0\\n` or `1\\n` and the error, in one write(2), as dockerd reads it with one
-read(2); descriptor 4 is the listening socket, with -use-listen-fd. SIGINT or SIGTERM end it with
-exit status 0, and like docker-proxy's, its connections end with it: the container is gone.
+A shim that was started before an upgrade has read that release's script, and imports this module
+only when it must stand alone. To be removed with the release after 0.2.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import socket
-from collections.abc import Sequence
+from v6fwd.docker.shim.standalone import main
 
-import uvloop
-
-from v6fwd.docker.flags import ProxyFlags, parse_flags
-from v6fwd.docker.listening import LISTEN_FD, from_descriptor, own
-from v6fwd.log import Log, keep_standard_descriptors, take_defects
-from v6fwd.model import Endpoint, InputError, Limits
-from v6fwd.relay.foreground import Foreground
-from v6fwd.relay.sockets import RelayError
-from v6fwd.syslog import Syslog, has_no_reader
-
-NAME = "v6fwd-docker-proxy"
-STATUS_FD = 3
-LIMITS = Limits(drain_timeout=0, interrupt_timeout=0)
-"""dockerd waits for our exit without a limit, and `docker stop` with it."""
-
-
-class Status:
-    """The pipe on which dockerd waits for one word from us; nobody need be at its other end."""
-
-    def __init__(self, fd: int = STATUS_FD) -> None:
-        self._fd = fd
-        with contextlib.suppress(OSError):
-            os.set_inheritable(fd, False)
-
-    def listening(self) -> None:
-        """The port is open."""
-        self._tell("0\n")
-
-    def failed(self, error: str) -> None:
-        """It cannot be."""
-        self._tell(f"1\n{error}")
-
-    def _tell(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._fd, text.encode())
-            os.close(self._fd)
-
-
-def main(words: Sequence[str]) -> int:
-    """Be docker-proxy, with its flags; gives the exit status."""
-    status = Status()
-    keep_standard_descriptors()
-    log = Syslog(NAME) if has_no_reader() else Log()
-    try:
-        flags = parse_flags(words)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(flags, status, log))
-    except (InputError, RelayError, OSError) as error:
-        status.failed(str(error))
-        log.error("failed", str(error))
-        return 1
-    return 0
-
-
-async def _serve(flags: ProxyFlags, status: Status, log: Log) -> None:
-    take_defects(asyncio.get_running_loop(), log)
-    log.info("alone", f"{flags.forward}: no daemon serves it")
-    listen = _inherited if flags.use_listen_fd else own
-    relay = Foreground([flags.forward], LIMITS, log, listen=listen)
-    relay.stop_on_signals()
-    serving = asyncio.ensure_future(relay.serve())
-    ready = asyncio.ensure_future(relay.ready.wait())
-    await asyncio.wait([serving, ready], return_when=asyncio.FIRST_COMPLETED)
-    if relay.ready.is_set():
-        status.listening()
-    ready.cancel()
-    await serving
-
-
-def _inherited(endpoint: Endpoint) -> socket.socket:
-    return from_descriptor(LISTEN_FD, endpoint)
+__all__ = ["main"]

@@ -11,7 +11,7 @@ killed leaves nothing behind, and leaving needs no lock. Entering does: fcntl(2)
 for each bucket; the kernel takes it back from a process that dies.
 
 A slot without flows may be taken over, first the one whose rate was paid up the longest ago. In
-a bucket where every slot has flows there is no room for a newcomer; who is known can come in.
+a bucket where every slot has flows there is no room for a new client; who is known can come in.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ROUNDING = 1e-6
 
 
 class Refusal(enum.IntEnum):
-    """Why a client was not let in. Negative: a seat never is."""
+    """Why a client was not let in. Negative: a slot never is."""
 
     FLOWS = -1
     RATE = -2
@@ -96,7 +96,7 @@ class ClientTable:
 
 
 class Clients:
-    """The table as one worker sees it. A seat is what a client holds for each flow."""
+    """The table as one worker sees it. A slot is what a client holds for each flow."""
 
     def __init__(self, table: ClientTable, worker: int, clock: Callable[[], float]) -> None:
         """`clock` gives seconds, the same ones to every worker, as CLOCK_MONOTONIC does."""
@@ -110,7 +110,7 @@ class Clients:
         return (self._table.fd,) if self._table.fd >= 0 else ()
 
     def enter(self, key: bytes, most: int, rate: float) -> int:
-        """A seat for one flow more of the client `key` (KEY_SIZE bytes), or a Refusal.
+        """A slot for one flow more of the client `key` (KEY_SIZE bytes), or a Refusal.
 
         `most` flows at once and `rate` flows a second; 0 means no limit. A refusal costs the
         client nothing: who waits for its turn gets it.
@@ -129,15 +129,15 @@ class Clients:
                 return Refusal.FLOWS
             if rate and not self._pay(slot, rate):
                 return Refusal.RATE
-            seat = slot // 4 + self._column
-            table.flows[seat] += 1
-            return seat
+            slot = slot // 4 + self._column
+            table.flows[slot] += 1
+            return slot
         finally:
             table.unlock(bucket)
 
-    def leave(self, seat: int) -> None:
-        """The flow that got this seat is over."""
-        self._table.flows[seat] -= 1
+    def leave(self, slot: int) -> None:
+        """The flow that got this slot is over."""
+        self._table.flows[slot] -= 1
 
     def flows_of(self, key: bytes) -> int:
         """How many flows a client has, over all workers."""

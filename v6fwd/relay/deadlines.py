@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from v6fwd.relay.engine import Engine
+from v6fwd.relay.reactor import Reactor
 
 T = TypeVar("T")
 
@@ -17,8 +17,8 @@ class Deadlines(Generic[T]):
     One timer serves all items. A limit of 0 seconds means none.
     """
 
-    def __init__(self, engine: Engine, seconds: float, expire: Callable[[T], None]) -> None:
-        self._engine = engine
+    def __init__(self, reactor: Reactor, seconds: float, expire: Callable[[T], None]) -> None:
+        self._reactor = reactor
         self._seconds = seconds
         self._expire = expire
         self._due: dict[T, float] = {}
@@ -35,7 +35,7 @@ class Deadlines(Generic[T]):
         if not self._seconds:
             return
         self._due.pop(item, None)
-        self._due[item] = self._engine.clock() + self._seconds
+        self._due[item] = self._reactor.clock() + self._seconds
         if self._timer is None:
             self._arm(self._seconds)
 
@@ -51,11 +51,11 @@ class Deadlines(Generic[T]):
             self._timer = None
 
     def _arm(self, delay: float) -> None:
-        self._timer = self._engine.loop.call_later(delay, self._sweep)
+        self._timer = self._reactor.loop.call_later(delay, self._sweep)
 
     def _sweep(self) -> None:
         self._timer = None
-        now = self._engine.clock()
+        now = self._reactor.clock()
         expired = []
         for item, due in self._due.items():
             if due > now:

@@ -10,10 +10,10 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits
-from v6fwd.relay.service import Relay, listen_on
-from v6fwd.relay.sockets import RelayError, reason
+from v6fwd.relay.relay import Relay, listen_on
 
 GC_THRESHOLD = 50_000
 """Objects made before the collector looks: flows leave no cycles, so it rarely finds any."""
@@ -40,7 +40,7 @@ class Foreground:
         self._listen = listen
         self.relay = Relay(limits, log, log_flows=log_flows)
         self.ready = asyncio.Event()
-        self._stopping: asyncio.Future[float] = self.relay.engine.loop.create_future()
+        self._stopping: asyncio.Future[float] = self.relay.reactor.loop.create_future()
 
     async def serve(self) -> None:
         """Listen, log `ready`, and serve until `stop`; then drain. Raises RelayError."""
@@ -68,7 +68,7 @@ class Foreground:
 
     def stop_on_signals(self) -> None:
         """SIGTERM drains, SIGINT too but not for long; a second signal of either ends it."""
-        add = self.relay.engine.loop.add_signal_handler
+        add = self.relay.reactor.loop.add_signal_handler
         add(signal.SIGTERM, self.stop, self._limits.drain_timeout)
         add(signal.SIGINT, self.stop, self._limits.interrupt_timeout)
 

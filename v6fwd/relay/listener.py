@@ -15,11 +15,12 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from v6fwd.errors import reason
 from v6fwd.log import Log
 from v6fwd.model import Endpoint
-from v6fwd.relay.engine import Engine
 from v6fwd.relay.flows import Flows
-from v6fwd.relay.sockets import BACKLOG, reason, reset_on_close
+from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.sockets import BACKLOG, reset_on_close
 
 ACCEPT_BATCH = 16
 """Clients accepted from one listener before the flows get a turn."""
@@ -41,7 +42,7 @@ Begin = Callable[[int, Any], None]
 """Takes an accepted, non-blocking descriptor and the address that accept(2) gave."""
 
 
-class Fellows(Protocol):
+class Siblings(Protocol):
     """The processes that accept from the same sockets as this one."""
 
     def is_ahead(self, flows: int) -> bool:
@@ -73,7 +74,7 @@ class Listener:
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - accepting tells all
         """Accept who waits, a batch at most."""
-        if self._gate.fellows is None:
+        if self._gate.siblings is None:
             self.accept(ACCEPT_BATCH)
         else:
             self._gate.take_turn(self)
@@ -97,7 +98,7 @@ class Listener:
             os.set_blocking(fd, False)
             self.begin(fd, sockaddr)
 
-    def on_defect(self, error: Exception) -> None:
+    def on_exception(self, error: Exception) -> None:
         """See Handler: a listener lives on."""
         self._gate.defect(self, error)
 
@@ -121,12 +122,12 @@ class Gate:
     """Opens and shuts all listeners of the process."""
 
     def __init__(
-        self, engine: Engine, flows: Flows, log: Log, fellows: Fellows | None = None
+        self, reactor: Reactor, flows: Flows, log: Log, siblings: Siblings | None = None
     ) -> None:
-        self._engine = engine
+        self._reactor = reactor
         self.flows = flows
         self._log = log
-        self.fellows = fellows
+        self.siblings = siblings
         self._listeners: list[Listener] = []
         self._open = True
         self._sheds = False
@@ -157,9 +158,9 @@ class Gate:
         in front gets all clients of a quiet hour. So we go to the end of the line. In a burst
         the first who is awake would take all: who is far ahead leaves the others some time.
         """
-        if self.fellows is not None and self.fellows.is_ahead(len(self.flows)):
+        if self.siblings is not None and self.siblings.is_ahead(len(self.flows)):
             self._unwatch(listener)
-            self._engine.loop.call_later(LEEWAY, self._take_all_the_same, listener)
+            self._reactor.loop.call_later(LEEWAY, self._take_all_the_same, listener)
             return
         self._insistence = 1
         listener.accept(1)
@@ -247,7 +248,7 @@ class Gate:
             for listener in self._listeners:
                 self._unwatch(listener)
         if self._timer is None:
-            self._timer = self._engine.loop.call_later(pause, self._look)
+            self._timer = self._reactor.loop.call_later(pause, self._look)
 
     def _look(self) -> None:
         """The pause is over: serve if there is room, shed if there was none for long."""
@@ -257,7 +258,7 @@ class Gate:
         if self._sheds and self._all_full(True):
             self._shed()
         if self.flows.is_full:
-            self._timer = self._engine.loop.call_later(PATIENCE, self._look)
+            self._timer = self._reactor.loop.call_later(PATIENCE, self._look)
         else:
             self._reopen()
 
@@ -268,18 +269,18 @@ class Gate:
             self._watch(listener)
 
     def _all_full(self, full: bool) -> bool:
-        return full if self.fellows is None else self.fellows.all_full(full)
+        return full if self.siblings is None else self.siblings.all_full(full)
 
     def _watch(self, listener: Listener) -> None:
         if not listener.watched:
             listener.watched = True
-            self._engine.watch(listener.fileno(), _WATCH, listener)
+            self._reactor.watch(listener.fileno(), _WATCH, listener)
 
     def _unwatch(self, listener: Listener) -> None:
         """Not with a mask of 0: what is watched exclusively cannot be changed, epoll_ctl(2)."""
         if listener.watched:
             listener.watched = False
-            self._engine.unwatch(listener.fileno())
+            self._reactor.unwatch(listener.fileno())
 
     def _shed(self) -> None:
         """Reset those that wait. The spare descriptor is what makes that possible at EMFILE."""

@@ -8,14 +8,14 @@ from typing import Protocol
 
 from v6fwd.model import Forward
 from v6fwd.model import Protocol as Transport
-from v6fwd.relay.contexts import Contexts
 from v6fwd.relay.counters import Counters, Snapshot, snapshot_of
 from v6fwd.relay.flows import Flow, Live, abort
-from v6fwd.relay.http_forward import HttpForward
+from v6fwd.relay.http.forward import HttpForward
 from v6fwd.relay.listener import Gate, Listener
+from v6fwd.relay.resources import Resources
 from v6fwd.relay.target import Target
-from v6fwd.relay.tcp_forward import TcpForward
-from v6fwd.relay.udp import UdpForward
+from v6fwd.relay.tcp.forward import TcpForward
+from v6fwd.relay.udp.listener import UdpForward
 
 
 class Port(Protocol):
@@ -44,7 +44,7 @@ class Port(Protocol):
         """Let new flows be served like this."""
 
     def stop_listening(self, *, take_queue: bool) -> None:
-        """Take no newcomers; see Gate.remove."""
+        """Take no new clients; see Gate.remove."""
 
     def end(self, why: str) -> int:
         """Cut what is left; gives how many flows that were."""
@@ -54,13 +54,13 @@ class TcpPort:
     """A listening socket for connections."""
 
     def __init__(
-        self, listener: Listener, runner: TcpForward, gate: Gate, contexts: Contexts
+        self, listener: Listener, runner: TcpForward, gate: Gate, resources: Resources
     ) -> None:
         self.listener = listener
         self.counters = runner.counters
         self._runner = runner
         self._gate = gate
-        self._contexts = contexts
+        self._resources = resources
 
     @property
     def forward(self) -> Forward:
@@ -81,7 +81,7 @@ class TcpPort:
 
     def replace(self, forward: Forward, target: Target) -> None:
         """See Port."""
-        self._runner = _runner(forward, target, self._contexts, self.counters)
+        self._runner = _runner(forward, target, self._resources, self.counters)
         self.listener.begin = self._runner.begin
 
     def stop_listening(self, *, take_queue: bool) -> None:
@@ -95,17 +95,17 @@ class TcpPort:
         return abort(self._flows(), why)
 
     def _flows(self) -> list[Flow]:
-        flows = self._contexts.flows.live
+        flows = self._resources.flows.live
         return [flow for flow in flows if flow.counters is self.counters]
 
 
 class UdpPort:
     """A listening socket for datagrams."""
 
-    def __init__(self, runner: UdpForward, contexts: Contexts) -> None:
+    def __init__(self, runner: UdpForward, resources: Resources) -> None:
         self.listener = runner
         self.counters = runner.flows
-        self._contexts = contexts
+        self._resources = resources
 
     @property
     def forward(self) -> Forward:
@@ -126,11 +126,11 @@ class UdpPort:
 
     def replace(self, forward: Forward, target: Target) -> None:
         """See Port."""
-        self.listener.set_up(forward, target, self._contexts.udp(forward.limits))
+        self.listener.set_up(forward, target, self._resources.udp(forward.limits))
 
     def stop_listening(self, *, take_queue: bool) -> None:
         """See Port."""
-        self.listener.refuse_newcomers(reads=take_queue)
+        self.listener.refuse_new_clients(reads=take_queue)
 
     def end(self, why: str) -> int:
         """See Port."""
@@ -140,15 +140,17 @@ class UdpPort:
 
 
 def open_port(
-    forward: Forward, target: Target, sock: socket.socket, gate: Gate, contexts: Contexts
+    forward: Forward, target: Target, sock: socket.socket, gate: Gate, resources: Resources
 ) -> TcpPort | UdpPort:
     """Serve who comes to a listening socket."""
     if forward.protocol is Transport.TCP:
-        runner = _runner(forward, target, contexts, Counters())
-        return TcpPort(Listener(forward.listen, sock, runner.begin, gate), runner, gate, contexts)
-    return UdpPort(UdpForward(forward, target, sock, contexts.udp(forward.limits)), contexts)
+        runner = _runner(forward, target, resources, Counters())
+        return TcpPort(Listener(forward.listen, sock, runner.begin, gate), runner, gate, resources)
+    return UdpPort(UdpForward(forward, target, sock, resources.udp(forward.limits)), resources)
 
 
-def _runner(forward: Forward, target: Target, contexts: Contexts, counters: Counters) -> TcpForward:
+def _runner(
+    forward: Forward, target: Target, resources: Resources, counters: Counters
+) -> TcpForward:
     kind = HttpForward if forward.client_ip.is_http else TcpForward
-    return kind(forward, target, contexts.tcp(forward.limits), counters)
+    return kind(forward, target, resources.tcp(forward.limits), counters)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from typing import Any
 
+from v6fwd.errors import RelayError, reason
 from v6fwd.model import Address, Endpoint
 
 BACKLOG = 4096
@@ -19,25 +19,6 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
 )
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # socket(7), SO_LINGER: on, for 0 seconds
-
-
-class RelayError(Exception):
-    """The relay cannot do what it was told; the text is one line for the operator."""
-
-
-class NotPermittedError(RelayError):
-    """The process lacks a capability, which the text names."""
-
-
-class ClientRefusedError(Exception):
-    """A client cannot be served as its forward's mode demands; the text says why."""
-
-
-def reason(error: OSError) -> str:
-    """The error's text in lower case, as it stands behind a colon."""
-    number = error.errno or 0  # getaddrinfo(3) has negative ones of its own
-    text = os.strerror(number) if number > 0 else error.strerror or str(error)
-    return text[:1].lower() + text[1:]
 
 
 def open_listener(endpoint: Endpoint, *, v6only: bool = False) -> socket.socket:

@@ -9,12 +9,13 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from v6fwd.client_ip.proxy_write import HeaderWriter
+from v6fwd.client_ip.proxy.write import HeaderWriter
+from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log
 from v6fwd.model import Address, Endpoint, Forward, Protocol
 from v6fwd.relay.counters import Counters, count
-from v6fwd.relay.engine import Engine
-from v6fwd.relay.sockets import RelayError, reason, tune
+from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.sockets import tune
 from v6fwd.relay.udp_sockets import connect_datagrams
 
 REFRESH_INTERVAL = 1.0
@@ -30,9 +31,9 @@ class Target:
     holds = False
     """Whether flows need what `close` gives back."""
 
-    def __init__(self, endpoint: Endpoint, engine: Engine) -> None:
+    def __init__(self, endpoint: Endpoint, reactor: Reactor) -> None:
         self.endpoint = endpoint
-        self._engine = engine
+        self._reactor = reactor
         self._addresses: list[tuple[int, Any]] = []
         self._waiting: list[Callable[[], None]] = []
         self._refreshing: asyncio.Task[None] | None = None
@@ -69,9 +70,9 @@ class Target:
         if endpoint.path:
             self._addresses = [(socket.AF_UNIX, endpoint.path)]
             return
-        self._resolved_at = self._engine.clock()
+        self._resolved_at = self._reactor.clock()
         try:
-            found = await self._engine.loop.getaddrinfo(
+            found = await self._reactor.loop.getaddrinfo(
                 endpoint.host, endpoint.port, type=_KINDS[endpoint.protocol]
             )
         except OSError as error:
@@ -141,10 +142,10 @@ class Target:
     def refresh(self, then: Callable[[], None]) -> bool:
         """Ask the resolver again and call `then` after it; False where that cannot help now."""
         if self._refreshing is None:
-            due = self._engine.clock() - self._resolved_at >= REFRESH_INTERVAL
+            due = self._reactor.clock() - self._resolved_at >= REFRESH_INTERVAL
             if not (self.endpoint.is_name and due):
                 return False
-            self._refreshing = self._engine.loop.create_task(
+            self._refreshing = self._reactor.loop.create_task(
                 self._refresh(), name=f"resolve {self.endpoint}"
             )
         self._waiting.append(then)

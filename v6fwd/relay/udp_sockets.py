@@ -6,10 +6,11 @@ import contextlib
 import socket
 from typing import Any
 
+from v6fwd.errors import RelayError, reason
 from v6fwd.model import Endpoint
-from v6fwd.relay.mmsg import SOL_UDP, UDP_GRO
-from v6fwd.relay.pktinfo import INET, INET6, IP_PKTINFO, Family
-from v6fwd.relay.sockets import RelayError, listen_address, reason
+from v6fwd.relay.sockets import listen_address
+from v6fwd.relay.udp.mmsg import SOL_UDP, UDP_GRO
+from v6fwd.relay.udp.pktinfo import INET, INET6, IP_PKTINFO, Family
 
 LISTENER_BUFFER = 8 << 20
 """Bytes of all clients' datagrams that the kernel keeps while we are busy."""

@@ -1,0 +1,125 @@
+"""IPv4 clients of a published port: Docker's rule, and ours before it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.stage import PORT, Stage
+from v6fwd.demo.lab import CLIENT_V4, CONTAINER_V4, HOST_V4
+
+pytestmark = [pytest.mark.netns, pytest.mark.server("nft", "socat")]
+
+DOCKERS_RULES = f"""
+    add table ip docker
+    add chain ip docker prerouting {{ type nat hook prerouting priority -100; }}
+    add chain ip docker output {{ type nat hook output priority -100; }}
+    add rule ip docker prerouting fib daddr type local meta l4proto {{ tcp, udp }} \
+        th dport {PORT} dnat to {CONTAINER_V4}:80
+    add rule ip docker output fib daddr type local meta l4proto {{ tcp, udp }} \
+        th dport {PORT} dnat to {CONTAINER_V4}:80
+"""
+ASK = Path(__file__).parents[1] / "docker" / "ask.py"
+
+
+class Published:
+    """A port that is published as Docker does it, and v6fwd's socket on the host."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        lab = stage.lab
+        lab.run("host", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward").check_returncode()
+        lab.run("host", "nft", "-f", "-", input=DOCKERS_RULES).check_returncode()
+        say = "SYSTEM:echo from $SOCAT_PEERADDR; cat"
+        lab.start("container", "socat", "TCP4-LISTEN:80,fork,reuseaddr", say)
+        lab.start("container", "socat", "UDP4-RECVFROM:80,fork", say)
+        stage.start_forward(
+            *(f"0.0.0.0:{PORT}", f"{CONTAINER_V4}:80", "--client-ip", "proxy-v1"),
+        )
+
+    def ask(self, protocol: str, host: str = HOST_V4, source: str = "client") -> str:
+        """What a client is told."""
+        asked = self.stage.lab.run(source, sys.executable, str(ASK), protocol, host, str(PORT))
+        assert asked.returncode == 0, asked.stderr
+        return asked.stdout.strip()
+
+    def nat(self, *calls: str) -> subprocess.CompletedProcess[str]:
+        """Call methods of Nat on the host, one after the other."""
+        lines = ["from v6fwd.docker.nft import Nat", "from v6fwd.model import Endpoint, Protocol"]
+        lines += ["tcp, udp = Protocol", "nat = Nat()", *(f"print(nat.{call})" for call in calls)]
+        done = self.stage.lab.run("host", sys.executable, "-c", "\n".join(lines))
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def sees(self, host: str = HOST_V4, source: str = "client") -> str:
+        """As whom the container sees a TCP client, and what it is told first."""
+        return self.ask("tcp", host, source)
+
+
+@pytest.fixture
+def published(stage: Stage) -> Published:
+    return Published(stage)
+
+
+def endpoint(host: str = "0.0.0.0", protocol: str = "tcp") -> str:
+    return f"Endpoint({host!r}, {PORT}, protocol={protocol})"
+
+
+def test_a_port_and_back(published: Published) -> None:
+    direct = f"from {CLIENT_V4} hello"
+    assert published.sees() == direct
+    published.nat("reset()", f"add({endpoint()})", f"add({endpoint()})")
+    assert f"PROXY TCP4 {CLIENT_V4} {HOST_V4} " in published.sees()
+    assert published.ask("udp") == direct, "the other protocol goes on as before"
+    published.nat(f"remove({endpoint()})", f"remove({endpoint()})")
+    assert published.sees() == direct
+
+
+def test_udp(published: Published) -> None:
+    lab = published.stage.lab
+    published.nat("reset()", f"add({endpoint(protocol='udp')})")
+    lab.start("host", "socat", f"UDP4-RECVFROM:{PORT},fork", "SYSTEM:echo on the host; cat")
+    assert published.ask("udp") == "on the host hello"
+    published.nat("close()")
+
+
+def test_one_address(published: Published) -> None:
+    published.nat("reset()", f"add({endpoint('192.0.2.1')})")
+    assert published.sees() == f"from {CLIENT_V4} hello"
+    published.nat(f"add({endpoint(HOST_V4)})")
+    assert f"PROXY TCP4 {CLIENT_V4} {HOST_V4} " in published.sees()
+
+
+def test_clients_on_the_host_itself(published: Published) -> None:
+    published.nat(f"reset([{endpoint('::')}])")
+    assert f"PROXY TCP4 {HOST_V4} {HOST_V4} " in published.sees(source="host")
+
+
+def test_what_a_crash_has_left(published: Published) -> None:
+    published.nat("reset()", "add(*(Endpoint('0.0.0.0', port) for port in range(5000, 5200)))")
+    published.nat(f"reset([{endpoint()}, {endpoint(protocol='udp')}])")
+    found = published.nat("endpoints()").stdout
+    assert sorted(ast.literal_eval(found)) == [("", "tcp", PORT), ("", "udp", PORT)]
+    published.nat("close()", "close()")
+    tables = published.stage.lab.run("host", "nft", "list", "tables").stdout
+    assert "v6fwd" not in tables
+    assert "docker" in tables, "nobody else's table is touched"
+
+
+def test_errors_in_one_line(published: Published) -> None:
+    script = (
+        "import os, sys\nfrom v6fwd.docker.nft import Nat\nfrom v6fwd.model import Endpoint\n"
+        "from v6fwd.relay.sockets import RelayError\n"
+        "for path in (os.environ['PATH'], '/nonexistent'):\n"
+        "    os.environ['PATH'] = path\n"
+        "    try:\n        Nat().add(Endpoint('0.0.0.0', 80))\n"
+        "    except RelayError as error:\n        print(error)\n"
+    )
+    told = published.stage.lab.run("host", sys.executable, "-c", script).stdout.splitlines()
+    assert len(told) == 2
+    assert told[0].startswith("nft does not take our rules: ")
+    assert told[1] == "proxy-* needs the command nft (package nftables) for IPv4"

@@ -1,0 +1,196 @@
+"""`serve` with forwards in mode `transparent`: who the target sees, through several workers."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.netns.test_privileges import capabilities, is_nobody
+from tests.support.daemon import ServeProcess
+from tests.support.inside import TCP, UDP, client, in_place, plain, server
+from tests.support.process import PATIENCE, eventually
+from tests.support.servers import open_folder
+from v6fwd.daemon.privileges import DAC_OVERRIDE, NET_ADMIN, NET_BIND_SERVICE, SYS_ADMIN
+from v6fwd.demo.lab import BRIDGE_V4, CLIENT_V4, CLIENT_V6, CONTAINER_V4, HOST_V4, HOST_V6, Lab
+from v6fwd.relay.transparent.pseudo_store import find_pseudo
+
+pytestmark = pytest.mark.netns
+
+PORT = 8080
+DIALLED = {CLIENT_V6: HOST_V6, CLIENT_V4: HOST_V4}
+TARGET = (f"[::]:{PORT}/tcp+udp", f"{CONTAINER_V4}:80")
+
+
+class Scene:
+    """A lab, a daemon on its host, and sockets that end with them."""
+
+    def __init__(self, lab: Lab, daemon: ServeProcess, folder: Path) -> None:
+        self.lab = lab
+        self.daemon = daemon
+        self.store = str(folder / "pseudo.sqlite")
+        self._open: list[socket.socket] = []
+
+    def configure(
+        self, mode: str = "transparent", *, more: str = "", pairs: Any = (TARGET,)
+    ) -> None:
+        """Write a configuration whose forwards are all in this mode."""
+        self.daemon.configure(*pairs, more=more)
+        keys = {"client-ip": mode}
+        if mode == "transparent":
+            keys |= {"target-netns": self.lab.namespace("container"), "pseudo-store": self.store}
+        with self.daemon.config.open("a") as file:
+            file.write("\n[defaults]\n")
+            file.writelines(f'{key} = "{value}"\n' for key, value in keys.items())
+
+    def run(self) -> None:
+        """Start the daemon on the host."""
+        self.daemon.run(prefix=self.lab.command("host"))
+
+    def server(self, address: str, kind: int = TCP) -> Any:
+        """A server on port 80 of the container."""
+        return self.keep(server(self.lab, address, 80, kind))
+
+    def client(self, source: str = CLIENT_V6, kind: int = TCP) -> socket.socket:
+        """Somebody who has connected to the daemon."""
+        own = (source, 0)
+        return self.keep(client(self.lab, "client", DIALLED[source], PORT, source=own, kind=kind))
+
+    def keep(self, one: socket.socket) -> socket.socket:
+        """Close a socket at the end."""
+        one.settimeout(PATIENCE)
+        self._open.append(one)
+        return one
+
+    def connected(self, target: Any, source: str = CLIENT_V6) -> tuple[Any, Any, str]:
+        """A flow: the client, the target's end, and whom the target sees."""
+        one = self.client(source)
+        accepted, address = target.accept()
+        self.keep(accepted)
+        one.sendall(b"question")
+        assert accepted.recv(100) == b"question"
+        accepted.sendall(b"answer")
+        assert one.recv(100) == b"answer"
+        return one, accepted, plain(address)[0]
+
+    def close(self) -> None:
+        """End all sockets."""
+        for one in self._open:
+            one.close()
+
+    def has_rules(self) -> bool:
+        """Whether anything of ours is in the container."""
+        return "proto 118" in in_place(self.lab)["rules"]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where nobody may enter."""
+    with open_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def scene(lab: Lab, folder: Path) -> Iterator[Scene]:
+    daemon = ServeProcess(folder)
+    scene = Scene(lab, daemon, folder)
+    yield scene
+    scene.close()
+    daemon.end()
+    assert "internal error" not in daemon.log
+    assert "Traceback" not in daemon.log
+
+
+def by_both(scene: Scene) -> bool:
+    """Whether both workers have had flows."""
+    return all(worker["flows"] for worker in scene.daemon.status()["workers"])
+
+
+def test_both_workers_name_the_client(scene: Scene) -> None:
+    """TCP and UDP, IPv6 and IPv4; and nothing is left when the last forward has gone."""
+    before = in_place(scene.lab)
+    scene.configure()
+    scene.run()
+    tcp, udp = scene.server("::"), scene.server("::", UDP)
+    for _ in range(200):
+        for source in DIALLED:
+            assert scene.connected(tcp, source)[2] == source
+            one = scene.client(source, UDP)
+            one.send(b"question")
+            _, address = udp.recvfrom(100)
+            assert plain(address) == (source, one.getsockname()[1])
+            udp.sendto(b"answer", address)
+            assert one.recv(100) == b"answer"
+        if by_both(scene):
+            break
+    assert by_both(scene)
+    assert in_place(scene.lab) != before
+    scene.close()
+    scene.configure(pairs=())
+    scene.daemon.reload()
+    eventually(lambda: in_place(scene.lab) == before, "the container as it was")
+
+
+def test_both_workers_give_the_same_pseudo_address(scene: Scene) -> None:
+    scene.configure()
+    scene.run()
+    target = scene.server("0.0.0.0")
+    seen = set()
+    for _ in range(200):
+        seen.add(scene.connected(target)[2])
+        if by_both(scene):
+            break
+    assert by_both(scene)
+    (pseudo,) = seen
+    assert find_pseudo(scene.store, socket.inet_aton(pseudo))[0].network[:6].hex() == "20010db80001"
+
+
+def test_a_reload_changes_the_mode(scene: Scene) -> None:
+    """Flows go on as they began; with the last one of them go the rules."""
+    scene.configure()
+    scene.run()
+    target = scene.server("::")
+    one, accepted, seen = scene.connected(target)
+    assert seen == CLIENT_V6
+    scene.configure("none")
+    scene.daemon.reload()
+    assert scene.connected(target)[2] == BRIDGE_V4
+    accepted.sendall(b"still here")
+    assert one.recv(100) == b"still here"
+    assert scene.has_rules()
+    scene.close()
+    eventually(lambda: not scene.has_rules(), "the rules are gone")
+    scene.configure()
+    scene.daemon.reload()
+    assert scene.connected(scene.server("::"))[2] == CLIENT_V6
+
+
+def test_a_container_that_comes_later(scene: Scene) -> None:
+    """The daemon starts all the same, and says what is not there."""
+    scene.configure()
+    right = scene.daemon.config.read_text()
+    scene.daemon.config.write_text(right.replace(scene.lab.namespace("container"), "nowhere"))
+    scene.run()
+    eventually(lambda: "cannot open network namespace" in scene.daemon.log, "a word about it")
+    scene.daemon.config.write_text(right)
+    scene.daemon.reload()
+    assert scene.connected(scene.server("::"))[2] == CLIENT_V6
+
+
+def test_nobody_keeps_what_it_takes(scene: Scene, folder: Path) -> None:
+    """Workers of another user, and those that follow a dead one, have these rights and no more."""
+    daemon = scene.daemon
+    daemon.control = folder / "run" / "control.sock"
+    scene.configure(more='user = "nobody"')
+    scene.run()
+    needed = {DAC_OVERRIDE, NET_ADMIN, SYS_ADMIN}
+    daemon.kill_worker(daemon.workers()[0])
+    assert all(is_nobody(pid) for pid in daemon.workers())
+    assert all(capabilities(pid) == needed for pid in daemon.workers())
+    assert capabilities(daemon.pid) == needed | {NET_BIND_SERVICE}
+    target = scene.server("::")
+    for source in DIALLED:
+        assert scene.connected(target, source)[2] == source

@@ -1,0 +1,129 @@
+"""The reactor: one batch of events, descriptors that are closed in the middle of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.relaying import until
+from v6fwd.relay.reactor import Reactor
+
+Ends = tuple[socket.socket, socket.socket]
+
+
+class Noted:
+    """A handler that writes down what comes."""
+
+    def __init__(self) -> None:
+        self.masks: list[int] = []
+        self.defects: list[Exception] = []
+
+    def on_event(self, mask: int) -> None:
+        """See Handler."""
+        self.masks.append(mask)
+
+    def on_exception(self, error: Exception) -> None:
+        """See Handler."""
+        self.defects.append(error)
+
+
+class Replacing(Noted):
+    """Closes another descriptor at the first event and puts a new, quiet one in its place."""
+
+    def __init__(self, reactor: Reactor, quiet: socket.socket) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._quiet = quiet
+        self.victim = -1
+        self.new = -1
+        self.newcomer = Noted()
+
+    def on_event(self, mask: int) -> None:
+        """See Handler."""
+        super().on_event(mask)
+        if self.victim >= 0:
+            self._reactor.close_fd(self.victim)
+            self.new = os.dup(self._quiet.fileno())
+            self._reactor.watch(self.new, select.EPOLLIN | select.EPOLLET, self.newcomer)
+            self.victim = -1
+
+
+class Failing(Noted):
+    """Raises at every event."""
+
+    def on_event(self, mask: int) -> None:
+        """See Handler."""
+        super().on_event(mask)
+        raise MemoryError
+
+
+@pytest.fixture
+def pairs() -> Iterator[list[Ends]]:
+    """Three connected pairs."""
+    made = [socket.socketpair() for _ in range(3)]
+    yield made
+    for ends in made:
+        for end in ends:
+            end.close()
+
+
+def gaps_below(most: int) -> Iterator[int]:
+    """Take the free descriptors below `most`: a number closed now is the next to be used."""
+    while (fd := os.open(os.devnull, os.O_RDONLY)) < most:
+        yield fd
+    os.close(fd)
+
+
+async def test_stale_event_does_not_meet_a_new_descriptor(pairs: list[Ends]) -> None:
+    """Both are ready in one batch; whichever comes first closes the other."""
+    reactor = Reactor(asyncio.get_running_loop())
+    ready = [os.dup(pairs[0][0].fileno()), os.dup(pairs[1][0].fileno())]
+    handlers = [Replacing(reactor, pairs[2][0]) for _ in ready]
+    for own, other in ((0, 1), (1, 0)):
+        handlers[own].victim = ready[other]
+        reactor.watch(ready[own], select.EPOLLIN | select.EPOLLET, handlers[own])
+    gaps = list(gaps_below(max(ready)))
+    for ends in pairs[:2]:
+        ends[1].send(b"x")
+    await until(lambda: handlers[0].masks or handlers[1].masks)
+    first = handlers[0] if handlers[0].masks else handlers[1]
+    assert not first.newcomer.masks
+    pairs[2][1].send(b"y")
+    await until(lambda: first.newcomer.masks)
+    assert first.newcomer.masks == [select.EPOLLIN]
+    assert len(handlers[0].masks) + len(handlers[1].masks) == 1
+    reactor.close()
+    for fd in (first.new, ready[handlers.index(first)], *gaps):
+        os.close(fd)
+
+
+async def test_defect_costs_nobody_else(pairs: list[Ends]) -> None:
+    reactor = Reactor(asyncio.get_running_loop())
+    handlers: list[Noted] = [Failing(), Noted(), Failing()]
+    for (end, _), handler in zip(pairs, handlers, strict=True):
+        reactor.watch(end.fileno(), select.EPOLLIN | select.EPOLLET, handler)
+    for _, other in pairs:
+        other.send(b"x")
+    await until(lambda: all(handler.masks for handler in handlers))
+    assert [len(handler.defects) for handler in handlers] == [1, 0, 1]
+    reactor.close()
+
+
+async def test_unwatched_is_quiet_and_open(pairs: list[Ends]) -> None:
+    reactor = Reactor(asyncio.get_running_loop())
+    (end, other), (second, trigger), _ = pairs
+    quiet, loud = Noted(), Noted()
+    reactor.watch(end.fileno(), select.EPOLLIN, quiet)
+    reactor.watch(second.fileno(), select.EPOLLIN | select.EPOLLET, loud)
+    reactor.unwatch(end.fileno())
+    other.send(b"x")
+    trigger.send(b"x")
+    await until(lambda: loud.masks)
+    assert not quiet.masks
+    assert end.recv(1) == b"x"
+    reactor.close()

@@ -1,0 +1,44 @@
+"""Crash loops, by a clock in the test's hands."""
+
+from __future__ import annotations
+
+from v6fwd.daemon.backoff import LONGEST, STEADY, Backoff
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_waits_of_a_crash_loop() -> None:
+    throttle = Backoff(Clock())
+    waits = []
+    for _ in range(8):
+        throttle.started()
+        waits.append(throttle.delay())
+    assert waits == [0, 1, 2, 4, 8, 16, 30, 30]
+
+
+def test_a_steady_life_is_no_crash_loop() -> None:
+    clock = Clock()
+    throttle = Backoff(clock)
+    for _ in range(5):
+        throttle.started()
+        throttle.delay()
+    throttle.started()
+    clock.now += STEADY
+    assert throttle.delay() == 0
+    throttle.started()
+    clock.now += STEADY - 0.1
+    assert throttle.delay() == 1
+
+
+def test_waiting_is_not_living() -> None:
+    clock = Clock()
+    throttle = Backoff(clock)
+    for _ in range(20):
+        clock.now += throttle.delay()
+        throttle.started()
+    assert throttle.delay() == LONGEST

@@ -1,0 +1,178 @@
+"""The little web server: two pages, and nothing that a client can do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from v6fwd.daemon import web
+from v6fwd.daemon.web import CLIENTS, REQUEST, Page, WebServer
+from v6fwd.errors import RelayError
+from v6fwd.log import Log
+from v6fwd.model import Endpoint
+
+
+async def hello() -> Page:
+    """A page that is there."""
+    return Page(b"hello\n")
+
+
+async def ill() -> Page:
+    """A page that tells of trouble."""
+    return Page(b"no worker lives\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+async def broken() -> Page:
+    """A defect."""
+    raise RuntimeError("broken")
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Any]:
+    with tempfile.TemporaryFile("r+", encoding="utf-8") as log:
+        pages = {"/hello": hello, "/ill": ill, "/broken": broken}
+        server = WebServer(Endpoint("::1", 0), pages, Log(fd=log.fileno()))
+        await server.open()
+        server.told = lambda: (log.seek(0), log.read())[1]  # type: ignore[attr-defined]
+        yield server
+        server.close()
+
+
+async def ask(server: WebServer, request: bytes, *, host: str = "::1") -> tuple[str, bytes]:
+    """Head and body of the answer; a connection that is just closed gives nothing."""
+    reader, writer = await asyncio.open_connection(host, server.port)
+    writer.write(request)
+    async with asyncio.timeout(20):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return head.decode(), body
+
+
+def get(path: str, method: str = "GET") -> bytes:
+    """A request as curl sends it."""
+    return f"{method} {path} HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n".encode()
+
+
+async def test_a_page(server: WebServer) -> None:
+    head, body = await ask(server, get("/hello?x=1"))
+    assert head.split("\r\n") == [
+        "HTTP/1.1 200 OK",
+        "Content-Type: text/plain; charset=utf-8",
+        "Content-Length: 6",
+        "Connection: close",
+    ]
+    assert body == b"hello\n"
+
+
+async def test_a_head_alone(server: WebServer) -> None:
+    head, body = await ask(server, get("/hello", "HEAD"))
+    assert head.startswith("HTTP/1.1 200 OK\r\n")
+    assert "Content-Length: 6" in head
+    assert body == b""
+
+
+async def test_bad_health_has_its_status(server: WebServer) -> None:
+    head, body = await ask(server, get("/ill"))
+    assert head.startswith("HTTP/1.1 503 Service Unavailable\r\n")
+    assert body == b"no worker lives\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (get("/other"), "404 Not Found"),
+        (get("/"), "404 Not Found"),
+        (get("/hello/"), "404 Not Found"),
+        (get("/hello%00\xff"), "404 Not Found"),
+        (get("/hello", "POST"), "405 Method Not Allowed"),
+        (get("/hello", "get"), "405 Method Not Allowed"),
+        (get("hello"), "400 Bad Request"),
+        (b"GET /hello\r\n\r\n", "400 Bad Request"),
+        (b"GET  /hello HTTP/1.1\r\n\r\n", "400 Bad Request"),
+        (b"GET /hello HTTP/2\r\n\r\n", "400 Bad Request"),
+        (b"\0\xff\r\n\r\n", "400 Bad Request"),
+        (b"\r\n\r\n", "400 Bad Request"),
+        (b"GET /" + b"x" * 3 * REQUEST, "431 Request Header Fields Too Large"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, bytes) else "",
+)
+async def test_what_is_not_answered(server: WebServer, request_: bytes, status: str) -> None:
+    head, body = await ask(server, request_)
+    assert head.startswith(f"HTTP/1.1 {status}\r\n")
+    assert body == f"{status[4:]}\n".encode()
+    assert ("\r\nAllow: GET, HEAD" in head) == status.startswith("405")
+
+
+async def test_a_defect_costs_one_request(server: WebServer) -> None:
+    with contextlib.suppress(ConnectionError):
+        assert await ask(server, get("/broken")) == ("", b"")
+    assert "internal error" in server.told()  # type: ignore[attr-defined]
+    assert (await ask(server, get("/hello")))[1] == b"hello\n"
+
+
+async def test_who_is_slow_is_cut_off(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "PATIENCE", 0.05)
+    with contextlib.suppress(ConnectionResetError):
+        assert await ask(server, b"GET /hello HTTP/1.1\r\n") == ("", b"")
+    assert server.told() == ""  # type: ignore[attr-defined]
+
+
+async def test_who_goes_away_leaves_nothing(server: WebServer) -> None:
+    for request in (b"", b"GET", get("/hello")):
+        _, writer = await asyncio.open_connection("::1", server.port)
+        writer.write(request)
+        writer.transport.abort()
+    assert (await ask(server, get("/hello")))[1] == b"hello\n"
+    assert server.told() == ""  # type: ignore[attr-defined]
+
+
+async def is_served(server: WebServer) -> bool:
+    """Whether a page comes; a connection too many is closed, which may reset it."""
+    try:
+        return (await ask(server, get("/hello")))[1] == b"hello\n"
+    except ConnectionResetError:
+        return False
+
+
+async def test_so_many_at_once(server: WebServer) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(CLIENTS):
+            _, writer = await asyncio.open_connection("::1", server.port)
+            held.callback(writer.close)
+            writer.write(b"GET")
+        assert not await is_served(server)
+    async with asyncio.timeout(20):
+        while not await is_served(server):  # it has not noticed yet that they are gone
+            pass
+
+
+async def test_a_successor_can_listen_beside(server: WebServer) -> None:
+    successor = WebServer(Endpoint("::1", server.port), {"/hello": hello}, Log())
+    await successor.open()
+    server.close()
+    assert (await ask(successor, get("/hello")))[1] == b"hello\n"
+    successor.close()
+
+
+async def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        server = WebServer(Endpoint("::1", other.getsockname()[1]), {}, Log())
+        with pytest.raises(
+            RelayError, match=r"cannot listen on \[::1\]:\d+: address already in use"
+        ):
+            await server.open()
+
+
+async def test_both_families() -> None:
+    server = WebServer(Endpoint("::", 0), {"/hello": hello}, Log())
+    await server.open()
+    assert (await ask(server, get("/hello"), host="127.0.0.1"))[1] == b"hello\n"
+    assert (await ask(server, get("/hello"), host="::1"))[1] == b"hello\n"
+    server.close()

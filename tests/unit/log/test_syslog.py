@@ -1,0 +1,192 @@
+"""Log lines as datagrams: their form, a daemon that is slow, gone, or back again."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import eventually, free_port
+from v6fwd.log import MAX_LINE
+from v6fwd.syslog import Syslog, has_no_reader
+
+HEAD = r"<%d>[A-Z][a-z]{2} [ 123][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} v6fwd\[%d\]: "
+
+
+class Daemon:
+    """The socket of a syslog daemon, and what came there."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.setblocking(False)
+        self._path = path
+
+    def heard(self) -> list[bytes]:
+        """All that is there now."""
+        found = []
+        try:
+            while True:
+                found.append(self._socket.recv(1 << 16))
+        except BlockingIOError:
+            return found
+
+    def texts(self) -> list[str]:
+        """The same without heads."""
+        return [each.decode().partition("]: ")[2] for each in self.heard()]
+
+    def close(self) -> None:
+        """End, and leave no socket behind."""
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def daemon(path: Path) -> Iterator[Daemon]:
+    daemon = Daemon(path)
+    yield daemon
+    daemon.close()
+
+
+@pytest.fixture
+def log(path: Path) -> Iterator[Syslog]:
+    log = Syslog("v6fwd", str(path))
+    yield log
+    log.close()
+
+
+@pytest.mark.parametrize(("level", "priority"), [("error", 27), ("warning", 28), ("info", 30)])
+def test_the_form(daemon: Daemon, log: Syslog, level: str, priority: int) -> None:
+    getattr(log, level)("event", "some\ntext of ümlauts", client="::1")
+    [line] = daemon.heard()
+    assert re.fullmatch(HEAD % (priority, os.getpid()) + "some text of ümlauts", line.decode())
+
+
+def test_a_day_of_one_digit(daemon: Daemon, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 3164 section 4.1.2: a blank, not a zero."""
+    monkeypatch.setenv("TZ", "UTC")
+    log = Syslog("v6fwd", str(path))
+    monkeypatch.setattr(log, "_now", lambda: 3 * 86400.0)
+    log.info("event", "text")
+    log.close()
+    [line] = daemon.heard()
+    assert line.startswith(b"<30>Jan  4 ")
+
+
+def test_a_long_line_is_cut(daemon: Daemon, log: Syslog) -> None:
+    log.info("event", "x" * 10_000)
+    [line] = daemon.heard()
+    assert len(line) == MAX_LINE
+
+
+def test_nobody_there(path: Path, log: Syslog) -> None:
+    """Nothing happens; a daemon that comes is told, and how much it has missed."""
+    for _ in range(3):
+        log.info("event", "lost")
+    daemon = Daemon(path)
+    log.info("event", "heard")
+    assert daemon.texts() == ["heard", "3 log lines were dropped: syslog did not take them"]
+    daemon.close()
+
+
+def test_a_daemon_that_restarts(path: Path, log: Syslog) -> None:
+    for _ in range(3):
+        daemon = Daemon(path)
+        log.info("event", "heard")
+        assert "heard" in daemon.texts()
+        daemon.close()
+
+
+def test_a_socket_that_is_left(path: Path, log: Syslog) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as left:
+        left.bind(str(path))
+    log.info("event", "lost")
+    path.unlink()
+    path.touch()
+    log.info("event", "lost")
+
+
+def test_a_stream_is_none(path: Path, log: Syslog) -> None:
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.bind(str(path))
+        stream.listen()
+        log.info("event", "lost")
+
+
+def test_a_daemon_that_does_not_read(daemon: Daemon, log: Syslog) -> None:
+    """Its queue is short (net.unix.max_dgram_qlen): what it does not hold is dropped, and told."""
+    for number in range(5000):
+        log.info("event", f"line {number}")
+    texts = daemon.texts()
+    assert texts == [f"line {number}" for number in range(len(texts))]
+    assert len(texts) < 5000
+    log.info("event", "again")
+    lost = 5000 - len(texts)
+    assert daemon.texts() == ["again", f"{lost} log lines were dropped: syslog did not take them"]
+
+
+def test_who_reads_stderr(tmp_path: Path) -> None:
+    with open(os.devnull, "wb") as null, (tmp_path / "file").open("wb") as file:
+        assert has_no_reader(null.fileno())
+        assert not has_no_reader(file.fileno())
+    with open("/dev/zero", "rb") as other:
+        assert not has_no_reader(other.fileno())
+    assert has_no_reader(999_999)
+
+
+def test_it_costs_no_import() -> None:
+    """A relay that stands alone is a process a port."""
+    script = "import sys, v6fwd.docker.shim.standalone; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert not {"syslog", "logging.handlers"} & set(told.stdout.decode().split())
+
+
+REAL = """
+cd "$1" && mkdir dev && touch dev/null dev/urandom
+mount --bind /dev/null dev/null && mount --bind /dev/urandom dev/urandom
+mount --bind dev /dev
+busybox syslogd -n -O "$1/messages" &
+daemon=$!
+while [ ! -S /dev/log ]; do sleep 0.01; done
+trap 'kill $relay $daemon; exit 0' TERM
+shift
+"$@" 2>/dev/null &
+relay=$!
+wait
+"""
+
+
+@pytest.mark.netns
+@pytest.mark.server("busybox", "unshare", "mount")
+def test_a_real_daemon_hears_a_relay_that_stands_alone(tmp_path: Path) -> None:
+    """Both in a mount namespace, with a /dev of their own."""
+    flags = "-proto tcp -host-ip ::1 -container-ip 127.0.0.1 -container-port 9 -host-port"
+    main = "import sys; from v6fwd.docker.shim.standalone import main; sys.exit(main(sys.argv[1:]))"
+    relay = (sys.executable, "-c", main, *flags.split(), str(port := free_port("::1")))
+    process = subprocess.Popen(["unshare", "--mount", "sh", "-c", REAL, "-", tmp_path, *relay])
+    messages = tmp_path / "messages"
+
+    def heard(text: str) -> bool:
+        return messages.exists() and text in messages.read_text()
+
+    try:
+        eventually(lambda: heard("ready: 1 forwards"), "the relay is ready")
+        assert heard("daemon.info v6fwd-docker-proxy[")
+        assert heard(f"]: [::1]:{port} -> 127.0.0.1:9: no daemon serves it")
+        with socket.create_connection(("::1", port)) as client, pytest.raises(ConnectionError):
+            client.recv(1)
+        eventually(lambda: heard("daemon.warn v6fwd-docker-proxy["), "the target is down")
+    finally:
+        process.terminate()
+        process.wait()

@@ -1,0 +1,169 @@
+"""The table of UDP sessions: who goes when room is needed, and who when time has passed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, TICKS, Sessions
+
+TIMEOUT = 90.0
+
+
+class FakeTimer:
+    """What call_later gives."""
+
+    def cancel(self) -> None:
+        """Nothing runs by itself here."""
+
+
+class FakeReactor:
+    """A clock in the test's hands, and timers that fire when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.loop = self
+        self.armed: Any = None
+
+    def clock(self) -> float:
+        """See Reactor."""
+        return self.now
+
+    def call_later(self, _: float, call: Any) -> FakeTimer:
+        """See asyncio's loop."""
+        self.armed = call
+        return FakeTimer()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass in steps below a tick, and fire what is armed at each."""
+        for _ in range(int(seconds * 8)):
+            self.now += 0.125
+            call, self.armed = self.armed, None
+            if call is not None:
+                call()
+
+
+class FakeSession:
+    """A session that remembers its end."""
+
+    def __init__(self, table: Sessions, rank: int = ASKED) -> None:
+        self.rank = ASKED
+        self.stamp = -1
+        self.end = ""
+        self._table = table
+        table.make_room()
+        table.add(self)
+        if rank > ASKED:
+            table.promote(self, rank)
+
+    def close(self, end: str) -> None:
+        """See Session."""
+        self.end = end
+        self._table.remove(self)
+
+    def speak(self) -> None:
+        """What a session does with every datagram."""
+        if self.stamp != self._table.stamp:
+            self._table.touch(self)
+
+
+@pytest.fixture
+def reactor() -> FakeReactor:
+    return FakeReactor()
+
+
+def table(reactor: FakeReactor, limit: int = 100) -> Sessions:
+    return Sessions(reactor, TIMEOUT, limit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rank", [ASKED, ANSWERED, PROVEN])
+def test_expiry_is_never_early_and_little_late(reactor: FakeReactor, rank: int) -> None:
+    sessions = table(reactor)
+    one = FakeSession(sessions, rank)
+    reactor.advance(TIMEOUT - 1)
+    assert len(sessions) == 1
+    reactor.advance(1 + 2 * TIMEOUT / TICKS)
+    assert one.end == "expired"
+    assert len(sessions) == 0
+
+
+def test_speaking_postpones_it(reactor: FakeReactor) -> None:
+    sessions = table(reactor)
+    speaker, silent = FakeSession(sessions), FakeSession(sessions)
+    for _ in range(20):
+        reactor.advance(TIMEOUT / 2)
+        speaker.speak()
+    assert (speaker.end, silent.end) == ("", "expired")
+
+
+def test_the_timer_rests_while_nobody_is_there(reactor: FakeReactor) -> None:
+    sessions = table(reactor)
+    FakeSession(sessions)
+    reactor.advance(2 * TIMEOUT)
+    assert reactor.armed is None
+    again = FakeSession(sessions)
+    reactor.advance(TIMEOUT - 1)
+    assert not again.end
+
+
+def test_the_least_recently_used_goes_first(reactor: FakeReactor) -> None:
+    sessions = table(reactor, limit=3)
+    first, second, third = (FakeSession(sessions) for _ in range(3))
+    FakeSession(sessions)
+    assert (first.end, second.end, third.end) == ("evicted", "", "")
+    second.speak()
+    FakeSession(sessions)
+    assert (second.end, third.end) == ("", "evicted")
+
+
+def test_lower_ranks_go_first(reactor: FakeReactor) -> None:
+    sessions = table(reactor, limit=3)
+    proven, answered, asked = (FakeSession(sessions, r) for r in (PROVEN, ANSWERED, ASKED))
+    FakeSession(sessions, PROVEN)
+    assert (proven.end, answered.end, asked.end) == ("", "", "evicted")
+    FakeSession(sessions, PROVEN)
+    assert (proven.end, answered.end) == ("", "evicted")
+    FakeSession(sessions)
+    assert proven.end == "evicted"
+
+
+@pytest.mark.parametrize("flood", [ASKED, ANSWERED])
+def test_a_flood_competes_with_itself(reactor: FakeReactor, flood: int) -> None:
+    """Forged sources, whether the target answers them or not."""
+    sessions = table(reactor, limit=1000)
+    regulars = [FakeSession(sessions, PROVEN) for _ in range(500)]
+    for _ in range(5000):
+        FakeSession(sessions, flood)
+    assert not any(regular.end for regular in regulars)
+    assert len(sessions) == 1000
+    assert sessions.evicted == 4500
+
+
+def test_unproven_sessions_have_a_bound_of_their_own(
+    reactor: FakeReactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("v6fwd.relay.udp.session_table.UNPROVEN_MOST", 50)
+    sessions = table(reactor, limit=1000)
+    for _ in range(200):
+        FakeSession(sessions, ANSWERED)
+    assert len(sessions) == 50
+
+
+def test_an_active_session_survives_a_flood_in_its_rank(reactor: FakeReactor) -> None:
+    sessions = table(reactor, limit=100)
+    stream = FakeSession(sessions, ANSWERED)
+    for number in range(1000):
+        FakeSession(sessions, ANSWERED)
+        if number % 50 == 0:
+            stream.speak()
+    assert not stream.end
+
+
+def test_close_all(reactor: FakeReactor) -> None:
+    sessions = table(reactor)
+    every = [FakeSession(sessions, rank) for rank in (ASKED, ANSWERED, PROVEN)]
+    assert [session.rank for session in sessions] == [ASKED, ANSWERED, PROVEN]
+    assert sessions.close_all("stopped") == 3
+    assert {session.end for session in every} == {"stopped"}
+    assert not sessions.evict()

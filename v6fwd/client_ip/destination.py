@@ -1,0 +1,72 @@
+"""Which way leads to a target inside its network namespace, and as whom a client can come.
+
+The decision is taken from who listens there. A server on a wildcard address is reached through
+a loopback address, because its answers can be told from all that leaves the container: nothing
+with a loopback source does. One that listens on a loopback address *only* is not published by
+naming the container's address, so it is not reached, unless the target itself names loopback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from v6fwd.model import MAPPED_PREFIX
+
+V6_LOOPBACK = bytes(15) + b"\x01"
+V4_LOOPBACK = bytes((127, 0, 0, 1))
+_V6_ANY, _V4_ANY = bytes(16), bytes(4)
+
+
+class Destination(NamedTuple):
+    """Where to connect to, and whether the client has to come as a pseudo IPv4 address."""
+
+    address: bytes
+    is_pseudo: bool = False
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it leads to a loopback address."""
+        return is_loopback(self.address)
+
+
+class Destinations(NamedTuple):
+    """The ways for IPv6 and for IPv4 clients; None where nobody listens for them."""
+
+    for_v6: Destination | None = None
+    for_v4: Destination | None = None
+
+
+def find_destinations(listening: Iterable[tuple[bytes, bool]], target: bytes) -> Destinations:
+    """Choose from the addresses listened on (and whether for IPv6 alone), and the target's own."""
+    bound = [(_unmapped(packed), v6_only) for packed, v6_only in listening]
+    taken = {packed for packed, _ in bound}
+    any_v4 = _V4_ANY in taken or (_V6_ANY, False) in bound
+    for_v4 = _choose(taken, target, any_v4, V4_LOOPBACK)
+    for_v6 = _choose(taken, target, _V6_ANY in taken, V6_LOOPBACK)
+    if for_v6 is None and for_v4 is not None:
+        for_v6 = for_v4._replace(is_pseudo=True)
+    return Destinations(for_v6, for_v4)
+
+
+def _choose(
+    taken: set[bytes], target: bytes, wildcard: bool, loopback: bytes
+) -> Destination | None:
+    """The way of one family: the most exact listener is the one that the target names."""
+    same_family = len(target) == len(loopback)
+    if same_family and target in taken:
+        return Destination(target)
+    if wildcard and loopback not in taken:
+        return Destination(loopback)
+    if wildcard and same_family:  # somebody else has the port on loopback
+        return Destination(target)
+    return None
+
+
+def is_loopback(packed: bytes) -> bool:
+    """Whether the address is ::1 or in 127.0.0.0/8."""
+    return packed == V6_LOOPBACK or (len(packed) == 4 and packed[0] == 127)
+
+
+def _unmapped(packed: bytes) -> bytes:
+    return packed[12:] if packed.startswith(MAPPED_PREFIX) and len(packed) == 16 else packed

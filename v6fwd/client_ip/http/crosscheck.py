@@ -1,0 +1,98 @@
+"""A second, independent reading of a head: llhttp's, through httptools.
+
+Two parsers that were written apart seldom have the same gap. A head is let through only if
+both read the same in it: method, target, every field, the end of the connection, the wish for
+another protocol, and whether a body follows.
+
+Whether they agree depends on the names, on the fields that frame the message, and on the method
+being CONNECT or not: the value of any other field is visible bytes to both. So what they agreed
+on once they are not asked again (`_agreed`).
+
+llhttp is strict unless its leniencies are switched on; httptools leaves all of them off (a test
+holds it to that).
+"""
+
+from __future__ import annotations
+
+import httptools
+
+from v6fwd.client_ip.http.fields import Fields, Pairs, Reading, pairs_of
+from v6fwd.client_ip.http.framing import MEMO_SIZE
+from v6fwd.client_ip.http.syntax import Refusal
+
+_KNOWN = frozenset(b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT".split(b" "))
+"""Methods that are shown to llhttp as they are; it knows a list of them and refuses all others,
+which are tokens all the same, and none of which changes how a message is framed."""
+
+
+_MOST_AGREED = 1024
+_agreed: set[object] = set()
+
+
+class _Reading:
+    """What llhttp tells about one head."""
+
+    __slots__ = ("bodiless", "fields", "keeps_alive", "parser", "target", "whole")
+
+    def __init__(self) -> None:
+        self.parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self.target = b""
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.whole = False
+        self.keeps_alive = False
+        self.bodiless = False
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.fields.append((name, value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self.whole = True
+        assert self.parser is not None
+        self.keeps_alive = self.parser.should_keep_alive()  # llhttp forgets it soon after
+
+    def on_message_complete(self) -> None:
+        self.bodiless = True
+
+
+def check(line: tuple[bytes, bytes, bytes], block: bytes, reading: Reading) -> None:
+    """Raise Refusal unless llhttp reads in a head what was read here.
+
+    `line` is method, target and minor version; `block` goes from the line's CRLF to the end.
+    """
+    if reading.shape in _agreed and line[0] != b"CONNECT":
+        return
+    _check(line, block, reading.fields, pairs_of(reading.lines))
+    if len(block) <= MEMO_SIZE:
+        if len(_agreed) >= _MOST_AGREED:
+            _agreed.clear()
+        _agreed.add(reading.shape)
+
+
+def _check(line: tuple[bytes, bytes, bytes], block: bytes, fields: Fields, pairs: Pairs) -> None:
+    method, target, minor = line
+    shown = method if method in _KNOWN else b"POST"
+    switches = method == b"CONNECT" or fields.asked_upgrade
+    reading = _Reading()
+    parser = reading.parser
+    assert parser is not None
+    try:
+        parser.feed_data(b"%b %b HTTP/1.%b%b" % (shown, target, minor, block))
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError:
+        raise Refusal(400, "head refused by the second reading") from None
+    finally:
+        reading.parser = None  # each has hold of the other: let go without the collector
+    if (
+        not reading.whole
+        or parser.get_method() != shown
+        or reading.target != target
+        or reading.fields != pairs
+        or parser.should_upgrade() != switches
+        or reading.keeps_alive == fields.closing
+        or (not switches and reading.bodiless != (fields.length == 0))
+    ):
+        raise Refusal(400, "head read in two ways")

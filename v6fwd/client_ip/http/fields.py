@@ -1,0 +1,169 @@
+"""The fields of a request: what is refused, what is dropped, what the target gets instead.
+
+A target must not be able to read a field in another way than it was read here. So a name that
+a server could take for one that frames a message, belongs to the connection or tells an
+address (`X_Forwarded_For`, `Content.Length`: CGI, WSGI and others turn every odd byte of a
+name into the same one) is dropped unless it is spelt exactly; fields that frame a message
+stand once, and are written anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import NamedTuple
+
+from v6fwd.client_ip.http.address import AddressFields
+from v6fwd.client_ip.http.framing import MEMO_SIZE, Told, framing, known_framing
+from v6fwd.client_ip.http.syntax import FIELDS_RE, MAX_FIELDS, TOKEN_RE, Refusal, bad_byte
+
+Pairs = list[tuple[bytes, bytes]]
+"""Names and values of fields, without the blanks around, in the order they came."""
+
+
+class Fields(NamedTuple):
+    """What the fields of a request come to; depends on their bytes and the version alone."""
+
+    rewritten: bytes  # for the target, from the CRLF of the request line to the empty line
+    length: int  # of the body, or CHUNKED
+    host: bytes
+    upgrade: bool  # the target is asked for another protocol
+    closing: bool  # the connection ends with this request
+    asked_upgrade: bool  # the client asked for one, let through or not
+
+
+class Reading(NamedTuple):
+    """Fields, and how they came to that."""
+
+    fields: Fields
+    lines: list[bytes]
+    """Of the block, as they were split; `pairs_of` takes them apart."""
+    shape: tuple[Told, tuple[bytes, ...], bytes]
+    """The fields that frame the request, the names of all, and the version."""
+
+
+# Names are compared with case folded and every byte but a letter or digit taken for "-".
+_FOLDED = bytes(
+    ord(char.lower()) if (char := chr(byte)).isalnum() and byte < 128 else ord("-")
+    for byte in range(256)
+)
+_FORWARDING = (b"x-forwarded", b"forwarded", b"x-real-ip")
+_READ = frozenset(b"host content-length transfer-encoding connection upgrade expect te".split(b" "))
+# Meant for this hop alone (RFC 9110, 7.6.1 and 7.8; HTTP2-Settings would offer h2c); trailers
+# are dropped, so they are not announced.
+_DROPPED = frozenset(b"keep-alive proxy-connection http2-settings trailer".split(b" "))
+_GUARDED = _READ | _DROPPED
+_KEEP, _DROP = b"+", b"-"  # roles; no field that is read has such a name
+
+_NAME_RE = re.compile(rb"([^:]+):[^\r]*\r\n")  # in a block that FIELDS_RE matched
+
+
+class FieldReader:
+    """Reads the field blocks of one connection."""
+
+    __slots__ = ("_address", "_keep_underscores")
+
+    def __init__(self, address: AddressFields, *, keep_underscores: bool) -> None:
+        self._address = address
+        self._keep_underscores = keep_underscores
+
+    def read(self, block: bytes, minor: bytes) -> Reading:
+        """The verdict on a block, which ends with its empty line, of an HTTP/1.`minor` request.
+
+        Raises Refusal.
+        """
+        if FIELDS_RE.fullmatch(block) is None:
+            raise Refusal(400, _what_is_wrong(block))
+        lines = block.split(b"\r\n")  # and behind them the empty line, and what follows it
+        if len(lines) > MAX_FIELDS + 2:
+            raise Refusal(431, "too many fields")
+        names = tuple(_NAME_RE.findall(block))
+        plan, frame = _UNKNOWN if len(block) > MEMO_SIZE else _KNOWN
+        roles = plan(names, self._keep_underscores)
+        framed = tuple([(role, _value(lines[at])) for at, role in roles.framed])
+        found = frame(framed, minor)
+        address = self._address
+        kept = [lines[at] for at in roles.kept]
+        if b" \r\n" in block or b"\t\r\n" in block:  # not everybody takes that off
+            kept = [line.rstrip(b" \t") for line in kept]
+        if found.named and not address.trusted:
+            kept = _without(found.named, kept)
+        told: dict[bytes, list[bytes]] = {}
+        for at, role in roles.told:
+            told.setdefault(role, []).append(_value(lines[at]))
+        added = address.for_request(told, found.host)
+        out = b"\r\n".join([b"", *found.before, *kept, *found.behind, added, b""])
+        return Reading(Fields(out, *found[3:]), lines, (framed, names, minor))
+
+
+def pairs_of(lines: list[bytes]) -> Pairs:
+    """The fields of a Reading."""
+    return [(line.partition(b":")[0], _value(line)) for line in lines[:-2]]
+
+
+def _value(line: bytes) -> bytes:
+    return line.partition(b":")[2].strip(b" \t")
+
+
+class _Roles(NamedTuple):
+    """What is done with the fields of a block, by their places in it."""
+
+    kept: list[int]
+    framed: list[tuple[int, bytes]]
+    told: list[tuple[int, bytes]]
+
+
+def _plan(names: tuple[bytes, ...], keep_underscores: bool) -> _Roles:
+    """Which lines are passed on as they are, which frame the message, which tell addresses."""
+    roles = _Roles([], [], [])
+    for at, name in enumerate(names):
+        role = _role(name, keep_underscores)
+        if role == _KEEP:
+            roles.kept.append(at)
+        elif role in _READ:
+            roles.framed.append((at, role))
+        elif role != _DROP:
+            roles.told.append((at, role))
+    return roles
+
+
+# The same few blocks of names, and ways to frame a message, come again and again. What is large
+# is not remembered, so that nobody fills the memory.
+_KNOWN = functools.lru_cache(maxsize=1024)(_plan), known_framing
+_UNKNOWN = _plan, framing
+
+
+def _without(named: frozenset[bytes], kept: list[bytes]) -> list[bytes]:
+    """The lines of fields that Connection does not name: RFC 9110, 7.6.1.
+
+    Not for a proxy: many pass on what their client put there, who could then have taken away
+    what the proxy itself added.
+    """
+    return [line for line in kept if line.partition(b":")[0].lower() not in named]
+
+
+def _role(name: bytes, keep_underscores: bool) -> bytes:
+    """What is done with a field of this name: kept, dropped, or read under the name given."""
+    folded = name.translate(_FOLDED)
+    if folded in _GUARDED or folded.startswith(_FORWARDING):
+        exact = name.lower() == folded and folded not in _DROPPED
+        return folded if exact else _DROP
+    return _DROP if b"_" in name and not keep_underscores else _KEEP
+
+
+def _what_is_wrong(block: bytes) -> str:
+    """Why a block is malformed; of its bytes first, as those are told before it is whole."""
+    why = bad_byte(block, 0, len(block))
+    if why:
+        return why
+    for line in block.split(b"\r\n")[:-2]:
+        name, colon, _ = line.partition(b":")
+        if line.startswith((b" ", b"\t")):
+            return "folded field"
+        if not colon:
+            return "field without a colon"
+        if name.endswith((b" ", b"\t")):
+            return "blank before a colon"
+        if TOKEN_RE.fullmatch(name) is None:
+            break
+    return "malformed field name"

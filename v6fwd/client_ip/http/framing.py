@@ -1,0 +1,193 @@
+"""The fields that frame a request or belong to its connection: read once, written anew.
+
+What they come to depends on nothing but themselves and the version, and the same few
+combinations come again and again: verdicts are remembered (`known_framing`).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from v6fwd.client_ip.http.address import Values
+from v6fwd.client_ip.http.syntax import LENGTH_RE, MAX_LENGTH, TOKEN, TOKEN_RE, Refusal
+from v6fwd.model import is_ip
+
+CHUNKED = -1
+"""In place of a length: the body comes in chunks."""
+MEMO_SIZE = 2048
+"""Bytes of a block of fields whose framing is remembered; 1024 of them are 2 MiB at most."""
+
+_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))  # and no fields to be left out
+_NO_OPTIONS: frozenset[bytes] = frozenset()
+
+# RFC 3986, 3.2.2, without percent-encoding, which some servers decode and others do not, and
+# without the comma, which makes one Host of two.
+_HOST_RE = re.compile(
+    rb"(?:(?:[0-9A-Za-z._~!$&'()*+;=-]+|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?)?"
+)
+_LONGEST_HOST = 262  # a DNS name has 253 bytes at most, and a colon and five digits may follow
+_PROTOCOL_RE = re.compile(TOKEN + rb"+(?:/" + TOKEN + rb"+)?")
+_CODINGS_RE = re.compile(TOKEN + rb"+(?:[ \t]*,[ \t]*" + TOKEN + rb"+)*")
+
+
+Told = tuple[tuple[bytes, bytes], ...]
+"""Fields by their names in lower case, in the order they came."""
+
+
+class Framing(NamedTuple):
+    """What these fields of a request come to."""
+
+    before: list[bytes]  # lines that stand before all others
+    behind: list[bytes]  # and behind them
+    named: frozenset[bytes]  # fields, in lower case, that Connection says are for this hop alone
+    length: int  # of the body, or CHUNKED
+    host: bytes
+    upgrade: bool  # the target is asked for another protocol
+    closing: bool  # the connection ends with this request
+    asked_upgrade: bool  # the client asked for one, let through or not
+
+
+def framing(told: Told, minor: bytes) -> Framing:
+    """The verdict on these fields of an HTTP/1.`minor` request. Raises Refusal."""
+    read: dict[bytes, list[bytes]] = {}
+    for name, value in told:
+        read.setdefault(name, []).append(value)
+    host = _host(read.get(b"host", ()), minor)
+    length = _length(read, minor)
+    options = _options(read.get(b"connection", ()))
+    protocols = _protocols(read, options, minor, bodiless=not length)
+    behind = _expectation(read[b"expect"], minor) if b"expect" in read else []
+    behind += _connection(read, options, protocols)
+    if length == CHUNKED:
+        behind.append(b"Transfer-Encoding: chunked")
+    elif b"content-length" in read:
+        behind.append(b"Content-Length: %d" % length)
+    return Framing(
+        [b"Host: " + host] if b"host" in read else [],
+        behind,
+        options - _OPTIONS,
+        length,
+        host,
+        bool(protocols),
+        b"close" in options or (minor == b"0" and b"keep-alive" not in options),
+        b"upgrade" in options and any(read.get(b"upgrade", ())),
+    )
+
+
+known_framing = functools.lru_cache(maxsize=1024)(framing)
+"""The same, remembered: for fields of a block of MEMO_SIZE at most."""
+
+
+def _host(values: Sequence[bytes], minor: bytes) -> bytes:
+    """The Host: RFC 9112, 3.2. An empty one is legal there, and every server reads it alike."""
+    if len(values) != 1:
+        if values:
+            raise Refusal(400, "more than one Host")
+        if minor != b"0":
+            raise Refusal(400, "no Host")
+        return b""
+    if len(values[0]) > _LONGEST_HOST or not _is_host(values[0]):
+        raise Refusal(400, "malformed Host")
+    return values[0]
+
+
+def _is_host(value: bytes) -> bool:
+    match = _HOST_RE.fullmatch(value)
+    if match is None or int(match[2] or 0) > 0xFFFF:
+        return False
+    return match[1] is None or is_ip(match[1].decode("ascii"))
+
+
+def _length(read: Values, minor: bytes) -> int:
+    """How the body is framed: RFC 9112, 6. What servers read in more than one way is refused."""
+    lengths = read.get(b"content-length")
+    codings = read.get(b"transfer-encoding")
+    if codings is None:
+        return 0 if lengths is None else _content_length(lengths)
+    if lengths is not None:
+        raise Refusal(400, "both Content-Length and Transfer-Encoding")
+    if minor == b"0":
+        raise Refusal(400, "Transfer-Encoding in HTTP/1.0")
+    coding = codings[0].lower()
+    if len(codings) == 1 and coding == b"chunked":
+        return CHUNKED
+    known = b"chunked" in coding or len(codings) > 1
+    if known or _CODINGS_RE.fullmatch(coding) is None:
+        raise Refusal(400, "malformed Transfer-Encoding")
+    raise Refusal(501, "Transfer-Encoding other than chunked")
+
+
+def _content_length(values: Sequence[bytes]) -> int:
+    if len(values) > 1:
+        raise Refusal(400, "more than one Content-Length")
+    if LENGTH_RE.fullmatch(values[0]) is None or int(values[0]) > MAX_LENGTH:
+        raise Refusal(400, "malformed Content-Length")
+    return int(values[0])
+
+
+def _elements(values: Sequence[bytes]) -> list[bytes]:
+    """The elements of a comma-separated list: RFC 9110, 5.6.1; empty ones are left out."""
+    stripped = [part.strip(b" \t") for part in b",".join(values).split(b",")]
+    return [part for part in stripped if part]
+
+
+def _options(values: Sequence[bytes]) -> frozenset[bytes]:
+    """The connection options: RFC 9110, 7.6.1."""
+    if not values:
+        return _NO_OPTIONS
+    options = _elements(values)
+    if any(TOKEN_RE.fullmatch(option) is None for option in options):
+        raise Refusal(400, "malformed Connection")
+    return frozenset(option.lower() for option in options)
+
+
+def _expectation(values: Sequence[bytes], minor: bytes) -> list[bytes]:
+    """RFC 9110, 10.1.1: there is one expectation, and HTTP/1.0 has none."""
+    if [value.lower() for value in values] != [b"100-continue"]:
+        raise Refusal(417, "Expect other than 100-continue")
+    return [b"Expect: 100-continue"] if minor != b"0" else []
+
+
+def _protocols(
+    read: Values, options: frozenset[bytes], minor: bytes, *, bodiless: bool
+) -> list[bytes]:
+    """Which protocols the target is offered: RFC 9110, 7.8.
+
+    None with a body: where it ends and the other protocol starts is more than one reading.
+    Never h2c: what follows its 101 could carry requests that nobody reads here.
+    """
+    if b"upgrade" not in read:
+        return []
+    protocols = _elements(read[b"upgrade"])
+    if any(_PROTOCOL_RE.fullmatch(protocol) is None for protocol in protocols):
+        raise Refusal(400, "malformed Upgrade")
+    if b"upgrade" not in options or minor == b"0" or not bodiless:
+        return []
+    return [name for name in protocols if not name.lower().startswith((b"h2", b"http"))]
+
+
+def _connection(read: Values, options: frozenset[bytes], protocols: list[bytes]) -> list[bytes]:
+    """Connection written anew, with the fields that it has to name.
+
+    Only options that mean something on the way to the target are in it, so nobody can have a
+    field dropped there by naming it. TE can only ask for trailers, which responses keep.
+    """
+    if not options:
+        return []
+    lines = []
+    said = [b"close"] if b"close" in options else []
+    if not said and b"keep-alive" in options:
+        said.append(b"keep-alive")
+    if protocols:
+        said.append(b"upgrade")
+        lines.append(b"Upgrade: " + b", ".join(protocols))
+    trailers = [value.lower() for value in read.get(b"te", ())] == [b"trailers"]
+    if trailers and b"te" in options:
+        said.append(b"TE")
+        lines.append(b"TE: trailers")
+    if said:
+        lines.append(b"Connection: " + b", ".join(said))
+    return lines

@@ -1,0 +1,79 @@
+"""The first line of a request: RFC 9112, 3. And what else can stand at the start of a connection.
+
+The target is passed on as it came: servers differ about what they make of a path, so nothing
+in it is decoded, merged or resolved here.
+"""
+
+from __future__ import annotations
+
+import re
+
+from v6fwd.client_ip.http.syntax import TOKEN, Refusal
+
+H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113, 3.4
+TLS_HANDSHAKE = b"\x16"  # RFC 8446, 5.1: the type of the first record; no method starts so
+
+# RFC 3986: no blank, control byte or byte above 126; "#" starts a fragment, which is not sent.
+TARGET = rb'[!"$-~]'
+LINE_RE = re.compile(rb"(" + TOKEN + rb"+) (" + TARGET + rb"+) HTTP/1\.([01])")
+
+USUAL_RE = re.compile(rb"(?:(HEAD)|(?!CONNECT )[A-Z-]{1,32}) /" + TARGET + rb"{0,7000} HTTP/1\.1")
+"""A line whose verdict depends on nothing else: origin-form, HTTP/1.1, no CONNECT. Group 1 is
+set for HEAD. 7,000 bytes leave room for a head of MAX_HEAD."""
+
+_VERSION_RE = re.compile(rb"(" + TOKEN + rb"+) (" + TARGET + rb"+) HTTP/[0-9]\.[0-9]")
+_AUTHORITY_RE = re.compile(rb"[0-9A-Za-z._~!$&'()*+;=:\[\]-]+")
+_ABSOLUTE_RE = re.compile(
+    rb"(?i:http)://(" + _AUTHORITY_RE.pattern + rb")(?:[/?]" + TARGET + rb"*)?"
+)
+_DEFAULT_PORT_RE = re.compile(rb":(?:80)?\Z")
+
+
+def check_line(line: re.Match[bytes] | None, raw: bytes, *, pass_opaque: bool) -> None:
+    """Raise Refusal for a request line `raw`, of which `line` is LINE_RE's match.
+
+    What depends on the Host as well is left to `check_authority`.
+    """
+    if line is None:
+        if _VERSION_RE.fullmatch(raw) is not None:
+            raise Refusal(505, "version other than HTTP/1.0 and HTTP/1.1")
+        raise Refusal(400, "malformed request line")
+    method, target = line[1], line[2]
+    if method == b"CONNECT":
+        if not pass_opaque:
+            raise Refusal(405, "CONNECT is not served here")
+        if _AUTHORITY_RE.fullmatch(target) is None or line[3] == b"0":
+            raise Refusal(400, "malformed request target")
+    elif method.upper() in (b"CONNECT", b"HEAD") and method != b"HEAD":
+        # A server that folds case would frame its answer in another way than is read here.
+        raise Refusal(400, "method in lower case")
+    elif not target.startswith(b"/") and target != b"*":
+        if _ABSOLUTE_RE.fullmatch(target) is None:
+            raise Refusal(400, "malformed request target")
+    elif target == b"*" and method != b"OPTIONS":
+        raise Refusal(400, "malformed request target")
+
+
+def check_authority(method: bytes, target: bytes, host: bytes) -> None:
+    """Raise Refusal if a target that names an authority names another than Host does.
+
+    RFC 9112, 3.2.2: one of them would have to be ignored, and not every server ignores the same.
+    """
+    if method == b"CONNECT":
+        # RFC 9112, 3.2.3: always with a port
+        if not re.search(rb":[0-9]+\Z", target) or target.lower() != host.lower():
+            raise Refusal(400, "request target and Host differ")
+        return
+    absolute = _ABSOLUTE_RE.fullmatch(target)
+    if absolute is not None and (not host or _canonical(absolute[1]) != _canonical(host)):
+        raise Refusal(400, "request target and Host differ")
+
+
+def _canonical(authority: bytes) -> bytes:
+    """One spelling for all that name the same: RFC 9110, 4.2.3."""
+    return _DEFAULT_PORT_RE.sub(b"", authority.lower())
+
+
+def begins_opaque(data: bytes) -> bool:
+    """Whether a connection starts as TLS does, or as HTTP/2 or a part of its preface."""
+    return data.startswith((TLS_HANDSHAKE, H2_PREFACE)) or H2_PREFACE.startswith(data)

@@ -1,0 +1,175 @@
+"""The PROXY header that a trusted client sends, v1 or v2, read from however many bytes came.
+
+Format: HAProxy's doc/proxy-protocol.txt, sections 2.1 and 2.2. The rules are the receiver's
+strict ones: a header must be there (never guessed), the addresses must be of the family named,
+and a CRC32C, if there is one, must be right. Everything is parsed as bytes with explicit
+ranges: `int()` and `str` methods take digits and blanks that no sender may use.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import NamedTuple
+
+from v6fwd.client_ip.proxy.crc32c import crc32c
+from v6fwd.model import Address
+
+
+class ProxyHeaderError(ValueError):
+    """The client broke the PROXY protocol; the text says how, in one line."""
+
+
+class Header(NamedTuple):
+    """A whole header: what it says, and how many bytes it took.
+
+    `source` and `destination` are None where the header tells no address (LOCAL, UNKNOWN,
+    UNSPEC, unix sockets): the socket's own addresses hold then.
+    """
+
+    length: int
+    source: Address | None = None
+    destination: Address | None = None
+
+
+V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+V1_MAX = 107  # section 2.1: the longest line, with its CRLF
+MAX_HEADER = 16 + 0xFFFF  # section 2.2: 16 bytes and a 16-bit length
+
+_V1_RE = re.compile(
+    rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f:.]{2,39}) ([0-9A-Fa-f:.]{2,39})"
+    rb" (0|[1-9][0-9]{0,4}) (0|[1-9][0-9]{0,4})\r\n"
+)
+_LOCAL, _PROXY = 0x20, 0x21
+_STREAM, _DGRAM = 0x1, 0x2
+_CARRIED = {_STREAM: "streams", _DGRAM: "datagrams"}
+_CARRIER = {_STREAM: "TCP", _DGRAM: "UDP"}
+_ADDRESS_SIZE = {0x0: 0, 0x1: 4, 0x2: 16, 0x3: 108}  # high nibble of the family byte
+_TLV_CRC32C = 0x03
+
+
+def read_header(data: bytes) -> Header | None:
+    """The header that `data` starts with, or None while more bytes are needed.
+
+    Raises ProxyHeaderError when it is none, however the bytes are cut.
+    """
+    if data.startswith(b"P"):
+        return _read_v1(data)
+    if data.startswith(V2_SIGNATURE):
+        return _read_v2(data)
+    if V2_SIGNATURE.startswith(data):
+        return None
+    raise ProxyHeaderError("no PROXY header")
+
+
+def read_datagram_header(data: bytes) -> Header:
+    """The v2 header that a whole datagram starts with; the payload is all that follows.
+
+    Raises ProxyHeaderError when there is none: one datagram has it all or has none. v1 is for
+    TCP alone (section 2.1).
+    """
+    if not data.startswith(V2_SIGNATURE):
+        raise ProxyHeaderError("no PROXY v2 header")
+    header = _read_v2(data, _DGRAM)
+    if header is None:
+        raise ProxyHeaderError("the datagram ends in its PROXY header")
+    return header
+
+
+def _read_v1(data: bytes) -> Header | None:
+    start = data[:6]
+    if not b"PROXY ".startswith(start):
+        raise ProxyHeaderError("no PROXY header")
+    end = data.find(b"\n", 0, V1_MAX) + 1
+    if not end:
+        if len(data) >= V1_MAX:
+            raise ProxyHeaderError(f"PROXY v1 line longer than {V1_MAX} bytes")
+        return None
+    line = data[:end]
+    if not line.endswith(b"\r\n"):
+        raise ProxyHeaderError("PROXY v1 line does not end with CRLF")
+    if line.startswith((b"PROXY UNKNOWN ", b"PROXY UNKNOWN\r")):
+        return Header(end)
+    return _v1_addresses(line)
+
+
+def _v1_addresses(line: bytes) -> Header:
+    match = _V1_RE.fullmatch(line)
+    if match is None:
+        raise ProxyHeaderError("malformed PROXY v1 line")
+    family, source, destination, source_port, destination_port = match.groups()
+    kind = ipaddress.IPv4Address if family == b"TCP4" else ipaddress.IPv6Address
+    try:
+        packed = [kind(text.decode("ascii")).packed for text in (source, destination)]
+    except ValueError:
+        raise ProxyHeaderError(f"bad {family.decode()} address in the PROXY v1 line") from None
+    ports = int(source_port), int(destination_port)
+    if max(ports) > 0xFFFF:
+        raise ProxyHeaderError("port above 65535 in the PROXY v1 line")
+    return Header(len(line), Address.of(packed[0], ports[0]), Address.of(packed[1], ports[1]))
+
+
+def _read_v2(data: bytes, transport: int = _STREAM) -> Header | None:
+    if len(data) > 12 and data[12] not in (_LOCAL, _PROXY):
+        raise ProxyHeaderError(f"PROXY v2 version and command 0x{data[12]:02x} are unknown")
+    if len(data) > 13 and data[12] == _PROXY:
+        _check_family(data[13], transport)
+    if len(data) < 16:
+        return None
+    length = 16 + int.from_bytes(data[14:16], "big")
+    if data[12] == _PROXY and length < 16 + _address_block(data[13]):
+        raise ProxyHeaderError("PROXY v2 header too short for its addresses")
+    if len(data) < length:
+        return None
+    if data[12] == _LOCAL:  # section 2.2: the rest of the header is skipped, family included
+        return Header(length)
+    return _v2_addresses(data[:length])
+
+
+def _check_family(byte: int, expected: int) -> None:
+    """Section 2.2: IPv4, IPv6 or unix over the transport that it came by, or unspecified."""
+    family, transport = byte >> 4, byte & 0xF
+    if byte == 0 or (family in (1, 2, 3) and transport == expected):
+        return
+    if family in (1, 2, 3) and transport in _CARRIED:
+        meant, came = _CARRIED[transport], _CARRIER[expected]
+        raise ProxyHeaderError(f"PROXY v2 family 0x{byte:02x} is for {meant}, this is {came}")
+    raise ProxyHeaderError(f"PROXY v2 family 0x{byte:02x} is unknown")
+
+
+def _address_block(byte: int) -> int:
+    size = _ADDRESS_SIZE[byte >> 4]
+    return 2 * size + (4 if size in (4, 16) else 0)
+
+
+def _v2_addresses(header: bytes) -> Header:
+    size = _ADDRESS_SIZE[header[13] >> 4]
+    _check_tlvs(header, 16 + _address_block(header[13]))
+    if size not in (4, 16):
+        return Header(len(header))
+    at = 16 + 2 * size
+    return Header(
+        len(header),
+        Address.of(header[16 : 16 + size], int.from_bytes(header[at : at + 2], "big")),
+        Address.of(header[16 + size : at], int.from_bytes(header[at + 2 : at + 4], "big")),
+    )
+
+
+def _check_tlvs(header: bytes, at: int) -> None:
+    """Section 2.2.3: TLVs fill the header exactly, and a CRC32C (2.2.3.3) must be right."""
+    while at < len(header):
+        start = at + 3
+        if start > len(header):
+            raise ProxyHeaderError("PROXY v2 TLV runs past the header")
+        at = start + int.from_bytes(header[at + 1 : start], "big")
+        if at > len(header):
+            raise ProxyHeaderError("PROXY v2 TLV runs past the header")
+        if header[start - 3] == _TLV_CRC32C:
+            _check_crc32c(header, start, at)
+
+
+def _check_crc32c(header: bytes, start: int, end: int) -> None:
+    if end - start != 4:
+        raise ProxyHeaderError("PROXY v2 CRC32C is not 4 bytes long")
+    if crc32c(header[:start] + bytes(4) + header[end:]) != int.from_bytes(header[start:end], "big"):
+        raise ProxyHeaderError("PROXY v2 CRC32C is wrong")

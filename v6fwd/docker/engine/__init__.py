@@ -1,0 +1,1 @@
+"""Docker's Engine: which containers run, and whose a process is."""

@@ -1,0 +1,136 @@
+"""Questions to the Engine: which containers run, tell us when that changes, whose process is it.
+
+Written by hand, as aiodocker and the aiohttp below it take 15 MB, more than all else that is in
+the daemon, and what they offer is not needed: HTTP/1.0 over a unix socket, where a body ends with
+its connection. No version stands in the path: every Engine since 1.12 knows these answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+from v6fwd.errors import reason
+
+PATIENCE = 10.0
+"""Seconds for the head of an answer, and between two parts of a list: a daemon that is starting has
+its socket before it answers. Only events may be silent for as long as they like."""
+PID_PATIENCE = 2.0
+"""Seconds for one container's process: the Engine answers nothing about one that it starts."""
+MAX_LINE = 1 << 20
+"""Bytes of an event: it has all labels of a container."""
+MAX_ANSWER = 64 << 20
+"""Bytes of a list: thousands of containers with a label or two of some kilobytes."""
+_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
+_EVENTS = {
+    "type": ["container", "network"],
+    "event": ["create", "start", "die", "destroy", "rename", "connect", "disconnect"],
+}
+
+
+class EngineError(Exception):
+    """The Engine cannot be asked; the text is one line for the operator."""
+
+
+class EngineApi:
+    """The Engine at a unix socket, `unix:///run/docker.sock`."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self._path = host.removeprefix("unix://")
+
+    async def containers(self) -> list[dict[str, Any]]:
+        """All, those included that do not run. Raises EngineError."""
+        async with self._ask("/containers/json?all=1") as reader:
+            answer = _json(await _whole(reader))
+        if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
+            raise EngineError(f"what Docker at {self.host} answers is no list of containers")
+        return answer
+
+    async def pid(self, container: str) -> int:
+        """The first process of a container; 0 where the Engine cannot say it now."""
+        try:
+            async with asyncio.timeout(PID_PATIENCE):
+                async with self._ask(f"/containers/{quote(container)}/json") as reader:
+                    state = _json(await _whole(reader)).get("State") or {}
+        except (EngineError, TimeoutError):
+            return 0
+        return int(state.get("Pid") or 0)
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """What happens from now on to containers and their networks. Raises EngineError."""
+        wanted = quote(json.dumps(_EVENTS))
+        async with self._ask(f"/events?filters={wanted}") as reader:
+            yield _lines(reader)
+
+    @asynccontextmanager
+    async def _ask(self, path: str) -> AsyncIterator[asyncio.StreamReader]:
+        writer = None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                reader, writer = await asyncio.open_unix_connection(self._path, limit=MAX_LINE)
+                writer.write(f"GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
+                await self._read_head(reader)
+            yield reader
+        except TimeoutError:
+            raise EngineError(f"Docker at {self.host} does not answer") from None
+        except OSError as error:
+            raise EngineError(f"cannot ask Docker at {self.host}: {reason(error)}") from error
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            raise EngineError(f"Docker at {self.host} broke off") from None
+        finally:
+            if writer is not None:
+                writer.close()
+
+    async def _read_head(self, reader: asyncio.StreamReader) -> None:
+        """Up to the body, if that is what we have asked for."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        found = _STATUS.match(head)
+        if found is None:
+            raise EngineError(f"what answers at {self.host} is not Docker: it does not speak HTTP")
+        if found[1] != b"200":
+            text = " ".join((await reader.read(200)).decode(errors="replace").split())
+            raise EngineError(f"Docker at {self.host} answers {found[1].decode()}: {text}")
+        if b"\r\ntransfer-encoding:" in head.lower():
+            raise EngineError(f"what answers at {self.host} does not speak HTTP/1.0, Docker does")
+
+
+async def _whole(reader: asyncio.StreamReader) -> bytes:
+    parts, size = [], 0
+    while part := await _part(reader):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_ANSWER:
+            raise EngineError(f"Docker's answer has more than {MAX_ANSWER} bytes")
+    return b"".join(parts)
+
+
+async def _part(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(PATIENCE):  # wait_for(3.11) may lose a cancellation
+        return await reader.read(1 << 16)
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
+    while line := await _line(reader):
+        event: dict[str, Any] = _json(line)
+        yield event
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError:  # what readline makes of LimitOverrunError
+        raise EngineError(f"Docker tells of an event in more than {MAX_LINE} bytes") from None
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):  # the latter for a hundred thousand brackets
+        raise EngineError("Docker's answer is not JSON, or it broke off") from None

@@ -1,0 +1,196 @@
+"""Which containers there are, and which run, kept up to date as long as the daemon lives."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from v6fwd.docker.engine.client import EngineApi, EngineError
+from v6fwd.docker.engine.containers import Container, read_containers
+from v6fwd.docker.shim.process import NoShimError, start_time
+from v6fwd.log import Log
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds until an Engine that was lost is asked again; doubles.
+
+It starts anew after an Engine that was there for longer than the longest: one that breaks off again
+and again is not asked ten times a second.
+"""
+
+ASK_AGAIN = 1.0
+"""Seconds until the Engine is asked again about a container whose process it did not tell."""
+
+
+class _Process(NamedTuple):
+    """A container's first one. `started` tells it from another of the same number; 0: it cannot
+    be seen from here."""
+
+    pid: int
+    started: int
+
+    def has_ended(self) -> bool:
+        return self.started != 0 and _started(self.pid) != self.started
+
+
+_NONE = _Process(0, 0)
+
+
+def _started(pid: int) -> int:
+    try:
+        return start_time(pid)
+    except NoShimError:
+        return 0
+
+
+class Watcher:
+    """Asks at the start and after every event; calls `listed` with each answer, which is of all
+    containers, and then `changed` with those that run.
+
+    `found` is called before the first answer of an Engine that has been found. `enters` tells
+    which containers' processes must be known. That takes another question to the Engine, which
+    does not answer it before it has started them; `changed` is called again when it does.
+    """
+
+    def __init__(
+        self,
+        api: EngineApi,
+        log: Log,
+        found: Callable[[], None],
+        listed: Callable[[Sequence[Container]], None],
+        changed: Callable[[Sequence[Container]], None],
+        enters: Callable[[Container], bool],
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._api = api
+        self._log = log
+        self._found = found
+        self._listed = listed
+        self._changed = changed
+        self._enters = enters
+        self._sleep = sleep
+        self._stirred = asyncio.Event()
+        self._running: Sequence[Container] = ()
+        self._entered: set[str] = set()
+        self._processes: dict[str, _Process] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self.is_lost = True
+        """Whether the Engine cannot be asked now."""
+        self._told = False
+
+    def stir(self) -> None:
+        """Ask again soon, whatever the Engine says."""
+        self._stirred.set()
+
+    async def run(self) -> None:
+        """For good: an Engine that is restarted is found again."""
+        clock = asyncio.get_running_loop().time
+        pause = FIRST_PAUSE
+        while True:
+            since = clock()
+            try:
+                async with self._api.events() as events:
+                    await self._follow(events)
+            except EngineError as error:
+                self._tell_lost(str(error))
+            if clock() - since > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
+            await self._sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _follow(self, events: AsyncIterator[object]) -> None:
+        """Until the Engine breaks off. However many events come at once, it is asked once."""
+        self._stirred.set()
+        listening = asyncio.ensure_future(self._listen(events))
+        asking = asyncio.ensure_future(self._ask_again_and_again())
+        try:
+            await asyncio.wait([listening, asking], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            tasks = (listening, asking, *self._asking.values())
+            for task in tasks:
+                task.cancel()
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(result, Exception):
+                    raise result
+
+    async def _listen(self, events: AsyncIterator[object]) -> None:
+        async for _ in events:
+            self._stirred.set()
+        raise EngineError(f"Docker at {self._api.host} has ended")
+
+    async def _ask_again_and_again(self) -> None:
+        while True:
+            await self._stirred.wait()
+            self._stirred.clear()
+            containers = _read(await self._api.containers(), self._api.host)
+            if self.is_lost:
+                self._tell_found()
+            self._listed(containers)
+            self._running = [container for container in containers if container.is_running]
+            self._entered = {each.id for each in self._running if self._enters(each)}
+            self._ask_for_pids()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell of those that run; not of those whose process is needed and not known: they are
+        starting or ending."""
+        told = [
+            replace(container, pid=self._processes.get(container.id, _NONE).pid)
+            for container in self._running
+            if container.id in self._processes or container.id not in self._entered
+        ]
+        self._changed(told)
+
+    # -- processes --
+
+    def _ask_for_pids(self) -> None:
+        """Where they are needed and not known; a question for each."""
+        for name in list(self._processes):
+            if name not in self._entered or self._processes[name].has_ended():
+                del self._processes[name]
+        for name in self._entered:
+            process = self._processes.get(name)
+            if (process is None or not process.started) and name not in self._asking:
+                task = self._asking[name] = asyncio.create_task(self._ask_for_pid(name))
+                task.add_done_callback(functools.partial(self._asked, name))
+
+    def _asked(self, name: str, task: asyncio.Task[None]) -> None:
+        del self._asking[name]
+        if not task.cancelled():
+            task.result()
+
+    async def _ask_for_pid(self, name: str) -> None:
+        pid = await self._api.pid(name)
+        if not pid:
+            asyncio.get_running_loop().call_later(ASK_AGAIN, self.stir)
+            return
+        before = self._processes.get(name)
+        self._processes[name] = _Process(pid, _started(pid))
+        if before is None or before.pid != pid:
+            self._tell()
+
+    # -- the log --
+
+    def _tell_lost(self, why: str) -> None:
+        self.is_lost = True
+        if not self._told:
+            self._told = True
+            self._log.warning("engine-lost", f"{why}; labels are read when it is there")
+
+    def _tell_found(self) -> None:
+        self.is_lost = False
+        self._found()
+        if self._told:
+            self._told = False
+            self._log.info("engine-found", f"Docker at {self._api.host} answers")
+
+
+def _read(items: Iterable[Mapping[str, Any]], host: str) -> list[Container]:
+    try:
+        return read_containers(items)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        text = f"what Docker at {host} tells of a container is not understood: {error!r}"
+        raise EngineError(text) from error

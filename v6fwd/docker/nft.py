@@ -1,0 +1,133 @@
+"""IPv4 clients of a published port brought to v6fwd, where Docker sends them to the container.
+
+Docker's rule for a published port translates the destination of IPv4 packets in a nat chain of
+priority -100 (dstnat). Ours come 10 before it, and the first translation that is found for a
+connection ends the search. Ours is to the very address that the client wrote to, so nothing is
+changed: the packet goes to the socket on the host, and getsockname(2) there still tells the truth,
+which a `redirect` to the interface's own address would not.
+
+All is in one table of our own, with the ports in two sets: a port costs an element, not a rule.
+The table stays when the daemon dies: its listening sockets live on in the shims, so IPv4 clients
+wait in their queues, and get their header from the daemon that comes back.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from v6fwd.errors import RelayError
+from v6fwd.model import Endpoint
+
+TABLE = "v6fwd"
+PRIORITY = -110  # Docker's is -100
+ANY, ONE = "any-address", "one-address"
+_FAMILY = "ip"
+_TIMEOUT = 10.0
+
+Command = dict[str, Any]
+
+
+class Nat:
+    """The table in this network namespace; every change is one transaction of nft(8)."""
+
+    def reset(self, endpoints: Iterable[Endpoint] = ()) -> None:
+        """Make the table, or empty the one that a crash has left. Raises RelayError."""
+        apply([*_removal(), *_skeleton(), *(_element("add", each) for each in endpoints)])
+
+    def add(self, *endpoints: Endpoint) -> None:
+        """Let IPv4 clients of these listeners come to us; once is enough. Raises RelayError."""
+        apply([_element("add", each) for each in endpoints])
+
+    def remove(self, *endpoints: Endpoint) -> None:
+        """Let them go where Docker sends them, whether or not they were added. RelayError."""
+        # Deleting what is not there fails; adding what is there does not.
+        apply([_element(verb, each) for each in endpoints for verb in ("add", "delete")])
+
+    def close(self) -> None:
+        """Remove the table. Raises RelayError."""
+        apply(_removal())
+
+    def endpoints(self) -> set[tuple[str, str, int]]:
+        """Address ("" for any), protocol and port of what is added. Raises RelayError."""
+        found = set()
+        for item in _nft("list", "table", _FAMILY, TABLE)["nftables"]:
+            for element in item.get("set", {}).get("elem", ()):
+                *address, protocol, port = element["concat"]
+                found.add(("".join(address), protocol, port))
+        return found
+
+
+def apply(commands: Sequence[Command]) -> None:
+    """Have nft carry out all of them or none. Raises RelayError with its reason."""
+    if commands:
+        _nft("-f", "-", text=json.dumps({"nftables": commands}))
+
+
+def _nft(*words: str, text: str = "") -> dict[str, Any]:
+    try:
+        done = subprocess.run(
+            ["nft", "-j", *words],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise RelayError("proxy-* needs the command nft (package nftables) for IPv4") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RelayError(f"cannot run nft: {error}") from error
+    if done.returncode:
+        why = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        raise RelayError(f"nft does not take our rules: {why}")
+    answer: dict[str, Any] = json.loads(done.stdout) if done.stdout.strip() else {}
+    return answer
+
+
+def _removal() -> list[Command]:
+    """Adding first makes it right for a table that is not there."""
+    table = {"table": {"family": _FAMILY, "name": TABLE}}
+    return [{"add": table}, {"delete": table}]
+
+
+def _skeleton() -> list[Command]:
+    here = {"family": _FAMILY, "table": TABLE}
+    port = ["inet_proto", "inet_service"]
+    commands: list[Command] = [
+        {"add": {"table": {"family": _FAMILY, "name": TABLE}}},
+        {"add": {"set": {**here, "name": ANY, "type": port}}},
+        {"add": {"set": {**here, "name": ONE, "type": ["ipv4_addr", *port]}}},
+    ]
+    for hook in ("prerouting", "output"):  # from elsewhere, and from this host itself
+        chain = {"type": "nat", "hook": hook, "prio": PRIORITY, "policy": "accept"}
+        commands.append({"add": {"chain": {**here, "name": hook, **chain}}})
+        for rule in _rules():
+            commands.append({"add": {"rule": {**here, "chain": hook, "expr": rule}}})
+    return commands
+
+
+def _rules() -> list[list[Command]]:
+    address = {"payload": {"protocol": "ip", "field": "daddr"}}
+    port = [{"meta": {"key": "l4proto"}}, {"payload": {"protocol": "th", "field": "dport"}}]
+    to_us = {"dnat": {"addr": address}}
+    is_local = _match({"fib": {"result": "type", "flags": ["daddr"]}}, "local")
+    return [
+        [is_local, _match({"concat": port}, f"@{ANY}"), to_us],
+        [_match({"concat": [address, *port]}, f"@{ONE}"), to_us],
+    ]
+
+
+def _match(left: Command, right: str) -> Command:
+    return {"match": {"op": "==", "left": left, "right": right}}
+
+
+def _element(verb: str, endpoint: Endpoint) -> Command:
+    """A listener on 0.0.0.0 or [::] is for any address of the host."""
+    is_any = ":" in endpoint.host or endpoint.host == "0.0.0.0"
+    where = [] if is_any else [endpoint.host]
+    value = {"concat": [*where, str(endpoint.protocol), endpoint.port]}
+    here = {"family": _FAMILY, "table": TABLE, "name": ANY if is_any else ONE}
+    return {verb: {"element": {**here, "elem": [value]}}}

@@ -1,0 +1,1 @@
+"""Which client-ip mode a published port has. Pure."""

@@ -1,0 +1,1 @@
+"""The process that dockerd starts in place of docker-proxy, and our side of it."""

@@ -1,0 +1,58 @@
+"""The listening socket of a published port: dockerd's own, or one that we open in its place."""
+
+from __future__ import annotations
+
+import socket
+
+from v6fwd.errors import RelayError, reason
+from v6fwd.model import Endpoint, Protocol, bracketed
+from v6fwd.relay.sockets import listen_address, open_listener, prepare_listener
+from v6fwd.relay.udp_sockets import open_udp_listener, prepare_udp_listener
+
+LISTEN_FD = 4
+"""The descriptor that dockerd passes with -use-listen-fd, or that a shim has from a daemon."""
+
+_OPEN = {Protocol.TCP: open_listener, Protocol.UDP: open_udp_listener}
+_KINDS = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
+_PREPARE = {Protocol.TCP: prepare_listener, Protocol.UDP: prepare_udp_listener}
+
+
+def own(endpoint: Endpoint) -> socket.socket:
+    """A socket of our own, for one family: another process serves 0.0.0.0 at the same port.
+
+    Raises RelayError with docker-proxy's text, which people search for.
+    """
+    try:
+        return _OPEN[endpoint.protocol](endpoint, v6only=True)
+    except RelayError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        network = f"{endpoint.protocol}{6 if ':' in endpoint.host else 4}"
+        where = f"{bracketed(endpoint.host)}:{endpoint.port}"
+        raise RelayError(f"listen {network} {where}: bind: {reason(error.__cause__)}") from error
+
+
+def from_descriptor(fd: int, endpoint: Endpoint) -> socket.socket:
+    """The socket that dockerd opened; `fd` is ours from now on. Raises RelayError."""
+    try:
+        sock = socket.socket(fileno=fd)
+        sock.set_inheritable(False)
+        _PREPARE[endpoint.protocol](sock)
+    except OSError as error:
+        text = f"cannot use descriptor {LISTEN_FD} as {endpoint}: {reason(error)}"
+        raise RelayError(text) from error
+    return sock
+
+
+def is_bound(fd: int, endpoint: Endpoint) -> bool:
+    """Whether a descriptor is a socket for the clients of `endpoint`, and of nobody else's."""
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:  # no socket
+        return False
+    kind = _KINDS[endpoint.protocol]
+    try:
+        family, address = listen_address(endpoint, kind)
+        return (sock.family, sock.type, sock.getsockname()) == (family, kind, address)
+    finally:
+        sock.detach()

@@ -1,0 +1,94 @@
+"""Who serves the published ports of this host, as /proc has it: nobody need be asked.
+
+dockerd starts one process for every published port and family, and its command line has the
+flags. What else is in the command line tells which program it is.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from v6fwd.docker.install import SHIM
+from v6fwd.docker.shim.flags import parse_flags
+from v6fwd.docker.shim.holder import HOLDER
+from v6fwd.model import Forward, InputError
+
+PROC = Path("/proc")
+
+
+class ServedBy(enum.StrEnum):
+    """Which program it is."""
+
+    DAEMON = "v6fwd serve"  # the holder waits, and the daemon has its sockets
+    ALONE = "v6fwd, alone"  # the shim has become a relay
+    DOCKER = "docker-proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPort:
+    """One process, and what dockerd wants it to do."""
+
+    forward: Forward
+    served_by: ServedBy
+    pid: int
+
+
+def published_ports(proc: Path = PROC) -> list[PublishedPort]:
+    """All of this host, by port; processes that end meanwhile are left out."""
+    found = []
+    for name in os.listdir(proc):
+        if name.isdecimal():
+            port = _port(int(name), command_line(int(name), proc))
+            if port is not None:
+                found.append(port)
+    return sorted(found, key=_order)
+
+
+def command_line(pid: int, proc: Path = PROC) -> list[str]:
+    """A process's words; none if there is no such process."""
+    try:
+        data = (proc / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return []
+    return data.decode("utf-8", "replace").removesuffix("\0").split("\0")
+
+
+def split_command(words: Sequence[str]) -> tuple[ServedBy, Sequence[str]] | None:
+    """Which program a command line is, and its flags; None for all others.
+
+    The holder is `.../hold-MACHINE FIFO PATIENCE .../v6fwd-docker-proxy FLAGS`; a relay that
+    stands alone is `python3 -I -c CODE DOCKER-PROXY FLAGS`.
+    """
+    name = os.path.basename(words[0]) if words else ""
+    if len(words) > 4 and name.startswith(HOLDER) and os.path.basename(words[3]) == SHIM:
+        return ServedBy.DAEMON, words[4:]
+    if len(words) > 5 and words[1:3] == ["-I", "-c"] and "v6fwd.docker.shim.standalone" in words[3]:
+        return ServedBy.ALONE, words[5:]
+    if name == "docker-proxy":
+        return ServedBy.DOCKER, words[1:]
+    return None
+
+
+def shim_flags(words: Sequence[str]) -> Sequence[str] | None:
+    """The flags in the command line of a shim that is one still; None for all others."""
+    split = split_command(words)
+    return split[1] if split is not None and split[0] is ServedBy.DAEMON else None
+
+
+def _port(pid: int, words: Sequence[str]) -> PublishedPort | None:
+    split = split_command(words)
+    if split is None:
+        return None
+    try:
+        return PublishedPort(parse_flags(split[1]).forward, split[0], pid)
+    except InputError:  # sctp, or somebody who tries the program out
+        return None
+
+
+def _order(port: PublishedPort) -> tuple[int, str, str]:
+    listen = port.forward.listen
+    return listen.port, listen.protocol, listen.host

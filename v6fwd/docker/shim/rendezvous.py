@@ -1,0 +1,149 @@
+"""The folder where shims and daemon meet: two FIFOs, and a file that says who the daemon is.
+
+A daemon puts its own FIFO in the place of its predecessor's, and keeps that until it knows that
+the predecessor has gone: if it cannot go on itself, the other one hears the shims again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from v6fwd.docker.shim.process import NoShimError, start_time
+from v6fwd.errors import RelayError, reason
+
+DEFAULT_FOLDER = "/run/v6fwd"
+NO_HOLDER = "-"
+_READ = 1 << 16  # what a FIFO holds
+
+Heard = Callable[[int, int, bool], None]
+"""Takes a shim's process id, its start time, and whether it is about to end."""
+
+
+def run_folder() -> Path:
+    """Where the shims look, too."""
+    return Path(os.environ.get("V6FWD_RUN_DIR") or DEFAULT_FOLDER)
+
+
+class Rendezvous:
+    """Our side of the folder. `heard` is called for each line that a shim writes."""
+
+    def __init__(self, folder: Path, heard: Heard) -> None:
+        self._folder = folder
+        self._heard = heard
+        self._fd = -1
+        self._inode = 0
+        self._rest_of_line = b""
+        self._another_goes_on = False
+
+    def open(self, holder: Path | None) -> None:
+        """Make what is missing, and read; a daemon that was here hears no more. RelayError.
+
+        `holder`: what shims become; None if there is none, so that all of them stand alone. The
+        FIFO `rest` stays the one it was: the shims that live have it open.
+        """
+        try:
+            self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            rest = self._folder / "rest"
+            if not rest.is_fifo():
+                self._replace("rest", lambda path: os.mkfifo(path, 0o600))
+            for name in ("shims", "daemon"):
+                self._keep(name)
+            self._fd = self._open_shims()
+            self._replace("daemon", lambda path: self._write_name(path, holder))
+            self._inode = (self._folder / "daemon").stat().st_ino
+        except OSError as error:
+            raise RelayError(f"cannot meet shims in {self._folder}: {reason(error)}") from error
+        asyncio.get_running_loop().add_reader(self._fd, self._read)
+
+    @property
+    def rest(self) -> os.stat_result:
+        """What tells our shims from those of others."""
+        found = (self._folder / "rest").stat()
+        assert stat.S_ISFIFO(found.st_mode)
+        return found
+
+    def close(self, shims: Iterable[int] = ()) -> bool:
+        """Hear nobody any more; gives whether another daemon does, which lives.
+
+        A successor has written its own name by now. A predecessor that we were about to replace
+        gets its place back, and hears of `shims`, by process id: they may have come meanwhile.
+        """
+        if self._fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+            with contextlib.suppress(OSError):
+                self._another_goes_on = self._leave(shims)
+        return self._another_goes_on
+
+    def _leave(self, shims: Iterable[int]) -> bool:
+        name = self._folder / "daemon"
+        if name.stat().st_ino != self._inode:
+            return True
+        name.unlink()
+        return self._give_back(shims)
+
+    def _keep(self, name: str) -> None:
+        self._kept(name).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.link(self._folder / name, self._kept(name))
+
+    def _kept(self, name: str) -> Path:
+        return self._folder / f".{name}.before"
+
+    def _give_back(self, shims: Iterable[int]) -> bool:
+        """Whether the predecessor lives, who has its place again then. Raises OSError."""
+        fd = os.open(self._kept("shims"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            for each in ("shims", "daemon"):
+                self._kept(each).rename(self._folder / each)
+            for pid in shims:
+                with contextlib.suppress(NoShimError, BlockingIOError):
+                    os.write(fd, f"{pid} {start_time(pid)}\n".encode())
+        finally:
+            os.close(fd)
+        return True
+
+    def _open_shims(self) -> int:
+        """Open for writing, too: a FIFO that nobody writes to would be at its end."""
+        path = self._replace("shims", lambda path: os.mkfifo(path, 0o600))
+        return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def _write_name(self, path: Path, holder: Path | None) -> None:
+        pid = os.getpid()
+        path.write_text(f"{pid} {start_time(pid)} {holder or NO_HOLDER}\n")
+
+    def _replace(self, name: str, make: Callable[[Path], None]) -> Path:
+        """Put something new in place in one step."""
+        new = self._folder / f".{name}.{os.getpid()}"
+        new.unlink(missing_ok=True)
+        make(new)
+        return new.rename(self._folder / name)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, _READ)
+        except BlockingIOError:
+            return
+        *lines, self._rest_of_line = (self._rest_of_line + data).split(b"\n")
+        for line in lines:
+            words = line.split()
+            if len(words) >= 2 and all(word.isdigit() for word in words[:2]):
+                self._hear(int(words[0]), int(words[1]), words[2:] == [b"stop"])
+
+    def _hear(self, pid: int, started: int, stops: bool) -> None:
+        """A shim that comes while we are replaced is seen by our successor, who looks for it."""
+        if stops or self._is_in_place():
+            self._heard(pid, started, stops)
+
+    def _is_in_place(self) -> bool:
+        try:
+            there = (self._folder / "shims").stat()
+        except OSError:  # somebody has cleaned up: that is no successor
+            return True
+        return os.path.samestat(there, os.fstat(self._fd))

@@ -1,0 +1,1 @@
+"""Linux network namespaces: find one, enter it, put rules there, take them back."""

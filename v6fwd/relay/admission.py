@@ -1,0 +1,113 @@
+"""Protection at the door: who may come in, and how often, before anything else is done.
+
+A client is an IPv4 address, or an IPv6 network of `client_prefix` bits. A forward whose Guard
+says nothing has no Admission and pays nothing.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from v6fwd.client_ip.trust import TrustedNetworks
+from v6fwd.log import Log
+from v6fwd.model import Address, Endpoint, Forward, Guard
+from v6fwd.relay.clients import Clients, Refusal
+
+UNCOUNTED = -1
+"""In place of a slot: there is no limit to count for."""
+REFUSED = -2
+"""In place of a slot: the client may not come in."""
+
+DENIED = "denied"
+NOT_ALLOWED = "not-allowed"
+NOT_PRESERVED = "not-shown"
+"""Counted with the guard's own reasons: the client-ip mode is `transparent`, and cannot show it."""
+REASONS = {
+    DENIED: "its network is denied",
+    NOT_ALLOWED: "its network is not allowed",
+    "client-flows": "it has as many flows as a client may have",
+    "client-rate": "it begins more flows a second than a client may",
+    "no-room": "too many other clients are here",
+}
+"""Why somebody is refused: for machines, and for people."""
+_REASON_OF = {
+    Refusal.FLOWS: "client-flows",
+    Refusal.RATE: "client-rate",
+    Refusal.ROOM: "no-room",
+}
+
+
+class Admission:
+    """A Guard at work for one forward."""
+
+    def __init__(
+        self, forward: Forward, clients: Clients, refused: dict[str, int], log: Log
+    ) -> None:
+        """`refused` counts by reason; it outlives this object when the forward changes."""
+        guard = forward.guard
+        self._listen = forward.listen
+        self._clients = clients
+        self._refused = refused
+        self._log = log
+        self._allow = TrustedNetworks(guard.allow) if guard.allow else None
+        self._deny = TrustedNetworks(guard.deny) if guard.deny else None
+        self._most, self._rate = guard.client_flows, guard.client_rate
+        self._counts = guard.counts_clients
+        self._prefix = blake2b(str(forward.listen).encode(), digest_size=15).digest()
+        self._mask = -1 << (128 - guard.client_prefix)
+
+    def admit(self, client: Address) -> int:
+        """A slot for a new flow, to be left when it ends; or UNCOUNTED, or REFUSED."""
+        packed = client.packed
+        if self._deny is not None and packed in self._deny:
+            return self._refuse(client, DENIED)
+        if self._allow is not None and packed not in self._allow:
+            return self._refuse(client, NOT_ALLOWED)
+        if not self._counts:
+            return UNCOUNTED
+        slot = self._clients.enter(self._key(packed), self._most, self._rate)
+        return slot if slot >= 0 else self._refuse(client, _REASON_OF[Refusal(slot)])
+
+    def _key(self, packed: bytes) -> bytes:
+        """What tells clients apart, and those of one forward from those of another.
+
+        The digest of 120 bits is of the forward's own address alone, which nobody else chooses.
+        """
+        if len(packed) == 4:
+            return self._prefix + b"\4" + packed.ljust(16, b"\0")
+        masked = int.from_bytes(packed, "big") & self._mask
+        return self._prefix + b"\6" + masked.to_bytes(16, "big")
+
+    def _refuse(self, client: Address, reason: str) -> int:
+        self._refused[reason] = self._refused.get(reason, 0) + 1
+        listen = self._listen
+        self._log.limited(
+            f"guard {listen} {reason}",
+            "refused",
+            f"refused {client} on {listen}: {REASONS[reason]}",
+            client=client,
+            listen=listen,
+            why=reason,
+        )
+        return REFUSED
+
+
+def tell_refused(log: Log, what: str, client: Address | None, listen: Endpoint, why: str) -> None:
+    """A line in the log, limited for each forward, on a client whose `what` was at fault."""
+    log.limited(
+        f"{what} {listen}",
+        f"{what}-refused",
+        f"refused {client} on {listen}: {why}",
+        client=client,
+        listen=listen,
+        why=why,
+    )
+
+
+def admission_of(
+    forward: Forward, clients: Clients, refused: dict[str, int], log: Log
+) -> Admission | None:
+    """Who stands at a forward's door; None where everybody may come in."""
+    if forward.guard == Guard(client_prefix=forward.guard.client_prefix):
+        return None
+    return Admission(forward, clients, refused, log)

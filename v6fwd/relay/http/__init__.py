@@ -1,0 +1,1 @@
+"""HTTP on top of TCP: requests pass one by one, each with the address of its client."""

@@ -1,0 +1,58 @@
+"""The target's end of an HTTP flow: its answers are followed as they pass."""
+
+from __future__ import annotations
+
+from v6fwd.client_ip.http.responses import ResponseStream
+from v6fwd.relay.http.side import HttpOwner, HttpSide
+
+
+class ResponseSide(HttpSide):
+    """The target's end."""
+
+    __slots__ = ("stream",)
+
+    def __init__(self, fd: int, flow: HttpOwner, stream: ResponseStream) -> None:
+        super().__init__(fd, flow)
+        self.stream = stream
+
+    def passing(self) -> int:
+        """See HttpSide."""
+        return self.stream.passing
+
+    def passed(self, size: int) -> None:
+        """See HttpSide."""
+        self.stream.passed(size)
+
+    def quick(self, data: bytes) -> bool:
+        """See HttpSide."""
+        if not self.stream.one(data):
+            return False
+        self.put_one(data)
+        if self.http.attends and not self.flow.closed:
+            self.http.answers_moved()
+        return True
+
+    def take(self, data: bytes) -> bool:
+        """See HttpSide."""
+        stream, flow = self.stream, self.http
+        pieces = stream.receive(data)
+        goes_on = not pieces or self.put(pieces)
+        if flow.closed:
+            return False
+        if stream.error:
+            flow.bad_answer(stream.error)
+            return False
+        if flow.attends:
+            flow.answers_moved()
+        return goes_on and not (flow.closed or self.ended)
+
+    def drain(self) -> None:
+        """See Side; and something may have waited for the client to take its answers."""
+        super().drain()
+        if self.http.attends and not (self.flow.closed or self.blocked):
+            self.http.answers_moved()
+
+    def _yield(self) -> None:
+        super()._yield()
+        if self.http.attends:  # a body may have ended in the pipe
+            self.http.answers_moved()

@@ -1,0 +1,221 @@
+"""An end of an HTTP flow: what comes from it is judged before it moves.
+
+A stream of `client_ip` says what may pass. What it lets through in one piece (a body of known
+length, everything behind a switch of protocols) is spliced; the rest is read into the common
+buffer, judged, and written as the slices that the stream gives back.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Sequence
+from typing import Protocol
+
+from v6fwd.client_ip.http.syntax import Kind
+from v6fwd.relay.tcp.pipes import PIPE_SIZE
+from v6fwd.relay.tcp.side import (
+    BULK_ROUNDS,
+    COPY_ROUNDS,
+    COPY_SIZE,
+    Owner,
+    Side,
+    buffer,
+    buffers,
+)
+
+SPLICE_FROM = COPY_SIZE
+"""Bytes of a body that are worth a pipe; below that, one copy moves them."""
+_SLICES = 16  # that one writev(2) takes; joining more of them is cheaper
+
+_IN = select.EPOLLIN
+
+Piece = bytes | memoryview
+
+
+class HttpOwner(Owner, Protocol):
+    """The flow that the sides belong to."""
+
+    is_dialling: bool
+    attends: bool
+
+    def requests_began(self) -> None:
+        """Heads of requests were let through."""
+
+    def request_began(self, kind: Kind) -> None:
+        """The head of one was, on the quick path."""
+
+    def requests_stopped(self) -> None:
+        """The request stream has come to something that is not for the sides to decide."""
+
+    def first_came(self, pieces: Sequence[Piece]) -> bool:
+        """Requests were let through, and there is no target yet; True to read on."""
+
+    def answers_moved(self) -> None:
+        """Answers got further, and `attends` says that something waits for that."""
+
+    def bad_answer(self, why: str) -> None:
+        """The target's answer cannot be passed on."""
+
+    def heard(self) -> None:
+        """The client has closed after the last word to it."""
+
+    def close(self, end: str) -> None:
+        """Close both connections."""
+
+
+class HttpSide(Side):
+    """What both ends have in common."""
+
+    __slots__ = ("http", "paused", "raw", "usual")
+
+    def __init__(self, fd: int, flow: HttpOwner) -> None:
+        super().__init__(fd, flow)
+        self.http = flow
+        self.raw = False  # from here on bytes are only moved
+        self.paused = False  # not to be read until `go_on`
+        self.usual = True  # neither of them
+
+    def on_event(self, mask: int) -> None:
+        """See Side. Mostly one whole message has come, and takes the quick path: few calls."""
+        if mask != _IN or self.blocked or self.queued or self.ended or not self.usual:
+            super().on_event(mask)
+            return
+        try:
+            size = os.readv(self.fd, buffers)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.flow.broke(self)
+            return
+        if not size:
+            self._end()
+            return
+        data = bytes(buffer[:size])
+        if (self.quick(data) or self.take(data)) and size == COPY_SIZE and not self._is_stuck():
+            self._move(to_end=True)
+
+    def _is_stuck(self) -> bool:
+        return self.flow.closed or self.blocked or self.ended or self.queued
+
+    def pause(self) -> None:
+        """Do not read until `go_on`."""
+        self.paused = True
+        self.usual = False
+
+    def go_raw(self) -> None:
+        """Only move bytes from here on."""
+        self.raw = True
+        self.paused = self.usual = False
+
+    def go_on(self) -> None:
+        """Read (again): no edge tells what came in the meantime."""
+        self.paused = False
+        self.usual = self._is_usual()
+        if not self._is_stuck():
+            self._move(to_end=True)
+
+    def _is_usual(self) -> bool:
+        return not self.raw
+
+    def put(self, pieces: Sequence[Piece]) -> bool:
+        """Write to the other side; False where it does not take all."""
+        if len(pieces) == 1:
+            return self.put_one(pieces[0])
+        if len(pieces) > _SLICES:
+            return self.put_one(b"".join(pieces))
+        try:
+            sent = os.writev(self.other.fd, pieces)
+        except OSError:  # it is full, or broken: `put_one` finds out which
+            return self.put_one(b"".join(pieces))
+        self.moved += sent
+        return sent == sum(map(len, pieces)) or self.put_one(b"".join(pieces)[sent:])
+
+    def put_one(self, piece: Piece) -> bool:
+        """See `put`."""
+        size = len(piece)
+        try:
+            sent = os.write(self.other.fd, piece)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.flow.broke(self.other)
+            return False
+        self.moved += sent
+        if sent < size:
+            self.held = bytes(piece[sent:])
+            self._block()
+        return sent == size
+
+    def passing(self) -> int:
+        """Bytes that may move untouched; -1: all that will ever come."""
+        raise NotImplementedError
+
+    def passed(self, size: int) -> None:
+        """So many of them have moved."""
+        raise NotImplementedError
+
+    def quick(self, data: bytes) -> bool:
+        """Pass on what is one usual message; False, and nothing was done, if it is not."""
+        raise NotImplementedError
+
+    def take(self, data: bytes) -> bool:
+        """Judge and pass on; False where nothing more must be read for now."""
+        raise NotImplementedError
+
+    def _move(self, *, to_end: bool) -> None:
+        if self.paused:
+            return
+        passing = self.passing()
+        if self.raw or passing < 0:
+            super()._move(to_end=to_end)
+        elif passing >= SPLICE_FROM and not self.urgent:
+            self._splice_body()
+        else:
+            self._judge(to_end=to_end)
+
+    def _judge(self, *, to_end: bool) -> None:
+        """One recv, one send, as `_copy` does; but what is sent is what may pass."""
+        fd = self.fd
+        for _ in range(COPY_ROUNDS):
+            try:
+                size = os.readv(fd, buffers)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.flow.broke(self)
+                return
+            if not size:
+                self._end()
+                return
+            if not self.take(bytes(buffer[:size])):
+                return
+            if size < COPY_SIZE and not to_end:
+                return
+            if self.raw or not -1 < self.passing() < SPLICE_FROM:
+                break
+        self._yield()
+
+    def _splice_body(self) -> None:
+        """Move a body through a pipe, and not one byte behind it."""
+        if self.pipe is None:
+            self.pipe = self.flow.pipes.take()
+        if self.pipe is None:
+            self._judge(to_end=True)
+            return
+        for _ in range(BULK_ROUNDS):
+            size = self._through_pipe(self.pipe, min(self.passing(), PIPE_SIZE))
+            if size < 0:
+                return
+            if not size:
+                self._judge(to_end=True)
+                return
+            if self.passing() < SPLICE_FROM:
+                break
+        self._yield()
+
+    def _taken(self, size: int) -> None:
+        if self.raw or self.passing() < 0:
+            super()._taken(size)
+        else:
+            self.passed(size)

@@ -1,0 +1,330 @@
+"""The relay as a whole: forwards that come, change and go in this process.
+
+Several processes may serve one forward. Its TCP socket is the same for all; of UDP sockets each
+has its own, and `shard` tells them apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Container, Hashable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from v6fwd.log import Log
+from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
+from v6fwd.relay.clients import Clients, ClientTable
+from v6fwd.relay.counters import Snapshot, added
+from v6fwd.relay.flows import Live
+from v6fwd.relay.idle import IdleSweeps
+from v6fwd.relay.listener import Gate, Listener, Siblings
+from v6fwd.relay.ports import Port, open_port
+from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.resources import Resources
+from v6fwd.relay.sockets import open_listener
+from v6fwd.relay.target import Target
+from v6fwd.relay.udp.listener import UdpForward
+from v6fwd.relay.udp_sockets import open_udp_listener
+
+if TYPE_CHECKING:
+    from v6fwd.relay.transparent.namespaces import Namespaces
+
+NAMESPACE_DESCRIPTORS = 6
+"""What a network namespace in use holds open, and so each transparent forward at most."""
+TIDY_AGAIN = 2.0
+"""Seconds between two looks whether the last flow has left a target that no forward leads to."""
+UDP_GRACE = 0.5
+"""Seconds at most for answers on their way at a stop: datagrams have no end to wait for."""
+
+_OPEN = {Protocol.TCP: open_listener, Protocol.UDP: open_udp_listener}
+
+
+class Key(NamedTuple):
+    """What tells ports apart."""
+
+    listen: Endpoint
+    shard: int = 0
+
+
+class Relay:
+    """Serves forwards on a running event loop.
+
+    `limits` are those of the process: flows at once. The time limits are each forward's own.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        log: Log,
+        *,
+        log_flows: bool = False,
+        siblings: Siblings | None = None,
+        clients: Clients | None = None,
+    ) -> None:
+        self.reactor = Reactor(asyncio.get_running_loop())
+        clients = clients or Clients(ClientTable(), 0, self.reactor.clock)
+        self.resources = Resources(
+            self.reactor, limits.max_flows, log, clients, log_flows=log_flows
+        )
+        self.flows = self.resources.flows
+        self._log = log
+        self._gate = Gate(self.reactor, self.flows, log, siblings)
+        self._idle = IdleSweeps(self.reactor, self.flows)
+        self._targets: dict[Hashable, Target] = {}
+        self._namespaces: Namespaces | None = None
+        self._ports: dict[Key, Port] = {}
+        self._leaving: set[Port] = set()
+        self._tidying: asyncio.Handle | None = None
+        self._tidying_again: asyncio.TimerHandle | None = None
+        self._hurry = asyncio.Event()
+
+    @property
+    def listeners(self) -> list[Listener | UdpForward]:
+        """The listening sockets and who serves them, in the order of opening."""
+        return [port.listener for port in self._ports.values()]
+
+    # -- forwards --
+
+    async def resolve(self, *forwards: Forward) -> None:
+        """Learn the addresses of targets before the forwards are opened. Raises RelayError."""
+        targets = {self._target(forward) for forward in forwards}
+        await asyncio.gather(*(target.resolve() for target in targets))
+
+    async def open(self, forward: Forward, sock: socket.socket | None = None) -> None:
+        """Listen, and serve who comes. Raises RelayError."""
+        await self.resolve(forward)
+        self.begin(forward, sock or listen_on(forward.listen))
+
+    def begin(self, forward: Forward, sock: socket.socket, shard: int = 0) -> None:
+        """Serve who comes to a listening socket; a target's name is resolved meanwhile."""
+        target = self._resolved(forward)
+        port = open_port(forward, target, sock, self._gate, self.resources)
+        self._ports[Key(forward.listen, shard)] = port
+        self._ports_changed()
+
+    def replace(self, forward: Forward, shard: int = 0) -> None:
+        """Serve new flows of the port at `forward.listen` as `forward` says. Raises KeyError."""
+        self._ports[Key(forward.listen, shard)].replace(forward, self._resolved(forward))
+        self._ports_changed()
+
+    def close_forward(
+        self, listen: Endpoint, grace: float, shard: int = 0, *, take_queue: bool = True
+    ) -> None:
+        """Stop to listen; what flows there are may finish for `grace` seconds. Raises KeyError.
+
+        With 0 they are cut, and the port is free, when this returns.
+        `take_queue`: serve who has come already; not if another process goes on at the socket.
+        """
+        port = self._ports.pop(Key(listen, shard))
+        self._leaving.add(port)
+        port.stop_listening(take_queue=take_queue)
+        if listen.protocol is Protocol.UDP:
+            grace = min(grace, UDP_GRACE)
+        if grace > 0:
+            self.reactor.loop.call_later(grace, self._end, port)
+        else:
+            self._end(port)
+        self._ports_changed()
+
+    def _end(self, port: Port) -> None:
+        if port in self._leaving:
+            self._leaving.remove(port)
+            port.end("cut at stop")
+            self._ports_changed()
+
+    def _target(self, forward: Forward) -> Target:
+        key = _target_key(forward)
+        if key not in self._targets:
+            self._targets[key] = self._make_target(forward)
+        return self._targets[key]
+
+    def _make_target(self, forward: Forward) -> Target:
+        if forward.client_ip is not ClientIP.TRANSPARENT:
+            return Target(forward.target, self.reactor)
+        # Imported for those who ask for it: it is a sixth of the relay, and brings SQLite along.
+        from v6fwd.relay.transparent.choose import make_target
+        from v6fwd.relay.transparent.namespaces import Namespaces
+
+        if self._namespaces is None:
+            self._namespaces = Namespaces(self.reactor, self._log)
+        return make_target(forward, self._namespaces)
+
+    def _resolved(self, forward: Forward) -> Target:
+        target = self._target(forward)
+        if not len(target):
+            target.resolve_later(lambda: self._tell_unresolved(forward, target))
+        return target
+
+    def _tell_unresolved(self, forward: Forward, target: Target) -> None:
+        if not len(target):
+            self._log.warning(
+                "unresolved",
+                f"cannot resolve target {forward.target} of {forward.listen} yet",
+                target=forward.target,
+                listen=forward.listen,
+            )
+
+    def _ports_changed(self) -> None:
+        """Tidy up once, however many ports come and go in one turn of the loop."""
+        if self._tidying is None:
+            self._tidying = self.reactor.loop.call_soon(self._tidy)
+
+    def _tidy(self) -> None:
+        """Share out anew what there is, and forget what nobody needs any more."""
+        self._tidying = None
+        every = [*self._ports.values(), *self._leaving]
+        limits = {port.forward.limits for port in every}
+        of_udp = sum(port.forward.protocol is Protocol.UDP for port in every)
+        self.resources.keep(limits)
+        transparent = sum(port.forward.client_ip is ClientIP.TRANSPARENT for port in every)
+        self.resources.share_out(len(every), of_udp, NAMESPACE_DESCRIPTORS * transparent)
+        self._idle.keep({each.idle_timeout for each in limits})
+        self._leave_targets({_target_key(port.forward) for port in self._ports.values()})
+
+    def _leave_targets(self, used: set[Hashable]) -> None:
+        """Close the targets that no open port leads to, as soon as no flow does, either.
+
+        A flow's own Forward may be older than its port's.
+        """
+        unused = {key: target for key, target in self._targets.items() if key not in used}
+        if any(target.holds for target in unused.values()):
+            forwards = {id(flow.forward): flow.forward for flow in self._live()}  # few, of many
+            used = {_target_key(forward) for forward in forwards.values()}
+        for key, target in unused.items():
+            if target.holds and key in used:
+                self._tidy_again()
+            else:
+                self._targets.pop(key).close()
+
+    def _tidy_again(self) -> None:
+        if self._tidying_again is not None:
+            self._tidying_again.cancel()
+        self._tidying_again = self.reactor.loop.call_later(TIDY_AGAIN, self._ports_changed)
+
+    # -- the end --
+
+    async def drain(self, grace: float, *, take_queue: bool = True) -> None:
+        """Stop to listen everywhere, and let flows finish for `grace` seconds; see `hurry`."""
+        for port in self._ports.values():
+            port.stop_listening(take_queue=take_queue)
+        self._gate.close()
+        await asyncio.gather(self._drain_tcp(grace), self._drain_udp(min(grace, UDP_GRACE)))
+
+    def hurry(self) -> None:
+        """Cut short a drain that is under way, or that is to come."""
+        self._hurry.set()
+
+    async def _drain_udp(self, grace: float) -> None:
+        """Let answers come for a moment, then free the ports, whatever TCP still does."""
+        ports = [port for port in self._every_port() if port.forward.protocol is Protocol.UDP]
+        if any(port.sessions() for port in ports):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._hurry.wait()
+        for port in ports:
+            port.end("stopped")
+
+    async def _drain_tcp(self, grace: float) -> None:
+        self.flows.retire_all()
+        if self.flows:
+            self._log.info(
+                "draining",
+                f"draining: {len(self.flows)} flows, {grace:g} s at most",
+                flows=len(self.flows),
+            )
+            self.flows.on_left = self._flow_left
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._hurry.wait()
+        cut = self.flows.abort_all("cut at stop")
+        if cut:
+            self._log.warning("cut", f"reset {cut} flows that had not finished", flows=cut)
+
+    def _flow_left(self) -> None:
+        if not self.flows:
+            self._hurry.set()
+
+    def close(self) -> None:
+        """Give everything back, at once."""
+        for timer in (self._tidying, self._tidying_again):
+            if timer is not None:
+                timer.cancel()
+        self._gate.close()
+        self.flows.abort_all("stopped")
+        for port in self._every_port():
+            port.end("stopped")
+        self._idle.close()
+        self.resources.close()
+        for target in self._targets.values():
+            target.close()
+        if self._namespaces is not None:
+            self._namespaces.close()
+        self.reactor.close()
+
+    # -- what may be asked --
+
+    def _every_port(self) -> list[Port]:
+        return [*self._ports.values(), *self._leaving]
+
+    def activity(self) -> dict[str, int]:
+        """A number for each forward that has done something: it changes when `totals` do."""
+        activity: dict[str, int] = {}
+        for port in self._every_port():
+            if number := port.activity():
+                listen = str(port.forward.listen)
+                activity[listen] = activity.get(listen, 0) + number
+        return activity
+
+    def totals(self, only: Container[str] | None = None) -> dict[str, Snapshot]:
+        """What each forward has done, by its listening endpoint; no bytes of flows that live.
+
+        `only`: just these.
+        """
+        totals: dict[str, Snapshot] = {}
+        for port in self._every_port():
+            listen = str(port.forward.listen)
+            if only is None or listen in only:
+                numbers = port.totals()
+                totals[listen] = added(totals[listen], numbers) if listen in totals else numbers
+        return totals
+
+    def snapshot(self) -> dict[str, Snapshot]:
+        """The same with the bytes that live flows have moved so far."""
+        totals = self.totals()
+        for flow in self._live():
+            numbers, (up, down) = totals[str(flow.forward.listen)], flow.moved()
+            numbers["bytes_up"] += up
+            numbers["bytes_down"] += down
+        return totals
+
+    def _live(self) -> Iterator[Live]:
+        yield from self.flows.live
+        for port in self._every_port():
+            yield from port.sessions()
+
+    def flows_now(self) -> Iterator[dict[str, Any]]:
+        """The flows that live: client, listen, target, bytes up and down, seconds."""
+        for flow in list(self._live()):
+            up, down = flow.moved()
+            source = flow.source
+            yield {
+                "client": source.host if source else "",
+                "client_port": source.port if source else 0,
+                "listen": str(flow.forward.listen),
+                "target": str(flow.forward.target),
+                "bytes_up": up,
+                "bytes_down": down,
+                "seconds": round(flow.seconds(), 3),
+            }
+
+
+def _target_key(forward: Forward) -> Hashable:
+    """What two forwards have in common that share a Target."""
+    is_transparent = forward.client_ip is ClientIP.TRANSPARENT
+    return forward.target, forward.transparent if is_transparent else None
+
+
+def listen_on(endpoint: Endpoint) -> socket.socket:
+    """A listening socket. Raises RelayError, naming the endpoint."""
+    return _OPEN[endpoint.protocol](endpoint)

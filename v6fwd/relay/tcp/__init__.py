@@ -1,0 +1,1 @@
+"""TCP: a flow from its client to its target, and the pump between them."""

@@ -1,0 +1,96 @@
+"""Waiting for the PROXY header of a trusted client, before anything else is done for it."""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import TYPE_CHECKING, Protocol
+
+from v6fwd.client_ip.proxy.read import MAX_HEADER, Header, ProxyHeaderError, read_header
+
+if TYPE_CHECKING:
+    from v6fwd.relay.tcp.forward import TcpResources
+
+_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+
+
+class Greeted(Protocol):
+    """The flow that waits for the header."""
+
+    def header_came(self, header: Header, rest: bytes) -> None:
+        """The header is whole; `rest` came behind it."""
+
+    def header_failed(self, why: str) -> None:
+        """There will be no header."""
+
+    def abort(self, end: str) -> None:
+        """The client is gone."""
+
+    def on_exception(self, error: Exception) -> None:
+        """Something that nobody expected."""
+
+
+class HeaderReader:
+    """Reads a header, however it is cut, until the time limit for it."""
+
+    __slots__ = ("_data", "_fd", "_flow", "_resources")
+
+    def __init__(self, flow: Greeted, fd: int, resources: TcpResources) -> None:
+        self._flow = flow
+        self._fd = fd
+        self._resources = resources
+        self._data = b""
+        resources.reactor.watch(fd, _READ, self)
+        resources.headers.add(self)
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells all
+        """Read and parse until the header is whole or the client has no more for now."""
+        while True:
+            try:
+                piece = os.read(self._fd, MAX_HEADER)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._stop()
+                self._flow.abort("reset by client")
+                return
+            if not piece:
+                self._ended()
+                return
+            if self._feed(piece):
+                return
+
+    def on_exception(self, error: Exception) -> None:
+        """See Dial.on_exception."""
+        self._stop()
+        self._flow.on_exception(error)
+
+    def expired(self) -> None:
+        """The time for the header is over."""
+        self._flow.header_failed(f"no whole PROXY header in time, {len(self._data)} bytes came")
+
+    def _feed(self, piece: bytes) -> bool:
+        """Take more bytes; True where there is nothing left to wait for."""
+        self._data += piece
+        try:
+            header = read_header(self._data)
+        except ProxyHeaderError as error:
+            self._stop()
+            self._flow.header_failed(str(error))
+            return True
+        if header is None:
+            return False
+        self._stop()
+        self._resources.reactor.unwatch(self._fd)
+        self._flow.header_came(header, self._data[header.length :])
+        return True
+
+    def _ended(self) -> None:
+        self._stop()
+        if self._data:
+            self._flow.header_failed("the client left in the middle of its PROXY header")
+        else:  # how a load balancer looks whether a port is open: no words about that
+            self._flow.abort("closed before a header")
+
+    def _stop(self) -> None:
+        self._resources.headers.discard(self)

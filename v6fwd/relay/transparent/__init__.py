@@ -1,0 +1,1 @@
+"""Mode transparent: the target sees its client's address at the socket."""

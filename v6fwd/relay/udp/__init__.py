@@ -1,0 +1,1 @@
+"""UDP: a session for each client, and datagrams moved in batches."""

@@ -1,0 +1,88 @@
+"""New UDP clients for whom there was no time yet, with what they have said so far."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from v6fwd.client_ip.proxy.read import Header
+from v6fwd.relay.udp.gso import Item
+from v6fwd.relay.udp.mmsg import SLOT_SIZE, SLOTS
+
+MOST_BYTES = 1 << 20
+"""Bytes of all datagrams that wait, their bookkeeping reckoned in."""
+MOST_EACH = 16 * SLOTS
+"""Datagrams, or trains of them, of one client: a second's worth of a call or a game."""
+_COST = 256
+"""Bytes reckoned for a datagram's bookkeeping."""
+
+
+class Waiting(NamedTuple):
+    """A new client, and its datagrams: where they are in the payload that `take` filled."""
+
+    key: bytes
+    info: bytes
+    claim: Header | None
+    items: list[Item]
+    more: bool
+    """The next `take` has more of this client's: they must not be overtaken."""
+
+
+class PendingClients:
+    """First come, first served; bounded in bytes."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[bytes, tuple[bytes, Header | None, list[tuple[bytes, int]]]]
+        self._waiting = OrderedDict()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._waiting
+
+    def add(
+        self,
+        key: bytes,
+        info: bytes,
+        claim: Header | None,
+        payload: memoryview,
+        items: Iterable[Item],
+    ) -> bool:
+        """Keep copies of the datagrams; False where there is no room, and nothing is kept."""
+        copies = [(bytes(payload[start : start + size]), seg) for start, size, seg in items]
+        size = sum(len(data) + _COST for data, _ in copies)
+        waits = self._waiting.get(key, (info, claim, []))[2]
+        if self._bytes + size > MOST_BYTES or len(waits) + len(copies) > MOST_EACH:
+            return False
+        self._bytes += size
+        self._waiting.setdefault(key, (info, claim, waits))
+        waits += copies
+        return True
+
+    def take(self, payload: memoryview) -> Waiting | None:
+        """The client that waits longest, its datagrams written into `payload`; None for nobody.
+
+        SLOTS of them at once: that is what `payload` holds.
+        """
+        if not self._waiting:
+            return None
+        key, (info, claim, copies) = next(iter(self._waiting.items()))
+        items = []
+        for number, (data, segment) in enumerate(copies[:SLOTS]):
+            start = number * SLOT_SIZE
+            payload[start : start + len(data)] = data
+            items.append((start, len(data), segment))
+            self._bytes -= len(data) + _COST
+        del copies[:SLOTS]
+        if not copies:
+            del self._waiting[key]
+        return Waiting(key, info, claim, items, more=bool(copies))
+
+    def forget(self, key: bytes) -> None:
+        """Drop what is left of a client's."""
+        left = self._waiting.pop(key, None)
+        if left is not None:
+            self._bytes -= sum(len(data) + _COST for data, _ in left[2])

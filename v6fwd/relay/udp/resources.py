@@ -1,0 +1,61 @@
+"""What UDP forwards share in a process, and what each of them counts."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import astuple, dataclass
+
+from v6fwd.log import Log
+from v6fwd.relay.clients import Clients
+from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.udp.gso import Sender
+from v6fwd.relay.udp.mmsg import Inbox, Memory
+from v6fwd.relay.udp.replies import Replies
+from v6fwd.relay.udp.session_table import Sessions
+
+
+@dataclass(slots=True)
+class UdpCounters:
+    """Datagrams of a forward that did not arrive, and why; sessions made."""
+
+    sessions: int = 0
+    """Sessions that were made."""
+    refused: int = 0
+    """Times that the target was not there; the datagram was sent once more."""
+    too_large: int = 0
+    """Above 65,507 bytes with their header, or above what the path carries."""
+    full: int = 0
+    """Full buffers of the kernel (EAGAIN, ENOBUFS, ENOMEM)."""
+    failed: int = 0
+    """Other errors of the kernel."""
+    no_header: int = 0
+    """From a trusted client, without a header that can be read."""
+    no_room: int = 0
+    """From a new client, while there was no descriptor for it or too many were new."""
+
+    def activity(self) -> int:
+        """See Counters."""
+        return sum(astuple(self))
+
+
+class UdpResources:
+    """What all UDP forwards of a process share; the sessions only those with one timeout."""
+
+    def __init__(
+        self, reactor: Reactor, log: Log, sessions: Sessions, clients: Clients, *, log_flows: bool
+    ) -> None:
+        self.reactor = reactor
+        self.log = log
+        self.sessions = sessions
+        self.clients = clients
+        self.log_flows = log_flows
+        self.inbox = Inbox()
+        self.sender = Sender()
+        self.replies = Replies(reactor, self.sender)
+        self.scratch = Memory(256)  # a PROXY header without TLVs has 52 bytes
+
+    def with_sessions(self, sessions: Sessions) -> UdpResources:
+        """The same but for another table of sessions."""
+        resources = copy.copy(self)
+        resources.sessions = sessions
+        return resources

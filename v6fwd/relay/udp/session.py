@@ -1,0 +1,339 @@
+"""A UDP session: one client's datagrams, and a connected socket of its own to the target.
+
+- Up: the listener hands over what it read for this client. One datagram is one write; several
+  become as few messages as they can (trains.py).
+- Down, normally: one datagram an event is read into a slot of `Replies`, which sends those of
+  many sessions with one call. Every few events the session looks for more at once, and goes on
+  with that while it finds some; finding many makes it *bulk*: UDP_GRO on its socket.
+- ICMP errors of the target come as the next call's error and clear themselves: the call is
+  made once more, so they cost no datagram. A target that is back is simply there again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from v6fwd.model import Address, UdpProxy
+from v6fwd.relay.counters import Counters
+from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, pack, pack_behind
+from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, Sessions
+from v6fwd.relay.udp_sockets import receive_trains
+
+if TYPE_CHECKING:
+    from v6fwd.relay.target import Target
+    from v6fwd.relay.udp.listener import UdpForward
+
+BUSY_FROM = 3
+"""Datagrams found at once from which a session goes on to look for more at every event."""
+BULK_FROM = 8
+"""Datagrams found at once that make a session bulk for good."""
+LOOK_AFTER = 15
+"""Events with one datagram each until a session looks again whether there are more."""
+
+GONE = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
+"""What ICMP and the neighbour table say of a target that is not there, connect(2) aside."""
+
+
+class UdpSession:
+    """One client address and one local address of a forward."""
+
+    __slots__ = (
+        "_began_bulk",
+        "_events",
+        "_forward",
+        "_header",
+        "_header_due",
+        "_payload",
+        "_replies",
+        "_sessions",
+        "_started",
+        "address",
+        "block",
+        "client",
+        "closed",
+        "down_bytes",
+        "down_count",
+        "down_limit",
+        "fd",
+        "forward",
+        "key",
+        "limit",
+        "rank",
+        "slot",
+        "stamp",
+        "target",
+        "up_bytes",
+        "up_count",
+    )
+
+    def __init__(
+        self,
+        forward: UdpForward,
+        key: bytes,
+        block: bytes,
+        header: bytes,
+        client: Address,
+        slot: int,
+    ) -> None:
+        """Connect to the target. Raises OSError, and then nothing is left to undo."""
+        self._forward = forward
+        self._header = header  # in front of datagrams, of all or of the first
+        self._header_due = bool(header)
+        self._payload = forward.resources.inbox.payload
+        self._replies = forward.resources.replies
+        self._sessions = forward.resources.sessions
+        self._events = 1
+        self._began_bulk = False
+        self._started = forward.resources.reactor.clock()
+        self.forward = forward.forward  # the listener's own may become others
+        self.target = target = forward.target
+        self.key = key
+        self.slot = slot
+        self.block = block
+        self.client = client
+        self.rank = ASKED
+        self.stamp = 0
+        self.closed = False
+        self.limit = self.down_limit = MAX_DATAGRAM
+        self.up_count = self.up_bytes = self.down_count = self.down_bytes = 0
+        self.fd, self.address = target.connect_datagrams(client)
+        try:
+            forward.resources.reactor.watch(self.fd, select.EPOLLIN, self)
+        except BaseException:
+            os.close(self.fd)
+            target.client_left(self.address, client)
+            raise
+
+    # -- up: from the client --
+
+    def send(self, items: list[Item]) -> None:
+        """Pass on datagrams that are in the inbox."""
+        if self.rank == ANSWERED:
+            self._sessions.promote(self, PROVEN)
+        start, size, segment = items[0]
+        if len(items) == 1 and not segment and not self._header_due:
+            # The path of nearly all: written out here, since a call costs a tenth of it.
+            payload = self._payload[start : start + size]
+            try:
+                os.write(self.fd, payload)
+            except OSError as error:
+                if not (self.failed(error, again=False) and self._wrote_again(payload)):
+                    return
+            self.up_count += 1
+            self.up_bytes += size
+        elif not self._header_due:
+            self._post(items, pack(items, self._forward.resources.inbox.address, self.limit))
+        elif self.forward.udp_proxy is UdpProxy.EVERY:
+            self._send_headed(items)
+        else:
+            first, rest = first_of(items)
+            self._send_headed([first])
+            if rest:
+                self.send(rest)
+
+    def _send_headed(self, items: list[Item]) -> None:
+        """The header in front of each datagram."""
+        size = len(self._header)
+        fitting = [item for item in items if size + (item[2] or item[1]) <= MAX_DATAGRAM]
+        if len(fitting) < len(items):
+            self._forward.too_large(self, len(items) - len(fitting))
+        if len(fitting) == 1 and not fitting[0][2]:
+            self._send_one_headed(*fitting[0][:2])
+        elif fitting:
+            self._post_headed(fitting)
+
+    def _send_one_headed(self, start: int, size: int) -> None:
+        payload = self._payload[start : start + size]
+        try:
+            os.writev(self.fd, (self._header, payload))
+        except OSError as error:
+            if not (self.failed(error, again=False) and self._wrote_again(payload)):
+                return
+        self._header_due = self.forward.udp_proxy is UdpProxy.EVERY
+        self.up_count += 1
+        self.up_bytes += size
+
+    def _wrote_again(self, payload: memoryview) -> bool:
+        try:
+            if self._header_due:
+                os.writev(self.fd, (self._header, payload))
+            else:
+                os.write(self.fd, payload)
+        except OSError as error:
+            self.failed(error, again=True)
+            return False
+        return True
+
+    def _post_headed(self, items: list[Item]) -> None:
+        """As a batch; each datagram is two pieces, the header and its payload."""
+        resources, size = self._forward.resources, len(self._header)
+        resources.scratch.view[:size] = self._header
+        header = (resources.scratch.address, size)
+        self._post(items, pack_behind(header, items, resources.inbox.address, self.limit))
+
+    def _post(self, items: list[Item], messages: Iterable[Message]) -> None:
+        for _, size, segment in items:
+            self.up_count += -(-size // segment) if segment else 1
+            self.up_bytes += size
+        self._forward.resources.sender.post(self, messages)
+
+    def failed(self, error: OSError, *, again: bool) -> bool:
+        """See Way: a target that is not there is asked once more, everything else is lost."""
+        forward = self._forward
+        if error.errno in GONE:
+            forward.counters.refused += 1
+            forward.target_gone(self, error)
+            self._header_due = bool(self._header)  # a new target has not seen the header yet
+            if not again:
+                return True
+        forward.lost(error)
+        return False
+
+    def move_to(self, target: Target, fd: int, address: Any) -> None:
+        """Use another socket: the target's address has changed, or the target."""
+        reactor = self._forward.resources.reactor
+        reactor.watch(fd, select.EPOLLIN, self)
+        reactor.close_fd(self.fd)
+        self.target.client_left(self.address, self.client)
+        self.target, self.fd, self.address = target, fd, address
+        self._began_bulk = False
+
+    # -- down: from the target --
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells all
+        """Read what the target sent, or the error that it is not there."""
+        if not self._events:
+            self._receive_all()
+            return
+        self._events -= 1
+        replies = self._replies
+        try:
+            size = os.readv(self.fd, replies.room(self._forward))
+        except OSError as error:
+            self._receive_failed(error)
+            return
+        replies.put(self, size)
+        self.down_count += 1
+        self.down_bytes += size
+        if self.rank == ASKED or self.stamp != self._sessions.stamp:
+            self._answered()
+
+    def _receive_all(self) -> None:
+        """Read a batch."""
+        replies = self._replies
+        try:
+            items = replies.receive(self._forward, self.fd)
+        except OSError as error:
+            self._receive_failed(error)
+            return
+        if len(items) >= BULK_FROM:
+            self._begin_bulk()
+        elif len(items) < BUSY_FROM and not self._began_bulk:
+            self._events = LOOK_AFTER
+        replies.put_all(self, items)
+        for _, size, segment in items:
+            self.down_count += -(-size // segment) if segment else 1
+            self.down_bytes += size
+        self._answered()
+
+    def _begin_bulk(self) -> None:
+        """From now on batches alone are read: only there a train tells that it is one."""
+        if not self._began_bulk:
+            self._began_bulk = True
+            receive_trains(self.fd)
+
+    def _receive_failed(self, error: OSError) -> None:
+        if error.errno in (errno.EAGAIN, errno.EINTR):
+            return
+        self._forward.counters.refused += 1
+        if error.errno in GONE:
+            self._header_due = bool(self._header)
+            self._forward.target_gone(self, error)
+
+    def _answered(self) -> None:
+        if self.rank == ASKED:
+            self._sessions.promote(self, ANSWERED)
+        elif self.stamp != self._sessions.stamp:
+            self._sessions.touch(self)
+
+    # -- the end --
+
+    def close(self, end: str) -> None:
+        """See udp_sessions.Session."""
+        if self.closed:
+            return
+        self.closed = True
+        resources = self._forward.resources
+        self._sessions.remove(self)
+        self._forward.forget(self)
+        if self.slot >= 0:
+            resources.clients.leave(self.slot)
+        self._forward.flows.flow_ended(end, self.up_bytes, self.down_bytes, self.seconds())
+        resources.reactor.close_fd(self.fd)
+        self.target.client_left(self.address, self.client)
+        if resources.log_flows:
+            self._record(end)
+
+    def on_exception(self, error: Exception) -> None:
+        """A defect of ours, or no memory: it costs this session alone."""
+        self._forward.resources.log.limited("defect", "defect", f"internal error: {error!r}")
+        self.close("internal error")
+
+    def move_table(self, sessions: Sessions) -> None:
+        """Let another table see to the end of this session."""
+        self._sessions.remove(self)
+        self._sessions = sessions
+        sessions.add(self)
+
+    # -- what may be asked --
+
+    @property
+    def counters(self) -> Counters:
+        """See flows.Live."""
+        return self._forward.flows
+
+    @property
+    def source(self) -> Address:
+        """Who the client is."""
+        return self.client
+
+    def moved(self) -> tuple[int, int]:
+        """Bytes up and down."""
+        return self.up_bytes, self.down_bytes
+
+    def seconds(self) -> float:
+        """How long it lives."""
+        return self._forward.resources.reactor.clock() - self._started
+
+    def _record(self, end: str) -> None:
+        forward, resources = self.forward, self._forward.resources
+        seconds = self.seconds()
+        resources.log.info(
+            "flow",
+            f"flow {self.client} -> {forward.listen} -> {forward.target} {forward.client_ip}:"
+            f" {self.up_bytes} bytes in {self.up_count} datagrams up,"
+            f" {self.down_bytes} in {self.down_count} down, {seconds:.3f} s, {end}",
+            client=self.client,
+            listen=forward.listen,
+            target=forward.target,
+            client_ip=forward.client_ip,
+            bytes_up=self.up_bytes,
+            datagrams_up=self.up_count,
+            bytes_down=self.down_bytes,
+            datagrams_down=self.down_count,
+            seconds=round(seconds, 6),
+            end=end,
+        )
+
+
+def first_of(items: list[Item]) -> tuple[Item, list[Item]]:
+    """The first datagram, and the rest."""
+    start, size, segment = items[0]
+    if not segment or size <= segment:
+        return (start, size, 0), items[1:]
+    left = (start + segment, size - segment, segment)
+    return (start, segment, 0), [left, *items[1:]]
