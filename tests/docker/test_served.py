@@ -261,7 +261,7 @@ def test_without_a_userland_proxy(served: Served) -> None:
         [answer] = ask(engine, "tcp", HOST_V6, 8080)
         assert f"PROXY TCP6 {CLIENT_V6}" in answer
         assert ask(engine, "tcp", HOST_V4, 8080) == [f"from {CLIENT_V4} hello"]
-        assert "IPv4 clients come without a header" in served.log
+        assert "IPv4 clients arrive without a header" in served.log
         engine.run("--name", "another", "--publish", "8081:80", "echo", "80")
         engine.docker("stop", "--time", "1", "one")
         engine.run("--name", "squatter", "echo", "80")  # has the address that was free

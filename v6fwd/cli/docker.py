@@ -1,4 +1,4 @@
-"""`v6fwd docker`: make dockerd use the shim, undo it, show who serves the published ports."""
+"""`v6fwd docker`: make dockerd use the shim, undo that, show who serves the published ports."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _daemon_json = click.option(
 
 @click.group()
 def docker() -> None:
-    """Let Docker's published ports be served by v6fwd."""
+    """Have v6fwd serve Docker's published ports."""
 
 
 @docker.command()
 @_daemon_json
 def install(daemon_json: Path | None) -> None:
-    """Set "userland-proxy-path" in daemon.json, and leave every other byte as it is."""
+    """Set "userland-proxy-path" in daemon.json; every other byte stays as it is."""
     file = DaemonJson(daemon_json or default_daemon_json())
     try:
         shim = find_shim()
@@ -55,7 +55,7 @@ def install(daemon_json: Path | None) -> None:
 @docker.command()
 @_daemon_json
 def uninstall(daemon_json: Path | None) -> None:
-    """Put daemon.json back as it was before `install`."""
+    """Restore daemon.json as it was before `install`."""
     file = DaemonJson(daemon_json or default_daemon_json())
     try:
         changed = file.uninstall()
@@ -90,7 +90,7 @@ def status(daemon_json: Path | None, path: str) -> None:
 
 
 def _served(path: str) -> dict[str, dict[str, Any]]:
-    """The daemon's forwards by listener; none if it does not answer, and a line on stderr."""
+    """Return the daemon's forwards by listener; none, and a line on stderr, if it is silent."""
     try:
         (answer,) = ask(path, {"do": "status"})
     except AskError as error:
@@ -111,12 +111,12 @@ def _row(port: PublishedPort, served: dict[str, dict[str, Any]]) -> tuple[str, .
 
 def _tell_backup(file: DaemonJson) -> None:
     if file.backup.exists():
-        click.echo(f"{file.backup} is what it was before")
+        click.echo(f"{file.backup} is a copy of the file as it was")
 
 
 def _tell_restart() -> None:
     click.echo(f"dockerd reads this when it starts: {RESTART}")
-    click.echo("that stops and starts the containers, unless daemon.json has live-restore")
+    click.echo("a restart stops and starts the containers, unless daemon.json has live-restore")
 
 
 def _fail(error: Exception) -> NoReturn:

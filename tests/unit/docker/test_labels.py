@@ -6,7 +6,7 @@ import pytest
 
 from v6fwd.config.rules import Published, Rule, parse_host_ports
 from v6fwd.docker.policy.labels import read_labels
-from v6fwd.docker.policy.rules import Choice, choose
+from v6fwd.docker.policy.modes import Choice, choose
 from v6fwd.model import ClientIP, InputError, Protocol
 
 V1, V2, NONE = ClientIP.PROXY_V1, ClientIP.PROXY_V2, ClientIP.NONE
@@ -47,8 +47,12 @@ def test_the_narrowest_goes(
 @pytest.mark.parametrize(
     ("key", "value", "error"),
     [
-        ("v6fwd.client-ip", "proxy", "'proxy' is no mode; write one of none, proxy-v1, proxy-v2"),
-        ("v6fwd.client-ip", "", "'' is no mode"),
+        (
+            "v6fwd.client-ip",
+            "proxy",
+            "'proxy' is not a mode; write one of none, proxy-v1, proxy-v2",
+        ),
+        ("v6fwd.client-ip", "", "'' is not a mode"),
         ("v6fwd.client_ip", "proxy-v2", "there is no such label; write v6fwd.client-ip"),
         ("v6fwd.client-ip.0", "proxy-v2", "'0' is not a port; write 80 or 53-udp"),
         ("v6fwd.client-ip.65536", "proxy-v2", "'65536' is not a port"),
@@ -56,7 +60,7 @@ def test_the_narrowest_goes(
         ("v6fwd.client-ip.http", "proxy-v2", "'http' is not a port"),
         ("v6fwd.client-ip.٨٠", "proxy-v2", "is not a port"),
         ("v6fwd.client-ip.53-sctp", "proxy-v2", "'sctp' is not a protocol; write tcp or udp"),
-        ("v6fwd.client-ip.53-udp", "proxy-v1", "proxy-v1 is for TCP alone"),
+        ("v6fwd.client-ip.53-udp", "proxy-v1", "proxy-v1 is for TCP only"),
     ],
 )
 def test_a_wrong_label_is_one_line(key: str, value: str, error: str) -> None:
@@ -132,7 +136,7 @@ def test_the_first_rule_that_fits() -> None:
 
 def test_a_mode_that_there_is_not_for_the_protocol() -> None:
     port = Published(53, 53, UDP, labels={"v6fwd.client-ip": "proxy-v1"})
-    error = "label v6fwd.client-ip: proxy-v1 is for TCP alone; for UDP write proxy-v2"
+    error = "label v6fwd.client-ip: proxy-v1 is for TCP only; for UDP write proxy-v2"
     assert choose(port, default=V2) == Choice(V2, "default", (error,))
     error = error.replace("label v6fwd.client-ip", "rule 1")
     assert choose(port, [Rule(V1)]) == Choice(NONE, "default", (error,))

@@ -1,4 +1,4 @@
-"""The containers as the Engine's API tells of them. Pure."""
+"""Reads the Engine's list of containers. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from v6fwd.config.rules import Published
 from v6fwd.model import Endpoint, Forward, Protocol
 
 _RUNNING = ("running", "paused", "restarting")
-"""What the Engine calls the state of containers that have a process."""
+"""States of containers that have a process."""
 _EVERYWHERE = ("0.0.0.0", "::", "")
 """Host addresses of a port that is published for the world."""
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What /containers/json says of one."""
+    """One of the list in /containers/json."""
 
     id: str
     name: str
@@ -26,45 +26,45 @@ class Container:
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By network."""
     published: frozenset[tuple[int, int, Protocol]] = frozenset()
-    """Host port, its own port and protocol of what is published for the world."""
+    """Host port, container port and protocol of each port published for the world."""
     is_running: bool = True
     pid: int = 0
-    """Its first process; 0: it was not asked for, or is not known."""
+    """Its first process; 0: not asked for, or not known."""
 
     @property
     def hosts(self) -> list[str]:
-        """Its IP addresses, of all networks."""
+        """Return its IP addresses in all networks."""
         return [each for some in self.addresses.values() for each in some]
 
     def has(self, address: str) -> bool:
-        """Whether it is at this IP address."""
+        """Return whether it has this IP address."""
         return address in self.hosts
 
     def as_published(self, host_port: int, container_port: int, protocol: Protocol) -> Published:
-        """One of its ports, as rules and labels are asked about it."""
+        """Return one of its ports, as rules and labels describe it."""
         networks = tuple(self.addresses)
         return Published(
             host_port, container_port, protocol, self.name, self.image, networks, self.labels
         )
 
     def address(self) -> str:
-        """An IPv4 address where it can be reached, else an IPv6 one; "" if it has none."""
+        """Return an IPv4 address where it can be reached, else an IPv6 one; "" if it has none."""
         return min(self.hosts, key=lambda each: ":" in each, default="")
 
 
 def read_containers(items: Iterable[Mapping[str, Any]]) -> list[Container]:
-    """The answer to GET /containers/json."""
+    """Read the answer to GET /containers/json."""
     return [_read(item) for item in items]
 
 
 def find_container(containers: Iterable[Container], forward: Forward) -> Container | None:
-    """The one that a proxy of dockerd's forwards to."""
+    """Return the one that a proxy of dockerd's forwards to."""
     host = forward.target.host
     return next((container for container in containers if container.has(host)), None)
 
 
 def targets(container: Container) -> dict[tuple[int, Protocol], Endpoint]:
-    """Where the host ports lead that it publishes for the world."""
+    """Return the target of each host port that it publishes for the world."""
     host = container.address()
     if not host:
         return {}

@@ -1,11 +1,11 @@
-"""Labels on a container that say how its ports learn who the client is. Pure.
+"""Reads the labels of a container that name the client-ip mode of its ports. Pure.
 
     v6fwd.client-ip=proxy-v2               all ports of the container
     v6fwd.client-ip.80=x-forwarded-for     its port 80, TCP and UDP
-    v6fwd.client-ip.53-udp=proxy-v2        its port 53, UDP alone; 53/udp is the same
+    v6fwd.client-ip.53-udp=proxy-v2        its port 53, UDP only; 53/udp is the same
 
-The ports are the container's, as in EXPOSE: who writes the labels knows those. The narrowest
-label goes. A wrong one is told of and left out of account.
+The ports are the container's, as in EXPOSE: whoever writes the labels knows those. The narrowest
+label wins. A wrong one is logged and ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PORT_RE = re.compile(r"([0-9]{1,5})(?:[-/](.*))?")
 
 @dataclass(frozen=True, slots=True)
 class PortLabel:
-    """A label that was understood; 0 and None stand for all ports and both protocols."""
+    """A valid label; 0 and None stand for all ports and both protocols."""
 
     key: str
     client_ip: ClientIP
@@ -31,25 +31,25 @@ class PortLabel:
     protocol: Protocol | None = None
 
     def fits(self, port: int, protocol: Protocol) -> bool:
-        """Whether it speaks of this port of the container."""
+        """Return whether it applies to this port of the container."""
         return self.port in (0, port) and self.protocol in (None, protocol)
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a container's labels say, and a line for each that says nothing that we know."""
+    """What a container's labels say, and a line for each wrong one."""
 
     labels: tuple[PortLabel, ...] = ()
     errors: tuple[str, ...] = ()
 
     def find(self, port: int, protocol: Protocol) -> PortLabel | None:
-        """The narrowest label for a port of the container."""
+        """Return the narrowest label for a port of the container."""
         fitting = (label for label in self.labels if label.fits(port, protocol))
         return max(fitting, key=lambda label: (label.port, bool(label.protocol)), default=None)
 
 
 def read_labels(labels: Mapping[str, str]) -> Labels:
-    """What a container's labels say; those of other programs are none of our business."""
+    """Read a container's labels; those without PREFIX are other programs'."""
     good: list[PortLabel] = []
     errors: list[str] = []
     for key, value in sorted(labels.items()):
@@ -86,23 +86,23 @@ def _port(where: str) -> tuple[int, Protocol | None]:
 
 
 def client_ip_of(value: str) -> ClientIP:
-    """A mode by its name. Raises InputError, naming them all."""
+    """Return a mode by its name. Raises InputError, naming them all."""
     try:
         return ClientIP(value.strip())
     except ValueError:
-        raise InputError(f"{value!r} is no mode; write one of {', '.join(ClientIP)}") from None
+        raise InputError(f"{value!r} is not a mode; write one of {', '.join(ClientIP)}") from None
 
 
 def refuse_misfit(client_ip: ClientIP, protocol: Protocol | None) -> None:
-    """Raise InputError for a mode that there is not for this protocol."""
+    """Raise InputError for a mode that this protocol does not have."""
     if client_ip is ClientIP.PROXY_V1 and protocol is Protocol.UDP:
-        raise InputError("proxy-v1 is for TCP alone; for UDP write proxy-v2")
+        raise InputError("proxy-v1 is for TCP only; for UDP write proxy-v2")
     if client_ip.is_http and protocol is Protocol.UDP:
         raise InputError(f"{client_ip} is for HTTP over TCP; for UDP write proxy-v2")
 
 
 def _contradictions(labels: list[PortLabel]) -> Iterator[str]:
-    """53-udp and 53/udp are the same port: the first goes, and the second is told of."""
+    """Find 53-udp beside 53/udp, the same port: the first wins, the second is logged."""
     seen: dict[tuple[int, Protocol | None], PortLabel] = {}
     for label in labels:
         first = seen.setdefault((label.port, label.protocol), label)
