@@ -112,13 +112,17 @@ def test_datagrams_have_a_header(served: Served) -> None:
         assert "QUIT" in answer, "every datagram has the header, IPv4's as well"
 
 
-def test_a_wrong_label_is_one_line(served: Served) -> None:
-    run(served, "--label", "v6fwd.client-ip=proxy-v3")
-    for host in (HOST_V6, HOST_V4):
-        assert ask(served.engine, "tcp", host, 8080)[0].endswith("hello")
+def test_a_wrong_label_refuses_its_port(served: Served) -> None:
+    """One line says why, and `docker status`; the other ports are served."""
+    labels = ("--label", "v6fwd.client-ip.80-tcp=proxy-v3")
+    served.engine.run("--name", "one", *PUBLISHED, *labels, "echo", "80")
+    eventually(lambda: len(served.modes()) == 2, "its other ports are served")
+    assert set(served.modes()) == {"0.0.0.0:8080/udp", "[::]:8080/udp"}
     lines = [line for line in served.process.log.splitlines() if "proxy-v3" in line]
     assert len(lines) == 1
-    assert lines[0].startswith("container one: label v6fwd.client-ip=proxy-v3: 'proxy-v3' is no")
+    assert lines[0].startswith("container one: label v6fwd.client-ip.80-tcp=proxy-v3: 'proxy-v3' ")
+    told = served.process.command_line("docker", "status").output
+    assert "[::]:8080: refused, as a label of container one is wrong" in told
 
 
 def test_restart_and_status(served: Served) -> None:

@@ -24,7 +24,7 @@ from tests.support.starting import (
 )
 from v6fwd.demo.lab import Lab
 from v6fwd.docker import prestart as module
-from v6fwd.docker.engine.containers import Container
+from v6fwd.docker.engine.containers import Container, HostPort
 from v6fwd.docker.prestart import Prestart
 from v6fwd.errors import RelayError
 from v6fwd.model import Protocol
@@ -34,7 +34,9 @@ from v6fwd.netns.policy import Inside, listening
 pytestmark = pytest.mark.netns
 
 SEEMING = ["fe80::76:3666:7764"]
-PORTS = frozenset({(8080, 80, Protocol.TCP), (5353, 53, Protocol.UDP)})
+PORTS = frozenset(
+    {HostPort("::", 8080, 80, Protocol.TCP), HostPort("0.0.0.0", 5353, 53, Protocol.UDP)}
+)
 
 
 class Bench:
@@ -102,7 +104,7 @@ async def test_from_its_namespace_until_it_listens(bench: Bench, attach: Attach)
         attach(bench.lab, bench.name)
         await bench.until(lambda: on_lo(bench.name) == SEEMING)
         with serving(bench.name, 80, socket.SOCK_STREAM):
-            bench.prestart.run([Container("two", "b"), Container("one", "a", published=PORTS)])
+            bench.prestart.run([Container("two", "b"), Container("one", "a", ports=PORTS)])
             await bench.until(lambda: bench.looks > 4)
             assert on_lo(bench.name) == SEEMING, "one of two is not enough"
             with serving(bench.name, 53, socket.SOCK_DGRAM):

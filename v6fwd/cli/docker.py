@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -83,28 +84,46 @@ def status(daemon_json: Path | None, path: str) -> None:
     if not ports:
         click.echo("no port is published, or dockerd starts no proxies")
         return
-    served: dict[str, dict[str, Any]] = {}
-    if any(port.served_by is ServedBy.DAEMON for port in ports):
-        served = _served(path)
-    click.echo(table(_HEAD, [_row(port, served) for port in ports], right="FLOWS"))
+    served, held = _served(path) if any(map(_is_ours, ports)) else ({}, {})
+    click.echo(table(_HEAD, [_row(port, served, held) for port in ports], right="FLOWS"))
+    for port in ports:
+        why = held.get(str(port.forward.listen))
+        if why and _is_ours(port):
+            click.echo(f"{port.forward.listen}: {why}")
 
 
-def _served(path: str) -> dict[str, dict[str, Any]]:
-    """Return the daemon's forwards by listener; none, and a line on stderr, if it is silent."""
+def _is_ours(port: PublishedPort) -> bool:
+    return port.served_by is not ServedBy.DOCKER
+
+
+def _served(path: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Return the daemon's forwards, and why others are not served, by listener.
+
+    Nothing, and a line on stderr, if the daemon is silent.
+    """
     try:
         (answer,) = ask(path, {"do": "status"})
     except AskError as error:
         click.echo(str(error), err=True)
-        return {}
-    return {each["listen"]: each for each in answer["forwards"] if each["state"] == "open"}
+        return {}, {}
+    served = {each["listen"]: each for each in answer["forwards"] if each["state"] == "open"}
+    return served, {each["listen"]: each["why"] for each in answer.get("held", ())}
 
 
-def _row(port: PublishedPort, served: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+def _row(
+    port: PublishedPort, served: Mapping[str, dict[str, Any]], held: Container[str]
+) -> tuple[str, ...]:
     listen, target = str(port.forward.listen), str(port.forward.target)
     mode, flows = "none", "-"
     if port.served_by is ServedBy.DAEMON:
         forward = served.get(listen)
-        mode = forward["client_ip"] if forward else "waits for v6fwd serve"
+        mode = (
+            forward["client_ip"]
+            if forward
+            else "held"
+            if listen in held
+            else "waits for v6fwd serve"
+        )
         flows = str(forward["flows"] - forward["ended"]) if forward else "-"
     return listen, target, port.served_by, mode, flows, f"pid {port.pid}"
 

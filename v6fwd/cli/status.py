@@ -38,7 +38,9 @@ def text(answer: dict[str, Any]) -> str:
         f" {workers} worker{'s' if workers != 1 else ''}, {answer['restarts']} restarted"
     )
     rows = [_row(forward) for forward in answer["forwards"]]
-    return f"{first}\n{table(_HEAD, rows, right='LIVE FLOWS UP DOWN')}"
+    lines = [first, table(_HEAD, rows, right="LIVE FLOWS UP DOWN")]
+    lines += [f"{held['listen']} is not served: {held['why']}" for held in answer.get("held", ())]
+    return "\n".join(lines)
 
 
 def _row(forward: dict[str, Any]) -> tuple[str, ...]:

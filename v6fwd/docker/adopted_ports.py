@@ -1,8 +1,8 @@
 """The published ports of living shims, from adoption to the end of the shim.
 
 A shim is answered at once, as dockerd starts no container before. Its port is opened when the mode
-is known; clients that come earlier wait in the queue of the listening socket, so that nobody is
-served in the wrong mode.
+is known, and held until then: clients wait in the queue of the listening socket, so that nobody is
+served in the wrong mode. A port that must not be served is held for good.
 """
 
 from __future__ import annotations
@@ -35,8 +35,15 @@ class AdoptedPort:
     """Its listening sockets until it is opened; None where the supervisor has a predecessor's."""
     is_open: bool = False
     """Whether the supervisor has been told to serve it, and has its sockets."""
+    why_held: str = ""
+    """Why it is not served, for the operator; "" while that is not decided."""
     timer: asyncio.TimerHandle | None = None
     """Ends the wait for the mode."""
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it is served, or is known not to be."""
+        return self.is_open or bool(self.why_held)
 
     def dispose(self) -> None:
         """Close what the supervisor has not taken."""
@@ -62,7 +69,7 @@ class AdoptedPorts:
         self._log = log
         self._decide = decide
         self._ports: dict[Endpoint, AdoptedPort] = {}
-        self.all_open = asyncio.Event()
+        self.all_decided = asyncio.Event()
         """Set whenever no port waits for its mode."""
 
     def __iter__(self) -> Iterator[AdoptedPort]:
@@ -100,7 +107,7 @@ class AdoptedPorts:
             port.dispose()
             raise
         self._ports[listen] = port
-        self.all_open.clear()
+        self.all_decided.clear()
         return port
 
     def _answer(self, port: AdoptedPort) -> None:
@@ -128,25 +135,46 @@ class AdoptedPorts:
             return [own(listen)]
         return [from_descriptor(fd, listen)]
 
+    def held(self) -> list[AdoptedPort]:
+        """Return those that are known not to be served."""
+        return [port for port in self._ports.values() if port.why_held]
+
     def await_mode(self, port: AdoptedPort) -> None:
-        """Call `decide` in HOLD seconds, if the port is not served by then."""
+        """Call `decide` in HOLD seconds, if nothing is decided by then."""
         port.timer = asyncio.get_running_loop().call_later(HOLD, self._decide, port)
 
     def serve(self, port: AdoptedPort, forward: Forward) -> None:
         """Serve a port in the mode of `forward`, or go on in that mode."""
-        if port.timer is not None:
-            port.timer.cancel()
+        self._stop_timer(port)
         try:
             if not port.is_open:
                 self._supervisor.open(forward, port.sockets)
                 port.is_open = True
             elif forward != port.forward:
                 self._supervisor.change(forward)
+            port.why_held = ""
         except (RelayError, KeyError) as error:  # drained by hand, or a file names it as well
-            text = f"cannot serve {forward.listen}: {error}"
-            self._log.limited("docker-port", "not-served", text)
+            port.why_held = f"cannot serve {forward.listen}: {error}"
+            self._log.limited("docker-port", "not-served", port.why_held)
         port.forward = forward
-        self._note_open()
+        self._note_decided()
+
+    def hold(self, port: AdoptedPort, why: str) -> None:
+        """Serve a port no more, or not yet; clients wait in the queue of its socket."""
+        self._stop_timer(port)
+        if port.is_open and port.forward.listen in self._supervisor.forwards:
+            port.sockets = take_back(self._supervisor, port.forward.listen)
+            port.is_open = False
+        if not port.is_open and why != port.why_held:
+            port.why_held = why
+            text = f"{port.forward.listen} is not served, its clients wait: {why}"
+            self._log.limited("docker-hold", "held", text)
+        self._note_decided()
+
+    def _stop_timer(self, port: AdoptedPort) -> None:
+        if port.timer is not None:
+            port.timer.cancel()
+            port.timer = None
 
     def close_of(self, shim: Shim) -> bool:
         """Close the port of a shim; gives whether it had one.
@@ -161,7 +189,7 @@ class AdoptedPorts:
         port.dispose()
         if port.is_open and listen in self._supervisor.forwards:
             self._supervisor.close(listen, 0)
-        self._note_open()
+        self._note_decided()
         return True
 
     def clear(self) -> None:
@@ -170,6 +198,13 @@ class AdoptedPorts:
             port.dispose()
         self._ports.clear()
 
-    def _note_open(self) -> None:
-        if all(port.is_open for port in self._ports.values()):
-            self.all_open.set()
+    def _note_decided(self) -> None:
+        if all(port.is_decided for port in self._ports.values()):
+            self.all_decided.set()
+
+
+def take_back(supervisor: Supervisor, listen: Endpoint) -> list[socket.socket]:
+    """Stop serving, and keep the listening sockets: clients wait in their queues from now on."""
+    sockets = [sock.dup() for sock in supervisor.listen_sockets[listen]]
+    supervisor.close(listen, 0)
+    return sockets

@@ -15,15 +15,18 @@ from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.docker.adopted_ports import HOLD, AdoptedPort, AdoptedPorts
 from v6fwd.docker.direct_ports import DirectPorts
 from v6fwd.docker.engine.client import EngineApi
-from v6fwd.docker.engine.containers import Container, find_container
+from v6fwd.docker.engine.containers import Container, find_containers
 from v6fwd.docker.engine.watcher import Watcher
 from v6fwd.docker.intake import Intake
 from v6fwd.docker.ipv4_redirect import Ipv4Redirect
+from v6fwd.docker.memory import Memory, state_folder
 from v6fwd.docker.policy.modes import NEED_ALL, Modes
 from v6fwd.docker.prestart import Prestart
 from v6fwd.docker.shim.process import LET_GO, Shim
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Limits
+
+UNKNOWN = "Docker has not told yet which container it belongs to"
 
 
 class Controller:
@@ -34,6 +37,7 @@ class Controller:
         self._limits = limits
         self._log = log
         self._modes = Modes(docker.rules, docker.transparent, log)
+        self._memory = Memory(state_folder(docker.transparent.pseudo_store), log)
         self._intake = Intake(self, log)
         self._ipv4_redirect = Ipv4Redirect(log)
         self._prestart = Prestart(log)
@@ -58,9 +62,10 @@ class Controller:
         """Take over the shims that live, and read the announcements of others. Raises
         RelayError."""
         self._supervisor = supervisor
-        self._ports = AdoptedPorts(supervisor, self._limits, self._log, self._decide)
+        self._ports = AdoptedPorts(supervisor, self._limits, self._log, self._hold_ended)
         self._direct_ports = DirectPorts(supervisor, self._modes, self._limits, self._log)
         self._has_begun = True
+        self._memory.load()
         self._intake.open()
         await self._intake.scan()
         self._watching = self._spawn(self._watcher.run())
@@ -68,13 +73,21 @@ class Controller:
             self._log.info("adopted", f"took over {len(self._ports)} published ports")
             with contextlib.suppress(TimeoutError):  # a port that comes meanwhile has its own HOLD
                 async with asyncio.timeout(HOLD):
-                    await self._ports.all_open.wait()
+                    await self._ports.all_decided.wait()
         self._redirect()
 
     def endpoints(self) -> Collection[Endpoint]:
         """Return the listeners that are served for Docker."""
         adopted = (forward.listen for forward in self._ports.open_forwards())
         return [*adopted, *self._direct_ports]
+
+    def held(self) -> list[dict[str, str]]:
+        """Return the ports that are not served, and why."""
+        return [
+            {"listen": str(listen), "target": str(port.forward.target), "why": port.why_held}
+            for port in self._ports.held()
+            for listen in [port.forward.listen]
+        ]
 
     def reconfigure(self, docker: Docker) -> None:
         """Apply other rules to new flows, and ask another Engine if the file names one."""
@@ -116,9 +129,10 @@ class Controller:
         self._direct_ports.close(listen)
         self._prestart.look()  # Engine 28 has made the namespace by now, and waits for the answer
         port = self._ports.adopt(shim)
-        known = self._modes.remembered(port.forward) if self._watcher.is_lost else None
-        if known is not None:
-            self._ports.serve(port, known)
+        container = self._memory.container_of(shim)
+        found = [container] if container else find_containers(self._containers, port.forward)
+        if container or (found and self._watcher.is_lost):
+            self._decide_by(port, found)
         else:
             self._ports.await_mode(port)
 
@@ -158,17 +172,44 @@ class Controller:
         self._modes.keep(containers)
         self._prestart.run(containers)
         for port in self._ports:
-            if find_container(containers, port.forward) is not None:
+            if find_containers(containers, port.forward):
                 self._decide(port)
+        self._remember()
         self._direct_ports.follow(containers, self._ports.listens())
         self._redirect()
 
     # -- modes --
 
+    def _hold_ended(self, port: AdoptedPort) -> None:
+        """Decide without further waiting."""
+        self._decide(port)
+        self._remember()
+
     def _decide(self, port: AdoptedPort) -> None:
-        """Serve a port as its container wants it; without one, as far as rules tell."""
-        container = find_container(self._containers, port.forward)
-        self._ports.serve(port, self._modes.of(port.forward, container))
+        """Serve a port as its container wants it; without one, only if a rule decides."""
+        self._decide_by(port, find_containers(self._containers, port.forward))
+
+    def _decide_by(self, port: AdoptedPort, found: Sequence[Container]) -> None:
+        if len(found) > 1:
+            names = " and ".join(container.name for container in found)
+            self._ports.hold(port, f"refused, as both {names} publish it")
+            return
+        container = found[0] if found else None
+        forward = self._modes.of(port.forward, container)
+        if forward is not None:
+            self._ports.serve(port, forward)
+        elif container is not None:
+            self._ports.hold(port, f"refused, as a label of container {container.name} is wrong")
+        elif not port.is_open:
+            self._ports.hold(port, UNKNOWN)
+
+    def _remember(self) -> None:
+        known = {
+            port.shim: found[0]
+            for port in self._ports
+            if len(found := find_containers(self._containers, port.forward)) == 1
+        }
+        self._memory.keep(known)
 
     def _redirect(self, *, at_once: bool = True) -> None:
         """Bring IPv4 clients to the ports whose servers want a header from everybody."""

@@ -76,7 +76,9 @@ class DirectPorts:
                 if (container.id, (port, protocol)) in self._shimmed:
                     continue
                 if self._modes.is_asked_for(forward, container):
-                    yield self._modes.of(forward, container)
+                    in_mode = self._modes.of(forward, container)
+                    if in_mode is not None:
+                        yield in_mode
 
     def _serve(self, forward: Forward, *, ipv6_only: bool) -> None:
         listen = forward.listen

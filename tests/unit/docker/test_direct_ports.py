@@ -13,7 +13,7 @@ from tests.support.process import free_port
 from v6fwd.config.rules import Rule
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.docker.direct_ports import DirectPorts
-from v6fwd.docker.engine.containers import Container
+from v6fwd.docker.engine.containers import Container, HostPort
 from v6fwd.docker.policy.modes import Modes
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
@@ -60,7 +60,7 @@ class Bench:
         self, address: str = "172.17.0.2", mode: str = "x-forwarded-for", which: str = "1",
         protocol: Protocol = TCP,
     ) -> Container:  # fmt: skip
-        published = frozenset({(self.port, 80, protocol)})
+        published = frozenset({HostPort("::", self.port, 80, protocol)})
         labels = {"v6fwd.client-ip": mode} if mode else {}
         addresses = {"bridge": (address,)} if address else {}
         return Container(which, "web", "", labels, addresses, published)
@@ -105,7 +105,7 @@ def test_ipv6_alone(bench: Bench) -> None:
         assert bench.follow(bench.container()) == ["open"]
 
 
-@pytest.mark.parametrize("mode", ["", "nonsense"])
+@pytest.mark.parametrize("mode", ["", "nonsense", "proxy-v3"])
 def test_nobody_has_asked(bench: Bench, mode: str) -> None:
     assert bench.follow(bench.container(mode=mode)) == []
 

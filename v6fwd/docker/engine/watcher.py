@@ -138,7 +138,7 @@ class Watcher:
         """Report those that run, except those whose process is needed and not known: they are
         starting or ending."""
         told = [
-            replace(container, pid=self._processes.get(container.id, _NONE).pid)
+            replace(container, **self._processes.get(container.id, _NONE)._asdict())
             for container in self._running
             if container.id in self._processes or container.id not in self._entered
         ]

@@ -46,6 +46,8 @@ class Shim:
     def __init__(self, pid: int, flags: ProxyFlags, pidfd: int, rest: os.stat_result) -> None:
         self.pid = pid
         self.flags = flags
+        self.started = _start_time_or_0(pid)
+        """In clock ticks since boot; 0: it has ended."""
         self._pidfd = pidfd
         self._rest = rest
 
@@ -139,6 +141,13 @@ def start_time(pid: int) -> int:
     except OSError:
         raise NoShimError(f"process {pid} has ended") from None
     return int(stat.rpartition(")")[2].split()[19])
+
+
+def _start_time_or_0(pid: int) -> int:
+    try:
+        return start_time(pid)
+    except NoShimError:
+        return 0
 
 
 def _flags(pid: int, rest: os.stat_result, started: int | None) -> ProxyFlags:
