@@ -91,6 +91,7 @@ def test_apache_logs_the_client(served: Served, mode: str) -> None:
     assert served.modes()["[::]:8080/udp"] == "none"
     for host in (HOST_V6, HOST_V4):
         visit(served, host)
+    eventually(lambda: len(seen(served)) == 2, "Apache has logged both")
     assert seen(served) == [CLIENT_V6, CLIENT_V4]
 
 

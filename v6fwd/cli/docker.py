@@ -15,6 +15,7 @@ from v6fwd.daemon.ask import AskError, ask
 from v6fwd.docker.daemon_json import KEY
 from v6fwd.docker.install import DaemonJson, default_daemon_json, find_shim
 from v6fwd.docker.shim.published import PublishedPort, ServedBy, published_ports
+from v6fwd.log import escaped
 from v6fwd.model import InputError
 
 RESTART = "systemctl restart docker"
@@ -79,7 +80,7 @@ def status(daemon_json: Path | None, path: str) -> None:
         value = file.value(KEY)
     except (InputError, OSError) as error:
         _fail(error)
-    click.echo(f"{file.path}: {KEY} is {value or 'not set'}")
+    click.echo(escaped(f"{file.path}: {KEY} is {value or 'not set'}"))
     ports = published_ports()
     if not ports:
         click.echo("no port is published, or dockerd starts no proxies")
@@ -89,7 +90,7 @@ def status(daemon_json: Path | None, path: str) -> None:
     for port in ports:
         why = held.get(str(port.forward.listen))
         if why and _is_ours(port):
-            click.echo(f"{port.forward.listen}: {why}")
+            click.echo(escaped(f"{port.forward.listen}: {why}"))
 
 
 def _is_ours(port: PublishedPort) -> bool:
@@ -139,5 +140,5 @@ def _tell_restart() -> None:
 
 
 def _fail(error: Exception) -> NoReturn:
-    click.echo(f"v6fwd docker: {error}", err=True)
+    click.echo(escaped(f"v6fwd docker: {error}"), err=True)
     sys.exit(1)

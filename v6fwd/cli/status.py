@@ -10,6 +10,7 @@ import click
 
 from v6fwd.cli.asking import EPILOG, answers, json_option, socket_option
 from v6fwd.cli.tables import moment, size, table
+from v6fwd.log import escaped
 
 SHOWN_ERRORS = 2
 """Causes that a row has room for."""
@@ -39,7 +40,8 @@ def text(answer: dict[str, Any]) -> str:
     )
     rows = [_row(forward) for forward in answer["forwards"]]
     lines = [first, table(_HEAD, rows, right="LIVE FLOWS UP DOWN")]
-    lines += [f"{held['listen']} is not served: {held['why']}" for held in answer.get("held", ())]
+    for held in answer.get("held", ()):  # a daemon of release 0.1 has none
+        lines.append(escaped(f"{held['listen']} is not served: {held['why']}"))
     return "\n".join(lines)
 
 

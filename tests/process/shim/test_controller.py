@@ -13,8 +13,9 @@ from tests.support.process import free_port
 from tests.support.shim import Shim
 from v6fwd.config.rules import Rule
 from v6fwd.docker import adopted_ports
-from v6fwd.docker.controller import UNKNOWN
 from v6fwd.model import ClientIP
+
+UNKNOWN = "Docker has not told yet which container it belongs to"
 
 
 @pytest.fixture
