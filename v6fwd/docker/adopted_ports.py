@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from v6fwd.daemon.supervisor import Supervisor
@@ -50,8 +50,7 @@ class AdoptedPort:
         if self.timer is not None:
             self.timer.cancel()
         if not self.is_open:
-            for sock in self.sockets or ():
-                sock.close()
+            close_all(self.sockets or ())
 
 
 class AdoptedPorts:
@@ -90,17 +89,22 @@ class AdoptedPorts:
         """Return what is served."""
         return [port.forward for port in self._ports.values() if port.is_open]
 
-    def adopt(self, shim: Shim) -> AdoptedPort:
+    def adopt(self, shim: Shim, sockets: list[socket.socket]) -> AdoptedPort:
         """Answer dockerd, and hold the port until its mode is known.
 
-        Raises RelayError where the port cannot be had, and NoShimError for a shim that has given
-        the daemon up.
+        `sockets`: those that the port was served with before it had a shim, if it was; the workers
+        may still have copies, so that no other could be bound. Raises RelayError where the port
+        cannot be had, and NoShimError for a shim that has given the daemon up.
         """
         forward = replace(shim.flags.forward, limits=self._limits)
         listen = forward.listen
         if listen in self._supervisor.forwards or listen in self._ports:
             raise RelayError(f"{listen} is forwarded already")
-        port = AdoptedPort(shim, forward, self._sockets(shim, listen))
+        if not sockets or shim.flags.use_listen_fd:
+            close_all(sockets)
+            port = AdoptedPort(shim, forward, self._sockets(shim, listen))
+        else:
+            port = AdoptedPort(shim, forward, sockets)
         try:
             self._answer(port)
         except BaseException:
@@ -201,6 +205,12 @@ class AdoptedPorts:
     def _note_decided(self) -> None:
         if all(port.is_decided for port in self._ports.values()):
             self.all_decided.set()
+
+
+def close_all(sockets: Iterable[socket.socket]) -> None:
+    """Close all; again does no harm."""
+    for sock in sockets:
+        sock.close()
 
 
 def take_back(supervisor: Supervisor, listen: Endpoint) -> list[socket.socket]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Coroutine, Sequence
 
 from v6fwd.config import Docker
 from v6fwd.daemon.supervisor import Supervisor
-from v6fwd.docker.adopted_ports import HOLD, AdoptedPort, AdoptedPorts
+from v6fwd.docker.adopted_ports import HOLD, AdoptedPort, AdoptedPorts, close_all
 from v6fwd.docker.direct_ports import DirectPorts
 from v6fwd.docker.engine.client import EngineApi
 from v6fwd.docker.engine.containers import Container, find_containers
@@ -126,9 +126,13 @@ class Controller:
         former = self._ports.get(listen)
         if former is not None and former.shim.has_ended():
             self.ended(former.shim)
-        self._direct_ports.close(listen)
+        sockets = self._direct_ports.take_back(listen)
         self._prestart.look()  # Engine 28 has made the namespace by now, and waits for the answer
-        port = self._ports.adopt(shim)
+        try:
+            port = self._ports.adopt(shim, sockets)
+        except BaseException:
+            close_all(sockets)
+            raise
         container = self._memory.container_of(shim)
         found = [container] if container else find_containers(self._containers, port.forward)
         if container or (found and self._watcher.is_lost):

@@ -9,9 +9,11 @@ reads from, so IPv4 clients cannot be taken over.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from v6fwd.daemon.supervisor import Supervisor
+from v6fwd.docker.adopted_ports import take_back
 from v6fwd.docker.engine.containers import Container, targets
 from v6fwd.docker.policy.modes import NEED_ALL, Modes
 from v6fwd.docker.shim.listening import own
@@ -58,6 +60,12 @@ class DirectPorts:
             return
         if listen in self._supervisor.forwards:
             self._supervisor.close(listen, 0)
+
+    def take_back(self, listen: Endpoint) -> list[socket.socket]:
+        """Stop serving a port, if it is one of these, and return its listening sockets."""
+        if self._forwards.pop(listen, None) is None or listen not in self._supervisor.forwards:
+            return []
+        return take_back(self._supervisor, listen)
 
     def _note_shimmed(self, containers: Sequence[Container], now: Collection[_Key]) -> None:
         every = {(each.id, key) for each in containers for key in targets(each)}

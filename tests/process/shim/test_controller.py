@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.controlled import Controlled, container
+from tests.support.fake_engine import HEAD, says
 from tests.support.process import free_port
 from tests.support.shim import Shim
 from v6fwd.config.rules import Rule
 from v6fwd.docker import adopted_ports
-from v6fwd.model import ClientIP
+from v6fwd.docker.shim.holder import find_holder
+from v6fwd.model import ClientIP, Endpoint
 
 UNKNOWN = "Docker has not told yet which container it belongs to"
 
@@ -165,3 +169,23 @@ async def test_two_containers_that_both_fit_are_refused(
     daemon.tell(container("a", port, "proxy-v2"), container("b", port, "none"))
     await daemon.until(lambda: daemon.held)
     assert daemon.served == {}, "closed again"
+
+
+async def test_a_port_that_was_opened_without_its_shim(
+    daemon: Controlled, shim: Shim, port: int
+) -> None:
+    """Workers have copies of its socket, so no other can be bound: the shim gets that one."""
+    daemon.engine.containers = says(HEAD + json.dumps([container("a", port, "proxy-v2")]).encode())
+    await daemon.begin()
+    await daemon.until(lambda: daemon.served)
+    [worker] = (sock.dup() for sock in daemon.supervisor.listen_sockets[Endpoint("::", port)])
+    with worker, socket.create_connection(("::1", port)) as client:
+        await daemon.adopted(shim, port)
+        assert shim.all_status() == b"0\n"
+        assert os.readlink(f"/proc/{shim.pid}/exe") == str(find_holder()), "it is adopted"
+        assert daemon.served == {}, "until its mode is known"
+        daemon.tell(container("a", port, "proxy-v2"))
+        await daemon.until(lambda: daemon.served)
+        [sock] = daemon.supervisor.listen_sockets[Endpoint("::", port)]
+        with sock.accept()[0] as accepted:
+            assert accepted.getpeername()[:2] == client.getsockname()[:2], "nobody is lost"
