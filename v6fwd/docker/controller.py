@@ -132,7 +132,7 @@ class Controller:
             self.ended(former.shim)
         container = self._memory.container_of(shim)
         if container is None:  # dockerd waits for the answer, and its container with it
-            self._ipv4_clients.apply(self._ports, [listen])
+            self._ipv4_clients.apply(self._ports, [shim.flags.forward])
         sockets = self._direct_ports.take_back(listen)
         self._prestart.look()  # Engine 28 has made the namespace by now, and waits for the answer
         try:
