@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from v6fwd import __version__
-from v6fwd.config import Config, ConfigError, Docker
-from v6fwd.config.apart import load_apart
+from v6fwd.config import Config, ConfigError, Docker, load
 from v6fwd.daemon.control import Control, Request, failed
 from v6fwd.daemon.diff import ForwardDiff
 from v6fwd.daemon.privileges import NET_BIND_SERVICE, become, give_folder, needed_by
@@ -197,7 +196,7 @@ class Daemon:
 
     def _reload(self) -> list[str]:
         try:
-            config = load_apart(self._path)
+            config = load(self._path)
             diff = self._apply(config.forwards)
         except (ConfigError, RelayError) as error:
             lines = str(error).splitlines()

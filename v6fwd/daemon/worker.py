@@ -60,7 +60,7 @@ class Worker:
     """The process's relay and its end of the channel."""
 
     def __init__(
-        self, sock: socket.socket, setup: Setup, place: ScoreboardSlot, clients: Clients
+        self, sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients
     ) -> None:
         self._limits = setup.limits
         self._log = setup.log
@@ -68,7 +68,7 @@ class Worker:
             setup.limits,
             setup.log,
             log_flows=setup.log_flows,
-            siblings=place if setup.workers > 1 else None,
+            siblings=slot if setup.workers > 1 else None,
             clients=clients,
         )
         self._channel = Channel(sock, self._receive, self._orphaned)
@@ -170,7 +170,7 @@ def _parts(items: Iterable[Any]) -> Iterator[tuple[list[Any], bool]]:
     yield part, True
 
 
-def fork_worker(sock: socket.socket, setup: Setup, place: ScoreboardSlot, clients: Clients) -> int:
+def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> int:
     """Start a worker at the other end of `sock`'s pair; gives its process id. Raises OSError.
 
     Forked and not executed anew: it shares all memory that is not written to. Signals are
@@ -182,7 +182,7 @@ def fork_worker(sock: socket.socket, setup: Setup, place: ScoreboardSlot, client
     try:
         pid = os.fork()
         if not pid:
-            _be_worker(sock, setup, place, clients, blocked)
+            _be_worker(sock, setup, slot, clients, blocked)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return pid
@@ -191,7 +191,7 @@ def fork_worker(sock: socket.socket, setup: Setup, place: ScoreboardSlot, client
 def _be_worker(
     sock: socket.socket,
     setup: Setup,
-    place: ScoreboardSlot,
+    slot: ScoreboardSlot,
     clients: Clients,
     mask: set[Any],
 ) -> NoReturn:
@@ -206,7 +206,7 @@ def _be_worker(
         if os.geteuid():
             keep_only(setup.rights())  # what else the supervisor has kept is for opening ports
         gc.set_threshold(GC_THRESHOLD)
-        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, place, clients))
+        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, slot, clients))
         status = 0
     except BaseException as error:
         setup.log.error("failed", f"a worker failed: {error!r}")
@@ -214,11 +214,9 @@ def _be_worker(
         os._exit(status)
 
 
-async def _serve(
-    sock: socket.socket, setup: Setup, place: ScoreboardSlot, clients: Clients
-) -> None:
+async def _serve(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> None:
     log_exceptions(asyncio.get_running_loop(), setup.log)
-    await Worker(sock, setup, place, clients).serve()
+    await Worker(sock, setup, slot, clients).serve()
 
 
 def _close_others(*ours: int) -> None:
