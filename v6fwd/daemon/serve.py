@@ -160,7 +160,7 @@ class Daemon:
         from v6fwd.daemon.metrics import pages  # 2.6 MB that nobody else needs
 
         pool = self.supervisor.pool
-        shown = pages(self._status, lambda: bool(pool.workers))
+        shown = pages(self._status, lambda: pool.trouble)
         return WebServer(self._config.metrics.listen, shown, self._log)
 
     # -- signals --

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from v6fwd.daemon.diff import ForwardDiff
+from v6fwd.daemon.handle import WorkerHandle
 from v6fwd.daemon.listen_sockets import ListenSockets, Sockets, serves
 from v6fwd.daemon.messages import Change, Close, Open
-from v6fwd.daemon.pool import WorkerHandle, WorkerPool
+from v6fwd.daemon.pool import WorkerPool
 from v6fwd.daemon.privileges import needed_by
 from v6fwd.daemon.worker import Setup
 from v6fwd.errors import RelayError

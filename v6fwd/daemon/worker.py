@@ -8,16 +8,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, NoReturn
 
 import uvloop
 
 from v6fwd.daemon.channel import Channel
 from v6fwd.daemon.messages import (
-    Answer,
     Ask,
     Change,
     Close,
@@ -26,6 +24,8 @@ from v6fwd.daemon.messages import (
     Message,
     Open,
     Report,
+    answers,
+    read_by_worker,
 )
 from v6fwd.daemon.privileges import keep_only
 from v6fwd.daemon.scoreboard import ScoreboardSlot
@@ -37,8 +37,6 @@ from v6fwd.relay.relay import Relay
 
 REPORT_EVERY = 2.0
 """Seconds between reports: what a killed worker did since the last one is counted nowhere."""
-PART = 100
-"""Flows or forwards in one part of an answer: some 30 KB, see messages.MAX_MESSAGE."""
 
 _DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Sent to the whole process group by a terminal or a service manager: the supervisor decides."""
@@ -71,7 +69,14 @@ class Worker:
             siblings=slot if setup.workers > 1 else None,
             clients=clients,
         )
-        self._channel = Channel(sock, self._receive, self._orphaned)
+        self._channel = Channel(
+            sock,
+            read_by_worker,
+            self._receive,
+            ended=self._orphaned,
+            violated=self._cannot_read,
+            takes_sockets=True,
+        )
         self._draining: asyncio.Task[None] | None = None
         self._reported: dict[str, int] = {}
         self._parts: dict[Any, Any] = {}
@@ -122,14 +127,18 @@ class Worker:
         )
 
     def _answer(self, number: int, what: str) -> None:
-        """Send what was asked for in parts; `None` behind the last item ends it."""
         items: Iterable[Any] = ()
         if what == "flows":
             items = self._relay.flows_now()
         elif what == "snapshot":
             items = self._relay.snapshot().items()
-        for part, last in _parts(items):
-            self._channel.send(Answer(number, part, last))
+        for answer in answers(number, items):
+            self._channel.send(answer)
+
+    def _cannot_read(self, why: str) -> None:
+        """The supervisor is another version or broken: go on without it, to the end."""
+        self._log.error("defect", f"internal error: a message of the supervisor: {why}")
+        self._orphaned()
 
     def _drain(self, grace: float, *, take_queue: bool) -> None:
         if self._draining is None:
@@ -160,14 +169,6 @@ class Worker:
         if changed:
             for listen, numbers in self._relay.totals(changed).items():
                 self._channel.send(Report(listen, numbers))
-
-
-def _parts(items: Iterable[Any]) -> Iterator[tuple[list[Any], bool]]:
-    """Lists of PART items, and whether one is the last; there is one at least."""
-    rest = iter(items)
-    while len(part := list(islice(rest, PART))) == PART:
-        yield part, False
-    yield part, True
 
 
 def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> int:
