@@ -27,8 +27,9 @@ from v6fwd.daemon.messages import (
     answers,
     read_by_worker,
 )
-from v6fwd.daemon.privileges import keep_only
+from v6fwd.daemon.privileges import become_nobody
 from v6fwd.daemon.scoreboard import ScoreboardSlot
+from v6fwd.daemon.seccomp import confine, is_strict
 from v6fwd.log import Log, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
@@ -51,7 +52,7 @@ class Setup:
     log_flows: bool
     workers: int
     rights: Callable[[], Iterable[int]]
-    """The capabilities that it needs, as of its birth."""
+    """The capabilities that it needs, as of its birth: none, but for mode `transparent`."""
 
 
 class Worker:
@@ -204,8 +205,7 @@ def _be_worker(
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _close_others(sock.fileno(), *clients.descriptors)
-        if os.geteuid():
-            keep_only(setup.rights())  # what else the supervisor has kept is for opening ports
+        _drop(frozenset(setup.rights()), setup.log)
         gc.set_threshold(GC_THRESHOLD)
         asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, slot, clients))
         status = 0
@@ -213,6 +213,13 @@ def _be_worker(
         setup.log.error("failed", f"a worker failed: {error!r}")
     finally:
         os._exit(status)
+
+
+def _drop(rights: frozenset[int], log: Log) -> None:
+    """Give up root and all but `rights`, and what a relay never calls. Raises OSError."""
+    become_nobody(rights)
+    if not confine(privileged=bool(rights), strict=is_strict()):
+        log.warning("no-seccomp", "system calls of workers are not filtered on this machine")
 
 
 async def _serve(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> None:
