@@ -22,6 +22,8 @@ from v6fwd.demo.lab import Lab, lab_obstacle
 
 _left_out: dict[str, int] = {}
 
+os.environ["V6FWD_SECCOMP"] = "strict"  # a system call that is not in the filter ends the worker
+
 
 @cache
 def _obstacle(kind: str, *programs: str) -> str | None:

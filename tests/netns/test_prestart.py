@@ -29,11 +29,11 @@ from v6fwd.docker.prestart import Prestart
 from v6fwd.errors import RelayError
 from v6fwd.model import Protocol
 from v6fwd.netns.namespace import Namespace
-from v6fwd.netns.policy import Inside, listening
+from v6fwd.netns.policy import NetnsPolicy, listening
 
 pytestmark = pytest.mark.netns
 
-SEEMING = ["fe80::76:3666:7764"]
+PLACEHOLDER = ["fe80::76:3666:7764"]
 PORTS = frozenset(
     {HostPort("::", 8080, 80, Protocol.TCP), HostPort("0.0.0.0", 5353, 53, Protocol.UDP)}
 )
@@ -54,7 +54,7 @@ class Bench:
         monkeypatch.setattr(module, "LOOK_INTERVAL", 0.01)
         monkeypatch.setattr(module, "listening", self._listening)
 
-    def _listening(self, inside: Inside, protocol: Protocol, port: int) -> object:
+    def _listening(self, inside: NetnsPolicy, protocol: Protocol, port: int) -> object:
         self.looks += 1
         return listening(inside, protocol, port)
 
@@ -102,11 +102,11 @@ async def test_from_its_namespace_until_it_listens(bench: Bench, attach: Attach)
     with running_in(bench.name) as process:
         bench.containers[process.pid] = "one"
         attach(bench.lab, bench.name)
-        await bench.until(lambda: on_lo(bench.name) == SEEMING)
+        await bench.until(lambda: on_lo(bench.name) == PLACEHOLDER)
         with serving(bench.name, 80, socket.SOCK_STREAM):
             bench.prestart.run([Container("two", "b"), Container("one", "a", ports=PORTS)])
             await bench.until(lambda: bench.looks > 4)
-            assert on_lo(bench.name) == SEEMING, "one of two is not enough"
+            assert on_lo(bench.name) == PLACEHOLDER, "one of two is not enough"
             with serving(bench.name, 53, socket.SOCK_DGRAM):
                 await bench.until(lambda: on_lo(bench.name) == [])
     assert bench.logged.lines() == []
@@ -117,7 +117,7 @@ async def test_one_that_publishes_nothing(bench: Bench) -> None:
     with running_in(bench.name) as process:
         bench.containers[process.pid] = "one"
         as_engine_28(bench.lab, bench.name)
-        await bench.until(lambda: on_lo(bench.name) == SEEMING)
+        await bench.until(lambda: on_lo(bench.name) == PLACEHOLDER)
         bench.prestart.run([Container("one", "a")])
         await bench.until(lambda: on_lo(bench.name) == [])
 
@@ -128,14 +128,14 @@ async def test_one_that_ends_and_starts_again(bench: Bench) -> None:
     with running_in(bench.name) as process:
         bench.containers[process.pid] = "one"
         as_engine_28(bench.lab, bench.name)
-        await bench.until(lambda: on_lo(bench.name) == SEEMING)
+        await bench.until(lambda: on_lo(bench.name) == PLACEHOLDER)
     await bench.until(lambda: on_lo(bench.name) == [])
     bench.lab.ip("host", "link", "delete", "veth1")
     for told_late in (False, True):
         with running_in(bench.name) as process:
             bench.containers[process.pid] = "one"
             as_engine_28(bench.lab, bench.name)
-            await bench.until(lambda: on_lo(bench.name) == SEEMING)
+            await bench.until(lambda: on_lo(bench.name) == PLACEHOLDER)
             bench.lab.ip("host", "link", "delete", "veth1")
         if told_late:
             with running_in(bench.name) as process:
@@ -143,10 +143,10 @@ async def test_one_that_ends_and_starts_again(bench: Bench) -> None:
                 as_engine_28(bench.lab, bench.name)
                 with inside(bench.lab, "host"):
                     bench.prestart.look()
-                assert on_lo(bench.name) == SEEMING
+                assert on_lo(bench.name) == PLACEHOLDER
                 for _ in range(10):
                     await asyncio.sleep(0)
-                assert on_lo(bench.name) == SEEMING
+                assert on_lo(bench.name) == PLACEHOLDER
         await bench.until(lambda: on_lo(bench.name) == [])
 
 
@@ -161,7 +161,7 @@ async def test_others(bench: Bench) -> None:
         bench.lab.ip("host", "link", "delete", "veth1")
         bench.containers[process.pid] = "one"
         as_engine_28(bench.lab, bench.name)
-        await bench.until(lambda: on_lo(bench.name) == SEEMING)
+        await bench.until(lambda: on_lo(bench.name) == PLACEHOLDER)
         bench.expect("two")
         assert on_lo(bench.name) == []
         bench.expect()
@@ -184,7 +184,7 @@ async def test_the_engine_tells_late(bench: Bench, monkeypatch: pytest.MonkeyPat
             bench.expect("one" if name == "three" else "nobody")
             assert on_lo(bench.name) == []
             bench.expect(name)
-            assert on_lo(bench.name) == SEEMING
+            assert on_lo(bench.name) == PLACEHOLDER
             bench.expect("nobody")
             bench.lab.ip("host", "link", "delete", "veth1")
     bench.expect("one", "two", "three")
@@ -201,7 +201,7 @@ async def test_the_first_one_that_is_expected(bench: Bench) -> None:
         assert on_lo(bench.name) == []
         bench.expect()
         bench.expect("one")
-        assert on_lo(bench.name) == SEEMING
+        assert on_lo(bench.name) == PLACEHOLDER
 
 
 async def test_a_look_that_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ async def test_where_it_cannot_be(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     def refuse(_: object) -> None:
         raise RelayError("cannot put rules into network namespace 4711: needs CAP_NET_ADMIN")
 
-    monkeypatch.setattr(module, "enter_seeming", refuse)
+    monkeypatch.setattr(module, "add_placeholder", refuse)
     bench.expect("one")
     with running_in(bench.name) as process:
         bench.containers[process.pid] = "one"

@@ -22,7 +22,7 @@ from v6fwd.docker.engine.cgroup import container_of
 from v6fwd.docker.engine.containers import Container
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log
-from v6fwd.netns.policy import enter_seeming, listening
+from v6fwd.netns.policy import add_placeholder, listening
 from v6fwd.netns.search import processes_in
 from v6fwd.netns.watch import LinkWatch, all_numbers
 
@@ -36,7 +36,7 @@ class StartingContainer:
     """A container that has the placeholder address. Raises RelayError where it cannot be set."""
 
     def __init__(self, pid: int) -> None:
-        self.inside = enter_seeming(str(pid))
+        self.policy = add_placeholder(str(pid))
         self.container: Container | None = None
 
     def listens(self) -> bool:
@@ -44,13 +44,13 @@ class StartingContainer:
         if self.container is None:
             return False
         ports = [(protocol, port) for _, port, protocol in self.container.published]
-        return all(listening(self.inside, *each) for each in ports)
+        return all(listening(self.policy, *each) for each in ports)
 
     def close(self) -> None:
         """Leave the namespace as Docker made it."""
         with contextlib.suppress(RelayError):
-            self.inside.seem_no_more()
-        self.inside.close()
+            self.policy.remove_placeholder()
+        self.policy.close()
 
 
 class Prestart:
@@ -146,7 +146,7 @@ class Prestart:
     def _set_address(self, name: str, pid: int) -> None:
         before = self._starting.get(name)
         if before is not None:
-            if not before.inside.namespace.is_gone():
+            if not before.policy.namespace.is_gone():
                 return
             self._remove_address(name)
         try:
@@ -154,13 +154,13 @@ class Prestart:
         except RelayError as error:
             self._warn(f"container {name[:12]}: {error}")
             return
-        process = starting.inside.namespace.process
+        process = starting.policy.namespace.process
         asyncio.get_running_loop().add_reader(process, self._remove_address, name)
 
     def _remove_address(self, name: str) -> None:
         """Remove the address: it listens, or has ended, or is no longer expected."""
         starting = self._starting.pop(name)
-        asyncio.get_running_loop().remove_reader(starting.inside.namespace.process)
+        asyncio.get_running_loop().remove_reader(starting.policy.namespace.process)
         starting.close()
 
     def _look_soon(self) -> None:
