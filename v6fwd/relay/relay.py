@@ -28,6 +28,7 @@ from v6fwd.relay.udp.listener import UdpListener
 from v6fwd.relay.udp_sockets import open_udp_listener
 
 if TYPE_CHECKING:
+    from v6fwd.relay.transparent.privileged import PrivilegedOps
     from v6fwd.relay.transparent.resources import TransparentResources
 
 NAMESPACE_DESCRIPTORS = 6
@@ -72,6 +73,8 @@ class Relay:
         self._gate = Gate(self.reactor, self.flows, log, siblings)
         self._idle = IdleSweeps(self.reactor, self.flows)
         self._targets: dict[Hashable, Target] = {}
+        self.privileged_ops: PrivilegedOps | None = None
+        """What does privileged operations for this process; None: it has the privileges itself."""
         self._transparent: TransparentResources | None = None
         self._ports: dict[Key, Port] = {}
         self._leaving: set[Port] = set()
@@ -147,7 +150,7 @@ class Relay:
         from v6fwd.relay.transparent.resources import TransparentResources
 
         if self._transparent is None:
-            self._transparent = TransparentResources(self.reactor, self._log)
+            self._transparent = TransparentResources(self.reactor, self._log, self.privileged_ops)
         return make_target(forward, self._transparent)
 
     def _resolved(self, forward: Forward) -> Target:
