@@ -49,7 +49,7 @@ class Controller:
         self._watching: asyncio.Task[None] | None = None
         """The watcher's; another Engine ends it."""
         self._has_begun = False
-        """Whether the three that follow are there."""
+        """Whether it is at work, and the three that follow are there."""
         self._ports: AdoptedPorts
         """Ports with a shim."""
         self._direct_ports: DirectPorts
@@ -111,15 +111,16 @@ class Controller:
 
         A predecessor goes on, too, where this daemon could not take over from it.
         """
+        if not self._has_begun:
+            return
+        self._has_begun = False
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
         self._prestart.close()
         goes_on = self._intake.close() or succeeded
-        waiting = len(self._ports) if self._has_begun else 0
+        waiting = len(self._ports)
         self._ipv4_clients.close(keep=goes_on or waiting > 0)
-        if not self._has_begun:
-            return
         if waiting and not goes_on:
             text = (
                 f"clients of {waiting} published ports HANG from now on, until the next"
