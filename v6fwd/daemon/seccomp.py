@@ -21,7 +21,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from v6fwd.daemon.syscalls import ALLOWED, CHECKED, FATAL, PRIVILEGED, PROBED
+from v6fwd.daemon.syscalls import ALLOWED, BPF, CHECKED, FATAL, PRIVILEGED, PROBED
 
 ENVIRONMENT = "V6FWD_SECCOMP"
 
@@ -75,10 +75,11 @@ def refuse(number: int) -> int:
 
 
 def program(machine: Machine, *, strict: bool, privileged: bool) -> list[Step]:
-    """Return the filter. `privileged`: with what mode `transparent` calls in addition."""
+    """Return the filter. `privileged`: with what a helper calls in addition."""
     column = machine.column
     otherwise = KILL if strict else refuse(errno.ENOSYS)
-    allowed = ALLOWED | (PRIVILEGED if privileged else {})
+    allowed = ALLOWED | (PRIVILEGED | BPF if privileged else {})
+    fatal = FATAL if privileged else FATAL | BPF
     steps: list[Step] = [
         (_LOAD, 0, 0, _ARCH),
         (_EQUAL, 1, 0, machine.audit),
@@ -86,7 +87,7 @@ def program(machine: Machine, *, strict: bool, privileged: bool) -> list[Step]:
         (_LOAD, 0, 0, _NR),
     ]
     steps += _each(allowed.values(), column, [(_RETURN, 0, 0, ALLOW)])
-    steps += _each(FATAL.values(), column, [(_RETURN, 0, 0, KILL)])
+    steps += _each(fatal.values(), column, [(_RETURN, 0, 0, KILL)])
     steps += _each(PROBED.values(), column, [(_RETURN, 0, 0, refuse(errno.ENOSYS))])
     for name, numbers in CHECKED.items():
         steps += _each([numbers], column, _checks(name, privileged=privileged))
@@ -138,14 +139,14 @@ def is_strict() -> bool:
     return os.environ.get(ENVIRONMENT) == "strict"
 
 
-def confine(*, privileged: bool = False, strict: bool = False) -> bool:
-    """Filter the system calls of this process for good; no_new_privs must be set.
+def confine(*, privileged: bool = False, strict: bool = False) -> str:
+    """Filter the system calls of this process for good; return why not, "" if it is done.
 
-    Return False on machines whose numbers are not known. Raises OSError.
+    no_new_privs must be set. A kernel or a sandbox around us may not have seccomp(2).
     """
     machine = MACHINES.get(platform.machine())
     if machine is None:
-        return False
+        return f"no filter of system calls for {platform.machine()}"
     steps = program(machine, strict=strict, privileged=privileged)
     code = b"".join(struct.pack("=HBBI", *step) for step in steps)
     buffer = ctypes.create_string_buffer(code, len(code))
@@ -153,6 +154,5 @@ def confine(*, privileged: bool = False, strict: bool = False) -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     call = (ctypes.c_long(machine.seccomp), ctypes.c_uint(_SET_MODE_FILTER))
     if libc.syscall(*call, ctypes.c_uint(_SPEC_ALLOW), ctypes.c_char_p(header)):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return True
+        return f"no filter of system calls: {os.strerror(ctypes.get_errno()).lower()}"
+    return ""

@@ -112,7 +112,9 @@ class Worker:
             case UseHelper():
                 from v6fwd.daemon.helper_ops import HelperOps  # for mode transparent alone
 
-                self._relay.privileged_ops = HelperOps(socket.socket(fileno=fd), self._log)
+                self._relay.privileged_ops = HelperOps(
+                    socket.socket(fileno=fd), self._log, self._relay.reactor.loop.call_later
+                )
 
     def _alike(self, forward: Forward) -> Forward:
         """The same forward, of parts that it has in common with others: most differ in ports."""
@@ -175,9 +177,9 @@ def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients
     """Start a worker at the other end of `sock`'s pair; return its process id. Raises OSError."""
 
     def main() -> int:
-        become_nobody()
-        if not confine(strict=is_strict()):
-            setup.log.warning("no-seccomp", "system calls of workers are not filtered here")
+        for missing in (become_nobody(), confine(strict=is_strict())):
+            if missing:
+                setup.log.warning("privileges", f"a worker has more rights than needed: {missing}")
         gc.set_threshold(GC_THRESHOLD)
         asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, slot, clients))
         return 0

@@ -31,7 +31,7 @@ def run(then: Callable[[], object], *, strict: bool = False, privileged: bool = 
         status = 99
         try:
             ctypes.CDLL(None).prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
-            assert confine(strict=strict, privileged=privileged)
+            assert not confine(strict=strict, privileged=privileged)
             then()
             status = 0
         except OSError as error:
@@ -129,6 +129,7 @@ def test_every_call_is_judged_as_its_table_says(name: str, strict: bool, privile
     otherwise = KILL if strict else refuse(errno.ENOSYS)
     verdicts = {
         **dict.fromkeys(syscalls.PRIVILEGED.values(), ALLOW if privileged else otherwise),
+        **dict.fromkeys(syscalls.BPF.values(), ALLOW if privileged else KILL),
         **dict.fromkeys(syscalls.ALLOWED.values(), ALLOW),
         **dict.fromkeys(syscalls.FATAL.values(), KILL),
         **dict.fromkeys(syscalls.PROBED.values(), refuse(errno.ENOSYS)),
