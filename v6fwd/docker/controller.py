@@ -172,12 +172,14 @@ class Controller:
     # -- what the watcher calls --
 
     def _watcher_of(self, host: str) -> Watcher:
-        enters = self._modes.enters
-        return Watcher(EngineApi(host), self._log, self._found, self._listed, self._changed, enters)
-
-    def _found(self) -> None:
-        """An Engine answers, perhaps another one."""
-        self._direct_ports.forget()
+        return Watcher(
+            EngineApi(host),
+            self._log,
+            lambda: self._direct_ports.forget(),  # perhaps another Engine answers now
+            self._listed,
+            self._changed,
+            self._modes.enters,
+        )
 
     def _listed(self, containers: Sequence[Container]) -> None:
         """Note which containers there are."""

@@ -205,7 +205,7 @@ def test_it_has_the_daemons_socket(bare: Waiting) -> None:
 
 
 def test_it_gives_the_daemons_socket_up(bare: Waiting) -> None:
-    """A relay that stands alone has one of its own."""
+    """A relay in standalone mode has one of its own."""
     shim, daemon, listener = bare
     address = listener.getsockname()[:2]
     daemon.serve(shim, listener)

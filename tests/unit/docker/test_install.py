@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +126,31 @@ def test_uninstall_says_what_hangs(docker: Docker, monkeypatch: pytest.MonkeyPat
     told = docker("uninstall").output
     assert "1 published ports stay with v6fwd until their containers restart" in told
     assert "v6fwd docker release" in told
+
+
+def test_status_says_why_a_port_is_not_served(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def port(number: int, served_by: ServedBy) -> PublishedPort:
+        return PublishedPort(
+            Forward(Endpoint("::", number), Endpoint("172.17.0.2", 80)), served_by, number
+        )
+
+    ports = [port(1, ServedBy.DAEMON), port(2, ServedBy.DAEMON), port(3, ServedBy.STANDALONE)]
+    held = [
+        {"listen": "[::]:1", "target": "172.17.0.2:80", "why": "drained until the next reload"},
+        {"listen": "[::]:3", "target": "172.17.0.2:80", "why": "docker restart \x1b[2Jweb"},
+    ]
+    monkeypatch.setattr("v6fwd.cli.docker.published_ports", lambda: ports)
+    answer = {"forwards": [], "held": held}
+    monkeypatch.setattr("v6fwd.cli.docker.ask", lambda *_: iter([answer]))
+    told = docker("status").output.splitlines()
+    modes = [re.split("  +", line)[3] for line in told[-5:-2]]
+    assert modes == ["held", "waits for v6fwd serve", "none"]
+    assert told[-2:] == [
+        "[::]:1: drained until the next reload",
+        "[::]:3: docker restart \\x1b[2Jweb",
+    ]
 
 
 def test_proxies_switched_off(docker: Docker, path: Path) -> None:
