@@ -176,16 +176,20 @@ class AdoptedPorts:
         port.forward = forward
         self._note_decided()
 
-    def hold(self, port: AdoptedPort, why: str) -> None:
-        """Serve a port no more, or not yet; clients wait in the queue of its socket."""
+    def hold(self, port: AdoptedPort, why: str, *, is_usual: bool = False) -> None:
+        """Serve a port no more, or not yet; clients wait in the queue of its socket.
+
+        `is_usual`: that is not logged.
+        """
         self._stop_timer(port)
         if port.is_open and port.forward.listen in self._supervisor.forwards:
             port.sockets = take_back(self._supervisor, port.forward.listen)
             port.is_open = False
         if not port.is_open and why != port.why_held:
             port.why_held = why
-            text = f"{port.forward.listen} is not served, its clients wait: {why}"
-            self._log.limited("docker-hold", "held", text)
+            if not is_usual:
+                text = f"{port.forward.listen} is not served, its clients wait: {why}"
+                self._log.limited("docker-hold", "held", text)
         self._note_decided()
 
     def _stop_timer(self, port: AdoptedPort) -> None:

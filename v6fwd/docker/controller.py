@@ -62,7 +62,9 @@ class Controller:
         RelayError."""
         self._supervisor = supervisor
         self._ports = AdoptedPorts(supervisor, self._limits, self._log)
-        self._decisions = Decisions(self._ports, self._modes, self._memory)
+        self._decisions = Decisions(
+            self._ports, self._modes, self._memory, lambda: self._watcher.is_lost
+        )
         self._direct_ports = DirectPorts(supervisor, self._modes, self._limits, self._log)
         self._has_begun = True
         self._memory.load()
@@ -149,7 +151,7 @@ class Controller:
             close_all(sockets)
             self._ipv4_clients.apply(self._ports, at_once=False)
             raise
-        self._decisions.adopted(port, engine_is_lost=self._watcher.is_lost)
+        self._decisions.adopted(port)
 
     def stop(self, shim: Shim) -> None:
         """Free a shim's port, then tell it: dockerd gives the port away once it has ended."""

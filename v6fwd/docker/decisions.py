@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from v6fwd.docker.adopted_ports import AdoptedPort, AdoptedPorts
 from v6fwd.docker.engine.containers import Container, find_containers
 from v6fwd.docker.memory import Memory
 from v6fwd.docker.policy.modes import Modes
 
-UNKNOWN = "Docker has not told yet which container it belongs to"
+UNKNOWN = "Docker is silent, so which container it belongs to is not known"
+STARTING = "its container has not started yet"
 
 
 class Decisions:
     """Fails closed: a port whose container is not known waits, unless a rule decides."""
 
-    def __init__(self, ports: AdoptedPorts, modes: Modes, memory: Memory) -> None:
+    def __init__(
+        self,
+        ports: AdoptedPorts,
+        modes: Modes,
+        memory: Memory,
+        engine_is_lost: Callable[[], bool],
+    ) -> None:
         self._ports = ports
         self._modes = modes
         self._memory = memory
+        self._engine_is_lost = engine_is_lost
         self._containers: Sequence[Container] = ()
         """Those that run, as the Engine told last."""
 
-    def adopted(self, port: AdoptedPort, *, engine_is_lost: bool) -> None:
+    def adopted(self, port: AdoptedPort) -> None:
         """Decide about a new port, or wait for the Engine's word on it.
 
         An Engine that answers tells of the container when it has started; what it told before is
@@ -30,7 +38,7 @@ class Decisions:
         """
         container = self._memory.container_of(port.shim)
         found = [container] if container else find_containers(self._containers, port.forward)
-        if container or (found and engine_is_lost):
+        if container or (found and self._engine_is_lost()):
             self._decide(port, found)
         else:
             self._ports.await_mode(port, self._hold_ended)
@@ -46,9 +54,13 @@ class Decisions:
         self._remember()
 
     def _hold_ended(self, port: AdoptedPort) -> None:
-        """Decide without further waiting."""
-        self._decide(port, find_containers(self._containers, port.forward))
+        """Decide without further waiting; but dockerd may still be starting other shims of the
+        container, which takes seconds for hundreds of ports."""
+        found = find_containers(self._containers, port.forward)
+        self._decide(port, found)
         self._remember()
+        if not found and not port.is_open:
+            self._ports.await_mode(port, self._hold_ended)
 
     def _decide(self, port: AdoptedPort, found: Sequence[Container]) -> None:
         if len(found) > 1:
@@ -61,8 +73,10 @@ class Decisions:
             self._ports.serve(port, forward)
         elif container is not None:
             self._ports.hold(port, f"refused, as a label of container {container.name} is wrong")
-        elif not port.is_open:
+        elif not port.is_open and self._engine_is_lost():
             self._ports.hold(port, UNKNOWN)
+        elif not port.is_open:
+            self._ports.hold(port, STARTING, is_usual=True)
 
     def _remember(self) -> None:
         known = {

@@ -41,7 +41,7 @@ class DockerUser:
         """What iptables printed last; None: it is to be asked again."""
         self._applied: list[str] | None = None
         """The rules of the chain, as they were applied; None: unknown."""
-        self._watch = TableWatch("filter", self.check, always=True)
+        self._watch = TableWatch([USER_CHAIN, "INPUT", CHAIN], self.check, always=True)
 
     def set(self, forwards: Iterable[Forward]) -> None:
         """Judge the redirected packets of these ports as DOCKER-USER does."""

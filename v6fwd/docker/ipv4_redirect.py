@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable
 
 from v6fwd.docker.nft import RedirectTable
-from v6fwd.docker.nft_watch import TableWatch
+from v6fwd.docker.nft_watch import REMOVALS, TableWatch
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Endpoint
@@ -40,7 +40,7 @@ class Ipv4Redirect:
         """Whether nft has ever made a change: without nft there is nothing to take back."""
         self._timer: asyncio.TimerHandle | None = None
         """A change that waits for others, or is to be tried again."""
-        self._watch = TableWatch(self._table.name, self.check)
+        self._watch = TableWatch([self._table.name], self.check, types=REMOVALS)
         """Tells of changes by others, while there is anything to change."""
 
     def left_behind(self) -> set[Endpoint]:

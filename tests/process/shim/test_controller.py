@@ -24,7 +24,7 @@ from v6fwd.docker import adopted_ports
 from v6fwd.docker.shim.holder import find_holder
 from v6fwd.model import ClientIP, Endpoint, Guard, Protocol
 
-UNKNOWN = "Docker has not told yet which container it belongs to"
+UNKNOWN = "Docker is silent, so which container it belongs to is not known"
 
 
 @pytest.fixture
@@ -73,8 +73,11 @@ async def test_it_is_opened_when_the_engine_speaks(
 ) -> None:
     monkeypatch.setattr(adopted_ports, "HOLD", 0.0)
     await daemon.begin()
+    await daemon.until(lambda: not daemon.controller._watcher.is_lost)
     daemon.publish(shim, port)
     await daemon.until(lambda: daemon.held)
+    assert daemon.held == {listen(port): "its container has not started yet"}
+    assert daemon.logged.lines() == [], "as usual"
     daemon.tell(container("a", port, "proxy-v2"))
     await daemon.until(lambda: daemon.served)
     assert daemon.served == {listen(port): "proxy-v2"}
