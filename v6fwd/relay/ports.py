@@ -9,6 +9,7 @@ from typing import Protocol
 from v6fwd.model import Forward
 from v6fwd.model import Protocol as Transport
 from v6fwd.relay.counters import Counters, Snapshot, snapshot_of
+from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Live, abort
 from v6fwd.relay.http.forward import HttpForward
 from v6fwd.relay.listener import Gate, Listener
@@ -46,7 +47,7 @@ class Port(Protocol):
     def stop_listening(self, *, take_queue: bool) -> None:
         """Take no new clients; see Gate.remove."""
 
-    def end(self, why: str) -> int:
+    def end(self, why: End) -> int:
         """Cut what is left; gives how many flows that were."""
 
 
@@ -90,7 +91,7 @@ class TcpPort:
         for flow in self._flows():
             flow.retire()
 
-    def end(self, why: str) -> int:
+    def end(self, why: End) -> int:
         """See Port."""
         return abort(self._flows(), why)
 
@@ -132,7 +133,7 @@ class UdpPort:
         """See Port."""
         self.listener.refuse_new_clients(reads=take_queue)
 
-    def end(self, why: str) -> int:
+    def end(self, why: End) -> int:
         """See Port."""
         count = len(self.listener.sessions)
         self.listener.close(why)

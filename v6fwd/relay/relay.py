@@ -16,6 +16,7 @@ from v6fwd.log import Log
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
+from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Live
 from v6fwd.relay.idle import IdleSweeps
 from v6fwd.relay.listener import Gate, Listener, Siblings
@@ -130,7 +131,7 @@ class Relay:
     def _end(self, port: Port) -> None:
         if port in self._leaving:
             self._leaving.remove(port)
-            port.end("cut at stop")
+            port.end(End.CUT)
             self._ports_changed()
 
     def _target(self, forward: Forward) -> Target:
@@ -223,7 +224,7 @@ class Relay:
                 async with asyncio.timeout(grace):
                     await self._hurry.wait()
         for port in ports:
-            port.end("stopped")
+            port.end(End.STOPPED)
 
     async def _drain_tcp(self, grace: float) -> None:
         self.flows.retire_all()
@@ -237,7 +238,7 @@ class Relay:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace):
                     await self._hurry.wait()
-        cut = self.flows.abort_all("cut at stop")
+        cut = self.flows.abort_all(End.CUT)
         if cut:
             self._log.warning("cut", f"reset {cut} flows that had not finished", flows=cut)
 
@@ -251,9 +252,9 @@ class Relay:
             if timer is not None:
                 timer.cancel()
         self._gate.close()
-        self.flows.abort_all("stopped")
+        self.flows.abort_all(End.STOPPED)
         for port in self._every_port():
-            port.end("stopped")
+            port.end(End.STOPPED)
         self._idle.close()
         self.resources.close()
         for target in self._targets.values():

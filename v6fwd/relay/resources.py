@@ -9,6 +9,7 @@ from v6fwd.model import Limits
 from v6fwd.relay.budget import DescriptorBudget, in_use, raised_limit, udp_share
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.deadlines import Deadlines
+from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flows
 from v6fwd.relay.http.flow import HttpFlow
 from v6fwd.relay.http.forward import PARTING_TIME
@@ -104,7 +105,7 @@ class Resources:
             resources.heads.close()
             resources.partings.close()
         for udp in self._udp.values():
-            udp.sessions.close_all("stopped")
+            udp.sessions.close_all(End.STOPPED)
         self.pipes.close()
 
 

@@ -20,6 +20,7 @@ from v6fwd.client_ip.http.refusal import refusal
 from v6fwd.client_ip.http.requests import RequestStream
 from v6fwd.client_ip.http.responses import ResponseStream
 from v6fwd.client_ip.http.syntax import HttpRefused, Kind
+from v6fwd.relay.ends import End, end_of
 from v6fwd.relay.http.request_side import RequestSide
 from v6fwd.relay.http.response_side import ResponseSide
 from v6fwd.relay.http.side import Piece
@@ -58,7 +59,7 @@ class HttpFlow(TcpFlow):
         self._http = forward
         self._answers = ResponseStream()
         self._refused: HttpRefused | None = None
-        self._parting: tuple[bytes, str] | None = None
+        self._parting: tuple[bytes, End, str] | None = None
         self._retiring = False
         self._target_broke = False
         self.attends = False  # something waits for the answers to get further
@@ -135,7 +136,7 @@ class HttpFlow(TcpFlow):
         if self._requests.in_head:
             self._refuse(HttpRefused(408, "the head of the request did not come in time"))
         else:
-            self.close("no request in time")
+            self.close(End.NO_REQUEST)
 
     def _refuse(self, refused: HttpRefused) -> None:
         """No further request passes; the client is told when its other answers are there."""
@@ -152,7 +153,7 @@ class HttpFlow(TcpFlow):
 
     def _part_refused(self) -> None:
         assert self._refused is not None
-        self.part(refusal(*self._refused), f"refused: {self._refused.why}")
+        self.part(refusal(*self._refused), End.REFUSED, self._refused.why)
 
     # -- answers --
 
@@ -174,7 +175,7 @@ class HttpFlow(TcpFlow):
         if self.closed or answers.outstanding > cut or self.target.blocked:
             return
         if cut and answers.began:
-            self.abort("refused")
+            self.abort(End.REFUSED)
         elif self._refused is not None:
             self._part_refused()
         elif self._retiring:
@@ -209,13 +210,13 @@ class HttpFlow(TcpFlow):
     def bad_answer(self, why: str) -> None:
         """See HttpOwner."""
         if not self._answers.outstanding:  # such as a 408 to a client that had nothing to ask
-            self.part(b"", f"target: {why}")
+            self.part(b"", End.BAD_ANSWER, why)
             return
         self._http.tell_bad_answer(why)
         if self._answers.began:
-            self.abort(f"target: {why}")
+            self.abort(End.BAD_ANSWER, why)
         else:
-            self.part(refusal(502, "the target's answer cannot be passed on"), f"target: {why}")
+            self.part(refusal(502, "the target's answer cannot be passed on"), End.BAD_ANSWER, why)
 
     # -- ends --
 
@@ -227,11 +228,11 @@ class HttpFlow(TcpFlow):
         if not self.is_dialling:
             self._retire_if_idle()
         elif self._first is None and not self._requests.in_head:
-            self.close("stopped")
+            self.close(End.STOPPED)
 
     def _retire_if_idle(self) -> None:
         if self._requests.is_idle and not (self._answers.outstanding or self.target.blocked):
-            self.part(b"", "stopped")
+            self.part(b"", End.STOPPED)
 
     def half_ended(self, side: Side) -> None:
         """See Owner. A target that has ended its stream hears no further request."""
@@ -245,17 +246,18 @@ class HttpFlow(TcpFlow):
     def _target_ended(self) -> None:
         unsure = self._target_broke and self._answers.passing < 0
         why = self._answers.ended()
+        end = end_of(f"target {why}") or End.BAD_ANSWER
         if unsure:  # a reset in place of the end that would tell that the answer is whole
-            self.abort("reset by target")
+            self.abort(End.RESET_BY_TARGET)
         elif not why:
-            self.part(b"", "closed")
+            self.part(b"", End.CLOSED)
         elif self._answers.began:
-            self.abort(f"target {why}")
+            self.abort(end)
         elif self.count == 1:
             self._http.tell_bad_answer(why)
-            self.part(refusal(502, f"the target {why}"), f"target {why}")
+            self.part(refusal(502, f"the target {why}"), end)
         else:  # it closed while the request was on its way: the client may try that again
-            self.part(b"", f"target {why}")
+            self.part(b"", end)
 
     def broke(self, side: Side) -> None:
         """See Owner. A target that reads no more may have said why: its answer comes first."""
@@ -272,31 +274,31 @@ class HttpFlow(TcpFlow):
     def _give_up(self, error: OSError) -> None:
         why = self._tell_dial_failed(error)
         status = 504 if error.errno == errno.ETIMEDOUT else 502
-        self.part(refusal(status, f"cannot connect to the target: {why}"), f"target failed: {why}")
+        self.part(refusal(status, f"cannot connect to the target: {why}"), End.TARGET_FAILED, why)
 
-    def part(self, answer: bytes, end: str) -> None:
+    def part(self, answer: bytes, end: End, detail: str = "") -> None:
         """Tell the client `answer`, after what it is about to get, and that this was all."""
         if self.client.deaf:
             return
         if not self.is_dialling:
             if self.target.blocked:
-                self._parting = answer, end
+                self._parting = answer, end, detail
                 self.target.ended = True  # what else it says is not passed on
                 return
             self._leave_target()
-        self._parting = answer, end
+        self._parting = answer, end, detail
         client = self.client
         client.deafen()
         try:
             if answer and os.write(client.fd, answer) < len(answer):
-                self.abort(end)
+                self.abort(end, detail)
                 return
             end_writing(client.fd)
         except OSError:
-            self.abort("reset by client")
+            self.abort(End.RESET_BY_CLIENT)
             return
         if client.ended:
-            self.close(end)
+            self.close(end, detail)
             return
         self._http.resources.partings.add(self)
         client.go_on()
@@ -316,15 +318,15 @@ class HttpFlow(TcpFlow):
     def heard(self) -> None:
         """See HttpOwner; also: it had its time."""
         assert self._parting is not None
-        self.close(self._parting[1])
+        self.close(*self._parting[1:])
 
-    def close(self, end: str) -> None:
+    def close(self, end: End, detail: str = "") -> None:
         """See TcpFlow."""
         resources = self._http.resources
         resources.heads.discard(self)
         resources.partings.discard(self)
         has_client = hasattr(self, "client")
-        super().close(end)
+        super().close(end, detail)
         if has_client and self.is_dialling:
             del self.client
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from v6fwd.client_ip.http.requests import RequestStream
+from v6fwd.relay.ends import End
 from v6fwd.relay.http.side import HttpOwner, HttpSide, Piece
 from v6fwd.relay.tcp.side import COPY_ROUNDS, buffers
 
@@ -86,6 +87,6 @@ class RequestSide(HttpSide):
 
     def _end(self) -> None:
         if self.http.is_dialling:
-            self.http.close("closed before a request")
+            self.http.close(End.CLOSED_BEFORE_REQUEST)
         else:
             super()._end()

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from v6fwd.client_ip.http.syntax import Kind
+from v6fwd.relay.ends import End
 from v6fwd.relay.tcp.pipes import PIPE_SIZE
 from v6fwd.relay.tcp.side import (
     BULK_ROUNDS,
@@ -60,7 +61,7 @@ class HttpOwner(Owner, Protocol):
     def heard(self) -> None:
         """The client has closed after the last word to it."""
 
-    def close(self, end: str) -> None:
+    def close(self, end: End) -> None:
         """Close both connections."""
 
 

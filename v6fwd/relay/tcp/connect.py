@@ -16,6 +16,7 @@ from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address
 from v6fwd.relay.admission import NOT_PRESERVED, REFUSED, tell_refused
 from v6fwd.relay.counters import count
+from v6fwd.relay.ends import End
 from v6fwd.relay.sockets import (
     address_of,
     is_connected,
@@ -98,7 +99,7 @@ class Dial:
         if keeper is not None and self._source is not None:
             self._slot = keeper.admit(self._source)
             if self._slot == REFUSED:
-                self.abort("refused: not let in")
+                self.abort(End.REFUSED, "not let in")
                 return
         self._serve(rest)
 
@@ -111,7 +112,7 @@ class Dial:
     def _turn_away(self, why: str, what: str) -> None:
         forward = self._forward
         tell_refused(forward.resources.log, what, self._source, forward.forward.listen, why)
-        self.abort(f"refused: {why}")
+        self.abort(End.REFUSED, why)
 
     def _serve(self, rest: bytes) -> None:
         """It is known who the client is; `rest` is what it has said already."""
@@ -151,7 +152,7 @@ class Dial:
                 self._first = self._greeting()
             self._listen_to_client()
         except OSError:
-            self.abort("reset by client")
+            self.abort(End.RESET_BY_CLIENT)
             return
         if self._first and self._try_to_begin():
             return
@@ -217,7 +218,7 @@ class Dial:
         try:
             self._listen_to_client()
         except OSError:
-            self.abort("reset by client")
+            self.abort(End.RESET_BY_CLIENT)
             return
         first = self._first or b""
         try:
@@ -264,7 +265,7 @@ class Dial:
         self._redial_unless_closed()
 
     def _give_up(self, error: OSError) -> None:
-        self.abort(f"target failed: {self._tell_dial_failed(error)}")
+        self.abort(End.TARGET_FAILED, self._tell_dial_failed(error))
 
     def _tell_dial_failed(self, error: OSError) -> str:
         """A line in the log; gives the reason that it names."""
@@ -275,7 +276,7 @@ class Dial:
     def on_exception(self, error: Exception) -> None:
         """A defect of ours, or no memory: it costs this flow alone."""
         self._forward.resources.log.limited("defect", "defect", f"internal error: {error!r}")
-        self.abort("internal error")
+        self.abort(End.INTERNAL_ERROR)
 
     # -- what it becomes --
 
@@ -283,6 +284,6 @@ class Dial:
         """The target has taken `sent` bytes of `first`; `watched`: the reactor knows it."""
         raise NotImplementedError
 
-    def abort(self, end: str) -> None:
+    def abort(self, end: End, detail: str = "") -> None:
         """Reset both connections."""
         raise NotImplementedError

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from v6fwd.model import Address, Forward
 from v6fwd.relay.counters import Counters
+from v6fwd.relay.ends import End
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import end_writing, peer_address, reset_on_close
 from v6fwd.relay.tcp.connect import Dial
@@ -60,7 +61,7 @@ class TcpFlow(Dial):
     def half_ended(self, side: Side) -> None:
         """All that `side` will ever send has been passed on: pass the end on, too."""
         if side.other.ended and not side.other.blocked:
-            self.close("closed")
+            self.close(End.CLOSED)
             return
         try:
             end_writing(side.other.fd)
@@ -69,25 +70,25 @@ class TcpFlow(Dial):
 
     def broke(self, side: Side) -> None:
         """The connection of `side` was reset or died."""
-        self.abort("reset by client" if side is self.client else "reset by target")
+        self.abort(End.RESET_BY_CLIENT if side is self.client else End.RESET_BY_TARGET)
 
-    def abort(self, end: str) -> None:
+    def abort(self, end: End, detail: str = "") -> None:
         """Reset both connections."""
         if self.closed:
             return
         reset_on_close(self._client_fd)
         if self._target_fd >= 0:
             reset_on_close(self._target_fd)
-        self.close(end)
+        self.close(end, detail)
 
-    def close(self, end: str) -> None:
+    def close(self, end: End, detail: str = "") -> None:
         """Close both descriptors, give everything back, record the end."""
         forward = self._forward
         resources = forward.resources
         self.closed = True
         forward.counters.flow_ended(end, *self.moved(), self.seconds())
         if resources.log_flows:
-            self._record(end)
+            self._record(end.told(detail))
         resources.reactor.close_fd(self._client_fd)
         if self._target_fd >= 0:
             resources.reactor.close_fd(self._target_fd)

@@ -7,6 +7,7 @@ import select
 from typing import TYPE_CHECKING, Protocol
 
 from v6fwd.client_ip.proxy.read import MAX_HEADER, Header, ProxyHeaderError, read_header
+from v6fwd.relay.ends import End
 
 if TYPE_CHECKING:
     from v6fwd.relay.tcp.forward import TcpResources
@@ -23,7 +24,7 @@ class Greeted(Protocol):
     def header_failed(self, why: str) -> None:
         """There will be no header."""
 
-    def abort(self, end: str) -> None:
+    def abort(self, end: End) -> None:
         """The client is gone."""
 
     def on_exception(self, error: Exception) -> None:
@@ -52,7 +53,7 @@ class HeaderReader:
                 return
             except OSError:
                 self._stop()
-                self._flow.abort("reset by client")
+                self._flow.abort(End.RESET_BY_CLIENT)
                 return
             if not piece:
                 self._ended()
@@ -90,7 +91,7 @@ class HeaderReader:
         if self._data:
             self._flow.header_failed("the client left in the middle of its PROXY header")
         else:  # how a load balancer looks whether a port is open: no words about that
-            self._flow.abort("closed before a header")
+            self._flow.abort(End.CLOSED_BEFORE_HEADER)
 
     def _stop(self) -> None:
         self._resources.headers.discard(self)
