@@ -170,12 +170,10 @@ def test_every_package_has_a_rank() -> None:
     assert packages() <= set(RANKS)
 
 
-@pytest.mark.xfail(strict=True, reason="the classes that flows and their makers share")
 def test_no_modules_import_each_other() -> None:
     assert circles(import_graph(sources())) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the classes that flows and their makers share")
 def test_folders_of_the_relay_know_their_neighbours() -> None:
     arrows = {
         (module, name)

@@ -18,6 +18,7 @@ from v6fwd.client_ip.proxy.read import Header
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Endpoint, Forward
+from v6fwd.relay.ends import End
 from v6fwd.relay.target import Target
 from v6fwd.relay.udp.demux import Demux
 from v6fwd.relay.udp.forward import UdpForward
@@ -218,7 +219,7 @@ class UdpListener:
             self._reads = False
             self._forward.resources.reactor.unwatch(self._fd)
 
-    def close(self, end: str) -> None:
+    def close(self, end: End) -> None:
         """End the sessions and free the port."""
         if self._socket.fileno() < 0:
             return

@@ -20,6 +20,7 @@ from typing import Any
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address, UdpProxy
 from v6fwd.relay.counters import Counters
+from v6fwd.relay.ends import End
 from v6fwd.relay.target import Target
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, first_of, pack, pack_behind
@@ -284,7 +285,7 @@ class UdpSession:
 
     # -- the end --
 
-    def close(self, end: str) -> None:
+    def close(self, end: End) -> None:
         if self.closed:
             return
         self.closed = True
@@ -302,7 +303,7 @@ class UdpSession:
     def on_exception(self, error: Exception) -> None:
         """A defect of ours, or no memory: it costs this session alone."""
         self._forward.resources.log.limited("defect", "defect", f"internal error: {error!r}")
-        self.close("internal error")
+        self.close(End.INTERNAL_ERROR)
 
     def move_table(self, sessions: Sessions) -> None:
         """Let another table see to the end of this session."""
@@ -329,14 +330,14 @@ class UdpSession:
         """How long it lives."""
         return self._forward.resources.reactor.clock() - self._started
 
-    def _record(self, end: str) -> None:
+    def _record(self, end: End) -> None:
         forward, resources = self.forward, self._forward.resources
         seconds = self.seconds()
         resources.log.info(
             "flow",
             f"flow {self.client} -> {forward.listen} -> {forward.target} {forward.client_ip}:"
             f" {self.up_bytes} bytes in {self.up_count} datagrams up,"
-            f" {self.down_bytes} in {self.down_count} down, {seconds:.3f} s, {end}",
+            f" {self.down_bytes} in {self.down_count} down, {seconds:.3f} s, {end.text}",
             client=self.client,
             listen=forward.listen,
             target=forward.target,
@@ -346,5 +347,5 @@ class UdpSession:
             bytes_down=self.down_bytes,
             datagrams_down=self.down_count,
             seconds=round(seconds, 6),
-            end=end,
+            end=end.text,
         )
