@@ -76,9 +76,12 @@ class Namespaces:
         """The store of pseudo addresses. Raises RelayError."""
         found = self._stores.get(path)
         if found is None:
-            found = self._stores[path] = PseudoStore(path)
+            found = self._stores[path] = PseudoStore(path, tell=self._tell_set_aside)
             found.write_seen_from(self.reactor.loop)
         return found
+
+    def _tell_set_aside(self, text: str) -> None:
+        self.log.warning("pseudo-store", text)
 
     def speak_as_pseudo(self) -> None:
         """Make pseudo addresses ours to speak from in our own namespace. Raises RelayError."""
