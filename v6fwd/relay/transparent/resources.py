@@ -23,9 +23,12 @@ class TransparentResources:
         """The store of pseudo addresses. Raises RelayError."""
         found = self._stores.get(path)
         if found is None:
-            found = self._stores[path] = PseudoStore(path)
+            found = self._stores[path] = PseudoStore(path, tell=self._tell_set_aside)
             found.write_seen_from(self.reactor.loop)
         return found
+
+    def _tell_set_aside(self, text: str) -> None:
+        self.log.warning("pseudo-store", text)
 
     def pseudo(self, source: Address, protocol: Protocol, options: Transparent) -> Address:
         """The pseudo IPv4 address of a client, with its port. Raises RelayError."""
