@@ -26,6 +26,7 @@ def _obstacle(kind: str, *programs: str) -> str | None:
     return f"no {', '.join(missing)}" if missing else None
 
 
+@pytest.hookimpl(trylast=True)  # a ring's conftest adds markers to its tests before
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests whose marker names something that is not here: root, or a program."""
     for item in items:
