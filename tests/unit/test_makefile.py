@@ -40,3 +40,12 @@ def test_every_ring_has_a_folder_and_a_target() -> None:
     folders = (ROOT / "tests").iterdir()
     with_tests = {path.name for path in folders if path.is_dir() and any(path.rglob("test_*.py"))}
     assert set(rings()) == with_tests
+
+
+@pytest.mark.parametrize("ring", rings())
+def test_the_times_of_the_rings_agree(ring: str) -> None:
+    told = re.search(rf"^{ring}:.*## ({TIME}) ", MAKEFILE, re.MULTILINE)
+    assert told
+    assert f"`make {ring}` | {told[1]} |" in (ROOT / "tests" / "README.md").read_text()
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    assert re.search(rf"^    make {ring} +# {told[1]}\b", contributing, re.MULTILINE)
