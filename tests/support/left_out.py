@@ -1,4 +1,4 @@
-"""Pytest plugin of all rings: skips what this machine cannot run, and reports what was left out.
+"""For all rings, as a pytest plugin: skips what cannot run here, reports what was left out.
 
 With `CI` set, anything left out makes the run fail: a check that was skipped has not passed. That
 holds for every kind of skip: a marker, `pytest.skip` in a test or fixture, one of a whole module.

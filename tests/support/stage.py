@@ -1,4 +1,4 @@
-"""A stage: the lab, a folder for the servers on it, and clients that ask through v6fwd."""
+"""For tests of a real server behind `v6fwd forward` in a lab: server, folder and clients."""
 
 from __future__ import annotations
 
