@@ -1,4 +1,4 @@
-"""What the commands that ask a running daemon have in common."""
+"""Shared by the commands that ask a running daemon."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from v6fwd.daemon.ask import AskError, ask
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-EPILOG = "Exit status: 0 if the daemon did it, 1 if not or if there is none."
+EPILOG = "Exit status: 0 on success, 1 if the daemon reports an error or does not run."
 
 
 def socket_option(command: _F) -> _F:
-    """--socket."""
+    """Add the option --socket."""
     return click.option(
         "--socket",
         "path",
         default=Control().socket,
         show_default=True,
         metavar="PATH",
-        help="The control socket of the daemon, as its configuration names it.",
+        help="Control socket of the daemon, as in its configuration.",
     )(command)
 
 
 def json_option(command: _F) -> _F:
-    """--json."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
+    """Add the option --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def answers(path: str, do: str, **details: Any) -> Iterator[dict[str, Any]]:
-    """What the daemon says; without an answer the program ends here, with a line on stderr."""
+    """Yield the daemon's answers. Without an answer, print a line to stderr and exit with 1."""
     try:
         yield from ask(path, {"do": do, **details})
     except AskError as error:

@@ -9,7 +9,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> str:
-    """Rows under a head, two spaces between columns. `right`: those aligned right."""
+    """Align columns, two spaces apart. `right` names the columns that are aligned right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = []
     for row in (head, *rows):
@@ -47,5 +47,5 @@ def duration(seconds: float) -> str:
 
 
 def moment(stamp: float) -> str:
-    """A time in the local zone."""
+    """Date and time in the local time zone; `stamp` is seconds since the epoch."""
     return datetime.fromtimestamp(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
