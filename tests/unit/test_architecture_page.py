@@ -14,16 +14,26 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text()
 _CODE = re.compile(r"`([^`\n]+)`")
 COMING = {
     "client_ip/http/exchange.py: Exchange",
-    "docker/adopted_ports.py: AdoptedPort",
-    "docker/intake.py",
+    "docker/adopted_ports.py: AdoptedPorts",
+    "docker/intake.py: Intake",
+    "netns/handle.py: Handle",
+    "netns/policy.py: NetnsPolicy",
+    "relay/ends.py: Cause",
     "relay/ends.py: End",
     "relay/http/linger.py: Linger",
+    "relay/pump.py",
+    "relay/pump.py: ConnectEvents",
+    "relay/pump.py: FlowEvents",
+    "relay/pump.py: HeaderEvents",
     "relay/tcp/accept.py: Acceptor",
     "relay/tcp/connect.py: Connect",
+    "relay/tcp/stream.py: StreamFlow",
     "relay/transparent/in_netns.py: NetnsPath",
+    "relay/transparent/privileged.py: PrivilegedOps",
     "relay/transparent/routed.py: RoutedPath",
     "relay/udp/forward.py: UdpForward",
     "relay/udp/listener.py: UdpListener",
+    "relay/udp/session_maker.py: SessionMaker",
 }
 """What the page names and is being made: whoever makes it takes it off this list."""
 
