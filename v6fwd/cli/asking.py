@@ -1,4 +1,4 @@
-"""Shared by the commands that ask a running daemon."""
+"""Shared by the commands that query a running daemon."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from v6fwd.daemon.ask import AskError, ask
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-EPILOG = "Exit status: 0 on success, 1 if the daemon reports an error or does not run."
+EPILOG = "Exit status: 0 on success, 1 if the daemon refuses or is not running."
 
 
 def socket_option(command: _F) -> _F:
-    """Add the option --socket."""
+    """--socket."""
     return click.option(
         "--socket",
         "path",
         default=Control().socket,
         show_default=True,
         metavar="PATH",
-        help="Control socket of the daemon, as in its configuration.",
+        help="The daemon's control socket.",
     )(command)
 
 
 def json_option(command: _F) -> _F:
-    """Add the option --json."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
 
 
 def answers(path: str, do: str, **details: Any) -> Iterator[dict[str, Any]]:
-    """Yield the daemon's answers. Without an answer, print a line to stderr and exit with 1."""
+    """Yield the daemon's answers. On failure, print the reason to stderr and exit with 1."""
     try:
         yield from ask(path, {"do": do, **details})
     except AskError as error:

@@ -10,9 +10,9 @@ from v6fwd.cli.asking import EPILOG, answers, socket_option
 @click.command(name="reload", epilog=EPILOG)
 @socket_option
 def reload_(path: str) -> None:
-    """Read the configuration again: open new forwards, drain removed ones.
+    """Open new forwards of the configuration and drain removed ones.
 
-    Unchanged forwards keep their sockets and flows. A configuration with a mistake changes nothing.
+    The others keep their sockets and flows. An invalid configuration changes nothing.
     """
     for _ in answers(path, "reload"):
         pass

@@ -9,7 +9,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> str:
-    """Align columns, two spaces apart. `right` names the columns that are aligned right."""
+    """Rows under a head, two spaces between columns. `right`: those aligned right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = []
     for row in (head, *rows):
