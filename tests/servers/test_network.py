@@ -89,7 +89,7 @@ def test_a_stream_survives(stage: Stage, outage: Outage) -> None:
     server = Nginx(stage.folder)
     stage.relay_to(server, "--client-ip", "proxy-v2")
     offered = big_file(stage.folder / "www" / "offered", 25)
-    words = client_script("patient", HOST_V6, str(PORT), "/offered", str(SIZE))
+    words = client_script("pausing_download", HOST_V6, str(PORT), "/offered", str(SIZE))
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     patient = stage.lab.start("client", *words, **pipes)
     assert patient.stdin is not None
@@ -137,7 +137,7 @@ def test_an_overflowing_accept_queue_halves_nobody(stage: Stage) -> None:
     # Dials may take long, too: the same crowd stands before the server.
     stage.relay_to(server, "--client-ip", "proxy-v2", "--connect-timeout", "60")
     stage.forward.signal(signal.SIGSTOP)
-    words = client_script("crowd", HOST_V6, str(PORT), str(count), page("one"))
+    words = client_script("many_requests", HOST_V6, str(PORT), str(count), page("one"))
     crowd = lab.start("client", *words, stdout=subprocess.PIPE, text=True)
     eventually(lambda: overflows(lab) > 0, "the accept queue overflows")
     stage.forward.signal(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""What servers read in the bytes that a target gets: h11 and the standard library, not our own.
+"""For tests of what a server reads: h11 and the standard library, not our own parsers.
 
 The requests that were let through are told by `RequestStream.begun`; here they are found again
 by parsers that were written apart from it and from llhttp.

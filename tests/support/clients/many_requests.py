@@ -1,6 +1,6 @@
-"""Many clients at once: `python crowd.py HOST PORT COUNT BODY` prints how they fared, as JSON.
+"""Many clients at the same time: `python many_requests.py HOST PORT COUNT BODY` prints JSON.
 
-`whole` got the answer with BODY, `refused` not a byte of it, `cut` a part: there must be none.
+It counts clients by result: `whole` got the answer with BODY, `refused` no byte, `cut` a part.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PATIENCE = 60.0
 
 
 async def ask(host: str, port: int, body: bytes) -> str:
-    """One request; what became of it."""
+    """One request; its result."""
     answer = b""
     try:
         async with asyncio.timeout(PATIENCE):
@@ -30,13 +30,13 @@ async def ask(host: str, port: int, body: bytes) -> str:
     return "whole" if whole else "cut"
 
 
-async def crowd(host: str, port: int, count: int, body: bytes) -> None:
+async def ask_all(host: str, port: int, count: int, body: bytes) -> None:
     """Ask `count` times at once."""
-    fates = await asyncio.gather(*(ask(host, port, body) for _ in range(count)))
-    print(json.dumps(collections.Counter(fates)))
+    results = await asyncio.gather(*(ask(host, port, body) for _ in range(count)))
+    print(json.dumps(collections.Counter(results)))
 
 
 if __name__ == "__main__":
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    asyncio.run(crowd(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4].encode()))
+    asyncio.run(ask_all(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4].encode()))

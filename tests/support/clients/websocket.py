@@ -1,6 +1,7 @@
-"""WebSocket: `python chat.py serve HOST PORT` echoes, `python chat.py ask URL` compares echoes.
+"""WebSocket echo server and its client: `python websocket.py serve HOST PORT`, `... ask URL`.
 
-The server sends each client first what X-Forwarded-For said of it; `ask` prints that.
+The server first sends each client the X-Forwarded-For that it got; the client prints it, and
+compares echoes of messages of many sizes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A client of UDP and TCP at once, told on stdin what to do: `python both.py HOST PORT`.
+"""Client with a UDP socket and a TCP connection: `python udp_and_tcp.py HOST PORT`.
 
-`tell udp TEXT` and `tell tcp TEXT` send a line; `hear udp` and `hear tcp` print the next line that
-comes back.
+It reads commands from stdin: `send udp TEXT` and `send tcp TEXT` send a line; `receive udp` and
+`receive tcp` print the next line that comes back.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ def connected(host: str, port: int, kind: int) -> socket.socket:
     return sock
 
 
-def obey(host: str, port: int) -> None:
-    """See above."""
+def run_commands(host: str, port: int) -> None:
+    """Until stdin ends."""
     datagrams = connected(host, port, socket.SOCK_DGRAM)
     stream = connected(host, port, socket.SOCK_STREAM)
     lines = stream.makefile("rb")
     for command in sys.stdin:
         verb, protocol, *text = command.split(maxsplit=2)
         data = "".join(text).encode()
-        if verb == "tell":
+        if verb == "send":
             (datagrams if protocol == "udp" else stream).sendall(data)
         else:
-            heard = datagrams.recv(SIZE) if protocol == "udp" else lines.readline()
-            print(heard.decode().strip(), flush=True)
+            received = datagrams.recv(SIZE) if protocol == "udp" else lines.readline()
+            print(received.decode().strip(), flush=True)
 
 
 if __name__ == "__main__":
-    obey(sys.argv[1], int(sys.argv[2]))
+    run_commands(sys.argv[1], int(sys.argv[2]))

@@ -1,6 +1,6 @@
-"""A client that stops in the middle: `python patient.py HOST PORT PATH SIZE`.
+"""HTTP client that pauses in a download: `python pausing_download.py HOST PORT PATH SIZE`.
 
-It asks for PATH, prints `begun` once the first bytes are there, reads nothing more until a line
+It requests PATH, prints `begun` when the first bytes are there, reads nothing more until a line
 comes on stdin, and then prints the SHA-256 of the last SIZE bytes of the answer.
 """
 
@@ -12,7 +12,7 @@ import sys
 
 
 def download(host: str, port: int, path: str, size: int) -> None:
-    """See above."""
+    """Download PATH with a pause."""
     with socket.create_connection((host, port), timeout=60) as sock:
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         answer = bytearray(sock.recv(1024))

@@ -1,6 +1,6 @@
-"""A client of its own process: sends the bytes of stdin as they are, prints what comes back.
+"""TCP client that sends the bytes of stdin and prints what comes back: `send_stdin.py HOST PORT`.
 
-`python talk.py HOST PORT` connects first, so that it can stay silent for as long as stdin does.
+It connects first, and then waits for stdin: a client that is silent as long as the test wants.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import sys
 
 
-def talk(host: str, port: int) -> None:
+def run(host: str, port: int) -> None:
     """Copy stdin to the server, then the server to stdout; a reset ends that as EOF does."""
     with socket.create_connection((host, port), timeout=60) as sock:
         sock.sendall(sys.stdin.buffer.read())
@@ -21,4 +21,4 @@ def talk(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    talk(sys.argv[1], int(sys.argv[2]))
+    run(sys.argv[1], int(sys.argv[2]))

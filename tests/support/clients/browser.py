@@ -1,7 +1,7 @@
-"""A browser: `python browser.py HOST PORT CONNECTIONS REQUESTS PATH...` prints how it fared (JSON).
+"""Keep-alive client with a browser's fields: `browser.py HOST PORT CONNECTIONS REQUESTS PATH...`
 
-Each connection is kept and asks for one path after the other, in a browser's words, and tries to
-pass for somebody else. Every answer has to say `This is PATH`.
+Each connection requests one path after the other, and claims another address in X-Forwarded-For.
+It prints as JSON how many answers were `whole` (`This is PATH`) and how many `wrong`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Upgrade-Insecure-Requests: 1\r
 
 
 async def connection(host: str, port: int, requests: int, paths: list[str]) -> list[str]:
-    """One kept connection; what became of each request."""
+    """One connection; the result of each request."""
     reader, writer = await asyncio.open_connection(host, port)
-    fates = []
+    results = []
     for number in range(requests):
         path = paths[number % len(paths)]
         writer.write(f"GET {path} HTTP/1.1\r\nHost: example\r\n{FIELDS}".encode())
@@ -36,9 +36,9 @@ async def connection(host: str, port: int, requests: int, paths: list[str]) -> l
         size = int(head.lower().partition("content-length: ")[2].split()[0])
         body = (await reader.readexactly(size)).decode()
         good = " 200 " in head.splitlines()[0] and body == f"This is {path}\n"
-        fates.append("whole" if good else "wrong")
+        results.append("whole" if good else "wrong")
     writer.close()
-    return fates
+    return results
 
 
 async def browse(host: str, port: int, connections: int, requests: int, paths: list[str]) -> None:
@@ -47,7 +47,7 @@ async def browse(host: str, port: int, connections: int, requests: int, paths: l
         found = await asyncio.gather(
             *(connection(host, port, requests, paths) for _ in range(connections))
         )
-    print(json.dumps(collections.Counter(fate for fates in found for fate in fates)))
+    print(json.dumps(collections.Counter(result for results in found for result in results)))
 
 
 if __name__ == "__main__":
