@@ -133,8 +133,21 @@ class Log:
                 record[name.replace("_", "-")] = plain
             return _json_line(record)
         # Cutting may split a character: what is left of it is dropped.
-        line = _encode(text.replace("\n", " "))[: MAX_LINE - 1]
+        line = _encode(escaped(text.replace("\n", " ")))[: MAX_LINE - 1]
         return line.decode("utf-8", "ignore").encode() + b"\n"
+
+
+def escaped(text: str) -> str:
+    """Return the text with a backslash sequence for each character that is not printable.
+
+    What comes from outside may have sequences that a terminal obeys, a carriage return that hides
+    the line, or marks that turn the reading direction round.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def log_exceptions(loop: asyncio.AbstractEventLoop, log: Log) -> None:
@@ -157,13 +170,21 @@ def keep_standard_descriptors() -> None:
 
 def _json_line(record: dict[str, object]) -> bytes:
     """One line of JSON that is whole: a text that is too long for it is shortened."""
-    while len(line := _encode(json.dumps(record, ensure_ascii=False))) >= MAX_LINE:
+    while len(line := _encode(_dumped(record))) >= MAX_LINE:
         text = str(record.get("text", ""))
         if text:
             record["text"] = text[: len(text) // 2]
         else:  # the fields alone are too long
             record = {name: record[name] for name in ("time", "level", "event")}
     return line + b"\n"
+
+
+def _dumped(record: dict[str, object]) -> str:
+    """JSON, in which what is not printable is escaped: it can only stand in strings."""
+    text = json.dumps(record, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def _encode(text: str) -> bytes:

@@ -91,6 +91,7 @@ def test_apache_logs_the_client(served: Served, mode: str) -> None:
     assert served.modes()["[::]:8080/udp"] == "none"
     for host in (HOST_V6, HOST_V4):
         visit(served, host)
+    eventually(lambda: len(seen(served)) == 2, "Apache has logged both")
     assert seen(served) == [CLIENT_V6, CLIENT_V4]
 
 
@@ -112,13 +113,17 @@ def test_datagrams_have_a_header(served: Served) -> None:
         assert "QUIT" in answer, "every datagram has the header, IPv4's as well"
 
 
-def test_a_wrong_label_is_one_line(served: Served) -> None:
-    run(served, "--label", "v6fwd.client-ip=proxy-v3")
-    for host in (HOST_V6, HOST_V4):
-        assert ask(served.engine, "tcp", host, 8080)[0].endswith("hello")
+def test_a_wrong_label_refuses_its_port(served: Served) -> None:
+    """One line says why, and `docker status`; the other ports are served."""
+    labels = ("--label", "v6fwd.client-ip.80-tcp=proxy-v3")
+    served.engine.run("--name", "one", *PUBLISHED, *labels, "echo", "80")
+    eventually(lambda: len(served.modes()) == 2, "its other ports are served")
+    assert set(served.modes()) == {"0.0.0.0:8080/udp", "[::]:8080/udp"}
     lines = [line for line in served.process.log.splitlines() if "proxy-v3" in line]
     assert len(lines) == 1
-    assert lines[0].startswith("container one: label v6fwd.client-ip=proxy-v3: 'proxy-v3' is no")
+    assert lines[0].startswith("container one: label v6fwd.client-ip.80-tcp=proxy-v3: 'proxy-v3' ")
+    told = served.process.command_line("docker", "status").output
+    assert "[::]:8080: refused, as a label of container one is wrong" in told
 
 
 def test_restart_and_status(served: Served) -> None:
@@ -261,7 +266,7 @@ def test_without_a_userland_proxy(served: Served) -> None:
         [answer] = ask(engine, "tcp", HOST_V6, 8080)
         assert f"PROXY TCP6 {CLIENT_V6}" in answer
         assert ask(engine, "tcp", HOST_V4, 8080) == [f"from {CLIENT_V4} hello"]
-        assert "IPv4 clients come without a header" in served.log
+        assert "IPv4 clients arrive without a header" in served.log
         engine.run("--name", "another", "--publish", "8081:80", "echo", "80")
         engine.docker("stop", "--time", "1", "one")
         engine.run("--name", "squatter", "echo", "80")  # has the address that was free

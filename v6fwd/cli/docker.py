@@ -1,8 +1,9 @@
-"""`v6fwd docker`: make dockerd use the shim, undo it, show who serves the published ports."""
+"""`v6fwd docker`: make dockerd use the shim, undo that, show who serves the published ports."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from v6fwd.daemon.ask import AskError, ask
 from v6fwd.docker.daemon_json import KEY
 from v6fwd.docker.install import DaemonJson, default_daemon_json, find_shim
 from v6fwd.docker.shim.published import PublishedPort, ServedBy, published_ports
+from v6fwd.log import escaped
 from v6fwd.model import InputError
 
 RESTART = "systemctl restart docker"
@@ -28,13 +30,13 @@ _daemon_json = click.option(
 
 @click.group()
 def docker() -> None:
-    """Let Docker's published ports be served by v6fwd."""
+    """Have v6fwd serve Docker's published ports."""
 
 
 @docker.command()
 @_daemon_json
 def install(daemon_json: Path | None) -> None:
-    """Set "userland-proxy-path" in daemon.json, and leave every other byte as it is."""
+    """Set "userland-proxy-path" in daemon.json; every other byte stays as it is."""
     file = DaemonJson(daemon_json or default_daemon_json())
     try:
         shim = find_shim()
@@ -55,7 +57,7 @@ def install(daemon_json: Path | None) -> None:
 @docker.command()
 @_daemon_json
 def uninstall(daemon_json: Path | None) -> None:
-    """Put daemon.json back as it was before `install`."""
+    """Restore daemon.json as it was before `install`."""
     file = DaemonJson(daemon_json or default_daemon_json())
     try:
         changed = file.uninstall()
@@ -78,47 +80,65 @@ def status(daemon_json: Path | None, path: str) -> None:
         value = file.value(KEY)
     except (InputError, OSError) as error:
         _fail(error)
-    click.echo(f"{file.path}: {KEY} is {value or 'not set'}")
+    click.echo(escaped(f"{file.path}: {KEY} is {value or 'not set'}"))
     ports = published_ports()
     if not ports:
         click.echo("no port is published, or dockerd starts no proxies")
         return
-    served: dict[str, dict[str, Any]] = {}
-    if any(port.served_by is ServedBy.DAEMON for port in ports):
-        served = _served(path)
-    click.echo(table(_HEAD, [_row(port, served) for port in ports], right="FLOWS"))
+    served, held = _served(path) if any(map(_is_ours, ports)) else ({}, {})
+    click.echo(table(_HEAD, [_row(port, served, held) for port in ports], right="FLOWS"))
+    for port in ports:
+        why = held.get(str(port.forward.listen))
+        if why and _is_ours(port):
+            click.echo(escaped(f"{port.forward.listen}: {why}"))
 
 
-def _served(path: str) -> dict[str, dict[str, Any]]:
-    """The daemon's forwards by listener; none if it does not answer, and a line on stderr."""
+def _is_ours(port: PublishedPort) -> bool:
+    return port.served_by is not ServedBy.DOCKER
+
+
+def _served(path: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Return the daemon's forwards, and why others are not served, by listener.
+
+    Nothing, and a line on stderr, if the daemon is silent.
+    """
     try:
         (answer,) = ask(path, {"do": "status"})
     except AskError as error:
         click.echo(str(error), err=True)
-        return {}
-    return {each["listen"]: each for each in answer["forwards"] if each["state"] == "open"}
+        return {}, {}
+    served = {each["listen"]: each for each in answer["forwards"] if each["state"] == "open"}
+    return served, {each["listen"]: each["why"] for each in answer.get("held", ())}
 
 
-def _row(port: PublishedPort, served: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+def _row(
+    port: PublishedPort, served: Mapping[str, dict[str, Any]], held: Container[str]
+) -> tuple[str, ...]:
     listen, target = str(port.forward.listen), str(port.forward.target)
     mode, flows = "none", "-"
     if port.served_by is ServedBy.DAEMON:
         forward = served.get(listen)
-        mode = forward["client_ip"] if forward else "waits for v6fwd serve"
+        mode = (
+            forward["client_ip"]
+            if forward
+            else "held"
+            if listen in held
+            else "waits for v6fwd serve"
+        )
         flows = str(forward["flows"] - forward["ended"]) if forward else "-"
     return listen, target, port.served_by, mode, flows, f"pid {port.pid}"
 
 
 def _tell_backup(file: DaemonJson) -> None:
     if file.backup.exists():
-        click.echo(f"{file.backup} is what it was before")
+        click.echo(f"{file.backup} is a copy of the file as it was")
 
 
 def _tell_restart() -> None:
     click.echo(f"dockerd reads this when it starts: {RESTART}")
-    click.echo("that stops and starts the containers, unless daemon.json has live-restore")
+    click.echo("a restart stops and starts the containers, unless daemon.json has live-restore")
 
 
 def _fail(error: Exception) -> NoReturn:
-    click.echo(f"v6fwd docker: {error}", err=True)
+    click.echo(escaped(f"v6fwd docker: {error}"), err=True)
     sys.exit(1)

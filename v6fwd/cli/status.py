@@ -10,6 +10,7 @@ import click
 
 from v6fwd.cli.asking import EPILOG, answers, json_option, socket_option
 from v6fwd.cli.tables import moment, size, table
+from v6fwd.log import escaped
 from v6fwd.relay.ends import End, end_of
 
 SHOWN_ERRORS = 2
@@ -38,7 +39,10 @@ def text(answer: dict[str, Any]) -> str:
         f" {workers} worker{'s' if workers != 1 else ''}, {answer['restarts']} restarted"
     )
     rows = [_row(forward) for forward in answer["forwards"]]
-    return f"{first}\n{table(_HEAD, rows, right='LIVE FLOWS UP DOWN')}"
+    lines = [first, table(_HEAD, rows, right="LIVE FLOWS UP DOWN")]
+    for held in answer.get("held", ()):  # a daemon of release 0.1 has none
+        lines.append(escaped(f"{held['listen']} is not served: {held['why']}"))
+    return "\n".join(lines)
 
 
 def _row(forward: dict[str, Any]) -> tuple[str, ...]:

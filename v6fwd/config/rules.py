@@ -44,12 +44,23 @@ class Rule:
     network: str = "*"
     image: str = "*"
 
+    @property
+    def is_for_all_containers(self) -> bool:
+        """Whether it names nothing but ports."""
+        return self.container == self.network == self.image == "*"
+
+    def fits_port(self, port: Published) -> bool:
+        """Return whether it is for this port of some container."""
+        return (self.host_ports is None or port.host_port in self.host_ports) and self.protocol in (
+            None,
+            port.protocol,
+        )
+
     def fits(self, port: Published) -> bool:
-        """Whether it is for this port."""
+        """Return whether it is for this port."""
         networks = port.networks or ("",)
         return (
-            (self.host_ports is None or port.host_port in self.host_ports)
-            and self.protocol in (None, port.protocol)
+            self.fits_port(port)
             and fnmatchcase(port.container, self.container)
             and fnmatchcase(port.image, self.image)
             and any(fnmatchcase(network, self.network) for network in networks)

@@ -42,6 +42,9 @@ class ForwardSource(Protocol):
     def endpoints(self) -> Collection[Endpoint]:
         """What it serves."""
 
+    def held(self) -> list[dict[str, str]]:
+        """What it does not serve although it is asked to: `listen`, `target` and `why`."""
+
     def reconfigure(self, docker: Docker) -> None:
         """The configuration has been read again."""
 
@@ -264,6 +267,7 @@ class Daemon:
             "since": self._since,
             "restarts": pool.restarts,
             **await self.supervisor.status(),
+            "held": [each for source in self._sources for each in source.held()],
             "done": True,
         }
 

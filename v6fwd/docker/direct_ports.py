@@ -1,18 +1,20 @@
-"""Ports that Docker publishes for IPv4 alone, or without a userland proxy: no shim is started.
+"""Serves ports that have no shim: Docker publishes them for IPv4 only, or without userland proxy.
 
-Where a container's labels, or a rule, ask for a mode, we listen on [::] at its published port by
-ourselves, and follow the container as it restarts and changes its address.
+Where a label or a rule names a mode, the daemon itself listens on [::] at the published port, and
+follows the container when it restarts or changes its address.
 
-For IPv6 alone: without a userland proxy dockerd keeps the port from others with a socket on 0.0.0.0
-that it never reads from, so IPv4 clients cannot come to us.
+IPv6 only: without a userland proxy dockerd reserves the port with a socket on 0.0.0.0 that it never
+reads from, so IPv4 clients cannot be taken over.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from v6fwd.daemon.supervisor import Supervisor
+from v6fwd.docker.adopted_ports import take_back
 from v6fwd.docker.engine.containers import Container, targets
-from v6fwd.docker.forwards import Forwards
 from v6fwd.docker.policy.modes import NEED_ALL, Modes
 from v6fwd.docker.shim.listening import own
 from v6fwd.errors import RelayError
@@ -24,23 +26,25 @@ _Key = tuple[int, Protocol]
 
 
 class DirectPorts:
-    """The ports that we have opened for containers, one for a host port and protocol."""
+    """The ports opened for containers, one for each host port and protocol."""
 
-    def __init__(self, supervisor: Forwards, modes: Modes, limits: Limits, log: Log) -> None:
+    def __init__(self, supervisor: Supervisor, modes: Modes, limits: Limits, log: Log) -> None:
         self._supervisor = supervisor
         self._modes = modes
         self._limits = limits
         self._log = log
         self._forwards: dict[Endpoint, Forward] = {}
+        """What is served, by listener."""
         self._failed: set[Forward] = set()
+        """What could not be served: tried again at every event, logged once."""
         self._shimmed: set[tuple[str, _Key]] = set()
-        """Ports that a shim serves, or has served: a container that ends is listed for a while."""
+        """Ports that a shim serves or has served: a container that ends is listed for a while."""
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._forwards)
 
     def follow(self, containers: Sequence[Container], shimmed: Collection[Endpoint]) -> None:
-        """Open and close what is asked for, but not where a shim for IPv6 is."""
+        """Open, change and close ports as containers ask for it, except where an IPv6 shim is."""
         self._note_shimmed(containers, {_key(each) for each in shimmed if ":" in each.host})
         wanted = {forward.listen: forward for forward in self._asked_for(containers)}
         for listen in self._forwards.keys() - wanted.keys():
@@ -48,14 +52,20 @@ class DirectPorts:
         self._failed.intersection_update(wanted.values())
         taken = {_key(listen) for listen in shimmed}
         for forward in wanted.values():
-            self._serve(forward, alone=_key(forward.listen) not in taken)
+            self._serve(forward, ipv6_only=_key(forward.listen) not in taken)
 
     def close(self, listen: Endpoint) -> None:
-        """Stop to serve it, if we do."""
+        """Stop serving a port, if it is one of these."""
         if self._forwards.pop(listen, None) is None:
             return
         if listen in self._supervisor.forwards:
             self._supervisor.close(listen, 0)
+
+    def take_back(self, listen: Endpoint) -> list[socket.socket]:
+        """Stop serving a port, if it is one of these, and return its listening sockets."""
+        if self._forwards.pop(listen, None) is None or listen not in self._supervisor.forwards:
+            return []
+        return take_back(self._supervisor, listen)
 
     def _note_shimmed(self, containers: Sequence[Container], now: Collection[_Key]) -> None:
         every = {(each.id, key) for each in containers for key in targets(each)}
@@ -63,7 +73,7 @@ class DirectPorts:
         self._shimmed |= {(which, key) for which, key in every if key in now}
 
     def forget(self) -> None:
-        """The Engine is another one: it may have no userland proxy any more."""
+        """Forget which ports had a shim: another Engine may have no userland proxy."""
         self._shimmed.clear()
 
     def _asked_for(self, containers: Iterable[Container]) -> Iterator[Forward]:
@@ -74,19 +84,21 @@ class DirectPorts:
                 if (container.id, (port, protocol)) in self._shimmed:
                     continue
                 if self._modes.is_asked_for(forward, container):
-                    yield self._modes.of(forward, container)
+                    in_mode = self._modes.of(forward, container)
+                    if in_mode is not None:
+                        yield in_mode
 
-    def _serve(self, forward: Forward, *, alone: bool) -> None:
+    def _serve(self, forward: Forward, *, ipv6_only: bool) -> None:
         listen = forward.listen
         try:
             if listen not in self._forwards:
                 self._open(forward)
-                if alone and forward.client_ip in NEED_ALL:
-                    self._tell_alone(forward)
+                if ipv6_only and forward.client_ip in NEED_ALL:
+                    self._log_ipv4_without(forward)
             elif self._forwards[listen] != forward:
                 self._change(forward)
         except RelayError as error:
-            if forward not in self._failed:  # tried at every event, told once
+            if forward not in self._failed:
                 self._failed.add(forward)
                 self._log.warning("not-served", f"cannot serve {forward}: {error}")
         else:
@@ -104,10 +116,10 @@ class DirectPorts:
             raise RelayError("it has been drained; it is served again when its container restarts")
         self._supervisor.change(forward)
 
-    def _tell_alone(self, forward: Forward) -> None:
+    def _log_ipv4_without(self, forward: Forward) -> None:
         text = (
-            f"{forward}: IPv4 clients come without a header, as dockerd has no userland proxy;"
-            f" with {forward.client_ip} the server must take both"
+            f"{forward}: IPv4 clients arrive without a header, as dockerd has no userland proxy;"
+            f" with {forward.client_ip} the server must accept both"
         )
         self._log.warning("ipv4-without", text)
 

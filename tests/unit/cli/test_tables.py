@@ -18,6 +18,11 @@ def test_columns_are_aligned() -> None:
     )
 
 
+def test_what_a_terminal_obeys_is_escaped() -> None:
+    shown = table(("NAME", "N"), [("a\x1b[2J\r\n", "1")])
+    assert shown == "NAME          N\na\\x1b[2J\\r\\n  1"
+
+
 def test_no_rows() -> None:
     assert table(("NAME", "N"), []) == "NAME  N"
 

@@ -118,7 +118,7 @@ FLAGS = [
 CODE = "import os\nfrom v6fwd.docker.shim.standalone import main\n"
 COMMANDS = {
     ServedBy.DAEMON: ["/v/hold-x86_64", "/run/v6fwd/shims", "5", f"/bin/{SHIM}", *FLAGS],
-    ServedBy.ALONE: ["/usr/bin/python3", "-I", "-c", CODE, "/usr/sbin/docker-proxy", *FLAGS],
+    ServedBy.STANDALONE: ["/usr/bin/python3", "-I", "-c", CODE, "/usr/sbin/docker-proxy", *FLAGS],
     ServedBy.DOCKER: ["/usr/sbin/docker-proxy", *FLAGS],
 }
 
@@ -126,6 +126,12 @@ COMMANDS = {
 @pytest.mark.parametrize(("served_by", "words"), COMMANDS.items())
 def test_which_program(served_by: ServedBy, words: list[str]) -> None:
     assert split_command(words) == (served_by, FLAGS)
+
+
+def test_a_relay_that_release_0_1_started() -> None:
+    code = CODE.replace("v6fwd.docker.shim.standalone", "v6fwd.docker.proxy")
+    words = ["/usr/bin/python3", "-I", "-c", code, "", *FLAGS]
+    assert split_command(words) == (ServedBy.STANDALONE, FLAGS)
 
 
 @pytest.mark.parametrize(

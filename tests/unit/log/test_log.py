@@ -117,6 +117,22 @@ def test_what_is_not_utf8_is_escaped(pipe: Reader, style: LogFormat) -> None:
         assert record(line)["text"] == "path /\udcff \u00fc"
 
 
+HOSTILE = "none\x1b]0;title\x07\x1b[2K\rready: 1 forwards\r\x9b2J\x7f\u202e\u2028\U000e0001"
+
+
+@pytest.mark.parametrize("style", LogFormat)
+def test_nothing_that_a_terminal_obeys_is_written(pipe: Reader, style: LogFormat) -> None:
+    """Labels, names and headers come from anybody; a forged line or title must not."""
+    Log(style, fd=pipe.writer).info("x", f"label {HOSTILE}", container=HOSTILE)
+    (line,) = pipe.read().decode().split("\n")[:-1]
+    assert line.isprintable()
+    if style is LogFormat.JSON:
+        assert record(line)["text"] == f"label {HOSTILE}"
+        assert record(line)["container"] == HOSTILE
+    else:
+        assert line.startswith("label none\\x1b]0;title\\x07\\x1b[2K\\rready: 1 forwards\\r\\x9b2J")
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.characters(exclude_categories=[]), max_size=200))
 def test_any_text_makes_one_json_line(text: str) -> None:

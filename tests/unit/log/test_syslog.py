@@ -190,3 +190,10 @@ def test_a_real_daemon_hears_a_relay_that_stands_alone(tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.wait()
+
+
+def test_nothing_that_a_terminal_obeys_is_sent(log: Syslog, daemon: Daemon) -> None:
+    log.info("x", "label \x1b[2J\rready: 1 forwards")
+    [text] = daemon.texts()
+    assert text.isprintable()
+    assert text.endswith("label \\x1b[2J\\rready: 1 forwards")

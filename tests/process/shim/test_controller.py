@@ -1,0 +1,191 @@
+"""Which mode the daemon serves a shim's port in, when the Engine is silent, wrong or misled."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.controlled import Controlled, container
+from tests.support.fake_engine import HEAD, says
+from tests.support.process import free_port
+from tests.support.shim import Shim
+from v6fwd.config.rules import Rule
+from v6fwd.docker import adopted_ports
+from v6fwd.docker.shim.holder import find_holder
+from v6fwd.model import ClientIP, Endpoint
+
+UNKNOWN = "Docker has not told yet which container it belongs to"
+
+
+@pytest.fixture
+async def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Controlled]:
+    monkeypatch.setenv("V6FWD_RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("nft", "iptables"):  # this host's rules are none of our business
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    daemon = Controlled(tmp_path)
+    await daemon.engine.start()
+    yield daemon
+    daemon.end()
+    await daemon.engine.stop()
+    daemon.logged.close()
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def listen(port: int) -> str:
+    return f"[::]:{port}"
+
+
+async def test_a_silent_engine_opens_nothing(
+    daemon: Controlled, shim: Shim, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever could come now would be believed whatever header he brings."""
+    monkeypatch.setattr(adopted_ports, "HOLD", 0.01)
+    daemon.silence()
+    await daemon.begin()
+    daemon.publish(shim, port)
+    await daemon.until(lambda: daemon.held)
+    assert shim.all_status() == b"0\n", "dockerd has its answer"
+    assert daemon.held == {listen(port): UNKNOWN}
+    assert daemon.served == {}
+    [(event, text)] = daemon.logged.lines()
+    assert (event, text) == ("held", f"{listen(port)} is not served, its clients wait: {UNKNOWN}")
+
+
+async def test_it_is_opened_when_the_engine_speaks(
+    daemon: Controlled, shim: Shim, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adopted_ports, "HOLD", 0.0)
+    await daemon.begin()
+    daemon.publish(shim, port)
+    await daemon.until(lambda: daemon.held)
+    daemon.tell(container("a", port, "proxy-v2"))
+    await daemon.until(lambda: daemon.served)
+    assert daemon.served == {listen(port): "proxy-v2"}
+    assert daemon.held == {}
+
+
+async def test_a_rule_for_all_containers_needs_no_engine(
+    daemon: Controlled, shim: Shim, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adopted_ports, "HOLD", 0.0)
+    daemon.silence()
+    await daemon.begin(Rule(ClientIP.PROXY_V1, range(port, port + 1)))
+    daemon.publish(shim, port)
+    await daemon.until(lambda: daemon.served)
+    assert daemon.served == {listen(port): "proxy-v1"}
+
+
+async def test_a_mode_survives_a_restart(daemon: Controlled, shim: Shim, port: int) -> None:
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    daemon.tell(container("a", port, "proxy-v2"))
+    await daemon.until(lambda: daemon.served)
+    daemon.end()
+    daemon.silence()
+    await daemon.begin()
+    assert daemon.served == {listen(port): "proxy-v2"}, "before any answer"
+
+
+async def test_another_shim_inherits_nothing(
+    daemon: Controlled,
+    shim: Shim,
+    port: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may be another container's by now."""
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    daemon.tell(container("a", port))
+    await daemon.until(lambda: daemon.served)
+    daemon.end()
+    shim.stop()
+    daemon.silence()
+    monkeypatch.setattr(adopted_ports, "HOLD", 0.0)
+    await daemon.begin()
+    again = Shim(Path(shim.command[-1]), "dash")
+    daemon.publish(again, port)
+    try:
+        await daemon.until(lambda: daemon.held)
+        assert daemon.served == {}
+    finally:
+        again.end()
+
+
+async def test_a_wrong_label_refuses_the_port(daemon: Controlled, shim: Shim, port: int) -> None:
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    daemon.tell(container("a", port, "proxy-v3"))
+    await daemon.until(lambda: daemon.held)
+    assert daemon.served == {}
+    assert daemon.held[listen(port)] == "refused, as a label of container name-a is wrong"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_a_twin_address_in_another_network(
+    daemon: Controlled, shim: Shim, port: int, order: int
+) -> None:
+    """A container that publishes nothing decides about nobody's port."""
+    twin = container("b", 0, "none", network="other")
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    daemon.tell(*[twin, container("a", port, "proxy-v2")][::order])
+    await daemon.until(lambda: daemon.served)
+    assert daemon.served == {listen(port): "proxy-v2"}
+
+
+async def test_a_task_of_swarm(daemon: Controlled, shim: Shim, port: int) -> None:
+    """Its docker_gwbridge address is not in the list, its published port is."""
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    daemon.tell(container("a", port, "proxy-v2", address="10.0.1.7", network="overlay"))
+    await daemon.until(lambda: daemon.served)
+    assert daemon.served == {listen(port): "proxy-v2"}
+
+
+async def test_two_containers_that_both_fit_are_refused(
+    daemon: Controlled, shim: Shim, port: int
+) -> None:
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    daemon.tell(container("a", port, "proxy-v2"), container("b", port, "none"))
+    await daemon.until(lambda: daemon.held)
+    assert daemon.held[listen(port)] == "refused, as both name-a and name-b publish it"
+    assert daemon.served == {}
+    daemon.tell(container("a", port, "proxy-v2"))
+    await daemon.until(lambda: daemon.served)
+    assert daemon.served == {listen(port): "proxy-v2"}
+    daemon.tell(container("a", port, "proxy-v2"), container("b", port, "none"))
+    await daemon.until(lambda: daemon.held)
+    assert daemon.served == {}, "closed again"
+
+
+async def test_a_port_that_was_opened_without_its_shim(
+    daemon: Controlled, shim: Shim, port: int
+) -> None:
+    """Workers have copies of its socket, so no other can be bound: the shim gets that one."""
+    daemon.engine.containers = says(HEAD + json.dumps([container("a", port, "proxy-v2")]).encode())
+    await daemon.begin()
+    await daemon.until(lambda: daemon.served)
+    [worker] = (sock.dup() for sock in daemon.supervisor.listen_sockets[Endpoint("::", port)])
+    with worker, socket.create_connection(("::1", port)) as client:
+        await daemon.adopted(shim, port)
+        assert shim.all_status() == b"0\n"
+        assert os.readlink(f"/proc/{shim.pid}/exe") == str(find_holder()), "it is adopted"
+        assert daemon.served == {}, "until its mode is known"
+        daemon.tell(container("a", port, "proxy-v2"))
+        await daemon.until(lambda: daemon.served)
+        [sock] = daemon.supervisor.listen_sockets[Endpoint("::", port)]
+        with sock.accept()[0] as accepted:
+            assert accepted.getpeername()[:2] == client.getsockname()[:2], "nobody is lost"
