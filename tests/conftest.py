@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from tests.support.stage import Stage
 from v6fwd.demo.lab import Lab
 
 pytest_plugins = ["tests.support.left_out"]
+
+# A system call that the filter does not name ends the worker, so that a test sees it.
+os.environ["V6FWD_SECCOMP"] = "strict"
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +103,8 @@ def test_a_daemon_of_nobody(
     for pid in (daemon.pid, *daemon.workers()):
         assert is_nobody(pid)
         assert status(pid)["NoNewPrivs"] == "1"
+        assert Path(f"/proc/{pid}/mem").stat().st_uid == 0  # for no other process of nobody's
+    assert all(status(pid)["Seccomp"] == "2" for pid in daemon.workers())
     assert capabilities(daemon.pid) == {NET_BIND_SERVICE}
     assert all(capabilities(pid) == set() for pid in daemon.workers())
     daemon.kill_worker(daemon.workers()[0])
@@ -111,6 +117,24 @@ def test_a_daemon_of_nobody(
     served(port, server)
     assert is_nobody(successor.pid)
     assert daemon.control.exists()
+
+
+def test_workers_of_root_are_nobody(daemon: ServeProcess, server: socket.socket) -> None:
+    """Whoever starts the daemon by hand: those that meet the world have nothing to give."""
+    port = free_port("::1")
+    daemon.configure((f"[::1]:{port}", f"127.0.0.1:{server.getsockname()[1]}"))
+    daemon.run()
+    served(port, server)
+    assert status(daemon.pid)["Uid"].split() == ["0"] * 4
+    daemon.kill_worker(daemon.workers()[0])
+    for pid in daemon.workers():
+        told = status(pid)
+        assert told["Uid"].split() == [str(NOBODY.pw_uid)] * 4
+        assert told["Gid"].split() == [str(NOBODY.pw_gid)] * 4
+        assert told["Groups"] == ""
+        assert capabilities(pid) == set()
+        assert (told["NoNewPrivs"], told["Seccomp"]) == ("1", "2")
+    assert "workers run as user nobody" in daemon.log
 
 
 def test_a_reload_may_open_a_port_below_1024(daemon: ServeProcess, folder: Path, lab: Lab) -> None:
@@ -185,3 +209,63 @@ def test_becoming_is_for_good() -> None:
         finally:
             os._exit(answers)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0b1111
+
+
+def ask_as(uid: int, gid: int, path: Path, do: str) -> str:
+    """What somebody else is answered at the control socket: the error, or ""."""
+    code = (
+        "import os, sys\n"
+        "os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[2]))\n"
+        "from v6fwd.daemon.ask import AskError, ask\n"
+        "try: list(ask(sys.argv[3], {'do': sys.argv[4]}))\n"
+        "except AskError as error: print(error)"
+    )
+    words = [sys.executable, "-c", code, str(gid), str(uid), str(path), do]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("user", ["", "nobody"])
+def test_the_group_reads_and_does_not_rule(
+    daemon: ServeProcess, successor: ServeProcess, folder: Path, user: str
+) -> None:
+    group = grp.getgrnam("games")
+    daemon.control = successor.control = folder / "run" / "control.sock"
+    more = f'user = "{user}"' if user else ""
+    daemon.configure(more=more)
+    daemon.run()
+    os.chown(daemon.control, -1, group.gr_gid)  # as `group` does if the user is in that group
+    daemon.control.chmod(0o660)
+    stranger = pwd.getpwnam("games").pw_uid
+    for do in ("status", "flows"):
+        assert ask_as(stranger, group.gr_gid, daemon.control, do) == ""
+    for do in ("reload", "drain", "takeover", "leave"):
+        told = ask_as(stranger, group.gr_gid, daemon.control, do)
+        assert told == f"only root and the daemon's user may {do}"
+    if user:
+        assert ask_as(NOBODY.pw_uid, NOBODY.pw_gid, daemon.control, "reload") == ""
+    daemon.reload()
+    successor.run()
+    assert daemon.wait() == 0
+
+
+def test_sockets_are_taken_from_ours_only(daemon: ServeProcess, folder: Path) -> None:
+    """Who may write to the folder of the control socket could hand sockets to root."""
+    daemon.control = folder / "control.sock"
+    daemon.configure()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(daemon.control))
+        pid = os.fork()
+        if not pid:
+            os.setuid(NOBODY.pw_uid)
+            sock.listen()  # the kernel remembers who called listen(2)
+            signal.pause()
+        try:
+            daemon.start("-c", str(daemon.config), ready=False)
+            assert daemon.wait() == 1
+            uid = NOBODY.pw_uid
+            told = f"cannot take over: control socket {daemon.control} is that of user {uid}\n"
+            assert daemon.log == told
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)

@@ -5,7 +5,7 @@
     container = "web-*"          # and network, image: shell patterns, or the very name
     client-ip = "proxy-v2"
 
-All that a rule names must fit; the first rule that fits goes.
+A rule matches if all its keys match. The first match wins.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PORTS_RE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp))?")
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A published port as the Engine's API tells of it."""
+    """A published port as the Engine's API reports it."""
 
     host_port: int
     container_port: int
@@ -35,7 +35,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule; what is not set fits everything."""
+    """One rule; a key that is not set matches everything."""
 
     client_ip: ClientIP
     host_ports: range | None = None
@@ -57,7 +57,7 @@ class Rule:
         )
 
     def fits(self, port: Published) -> bool:
-        """Return whether it is for this port."""
+        """Whether the rule matches this port."""
         networks = port.networks or ("",)
         return (
             self.fits_port(port)

@@ -35,16 +35,16 @@ Status = Mapping[str, Any]
 """What `serve` answers to `status`: see daemon.serve."""
 
 
-def pages(ask: Callable[[], Awaitable[Status]], is_well: Callable[[], bool]) -> Pages:
-    """What the daemon shows: /metrics by what `ask` tells, and whether it `is_well`."""
+def pages(ask: Callable[[], Awaitable[Status]], trouble: Callable[[], str]) -> Pages:
+    """Return the pages: /metrics of what `ask` returns; /healthz, well if `trouble` is ""."""
 
     async def metrics() -> Page:
         return Page(render(await ask()), CONTENT_TYPE_LATEST)
 
     async def health() -> Page:
-        if is_well():
+        if not (text := trouble()):
             return Page(b"ok\n")
-        return Page(b"no worker is alive\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return Page(f"{text}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
 
     return {"/metrics": metrics, "/healthz": health}
 

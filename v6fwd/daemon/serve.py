@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import signal
 import socket
 import time
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from v6fwd import __version__
-from v6fwd.config import Config, ConfigError, Docker
-from v6fwd.config.apart import load_apart
+from v6fwd.config import Config, ConfigError, Docker, load
 from v6fwd.daemon.control import Control, Request, failed
 from v6fwd.daemon.diff import ForwardDiff
-from v6fwd.daemon.privileges import NET_BIND_SERVICE, become, give_folder, needed_by
+from v6fwd.daemon.peer import peer_of
+from v6fwd.daemon.privileges import NET_BIND_SERVICE, NOBODY, become, give_folder, needed_by
 from v6fwd.daemon.supervisor import Supervisor
-from v6fwd.daemon.systemd import Notifier, inherited_sockets, match, process_at
+from v6fwd.daemon.systemd import Notifier, inherited_sockets, match
 from v6fwd.daemon.takeover import Predecessor, hand_over, listing
 from v6fwd.daemon.web import WebServer
 from v6fwd.errors import RelayError, reason
@@ -29,6 +30,9 @@ from v6fwd.relay.budget import raised_limit
 
 AT_RUN_TIME = ("forwards", "docker")
 """What a reload can change; the rest of Config waits for the next start."""
+RULING = ("reload", "drain", "takeover", "leave")
+"""Requests that change something: of root and the daemon's own user only. The group of the control
+socket may read."""
 FLOWS_A_LINE = 500
 """Flows in one line of an answer."""
 
@@ -64,7 +68,13 @@ class Daemon:
         self._log = log
         self._since = time.time()
         self._configured: dict[Endpoint, Forward] = {}
-        self.supervisor = Supervisor(config.workers, config.limits, log, log_flows=config.log_flows)
+        self.supervisor = Supervisor(
+            config.workers,
+            config.limits,
+            log,
+            log_flows=config.log_flows,
+            any_mode=bool(sources),
+        )
         control = config.control
         self._control = Control(control.socket, control.group, self._handle)
         self._stopping: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -99,16 +109,17 @@ class Daemon:
     async def _begin(self) -> None:
         """Take over, or open; then say that it is ready."""
         path = self._config.control.socket
-        predecessor = Predecessor.at(path) if path else None
+        predecessor = Predecessor.at(path, self._trusted_users()) if path else None
         if predecessor is not None:
             for listen, sockets in predecessor.sockets().items():
                 self.supervisor.listen_sockets.add(listen, sockets)
         self._take_from_systemd()
         self._apply(self._config.forwards)
-        if self._web is not None:
-            await self._web.open()
+        await self._open_metrics(predecessor)
         if self._config.user:
             self._become(self._config.user)
+        elif not os.geteuid():
+            self._log.info("workers-user", f"workers run as user {NOBODY}: no user is configured")
         self.supervisor.start()
         for source in self._sources:
             await source.begin(self.supervisor)
@@ -120,6 +131,11 @@ class Daemon:
             predecessor.leave(self.supervisor.forwards)
         self._log.info("ready", self._ready_text())
         self._notifier.ready(self._ready_text())
+
+    def _trusted_users(self) -> set[int]:
+        """Return the users whose daemon may hand us its sockets."""
+        user = self._config.user
+        return {0, os.geteuid()} | ({pwd.getpwnam(user).pw_uid} if user else set())
 
     def _close_inherited(self) -> None:
         """Let go of a predecessor's sockets that nobody wants."""
@@ -153,6 +169,12 @@ class Daemon:
             ):  # else a predecessor's, which it has too
                 self.supervisor.listen_sockets.add(listen, some)
 
+    async def _open_metrics(self, predecessor: Predecessor | None) -> None:
+        listen = self._config.metrics.listen
+        if self._web is None or listen is None:
+            return
+        await self._web.open(beside=bool(predecessor and predecessor.shares_metrics(listen)))
+
     async def _tell_the_watchdog(self) -> None:
         while self._notifier.watchdog_interval is not None:
             self._notifier.watchdog()
@@ -164,7 +186,7 @@ class Daemon:
         from v6fwd.daemon.metrics import pages  # 2.6 MB that nobody else needs
 
         pool = self.supervisor.pool
-        shown = pages(self._status, lambda: bool(pool.workers))
+        shown = pages(self._status, lambda: pool.trouble)
         return WebServer(self._config.metrics.listen, shown, self._log)
 
     # -- signals --
@@ -200,7 +222,7 @@ class Daemon:
 
     def _reload(self) -> list[str]:
         try:
-            config = load_apart(self._path)
+            config = load(self._path)
             diff = self._apply(config.forwards)
         except (ConfigError, RelayError) as error:
             lines = str(error).splitlines()
@@ -233,7 +255,10 @@ class Daemon:
     # -- the control socket --
 
     async def _handle(self, request: Request, sock: socket.socket) -> AsyncIterator[dict[str, Any]]:
-        match request.get("do"):
+        if (do := request.get("do")) in RULING and not self._may_rule(sock):
+            yield failed(f"only root and the daemon's user may {do}")
+            return
+        match do:
             case "status":
                 yield await self._status()
             case "flows":
@@ -249,15 +274,22 @@ class Daemon:
                 yield self._drain(request.get("listen"))
             case "takeover":
                 names = listing(self.supervisor.listen_sockets)
-                yield {"sockets": [name for name, _ in names], "done": True}
+                metrics = str(self._config.metrics.listen or "")
+                yield {"sockets": [name for name, _ in names], "metrics": metrics, "done": True}
                 await hand_over(sock, [each for _, each in names])
             case "leave":
                 self._kept = [parse_listen(text)[0] for text in request["kept"]]
-                self._notifier.successor(process_at(sock))
+                self._notifier.successor(peer_of(sock).pid)
                 self.stop(self._config.limits.drain_timeout)
                 yield {"done": True}
             case other:
                 yield failed(f"cannot do {other!r}")
+
+    def _may_rule(self, sock: socket.socket) -> bool:
+        """Whether it is root or our user, and no worker, which may be of that user, too."""
+        peer = peer_of(sock)
+        workers = {handle.pid for handle in self.supervisor.pool.workers.values()}
+        return peer.is_ours and peer.pid not in workers
 
     async def _status(self) -> dict[str, Any]:
         pool = self.supervisor.pool

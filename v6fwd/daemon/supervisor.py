@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from v6fwd.daemon.diff import ForwardDiff
+from v6fwd.daemon.handle import WorkerHandle
 from v6fwd.daemon.listen_sockets import ListenSockets, Sockets, serves
 from v6fwd.daemon.messages import Change, Close, Open
-from v6fwd.daemon.pool import WorkerHandle, WorkerPool
-from v6fwd.daemon.privileges import needed_by
+from v6fwd.daemon.pool import WorkerPool
+from v6fwd.daemon.privileges import TRANSPARENT, needed_by
 from v6fwd.daemon.worker import Setup
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
@@ -24,15 +25,28 @@ class Supervisor:
     Raises RelayError where it cannot listen, and KeyError for forwards that are not there.
     """
 
-    def __init__(self, workers: int, limits: Limits, log: Log, *, log_flows: bool = False) -> None:
+    def __init__(
+        self,
+        workers: int,
+        limits: Limits,
+        log: Log,
+        *,
+        log_flows: bool = False,
+        any_mode: bool = False,
+    ) -> None:
+        """`any_mode`: forwards of every client-ip mode may be opened after the start."""
         self.limits = limits
         self.listen_sockets = ListenSockets(workers)
         self.forwards: dict[Endpoint, Forward] = {}
         self.since: dict[Endpoint, float] = {}
         """When each of them was opened, in seconds since 1970."""
-        setup = Setup(limits, log, log_flows, workers, lambda: needed_by(self.forwards.values()))
+        self._any_mode = any_mode
+        setup = Setup(limits, log, log_flows, workers, self._rights)
         self.pool = WorkerPool(workers, setup, log, self._brief)
         self._log = log
+
+    def _rights(self) -> Collection[int]:
+        return TRANSPARENT if self._any_mode else needed_by(self.forwards.values())
 
     def start(self) -> None:
         """Fork the workers, who serve what has been opened by then. Raises OSError."""

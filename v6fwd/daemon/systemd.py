@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import time
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
@@ -67,12 +66,6 @@ class Notifier:
                 sock.sendto(text.encode("utf-8", "replace"), self._path)
         except OSError:
             pass
-
-
-def process_at(sock: socket.socket) -> int:
-    """The process at the other end of a unix socket; 0 if the kernel does not say."""
-    pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(pid)
 
 
 def _watchdog(environ: Environment) -> float | None:

@@ -8,16 +8,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, NoReturn
 
 import uvloop
 
 from v6fwd.daemon.channel import Channel
 from v6fwd.daemon.messages import (
-    Answer,
     Ask,
     Change,
     Close,
@@ -26,9 +24,12 @@ from v6fwd.daemon.messages import (
     Message,
     Open,
     Report,
+    answers,
+    read_by_worker,
 )
-from v6fwd.daemon.privileges import keep_only
+from v6fwd.daemon.privileges import become_nobody
 from v6fwd.daemon.scoreboard import ScoreboardSlot
+from v6fwd.daemon.seccomp import confine, is_strict
 from v6fwd.log import Log, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
@@ -37,8 +38,6 @@ from v6fwd.relay.relay import Relay
 
 REPORT_EVERY = 2.0
 """Seconds between reports: what a killed worker did since the last one is counted nowhere."""
-PART = 100
-"""Flows or forwards in one part of an answer: some 30 KB, see messages.MAX_MESSAGE."""
 
 _DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Sent to the whole process group by a terminal or a service manager: the supervisor decides."""
@@ -53,14 +52,14 @@ class Setup:
     log_flows: bool
     workers: int
     rights: Callable[[], Iterable[int]]
-    """The capabilities that it needs, as of its birth."""
+    """The capabilities that it needs, as of its birth: none, but for mode `transparent`."""
 
 
 class Worker:
     """The process's relay and its end of the channel."""
 
     def __init__(
-        self, sock: socket.socket, setup: Setup, place: ScoreboardSlot, clients: Clients
+        self, sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients
     ) -> None:
         self._limits = setup.limits
         self._log = setup.log
@@ -68,10 +67,17 @@ class Worker:
             setup.limits,
             setup.log,
             log_flows=setup.log_flows,
-            siblings=place if setup.workers > 1 else None,
+            siblings=slot if setup.workers > 1 else None,
             clients=clients,
         )
-        self._channel = Channel(sock, self._receive, self._orphaned)
+        self._channel = Channel(
+            sock,
+            read_by_worker,
+            self._receive,
+            ended=self._orphaned,
+            violated=self._cannot_read,
+            takes_sockets=True,
+        )
         self._draining: asyncio.Task[None] | None = None
         self._reported: dict[str, int] = {}
         self._parts: dict[Any, Any] = {}
@@ -122,14 +128,18 @@ class Worker:
         )
 
     def _answer(self, number: int, what: str) -> None:
-        """Send what was asked for in parts; `None` behind the last item ends it."""
         items: Iterable[Any] = ()
         if what == "flows":
             items = self._relay.flows_now()
         elif what == "snapshot":
             items = self._relay.snapshot().items()
-        for part, last in _parts(items):
-            self._channel.send(Answer(number, part, last))
+        for answer in answers(number, items):
+            self._channel.send(answer)
+
+    def _cannot_read(self, why: str) -> None:
+        """The supervisor is another version or broken: go on without it, to the end."""
+        self._log.error("defect", f"internal error: a message of the supervisor: {why}")
+        self._orphaned()
 
     def _drain(self, grace: float, *, take_queue: bool) -> None:
         if self._draining is None:
@@ -162,15 +172,7 @@ class Worker:
                 self._channel.send(Report(listen, numbers))
 
 
-def _parts(items: Iterable[Any]) -> Iterator[tuple[list[Any], bool]]:
-    """Lists of PART items, and whether one is the last; there is one at least."""
-    rest = iter(items)
-    while len(part := list(islice(rest, PART))) == PART:
-        yield part, False
-    yield part, True
-
-
-def fork_worker(sock: socket.socket, setup: Setup, place: ScoreboardSlot, clients: Clients) -> int:
+def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> int:
     """Start a worker at the other end of `sock`'s pair; gives its process id. Raises OSError.
 
     Forked and not executed anew: it shares all memory that is not written to. Signals are
@@ -182,7 +184,7 @@ def fork_worker(sock: socket.socket, setup: Setup, place: ScoreboardSlot, client
     try:
         pid = os.fork()
         if not pid:
-            _be_worker(sock, setup, place, clients, blocked)
+            _be_worker(sock, setup, slot, clients, blocked)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return pid
@@ -191,7 +193,7 @@ def fork_worker(sock: socket.socket, setup: Setup, place: ScoreboardSlot, client
 def _be_worker(
     sock: socket.socket,
     setup: Setup,
-    place: ScoreboardSlot,
+    slot: ScoreboardSlot,
     clients: Clients,
     mask: set[Any],
 ) -> NoReturn:
@@ -203,10 +205,9 @@ def _be_worker(
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _close_others(sock.fileno(), *clients.descriptors)
-        if os.geteuid():
-            keep_only(setup.rights())  # what else the supervisor has kept is for opening ports
+        _drop(frozenset(setup.rights()), setup.log)
         gc.set_threshold(GC_THRESHOLD)
-        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, place, clients))
+        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, slot, clients))
         status = 0
     except BaseException as error:
         setup.log.error("failed", f"a worker failed: {error!r}")
@@ -214,11 +215,16 @@ def _be_worker(
         os._exit(status)
 
 
-async def _serve(
-    sock: socket.socket, setup: Setup, place: ScoreboardSlot, clients: Clients
-) -> None:
+def _drop(rights: frozenset[int], log: Log) -> None:
+    """Give up root and all but `rights`, and what a relay never calls. Raises OSError."""
+    become_nobody(rights)
+    if not confine(privileged=bool(rights), strict=is_strict()):
+        log.warning("no-seccomp", "system calls of workers are not filtered on this machine")
+
+
+async def _serve(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> None:
     log_exceptions(asyncio.get_running_loop(), setup.log)
-    await Worker(sock, setup, place, clients).serve()
+    await Worker(sock, setup, slot, clients).serve()
 
 
 def _close_others(*ours: int) -> None:

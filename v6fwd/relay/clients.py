@@ -55,9 +55,7 @@ class ClientTable:
         self.buckets = -(-slots // BUCKET)
         # A page more: CPython's fast search, behind mmap.find, reads one byte past its range.
         size = self.buckets * BUCKET * self.slot_size + mmap.PAGESIZE
-        self.fd = os.memfd_create("v6fwd-clients") if workers > 1 else -1
-        if workers > 1:
-            os.ftruncate(self.fd, size)
+        self.fd = _sealed_memory(size) if workers > 1 else -1
         self.memory = mmap.mmap(self.fd, size)
         self.flows = memoryview(self.memory).cast("I")
         self.paid = memoryview(self.memory).cast("d")
@@ -93,6 +91,16 @@ class ClientTable:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _sealed_memory(size: int) -> int:
+    """Memory with a descriptor, for locks. No worker can shrink it, which would be a SIGBUS for
+    everybody who looks into it."""
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    fd = os.memfd_create("v6fwd-clients", flags)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return fd
 
 
 class Clients:
