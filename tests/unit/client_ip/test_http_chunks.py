@@ -58,7 +58,7 @@ def test_cuts_leave_extensions_and_trailers_out() -> None:
     reader = ChunkReader()
     reader.follow(data, 0)
     left = bytearray(data)
-    for start, end in reversed(reader.cuts):
+    for start, end, _ in reversed(reader.cuts):
         del left[start:end]
     assert bytes(left) == b"5\r\nhello\r\n1\r\nx\r\n0\r\n\r\n"
 

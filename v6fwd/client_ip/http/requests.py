@@ -240,8 +240,10 @@ class RequestStream:
     def _chunk(self, chunks: ChunkReader, data: bytes, at: int, pieces: list[Piece]) -> int:
         end = chunks.follow(data, at)
         view = memoryview(data)
-        for start, stop in chunks.cuts:
+        for start, stop, instead in chunks.cuts:
             pieces.append(view[at:start])
+            if instead:
+                pieces.append(instead)
             at = stop
         if end > at:
             pieces.append(view[at:end])

@@ -38,11 +38,19 @@ FIELD_LINES = rb"(?:" + TOKEN + rb"+:" + VALUE + rb"*\r\n)*"
 """Any number of field lines: no blank before the colon, no obs-fold, no bare CR or LF."""
 
 FIELDS_RE = re.compile(FIELD_LINES + rb"\r\n")
+LOOSE_FIELDS_RE = re.compile(
+    rb"(?:" + TOKEN + rb"+:" + VALUE + rb"*(?:\r?\n[ \t]" + VALUE + rb"*)*\r?\n)*\r?\n"
+)
+"""The same with folded fields and LF for CRLF."""
 TOKEN_RE = re.compile(TOKEN + rb"+")
 LENGTH_RE = re.compile(rb"0|[1-9][0-9]{0,18}")  # RFC 9110, 8.6; 19 digits hold MAX_LENGTH
 
 BAD_BYTE_RE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 """What no head may hold anywhere, told as soon as it comes: a control byte, half a CRLF."""
+
+
+BAD_BYTE_BUT_LF_RE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)")
+"""The same where a bare LF ends a line."""
 
 
 class Kind(enum.Enum):
