@@ -114,12 +114,20 @@ def test_cuts_never_change_what_comes_out(
     single = [raw[at : at + 1] for at in range(len(raw))]
     for way, splice in ((parts, 0), (parts, 1), (parts, 2), (single, 0)):
         again = feed(make, way, splice=splice)
-        if whole.refused is None:
-            assert again == whole
-        else:  # a head that came before its bad chunk is out; together with it nothing is
-            assert again.refused == whole.refused
-            assert again.out.startswith(whole.out)
-            assert not any(one.whole for one in h11_requests(again.out[len(whole.out) :]))
+        assert_same(again, whole)
+    hurried = maker(XFF, on_opaque=on_opaque, trusted=trusted, hurried=True)
+    assert_same(feed(hurried, [raw]), whole)
+    assert_same(feed(hurried, parts), whole)
+
+
+def assert_same(again: Outcome, whole: Outcome) -> None:
+    """The same came out, however it was cut and however often the reader was interrupted."""
+    if whole.refused is None:
+        assert again == whole
+    else:  # a head that came before its bad chunk is out; together with it nothing is
+        assert again.refused == whole.refused
+        assert again.out.startswith(whole.out)
+        assert not any(one.whole for one in h11_requests(again.out[len(whole.out) :]))
 
 
 @EXAMPLES

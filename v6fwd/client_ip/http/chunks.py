@@ -131,7 +131,7 @@ class ChunkReader:
     def follow(self, data: bytes, at: int, late: Callable[[], bool] = never_late) -> int:
         """How far data[at:] is whole and right; what lies behind is to be given again, with more.
 
-        Stops behind the body (`done`), at the end of what is there, at an `error`, or before a
+        Stops behind the body (`done`), at the end of what is there, at an `error`, or behind a
         chunk when it is `late`. Bytes of `left` may be moved past the reader instead: see `skip`.
         """
         self.cuts = []
@@ -147,6 +147,9 @@ class ChunkReader:
                 if not closed:
                     return at
                 at += closed
+                if late():
+                    self.is_late = True
+                    return at
                 continue
             run = small.match(data, at)
             if run is not None and run.end() > at:
@@ -162,9 +165,6 @@ class ChunkReader:
             if not self._begin_chunk(data, line, size):
                 return at
             at = line.end()
-            if late():
-                self.is_late = True
-                return at
         return at
 
     def skip(self, count: int) -> None:

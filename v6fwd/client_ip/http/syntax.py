@@ -83,7 +83,7 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours
 class HttpRules:
     """What one forward wants of HTTP; made once, never changed."""
 
-    __slots__ = ("forwarded", "keep_underscores", "pass_opaque")
+    __slots__ = ("forwarded", "keep_underscores", "max_head", "max_line", "pass_opaque")
 
     def __init__(
         self,
@@ -91,12 +91,19 @@ class HttpRules:
         *,
         keep_underscores: bool = False,
         on_opaque: OnOpaque = OnOpaque.REFUSE,
+        max_head: int = MAX_HEAD,
     ) -> None:
+        """`max_head`: bytes of a request's head, MAX_HEAD or more.
+
+        Raises ValueError for a mode that is not HTTP's.
+        """
         if mode not in (ClientIP.X_FORWARDED_FOR, ClientIP.FORWARDED):
             raise ValueError(f"{mode} is not a mode of HTTP")
         self.forwarded = mode is ClientIP.FORWARDED
         self.keep_underscores = keep_underscores
         self.pass_opaque = on_opaque is OnOpaque.PASS
+        self.max_head = max_head
+        self.max_line = max(MAX_LINE, max_head // 2) if max_head > MAX_HEAD else MAX_LINE
 
 
 def bad_byte(data: bytes, start: int, end: int) -> str:
