@@ -111,7 +111,11 @@ def bad_byte(data: bytes, start: int, end: int) -> str:
 
     A CR at the very end is not judged yet: its LF may be still to come.
     """
-    match = BAD_BYTE_RE.search(data, start, end)
+    return name_bad_byte(BAD_BYTE_RE.search(data, start, end))
+
+
+def name_bad_byte(match: re.Match[bytes] | None) -> str:
+    """What to say of a bad byte that was found; "" if none was."""
     if match is None:
         return ""
     return {b"\n": "bare LF in the head", b"\r": "bare CR in the head"}.get(
