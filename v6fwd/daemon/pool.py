@@ -21,10 +21,11 @@ from v6fwd.errors import reason
 from v6fwd.log import Log
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
+from v6fwd.relay.ends import End
 
 PATIENCE = 10.0
 """Seconds for a worker to answer; a new one opens thousands of forwards first."""
-LOST = "lost with its worker"
+LOST = End.LOST.text
 """How the flows of a killed worker ended."""
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from v6fwd.model import Address, Forward
 from v6fwd.relay.counters import Counters
+from v6fwd.relay.ends import End
 
 
 class Live(Protocol):
@@ -38,8 +39,8 @@ class Flow(Live, Protocol):
     def idle_timeout(self) -> float:
         """Seconds without a byte after which it is reset; 0: never."""
 
-    def abort(self, end: str) -> None:
-        """Reset both ends; `end` is for the log."""
+    def abort(self, end: End, detail: str = "") -> None:
+        """Reset both ends. `end` is counted and logged, `detail` is logged."""
 
     def retire(self) -> None:
         """Close when what is under way is done, if there is a way to tell."""
@@ -79,12 +80,12 @@ class Flows:
         for flow in list(self.live):
             flow.retire()
 
-    def abort_all(self, end: str) -> int:
+    def abort_all(self, end: End) -> int:
         """Reset every flow; gives how many there were."""
         return abort(self.live, end)
 
 
-def abort(flows: Iterable[Flow], end: str) -> int:
+def abort(flows: Iterable[Flow], end: End) -> int:
     """Reset these flows; gives how many there were."""
     doomed = list(flows)
     for flow in doomed:

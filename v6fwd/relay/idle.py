@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 
+from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Flows
 from v6fwd.relay.reactor import Reactor
 
@@ -37,7 +38,7 @@ class IdleSweep:
             if seen != progress:
                 since = now
             if now - since >= self._seconds:
-                flow.abort("idle timeout")
+                flow.abort(End.IDLE)
             else:
                 self._seen[flow] = (progress, since)
 

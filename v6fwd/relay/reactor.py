@@ -103,6 +103,14 @@ class Reactor:
         else:
             os.close(fd)
 
+    def pass_on(self, fd: int, mask: int) -> None:
+        """Give the rest of an event to a new handler of `fd`: no second edge will tell it.
+
+        EPOLLOUT alone has told the old one that it is connected; there is no rest then.
+        """
+        if mask != select.EPOLLOUT and (handler := self._handlers.get(fd)) is not None:
+            handler.on_event(mask)
+
     def resume_later(self, resumable: Resumable) -> None:
         """Call `resume` after the other descriptors had a turn."""
         self._resumables.append(resumable)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Container, Hashable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Container, Hashable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 from v6fwd.log import Log
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
+from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Live
 from v6fwd.relay.idle import IdleSweeps
 from v6fwd.relay.listener import Gate, Listener, Siblings
@@ -26,9 +28,6 @@ from v6fwd.relay.sockets import open_listener
 from v6fwd.relay.target import Target
 from v6fwd.relay.udp.listener import UdpForward
 from v6fwd.relay.udp_sockets import open_udp_listener
-
-if TYPE_CHECKING:
-    from v6fwd.relay.transparent.namespaces import Namespaces
 
 NAMESPACE_DESCRIPTORS = 6
 """What a network namespace in use holds open, and so each transparent forward at most."""
@@ -72,7 +71,8 @@ class Relay:
         self._gate = Gate(self.reactor, self.flows, log, siblings)
         self._idle = IdleSweeps(self.reactor, self.flows)
         self._targets: dict[Hashable, Target] = {}
-        self._namespaces: Namespaces | None = None
+        self._make_transparent: Callable[[Forward], Target] | None = None
+        self._leave_namespaces: Callable[[], None] | None = None
         self._ports: dict[Key, Port] = {}
         self._leaving: set[Port] = set()
         self._tidying: asyncio.Handle | None = None
@@ -130,7 +130,7 @@ class Relay:
     def _end(self, port: Port) -> None:
         if port in self._leaving:
             self._leaving.remove(port)
-            port.end("cut at stop")
+            port.end(End.CUT)
             self._ports_changed()
 
     def _target(self, forward: Forward) -> Target:
@@ -142,13 +142,15 @@ class Relay:
     def _make_target(self, forward: Forward) -> Target:
         if forward.client_ip is not ClientIP.TRANSPARENT:
             return Target(forward.target, self.reactor)
-        # Imported for those who ask for it: it is a sixth of the relay, and brings SQLite along.
-        from v6fwd.relay.transparent.choose import make_target
-        from v6fwd.relay.transparent.namespaces import Namespaces
+        if self._make_transparent is None:
+            # Imported on demand: it is a sixth of the relay, and brings SQLite along.
+            from v6fwd.relay.transparent.choose import make_target
+            from v6fwd.relay.transparent.namespaces import Namespaces
 
-        if self._namespaces is None:
-            self._namespaces = Namespaces(self.reactor, self._log)
-        return make_target(forward, self._namespaces)
+            namespaces = Namespaces(self.reactor, self._log)
+            self._make_transparent = partial(make_target, namespaces=namespaces)
+            self._leave_namespaces = namespaces.close
+        return self._make_transparent(forward)
 
     def _resolved(self, forward: Forward) -> Target:
         target = self._target(forward)
@@ -223,7 +225,7 @@ class Relay:
                 async with asyncio.timeout(grace):
                     await self._hurry.wait()
         for port in ports:
-            port.end("stopped")
+            port.end(End.STOPPED)
 
     async def _drain_tcp(self, grace: float) -> None:
         self.flows.retire_all()
@@ -237,7 +239,7 @@ class Relay:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace):
                     await self._hurry.wait()
-        cut = self.flows.abort_all("cut at stop")
+        cut = self.flows.abort_all(End.CUT)
         if cut:
             self._log.warning("cut", f"reset {cut} flows that had not finished", flows=cut)
 
@@ -251,15 +253,15 @@ class Relay:
             if timer is not None:
                 timer.cancel()
         self._gate.close()
-        self.flows.abort_all("stopped")
+        self.flows.abort_all(End.STOPPED)
         for port in self._every_port():
-            port.end("stopped")
+            port.end(End.STOPPED)
         self._idle.close()
         self.resources.close()
         for target in self._targets.values():
             target.close()
-        if self._namespaces is not None:
-            self._namespaces.close()
+        if self._leave_namespaces is not None:
+            self._leave_namespaces()
         self.reactor.close()
 
     # -- what may be asked --

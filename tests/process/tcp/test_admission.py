@@ -16,6 +16,7 @@ from tests.support.relaying import Running, echo, relaying, target, until
 from tests.support.rig import Rig
 from v6fwd.client_ip.proxy.write import write_v1, write_v2_dgram
 from v6fwd.model import Address, Endpoint, Guard, Limits, parse_networks
+from v6fwd.relay.ends import End
 
 EVERYBODY = parse_networks("::/0,0.0.0.0/0")
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -248,7 +249,7 @@ async def test_sessions_count_as_flows() -> None:
             assert three.received.empty()
             assert len(running.sessions) == 3
             for session in sessions(running):
-                session.close("test")
+                session.close(End.CLOSED)
             three.send(b"again", ("::1", running.port))
             assert (await three.receive())[0] == b"again"
 

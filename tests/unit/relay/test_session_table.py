@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from v6fwd.relay.ends import End
 from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, TICKS, Sessions
 
 TIMEOUT = 90.0
@@ -164,6 +165,6 @@ def test_close_all(reactor: FakeReactor) -> None:
     sessions = table(reactor)
     every = [FakeSession(sessions, rank) for rank in (ASKED, ANSWERED, PROVEN)]
     assert [session.rank for session in sessions] == [ASKED, ANSWERED, PROVEN]
-    assert sessions.close_all("stopped") == 3
+    assert sessions.close_all(End.STOPPED) == 3
     assert {session.end for session in every} == {"stopped"}
     assert not sessions.evict()

@@ -16,15 +16,12 @@ class ResponseSide(HttpSide):
         self.stream = stream
 
     def passing(self) -> int:
-        """See HttpSide."""
         return self.stream.passing
 
     def passed(self, size: int) -> None:
-        """See HttpSide."""
         self.stream.passed(size)
 
     def quick(self, data: bytes) -> bool:
-        """See HttpSide."""
         if not self.stream.one(data):
             return False
         self.put_one(data)
@@ -33,7 +30,6 @@ class ResponseSide(HttpSide):
         return True
 
     def take(self, data: bytes) -> bool:
-        """See HttpSide."""
         stream, flow = self.stream, self.http
         pieces = stream.receive(data)
         goes_on = not pieces or self.put(pieces)
@@ -47,7 +43,7 @@ class ResponseSide(HttpSide):
         return goes_on and not (flow.closed or self.ended)
 
     def drain(self) -> None:
-        """See Side; and something may have waited for the client to take its answers."""
+        """Something may have waited for the client to take its answers."""
         super().drain()
         if self.http.attends and not (self.flow.closed or self.blocked):
             self.http.answers_moved()

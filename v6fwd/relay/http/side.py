@@ -12,7 +12,7 @@ import select
 from collections.abc import Sequence
 from typing import Protocol
 
-from v6fwd.client_ip.http.syntax import Kind
+from v6fwd.relay.ends import End
 from v6fwd.relay.tcp.pipes import PIPE_SIZE
 from v6fwd.relay.tcp.side import (
     BULK_ROUNDS,
@@ -36,14 +36,14 @@ Piece = bytes | memoryview
 class HttpOwner(Owner, Protocol):
     """The flow that the sides belong to."""
 
-    is_dialling: bool
+    has_target: bool
     attends: bool
 
     def requests_began(self) -> None:
         """Heads of requests were let through."""
 
-    def request_began(self, kind: Kind) -> None:
-        """The head of one was, on the quick path."""
+    def pause_requests(self) -> None:
+        """Too many requests have no answer yet."""
 
     def requests_stopped(self) -> None:
         """The request stream has come to something that is not for the sides to decide."""
@@ -52,15 +52,12 @@ class HttpOwner(Owner, Protocol):
         """Requests were let through, and there is no target yet; True to read on."""
 
     def answers_moved(self) -> None:
-        """Answers got further, and `attends` says that something waits for that."""
+        """Answers got further or their client drained, and `attends`: something waits for that."""
 
     def bad_answer(self, why: str) -> None:
         """The target's answer cannot be passed on."""
 
-    def heard(self) -> None:
-        """The client has closed after the last word to it."""
-
-    def close(self, end: str) -> None:
+    def close(self, end: End) -> None:
         """Close both connections."""
 
 
@@ -77,7 +74,7 @@ class HttpSide(Side):
         self.usual = True  # neither of them
 
     def on_event(self, mask: int) -> None:
-        """See Side. Mostly one whole message has come, and takes the quick path: few calls."""
+        """Mostly one whole message has come, and takes the quick path: few calls."""
         if mask != _IN or self.blocked or self.queued or self.ended or not self.usual:
             super().on_event(mask)
             return
@@ -132,7 +129,7 @@ class HttpSide(Side):
         return sent == sum(map(len, pieces)) or self.put_one(b"".join(pieces)[sent:])
 
     def put_one(self, piece: Piece) -> bool:
-        """See `put`."""
+        """`put` for one piece."""
         size = len(piece)
         try:
             sent = os.write(self.other.fd, piece)

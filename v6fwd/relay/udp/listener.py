@@ -21,6 +21,7 @@ from v6fwd.errors import ClientRefusedError, reason
 from v6fwd.model import Address, Endpoint, Forward
 from v6fwd.relay.admission import NOT_PRESERVED, REFUSED, UNCOUNTED, admission_of, tell_refused
 from v6fwd.relay.counters import Counters, count
+from v6fwd.relay.ends import End
 from v6fwd.relay.target import Target, tell_failed
 from v6fwd.relay.udp.demux import Demux
 from v6fwd.relay.udp.gso import Item, count_of
@@ -339,7 +340,7 @@ class UdpForward:
             self._reads = False
             self.resources.reactor.unwatch(self.fd)
 
-    def close(self, end: str) -> None:
+    def close(self, end: End) -> None:
         """End the sessions and free the port."""
         if self._socket.fileno() < 0:
             return

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from v6fwd.model import Address, UdpProxy
 from v6fwd.relay.counters import Counters
+from v6fwd.relay.ends import End
 from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, pack, pack_behind
 from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, Sessions
 from v6fwd.relay.udp_sockets import receive_trains
@@ -262,7 +263,7 @@ class UdpSession:
 
     # -- the end --
 
-    def close(self, end: str) -> None:
+    def close(self, end: End) -> None:
         """See udp_sessions.Session."""
         if self.closed:
             return
@@ -281,7 +282,7 @@ class UdpSession:
     def on_exception(self, error: Exception) -> None:
         """A defect of ours, or no memory: it costs this session alone."""
         self._forward.resources.log.limited("defect", "defect", f"internal error: {error!r}")
-        self.close("internal error")
+        self.close(End.INTERNAL_ERROR)
 
     def move_table(self, sessions: Sessions) -> None:
         """Let another table see to the end of this session."""
@@ -309,14 +310,14 @@ class UdpSession:
         """How long it lives."""
         return self._forward.resources.reactor.clock() - self._started
 
-    def _record(self, end: str) -> None:
+    def _record(self, end: End) -> None:
         forward, resources = self.forward, self._forward.resources
         seconds = self.seconds()
         resources.log.info(
             "flow",
             f"flow {self.client} -> {forward.listen} -> {forward.target} {forward.client_ip}:"
             f" {self.up_bytes} bytes in {self.up_count} datagrams up,"
-            f" {self.down_bytes} in {self.down_count} down, {seconds:.3f} s, {end}",
+            f" {self.down_bytes} in {self.down_count} down, {seconds:.3f} s, {end.text}",
             client=self.client,
             listen=forward.listen,
             target=forward.target,
@@ -326,7 +327,7 @@ class UdpSession:
             bytes_down=self.down_bytes,
             datagrams_down=self.down_count,
             seconds=round(seconds, 6),
-            end=end,
+            end=end.text,
         )
 
 

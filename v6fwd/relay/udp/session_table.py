@@ -17,6 +17,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Protocol
 
+from v6fwd.relay.ends import End
 from v6fwd.relay.reactor import Reactor
 
 UNPROVEN_MOST = 16_384
@@ -33,7 +34,7 @@ class Session(Protocol):
     rank: int
     stamp: int
 
-    def close(self, end: str) -> None:
+    def close(self, end: End) -> None:
         """Give everything back and leave the table; `end` is for the log."""
 
 
@@ -80,7 +81,7 @@ class Sessions:
         for rank in self._ranks:
             if rank:
                 self.evicted += 1
-                next(iter(rank)).close("evicted")
+                next(iter(rank)).close(End.EVICTED)
                 return True
         return False
 
@@ -109,7 +110,7 @@ class Sessions:
         """A session has ended."""
         self._ranks[session.rank].pop(session, None)
 
-    def close_all(self, end: str) -> int:
+    def close_all(self, end: End) -> int:
         """End every session; gives how many there were."""
         sessions = list(self)
         for session in sessions:
@@ -141,4 +142,4 @@ class Sessions:
                 session = next(iter(rank))
                 if session.stamp > stamp:
                     break
-                session.close("expired")
+                session.close(End.EXPIRED)
