@@ -37,18 +37,25 @@ _FORWARDED_RE = re.compile(
 class AddressFields:
     """The fields for one client connection, made once for it."""
 
-    __slots__ = ("_element", "_forwarded", "_host", "_plain", "_port", "trusted")
+    __slots__ = ("_element", "_forwarded", "_host", "_plain", "_port", "_scheme", "trusted")
 
     def __init__(
-        self, client: Address, destination: Address, *, forwarded: bool, trusted: bool
+        self,
+        client: Address,
+        destination: Address,
+        *,
+        forwarded: bool,
+        trusted: bool,
+        secure: bool = False,
     ) -> None:
         host = client.host.encode("ascii")
         self._host = host
         self._port = b"%d" % destination.port
-        self._element = b'for="%b";proto=http' % str(client).encode("ascii")
+        self._scheme = b"https" if secure else b"http"
+        self._element = b'for="%b";proto=%b' % (str(client).encode("ascii"), self._scheme)
         self._forwarded = forwarded
         self.trusted = trusted
-        self._plain = b"" if forwarded else _X_FIELDS % (host, b"http", self._port, host)
+        self._plain = b"" if forwarded else _X_FIELDS % (host, self._scheme, self._port, host)
 
     def for_request(self, read: Values, host: bytes) -> bytes:
         """The lines for one request. `read` is what the client sent, `host` its Host.
@@ -65,7 +72,7 @@ class AddressFields:
     def _x_fields(self, told: dict[bytes, list[bytes]]) -> bytes:
         """All that a proxy told, with the address appended, and what it did not tell added."""
         before = _joined(told.pop(b"x-forwarded-for", ()), _XFF_RE)
-        told.setdefault(b"x-forwarded-proto", [b"http"])
+        told.setdefault(b"x-forwarded-proto", [self._scheme])
         told.setdefault(b"x-forwarded-port", [self._port])
         real_ip = told.pop(b"x-real-ip", [self._real_ip(before)])
         if len(real_ip) > 1:

@@ -23,10 +23,13 @@ MEMO_SIZE = 2048
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))  # and no fields to be left out
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 
+# RFC 6874, 2, and without the 25 that many clients leave out; names as Linux has them.
+_ZONE = rb"%[0-9A-Za-z._~-]{1,17}"
 # RFC 3986, 3.2.2, without percent-encoding, which some servers decode and others do not, and
 # without the comma, which makes one Host of two.
 _HOST_RE = re.compile(
-    rb"(?:(?:[0-9A-Za-z._~!$&'()*+;=-]+|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?)?"
+    rb"(?:(?:[0-9A-Za-z._~!$&'()*+;=-]+|\[([0-9A-Fa-f:.]{2,45})(" + _ZONE + rb")?\])"
+    rb"(?::([0-9]{0,5}))?)?"
 )
 _LONGEST_HOST = 262  # a DNS name has 253 bytes at most, and a colon and five digits may follow
 _PROTOCOL_RE = re.compile(TOKEN + rb"+(?:/" + TOKEN + rb"+)?")
@@ -58,7 +61,7 @@ def framing(told: Told, minor: bytes) -> Framing:
     host = _host(read.get(b"host", ()), minor)
     length = _length(read, minor)
     options = _options(read.get(b"connection", ()))
-    protocols = _protocols(read, options, minor, bodiless=not length)
+    protocols = _protocols(read, options, minor, length)
     behind = _expectation(read[b"expect"], minor) if b"expect" in read else []
     behind += _connection(read, options, protocols)
     if length == CHUNKED:
@@ -89,14 +92,17 @@ def _host(values: Sequence[bytes], minor: bytes) -> bytes:
         if minor != b"0":
             raise Refusal(400, "no Host")
         return b""
-    if len(values[0]) > _LONGEST_HOST or not _is_host(values[0]):
+    match = _HOST_RE.fullmatch(values[0])
+    if match is None or len(values[0]) > _LONGEST_HOST or not _is_host(match):
         raise Refusal(400, "malformed Host")
-    return values[0]
+    if match[2] is None:
+        return values[0]
+    # RFC 6874, 4: a zone means nothing beyond the host that it belongs to
+    return values[0][: match.start(2)] + values[0][match.end(2) :]
 
 
-def _is_host(value: bytes) -> bool:
-    match = _HOST_RE.fullmatch(value)
-    if match is None or int(match[2] or 0) > 0xFFFF:
+def _is_host(match: re.Match[bytes]) -> bool:
+    if int(match[3] or 0) > 0xFFFF:
         return False
     return match[1] is None or is_ip(match[1].decode("ascii"))
 
@@ -151,22 +157,25 @@ def _expectation(values: Sequence[bytes], minor: bytes) -> list[bytes]:
     return [b"Expect: 100-continue"] if minor != b"0" else []
 
 
-def _protocols(
-    read: Values, options: frozenset[bytes], minor: bytes, *, bodiless: bool
-) -> list[bytes]:
+_HIDING = (b"h2", b"http", b"tls")
+"""Protocols that would carry requests which nobody reads here: h2c, HTTP/2.0, TLS/1.2
+(RFC 2817)."""
+
+
+def _protocols(read: Values, options: frozenset[bytes], minor: bytes, length: int) -> list[bytes]:
     """Which protocols the target is offered: RFC 9110, 7.8.
 
-    None with a body: where it ends and the other protocol starts is more than one reading.
-    Never h2c: what follows its 101 could carry requests that nobody reads here.
+    With a body only where its length is told (`docker exec` sends one): the other protocol
+    starts behind it. Behind chunks not every server finds that place.
     """
     if b"upgrade" not in read:
         return []
     protocols = _elements(read[b"upgrade"])
     if any(_PROTOCOL_RE.fullmatch(protocol) is None for protocol in protocols):
         raise Refusal(400, "malformed Upgrade")
-    if b"upgrade" not in options or minor == b"0" or not bodiless:
+    if b"upgrade" not in options or minor == b"0" or length == CHUNKED:
         return []
-    return [name for name in protocols if not name.lower().startswith((b"h2", b"http"))]
+    return [name for name in protocols if not name.lower().startswith(_HIDING)]
 
 
 def _connection(read: Values, options: frozenset[bytes], protocols: list[bytes]) -> list[bytes]:

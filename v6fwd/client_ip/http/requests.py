@@ -14,7 +14,8 @@ of two faults the one whose byte comes first is told.
 from __future__ import annotations
 
 from v6fwd.client_ip.http.address import AddressFields
-from v6fwd.client_ip.http.chunks import ChunkReader
+from v6fwd.client_ip.http.budget import Clock, TimeBudget
+from v6fwd.client_ip.http.chunks import FREE_EXTENSIONS, STRICT, ChunkReader
 from v6fwd.client_ip.http.fields import FieldReader, Fields
 from v6fwd.client_ip.http.framing import CHUNKED
 from v6fwd.client_ip.http.memo import USUAL_BLOCK, FieldMemo
@@ -27,8 +28,6 @@ from v6fwd.client_ip.http.request_line import (
     check_line,
 )
 from v6fwd.client_ip.http.syntax import (
-    MAX_HEAD,
-    MAX_LINE,
     HttpRefused,
     HttpRules,
     Kind,
@@ -50,6 +49,7 @@ class RequestStream:
     """One client connection, client to target."""
 
     __slots__ = (
+        "_budget",
         "_chunked_from",
         "_chunks",
         "_empty_lines",
@@ -60,9 +60,12 @@ class RequestStream:
         "_memo",
         "_rules",
         "_searched",
+        "_spare",
+        "_switches",
         "_usual_length",
         "begun",
         "closing",
+        "more",
         "opaque",
         "opaque_why",
         "passing",
@@ -71,9 +74,20 @@ class RequestStream:
     )
 
     def __init__(
-        self, rules: HttpRules, client: Address, destination: Address, *, trusted: bool
+        self,
+        rules: HttpRules,
+        client: Address,
+        destination: Address,
+        *,
+        trusted: bool,
+        secure: bool = False,
+        clock: Clock | None = None,
     ) -> None:
-        """`trusted`: the client is a proxy whose list of addresses is kept and appended to."""
+        """`trusted`: the client is a proxy whose list of addresses is kept and appended to.
+
+        `secure`: the client spoke TLS to a proxy in front. `clock`, in seconds, bounds how long
+        one call may take: see `more`.
+        """
         self.passing = 0
         """Bytes that go through as they are: move them past the stream and tell `passed`, or
         give them to `receive`. At 0 everything must be given to `receive`."""
@@ -90,9 +104,17 @@ class RequestStream:
         feeds the stream bounds them by not reading on."""
         self.closing = False
         """The last request ends the connection: what follows it is dropped."""
-        address = AddressFields(client, destination, forwarded=rules.forwarded, trusted=trusted)
+        self.more = False
+        """The last call ran out of time. Give other connections a turn, then call
+        `receive(b"")`, before anything else is read."""
+        address = AddressFields(
+            client, destination, forwarded=rules.forwarded, trusted=trusted, secure=secure
+        )
         self._memo = FieldMemo(FieldReader(address, keep_underscores=rules.keep_underscores))
         self._rules = rules
+        self._budget = TimeBudget(clock)
+        self._spare = FREE_EXTENSIONS  # of chunks, for all requests of the connection
+        self._switches = False  # the request under way asks for another protocol
         self._chunks: ChunkReader | None = None
         self._chunked_from = -1  # where in the pieces at hand the request of these chunks starts
         self._held = b""  # what came and is not judged yet
@@ -106,7 +128,8 @@ class RequestStream:
     @property
     def in_head(self) -> bool:
         """Whether a head has begun and is not whole; empty lines before it do not count."""
-        return bool(self._held) and self._chunks is None and self._held != b"\r"
+        held = self._held
+        return bool(held) and self._chunks is None and held != b"\r" and not self.more
 
     @property
     def in_body(self) -> bool:
@@ -166,6 +189,7 @@ class RequestStream:
         if self._chunks is not None:
             self._chunks.skip(count)
         elif not self.passing:
+            self._body_over()
             self._usual_length = self._quick_length()
 
     def switched(self) -> bytes:
@@ -190,10 +214,15 @@ class RequestStream:
             data, self._held = self._held + data, b""
         pieces: list[Piece] = []
         self._chunked_from = -1
+        self.more = False
+        self._budget.begin()
         at, end = 0, len(data)
         try:
             while at < end and not self._held:
                 at = self._step(data, at, pieces)
+                if at < end and self._takes_work() and self._budget.is_over():
+                    self.more = True
+                    self._hold(data, at)
         except Refusal as refusal:
             self.refused = refusal.verdict
         self._usual_length = self._quick_length()
@@ -216,6 +245,12 @@ class RequestStream:
             return self._empty_line(data, at)
         return self._head(data, at, pieces)
 
+    def _takes_work(self) -> bool:
+        """Whether what comes next is a head or chunks; all else is quickly moved on."""
+        if self._held or self.refused is not None or self.opaque:
+            return False
+        return self._chunks is not None or not (self.passing or self.waiting or self.closing)
+
     def _quick_length(self) -> int:
         """The length of the block that the quick path may take as known; 0: not now."""
         if self._held or self._empty_lines or self._chunks is not None or self.passing:
@@ -235,13 +270,21 @@ class RequestStream:
         step = min(self.passing, len(data) - at)
         self.passing -= step
         pieces.append(memoryview(data)[at : at + step])
+        if not self.passing:
+            self._body_over()
         return at + step
 
+    def _body_over(self) -> None:
+        """RFC 9110, 7.8: another protocol starts behind the body of the request."""
+        self.waiting = self._switches
+
     def _chunk(self, chunks: ChunkReader, data: bytes, at: int, pieces: list[Piece]) -> int:
-        end = chunks.follow(data, at)
+        end = chunks.follow(data, at, self._budget.is_over)
         view = memoryview(data)
-        for start, stop in chunks.cuts:
+        for start, stop, instead in chunks.cuts:
             pieces.append(view[at:start])
+            if instead:
+                pieces.append(instead)
             at = stop
         if end > at:
             pieces.append(view[at:end])
@@ -252,7 +295,9 @@ class RequestStream:
             return len(data)
         if chunks.done:
             self._chunks = None
+            self._spare = chunks.spare
             return end
+        self.more = chunks.is_late and end < len(data)
         return self._hold(data, end) if end < len(data) else end
 
     def _take_back(self, pieces: list[Piece]) -> None:
@@ -280,9 +325,10 @@ class RequestStream:
         self._fresh = False
         if data.startswith(b"\n", at):  # whatever byte came before it
             raise Refusal(400, "bare LF in the head")
-        line_end = data.find(b"\r\n", at, at + MAX_LINE + 2)
+        longest, largest = self._rules.max_line, self._rules.max_head
+        line_end = data.find(b"\r\n", at, at + longest + 2)
         if line_end < 0:
-            self._search(data, at, at + MAX_LINE + 2, HttpRefused(414, "request line too long"))
+            self._search(data, at, at + longest + 2, HttpRefused(414, "request line too long"))
             return self._hold(data, at)
         line = LINE_RE.fullmatch(data, at, line_end)
         if not self._judged:
@@ -291,9 +337,9 @@ class RequestStream:
             check_line(line, data[at:line_end], pass_opaque=self._rules.pass_opaque)
             self._judged = True
         assert line is not None
-        end = data.find(b"\r\n\r\n", line_end, at + MAX_HEAD) + 4
+        end = data.find(b"\r\n\r\n", line_end, at + largest) + 4
         if end < 4:
-            self._search(data, at, at + MAX_HEAD, HttpRefused(431, "request head too large"))
+            self._search(data, at, at + largest, HttpRefused(431, "request head too large"))
             return self._hold(data, at)
         self._judged = False
         self._searched = self._empty_lines = 0
@@ -323,12 +369,14 @@ class RequestStream:
         elif method == b"HEAD":
             kind = Kind.HEAD
         self.begun.append(kind)
-        self.waiting = kind in (Kind.CONNECT, Kind.UPGRADE)
+        self._switches = kind in (Kind.CONNECT, Kind.UPGRADE)
         self.closing = fields.closing
         if fields.length == CHUNKED:
-            self._chunks = ChunkReader()
+            self._chunks = ChunkReader(STRICT, self._spare)
         else:
             self.passing = fields.length
+            if not self.passing:
+                self._body_over()
 
     # ---- not HTTP/1 ----------------------------------------------------------------------------
 

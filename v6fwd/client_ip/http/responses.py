@@ -1,9 +1,12 @@
 """The responses of one target connection, on their way to the client.
 
-Not a byte of them is changed. They are read so far as HTTP demands it: to know where one ends
-and the next begins, that each was asked for, and when the connection changes its protocol. A
-head is held until it is whole, so that a client gets a 502 instead of garbage. What a client
-could read in another way than it was read here is an `error`, as for requests.
+They are read so far as HTTP demands it: to know where one ends and the next begins, that each
+was asked for, and when the connection changes its protocol. A head is held until it is whole,
+so that a client gets a 502 instead of garbage.
+
+Not a byte of a response by the letter is changed. One that is not is written anew where all
+readers agree about it (see straighten), so that a client cannot read it in another way than it
+was read here; else it is an `error`.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from __future__ import annotations
 import re
 from collections import deque
 
-from v6fwd.client_ip.http.chunks import ChunkReader
+from v6fwd.client_ip.http.budget import Clock, TimeBudget
+from v6fwd.client_ip.http.chunks import LOOSE, ChunkReader
 from v6fwd.client_ip.http.framing import CHUNKED
+from v6fwd.client_ip.http.straighten import straighten
 from v6fwd.client_ip.http.syntax import (
     FIELDS_RE,
     LENGTH_RE,
@@ -21,7 +26,7 @@ from v6fwd.client_ip.http.syntax import (
     TOKEN,
     VALUE,
     Kind,
-    bad_byte,
+    name_bad_byte,
 )
 
 Piece = bytes | memoryview
@@ -29,13 +34,19 @@ Piece = bytes | memoryview
 UNTIL_EOF = -1
 """In `passing`: the body ends with the connection."""
 
+MAX_INTERIM = 1000
+"""1xx answers before the final one. HAProxy and nginx have no limit, Go takes 5; a server that
+says 102 every 20 s (RFC 2518, 10.1) is heard for five hours."""
+
 _PLAIN = Kind.PLAIN  # an enum's members are slow to look up
 _UNKNOWN = -2  # a length that nobody told
-_START = b"HTTP/1."
+_STARTS = b"HTTP/1.", b"HTTP/2.0 "
 
 # RFC 9112, 4. The blank behind the status is left out by many where no reason follows.
 _STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: " + VALUE + rb"*)?\r\n"
 _STATUS_RE = re.compile(_STATUS_LINE)
+_HEAD_END_RE = re.compile(rb"\n\r?\n")
+_PAST_MENDING_RE = re.compile(rb"\0|\r(?!\n|\Z)")  # told as soon as it comes
 _FRAMING_RE = re.compile(rb"\n((?i:content-length|transfer-encoding|connection)):[ \t]*([^\r]*)")
 
 # The usual head in one go: a status that has a body, one Content-Length, nothing else that
@@ -66,10 +77,14 @@ class ResponseStream:
     """The target's connection, target to client."""
 
     __slots__ = (
+        "_budget",
         "_chunks",
         "_expected",
         "_held",
+        "_interim",
         "_last",
+        "_max_head",
+        "_must_end",
         "_over",
         "_searched",
         "_usual",
@@ -77,12 +92,14 @@ class ResponseStream:
         "answered_upgrade",
         "began",
         "error",
+        "more",
         "outstanding",
         "passing",
         "switched",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None, max_head: int = MAX_RESPONSE_HEAD) -> None:
+        """`clock`, in seconds, bounds how long one call may take: see `more`."""
         self.outstanding = 0
         """Requests whose final response is not complete."""
         self.passing = 0
@@ -97,6 +114,13 @@ class ResponseStream:
         self.answered_upgrade = False
         """A request for another protocol was refused by the target; whoever goes on with the
         requests sets it back."""
+        self.more = False
+        """The last call ran out of time. Give other connections a turn, then call
+        `receive(b"")`, before anything else is read."""
+        self._budget = TimeBudget(clock)
+        self._max_head = max(max_head, MAX_RESPONSE_HEAD)
+        self._interim = 0  # 1xx answers to the request under way
+        self._must_end = False  # another reader could find another end of the response under way
         self._expected: deque[Kind] = deque()
         self._chunks: ChunkReader | None = None
         self._held = b""
@@ -105,6 +129,12 @@ class ResponseStream:
         self._searched = 0  # how much of a held head holds no bad byte
         self._last = False  # the target ends the connection with the response under way
         self._over = False  # and has done so
+
+    @property
+    def is_spent(self) -> bool:
+        """The last answer that can be told from the next is complete: the connection has to end,
+        whether or not the target ends it."""
+        return self._over and self._must_end
 
     def expect(self, kind: Kind) -> None:
         """A request has been let through; called for each, in order."""
@@ -168,33 +198,45 @@ class ResponseStream:
             return []
         if self._held:
             data, self._held = self._held + data, b""
+        out = _Output(data)
+        self.more = False
+        self._budget.begin()
         at, end = 0, len(data)
         try:
-            while at < end and not self._held and not self.error:
-                step = self._step(data, at)
+            while at < end and not (self._held or self.error or self.is_spent):
+                step = self._step(data, at, out)
                 if step == at:
                     self._held = data[at:]
+                elif step < end and self._takes_work() and self._budget.is_over():
+                    self.more = True
+                    self._held = data[step:]
                 at = step
         except _BadResponseError as error:
             self.error = str(error)
-        if at == end:
-            return [data] if data else []
-        return [memoryview(data)[:at]] if at else []
+        return out.pieces(at)
 
-    def _step(self, data: bytes, at: int) -> int:
+    def _takes_work(self) -> bool:
+        """Whether what comes next is a head or chunks; all else is quickly moved on."""
+        return not (self.passing or self.switched or self.error or self.is_spent)
+
+    def _step(self, data: bytes, at: int, out: _Output) -> int:
         """Where in data[at:] the next part ends; `at` itself while that is not known."""
         if self.switched or self.passing == UNTIL_EOF:
             return len(data)
         if self._chunks is not None:
-            return self._chunk(self._chunks, data, at)
+            return self._chunk(self._chunks, data, at, out)
         if not self.passing:
-            return self._head(data, at)
+            return self._head(data, at, out)
         step = min(self.passing, len(data) - at)
         self.passed(step)
         return at + step
 
-    def _chunk(self, chunks: ChunkReader, data: bytes, at: int) -> int:
-        end = chunks.follow(data, at)
+    def _chunk(self, chunks: ChunkReader, data: bytes, at: int, out: _Output) -> int:
+        end = chunks.follow(data, at, self._budget.is_over)
+        for start, stop, instead in chunks.cuts:
+            out.replace(start, stop, instead)
+        if chunks.was_loose:
+            self._last = self._must_end = True
         if chunks.error is not None:
             self.error = chunks.error.why
         self.passing = chunks.left
@@ -205,7 +247,7 @@ class ResponseStream:
     def _complete(self) -> None:
         """The response under way is complete."""
         self._chunks = None
-        self.passing = 0
+        self.passing = self._interim = 0
         self.began = False
         self._expected.popleft()
         self.outstanding -= 1
@@ -216,49 +258,58 @@ class ResponseStream:
 
     # ---- heads ---------------------------------------------------------------------------------
 
-    def _head(self, data: bytes, at: int) -> int:
+    def _head(self, data: bytes, at: int, out: _Output) -> int:
         if not self._expected:
             raise _BadResponseError("response that nobody asked for")
-        if not _START.startswith(data[at : at + len(_START)]):
+        if not any(start.startswith(data[at : at + len(start)]) for start in _STARTS):
             raise _BadResponseError("no HTTP/1 response")
-        limit = at + MAX_RESPONSE_HEAD
-        end = data.find(b"\r\n\r\n", at, limit) + 4
-        if end < 4:
+        limit = at + self._max_head
+        found = _HEAD_END_RE.search(data, at, limit)
+        if found is None:
             self._search(data, at, limit)
             return at
+        end = found.end()
         self._searched = 0
-        line = _STATUS_RE.match(data, at, end)
-        if line is None or FIELDS_RE.fullmatch(data, line.end(), end) is None:
-            raise _BadResponseError(bad_byte(data, at, end) or "malformed response head")
-        self._answer(int(line[2]), _Framing(data[line.end() - 1 : end], line[1]))
+        try:
+            self._answer(*_read_head(data, at, end))
+            self._must_end = False
+        except _BadResponseError:
+            straight = straighten(data[at:end])
+            if straight is None:
+                raise
+            self._must_end = straight.ends
+            self._answer(*_read_head(straight.head, 0, len(straight.head)))
+            out.replace(at, end, straight.head)
         return len(data) if self.switched else end
 
     def _search(self, data: bytes, at: int, limit: int) -> None:
         """Raise _BadResponseError for a head that is not whole, if it is at fault already."""
         end = min(limit, len(data))
-        why = bad_byte(data, at + self._searched, end)
+        why = name_bad_byte(_PAST_MENDING_RE.search(data, at + self._searched, end))
         if why:
             raise _BadResponseError(why)
         if len(data) >= limit:
             raise _BadResponseError("response head too large")
         self._searched = max(0, end - at - 1)
 
-    def _answer(self, status: int, framing: _Framing) -> None:
+    def _answer(self, status: int, length: int, closing: bool) -> None:
         """A head is whole and right in itself: what does it mean for the request?"""
         kind = self._expected[0]
         if status == 101:
             if kind is not Kind.UPGRADE:
                 raise _BadResponseError("101 that nobody asked for")
             self._switch()
-        elif status >= 200:
-            if kind is Kind.CONNECT and status < 300:
-                self._switch()
-                return
+        elif status < 200:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise _BadResponseError("too many interim responses")
+        elif kind is Kind.CONNECT and status < 300:
+            self._switch()
+        else:
             if kind in (Kind.CONNECT, Kind.UPGRADE):
                 self.answered_upgrade = True
             bodiless = kind is Kind.HEAD or status in (204, 304)  # RFC 9112, 6.3
-            self._last = framing.closing
-            length = framing.length()  # must make sense even where there is no body
+            self._last = closing
             self._begin_body(0 if bodiless else length)
 
     def _switch(self) -> None:
@@ -268,12 +319,52 @@ class ResponseStream:
     def _begin_body(self, length: int) -> None:
         self.began = True
         if length == CHUNKED:
-            self._chunks = ChunkReader()
+            self._chunks = ChunkReader(LOOSE)
         elif length:
             self.passing = length if length > 0 else UNTIL_EOF
             self._last = self._last or length < 0
         else:
             self._complete()
+
+
+class _Output:
+    """What of the data goes to the client, and what in the place of the rest."""
+
+    __slots__ = ("_at", "_data", "_pieces")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self._pieces: list[Piece] = []
+
+    def replace(self, start: int, stop: int, instead: bytes) -> None:
+        """Give `instead` in place of data[start:stop]; called for one place after another."""
+        if start > self._at:
+            self._pieces.append(memoryview(self._data)[self._at : start])
+        self._pieces.append(instead)
+        self._at = stop
+
+    def pieces(self, end: int) -> list[Piece]:
+        """All up to `end`; the data itself if that is all of it."""
+        if end > self._at:
+            whole = not self._at and end == len(self._data)
+            self._pieces.append(self._data if whole else memoryview(self._data)[self._at : end])
+        return self._pieces
+
+
+def _read_head(data: bytes, at: int, end: int) -> tuple[int, int, bool]:
+    """The status of a head by the letter, the length of its body and whether it is the last.
+
+    Raises _BadResponseError.
+    """
+    line = _STATUS_RE.match(data, at, end)
+    if line is None or FIELDS_RE.fullmatch(data, line.end(), end) is None:
+        why = name_bad_byte(_PAST_MENDING_RE.search(data, at, end))
+        raise _BadResponseError(why or "malformed response head")
+    status = int(line[2])
+    framing = _Framing(data[line.end() - 1 : end], line[1])
+    # RFC 9110, 15.2: interim answers have no body. Else it must make sense even without one.
+    return status, framing.length() if status >= 200 else 0, framing.closing
 
 
 class _Framing:

@@ -38,11 +38,19 @@ FIELD_LINES = rb"(?:" + TOKEN + rb"+:" + VALUE + rb"*\r\n)*"
 """Any number of field lines: no blank before the colon, no obs-fold, no bare CR or LF."""
 
 FIELDS_RE = re.compile(FIELD_LINES + rb"\r\n")
+LOOSE_FIELDS_RE = re.compile(
+    rb"(?:" + TOKEN + rb"+:" + VALUE + rb"*(?:\r?\n[ \t]" + VALUE + rb"*)*\r?\n)*\r?\n"
+)
+"""The same with folded fields and LF for CRLF."""
 TOKEN_RE = re.compile(TOKEN + rb"+")
 LENGTH_RE = re.compile(rb"0|[1-9][0-9]{0,18}")  # RFC 9110, 8.6; 19 digits hold MAX_LENGTH
 
 BAD_BYTE_RE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 """What no head may hold anywhere, told as soon as it comes: a control byte, half a CRLF."""
+
+
+BAD_BYTE_BUT_LF_RE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)")
+"""The same where a bare LF ends a line."""
 
 
 class Kind(enum.Enum):
@@ -75,7 +83,7 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours
 class HttpRules:
     """What one forward wants of HTTP; made once, never changed."""
 
-    __slots__ = ("forwarded", "keep_underscores", "pass_opaque")
+    __slots__ = ("forwarded", "keep_underscores", "max_head", "max_line", "pass_opaque")
 
     def __init__(
         self,
@@ -83,12 +91,19 @@ class HttpRules:
         *,
         keep_underscores: bool = False,
         on_opaque: OnOpaque = OnOpaque.REFUSE,
+        max_head: int = MAX_HEAD,
     ) -> None:
+        """`max_head`: bytes of a request's head, MAX_HEAD or more.
+
+        Raises ValueError for a mode that is not HTTP's.
+        """
         if mode not in (ClientIP.X_FORWARDED_FOR, ClientIP.FORWARDED):
             raise ValueError(f"{mode} is not a mode of HTTP")
         self.forwarded = mode is ClientIP.FORWARDED
         self.keep_underscores = keep_underscores
         self.pass_opaque = on_opaque is OnOpaque.PASS
+        self.max_head = max_head
+        self.max_line = max(MAX_LINE, max_head // 2) if max_head > MAX_HEAD else MAX_LINE
 
 
 def bad_byte(data: bytes, start: int, end: int) -> str:
@@ -96,7 +111,11 @@ def bad_byte(data: bytes, start: int, end: int) -> str:
 
     A CR at the very end is not judged yet: its LF may be still to come.
     """
-    match = BAD_BYTE_RE.search(data, start, end)
+    return name_bad_byte(BAD_BYTE_RE.search(data, start, end))
+
+
+def name_bad_byte(match: re.Match[bytes] | None) -> str:
+    """What to say of a bad byte that was found; "" if none was."""
     if match is None:
         return ""
     return {b"\n": "bare LF in the head", b"\r": "bare CR in the head"}.get(
