@@ -13,6 +13,7 @@ import pytest
 from tests.support.paths import ROOT
 from v6fwd.cli import main
 from v6fwd.config import load
+from v6fwd.docker.policy.labels import read_labels
 
 PAGES = ["README.md", "CONTRIBUTING.md", "tests/README.md"]
 PAGES += [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
@@ -116,3 +117,32 @@ def test_links_lead_to_files(page: str) -> None:
 def test_tests_and_scripts_that_a_page_names_exist(page: str) -> None:
     named = re.findall(r"(?<![\w/])(?:tests|scripts|contrib)/[\w/.-]*\w", (ROOT / page).read_text())
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def options(command: click.Command) -> Iterator[str]:
+    """The long options of a command and of those below it."""
+    for param in command.params:
+        yield from (name for name in param.opts if name.startswith("--"))
+    if isinstance(command, click.Group):
+        for name in command.commands.values():
+            yield from options(name)
+
+
+@pytest.mark.parametrize("page", [*PAGES, "SECURITY.md", "CHANGELOG.md"])
+def test_options_that_a_page_names_exist(page: str) -> None:
+    named = re.findall(r"`(--[a-z0-9-]+)", (ROOT / page).read_text())
+    ours = {*options(main), "--label", "--help", "--network", "--pid"}  # the others are docker's
+    assert sorted(set(named) - ours) == []
+
+
+LABEL = re.compile(r"(v6fwd\.client-ip[\w./-]*)=([\w-]+)")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/docker.md", "docs/transparent.md"])
+def test_labels_are_accepted(page: str) -> None:
+    named = LABEL.findall((ROOT / page).read_text())
+    assert named
+    for key, value in named:
+        labels = read_labels({key: value})
+        assert labels.errors == ()
+        assert len(labels.labels) == 1

@@ -1,4 +1,4 @@
-"""README.md tells the very lines that the servers of this ring were started with."""
+"""README.md has the very lines that the tests configure real servers with."""
 
 from __future__ import annotations
 
