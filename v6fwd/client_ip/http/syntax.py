@@ -39,9 +39,9 @@ FIELD_LINES = rb"(?:" + TOKEN + rb"+:" + VALUE + rb"*\r\n)*"
 
 FIELDS_RE = re.compile(FIELD_LINES + rb"\r\n")
 LOOSE_FIELDS_RE = re.compile(
-    rb"(?:" + TOKEN + rb"+:" + VALUE + rb"*(?:\r?\n[ \t]" + VALUE + rb"*)*\r?\n)*\r?\n"
+    rb"(?:" + TOKEN + rb"+[ \t]*:" + VALUE + rb"*(?:\r?\n[ \t]" + VALUE + rb"*)*\r?\n)*\r?\n"
 )
-"""The same with folded fields and LF for CRLF."""
+"""The same with blanks before colons, folded fields and LF for CRLF."""
 TOKEN_RE = re.compile(TOKEN + rb"+")
 LENGTH_RE = re.compile(rb"0|[1-9][0-9]{0,18}")  # RFC 9110, 8.6; 19 digits hold MAX_LENGTH
 
