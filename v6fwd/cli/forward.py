@@ -27,6 +27,7 @@ from v6fwd.model import (
     TransparentFallback,
     UdpProxy,
     pair_up,
+    parse_max_head,
     parse_networks,
     parse_rate,
     parse_seconds,
@@ -64,7 +65,7 @@ class Networks(click.ParamType[tuple[IPNetwork, ...]]):
 
 
 class Number(click.ParamType[float]):
-    """A number that `parse` takes: a time or a rate."""
+    """A number that `parse` takes: a time, a rate or a size."""
 
     def __init__(self, name: str, parse: Callable[[str], float]) -> None:
         self.name = name
@@ -147,6 +148,16 @@ def _flat(
     help="With --client-ip proxy-v2: the header in front of every datagram of a UDP session, or"
     " of its first only.",
 )
+@click.option(
+    "--pass-tlvs",
+    type=click.IntRange(0, 0xFFFF),
+    default=0,
+    show_default=True,
+    metavar="BYTES",
+    help="With --accept-proxy and --client-ip proxy-v2: pass on the TLVs of the accepted header,"
+    " as far as the new one stays within BYTES. Apache reads 232, MariaDB 256, PowerDNS 512,"
+    " Postfix 536, nginx 1024.",
+)
 @_networks(
     "trust-forwarded",
     "Clients in these networks are HTTP proxies: what they say in X-Forwarded-For or"
@@ -200,6 +211,11 @@ def _flat(
 @_limit("idle_timeout", True, "Reset a flow that moves no byte for so long; 0: never.")
 @_limit("header_timeout", False, "For the PROXY header of a client in --accept-proxy.")
 @_limit("request_timeout", False, "For the head of an HTTP request.")
+@_field(
+    "max_head",
+    Number("size", parse_max_head),
+    "Largest head of an HTTP request, up to 256k; for large cookies.",
+)
 @_limit("udp_timeout", False, "A UDP session ends after so long without a datagram.")
 @_field(
     "max_flows",
