@@ -16,6 +16,7 @@ from typing import NamedTuple
 import h11
 from h11._state import MIGHT_SWITCH_PROTOCOL
 
+from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.requests import RequestStream
 from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules, Kind
 from v6fwd.model import Address, ClientIP
@@ -80,13 +81,13 @@ def maker(
     """Makes streams of one kind. `hurried`: each has time for a single part a call."""
     made = HttpRules(mode, **rules)  # type: ignore[arg-type]
     return lambda: RequestStream(
-        made, CLIENT, DIALLED, trusted=trusted, clock=hurry() if hurried else None
+        made, CLIENT, DIALLED, trusted=trusted, budget=hurry() if hurried else UNBOUNDED
     )
 
 
-def hurry() -> Callable[[], float]:
-    """A clock on which a second passes whenever somebody looks."""
-    return itertools.count(0.0).__next__
+def hurry() -> TimeBudget:
+    """A budget that is over after a single part: a second passes whenever somebody looks."""
+    return TimeBudget(itertools.count(0.0).__next__)
 
 
 def feed(make: Make, parts: Iterable[bytes], *, splice: int = 0) -> Outcome:

@@ -27,6 +27,7 @@ from v6fwd.model import (
     TransparentFallback,
     UdpProxy,
     pair_up,
+    parse_max_head,
     parse_networks,
     parse_rate,
     parse_seconds,
@@ -63,7 +64,7 @@ class Networks(click.ParamType[tuple[IPNetwork, ...]]):
 
 
 class Number(click.ParamType[float]):
-    """A number, in seconds or per second, that `parse` accepts."""
+    """A number that `parse` accepts: a time, a rate or a size."""
 
     def __init__(self, name: str, parse: Callable[[str], float]) -> None:
         self.name = name
@@ -145,6 +146,16 @@ def _flat(
     help="With --client-ip proxy-v2: send the header with every datagram of a UDP session, or with"
     " its first only.",
 )
+@click.option(
+    "--pass-tlvs",
+    type=click.IntRange(0, 0xFFFF),
+    default=0,
+    show_default=True,
+    metavar="BYTES",
+    help="With --accept-proxy and --client-ip proxy-v2: pass on the TLVs of the accepted header,"
+    " as far as the new one stays within BYTES. Apache reads 232, MariaDB 256, PowerDNS 512,"
+    " Postfix 536, nginx 1024.",
+)
 @_networks(
     "trust-forwarded",
     "Trust clients in these networks as HTTP proxies: keep their X-Forwarded-For or Forwarded"
@@ -198,6 +209,11 @@ def _flat(
 @_limit("idle_timeout", True, "Reset a flow that transfers nothing for this long; 0: never.")
 @_limit("header_timeout", False, "Time for the PROXY header of a client in --accept-proxy.")
 @_limit("request_timeout", False, "Time for the head of an HTTP request.")
+@_field(
+    "max_head",
+    Number("size", parse_max_head),
+    "Largest head of an HTTP request, up to 256k; for large cookies.",
+)
 @_limit("udp_timeout", False, "End a UDP session after this long without a datagram.")
 @_field(
     "max_flows",

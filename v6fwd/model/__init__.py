@@ -11,6 +11,7 @@ from v6fwd.model.checks import (
 from v6fwd.model.notation import (
     pair_up,
     parse_listen,
+    parse_max_head,
     parse_networks,
     parse_rate,
     parse_seconds,
@@ -60,6 +61,7 @@ __all__ = [
     "is_ip",
     "pair_up",
     "parse_listen",
+    "parse_max_head",
     "parse_networks",
     "parse_rate",
     "parse_seconds",

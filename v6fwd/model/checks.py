@@ -35,6 +35,13 @@ def refuse_misfits(forwards: Sequence[Forward]) -> None:
                 f"{forward.listen}: trust-forwarded goes with x-forwarded-for or forwarded,"
                 f" not with {forward.client_ip}"
             )
+        if forward.pass_tlvs and (
+            forward.client_ip is not ClientIP.PROXY_V2 or forward.protocol is Protocol.UDP
+        ):
+            raise InputError(
+                f"{forward.listen}: pass-tlvs goes with proxy-v2 over TCP, not with"
+                f" {forward.client_ip} over {forward.protocol.upper()}"
+            )
         _refuse_opaque(forward)
 
 

@@ -20,6 +20,7 @@ from v6fwd.model.nouns import (
 _HOST_PORT_RE = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<ports>[^:]*)")
 _NAME_RE = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 _NUMBER_RE = re.compile(r"[0-9]+(\.[0-9]+)?")
+_SIZE_RE = re.compile(r"([0-9]{1,9})(k?)")
 MAX_SECONDS = 366 * 86_400.0
 _UNIX_PATH_MAX = 107  # sun_path holds 108 bytes with its final NUL, unix(7)
 
@@ -92,6 +93,25 @@ def parse_rate(text: str) -> float:
     if number == 0 or 0.001 <= number <= 1e6:
         return number
     raise InputError(f"{text!r} is not a rate; write 0.001 to 1000000 flows per second, or 0")
+
+
+def parse_size(text: str, least: int, most: int) -> int:
+    """Bytes, as a number or as one of KiB (`32k`), in these bounds. Raises InputError."""
+    match = _SIZE_RE.fullmatch(text)
+    number = int(match[1]) * (1024 if match[2] else 1) if match else -1
+    if not least <= number <= most:
+        raise InputError(
+            f"{text!r} is not a size; write {least // 1024}k to {most // 1024}k, or bytes"
+        )
+    return number
+
+
+def parse_max_head(text: str) -> int:
+    """The size of a request's head: 16 KiB to 256 KiB. Raises InputError.
+
+    Above that, a head that comes byte by byte would cost more than its share of the CPU.
+    """
+    return parse_size(text, 16 * 1024, 256 * 1024)
 
 
 def _number(text: str) -> float:

@@ -150,6 +150,8 @@ class Limits:
     """For the whole head of an HTTP request; 20 s as Apache's RequestReadTimeout starts with."""
     udp_timeout: float = 90.0
     """For a UDP session without a datagram in either direction; 90 s as docker-proxy."""
+    max_head: int = 16 * 1024
+    """Bytes of the head of an HTTP request, 16 KiB to 256 KiB; HAProxy's buffer has 16 KiB."""
     max_flows: int = 0
     """TCP flows at once in this process, and as many UDP sessions; 0: as many as there are
     descriptors for."""
@@ -208,6 +210,8 @@ class Forward:
     client_ip: ClientIP = ClientIP.NONE
     accept_proxy: tuple[IPNetwork, ...] = ()
     udp_proxy: UdpProxy = UdpProxy.EVERY
+    pass_tlvs: int = 0
+    """Bytes that a PROXY v2 header may have with the TLVs of an accepted one; 0: without them."""
     trust_forwarded: tuple[IPNetwork, ...] = ()
     keep_underscores: bool = False
     on_opaque: OnOpaque = OnOpaque.REFUSE

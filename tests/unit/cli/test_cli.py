@@ -143,10 +143,11 @@ def test_every_field_of_a_guard_is_an_option(name: str) -> None:
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_every_limit_gets_where_it_belongs(served: Served, name: str) -> None:
-    result = run("forward", *PAIR, f"--{name.replace('_', '-')}", "17")
+    value = 17_000 if name == "max_head" else 17
+    result = run("forward", *PAIR, f"--{name.replace('_', '-')}", str(value))
     assert result.exit_code == 0, result.output
     for other in LIMITS:
-        expected = 17 if other == name else LIMITS[other].default
+        expected = value if other == name else LIMITS[other].default
         assert getattr(served.limits, other) == expected, other
 
 

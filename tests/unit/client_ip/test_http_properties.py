@@ -24,7 +24,7 @@ from tests.support.http_reading import (
     stdlib_fields,
 )
 from tests.unit.client_ip.http_samples import BAD_BODIES, BAD_HEADS, GOOD, HOST, chunked, get
-from v6fwd.client_ip.http.budget import Clock
+from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.responses import UNTIL_EOF, ResponseStream
 from v6fwd.client_ip.http.syntax import Kind
 from v6fwd.model import ClientIP, OnOpaque
@@ -185,10 +185,10 @@ KINDS = st.lists(st.sampled_from(Kind), max_size=4)
 
 
 def answers(
-    kinds: list[Kind], parts: list[bytes], clock: Clock | None = None
+    kinds: list[Kind], parts: list[bytes], budget: TimeBudget = UNBOUNDED
 ) -> tuple[bytes, ResponseStream]:
     """What a stream lets through of these parts, and the stream."""
-    stream = ResponseStream(clock)
+    stream = ResponseStream(budget)
     for kind in kinds:
         stream.expect(kind)
     out: list[bytes] = []
@@ -213,9 +213,9 @@ def test_cuts_never_change_an_answer(raw: bytes, kinds: list[Kind], lengths: lis
     out, whole = answers(kinds, [raw])
     parts = cut(raw, lengths)
     expected = state(whole)
-    ways = [(parts, None), ([raw[at : at + 1] for at in range(len(raw))], None)]
-    for way, clock in (*ways, ([raw], hurry()), (parts, hurry())):
-        again, stream = answers(kinds, way, clock)
+    ways = [(parts, UNBOUNDED), ([raw[at : at + 1] for at in range(len(raw))], UNBOUNDED)]
+    for way, budget in (*ways, ([raw], hurry()), (parts, hurry())):
+        again, stream = answers(kinds, way, budget)
         assert again == out
         assert state(stream) == expected
 

@@ -17,7 +17,7 @@ half a turn, a head of a hundred fields."""
 
 
 class TimeBudget:
-    """The time of one call. Without a clock it is never over."""
+    """The time of one call; many readers may share it. Without a clock it is never over."""
 
     __slots__ = ("_clock", "_until")
 
@@ -33,3 +33,7 @@ class TimeBudget:
     def is_over(self) -> bool:
         """Whether the call has had its time."""
         return self._clock is not None and self._clock() >= self._until
+
+
+UNBOUNDED = TimeBudget()
+"""For readers that nobody waits for."""

@@ -83,9 +83,9 @@ class Exchange:
 
     __slots__ = ("_target_broke", "answers", "count", "refused", "requests", "retiring")
 
-    def __init__(self, requests: RequestStream) -> None:
+    def __init__(self, requests: RequestStream, answers: ResponseStream) -> None:
         self.requests = requests
-        self.answers = ResponseStream()
+        self.answers = answers
         self.count = 0
         """Requests let through."""
         self.refused: HttpRefused | None = None

@@ -14,7 +14,7 @@ of two faults the one whose byte comes first is told.
 from __future__ import annotations
 
 from v6fwd.client_ip.http.address import AddressFields
-from v6fwd.client_ip.http.budget import Clock, TimeBudget
+from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.chunks import FREE_EXTENSIONS, STRICT, ChunkReader
 from v6fwd.client_ip.http.fields import FieldReader, Fields
 from v6fwd.client_ip.http.framing import CHUNKED
@@ -61,7 +61,6 @@ class RequestStream:
         "_rules",
         "_searched",
         "_spare",
-        "_switches",
         "_usual_length",
         "begun",
         "closing",
@@ -70,6 +69,7 @@ class RequestStream:
         "opaque_why",
         "passing",
         "refused",
+        "switching",
         "waiting",
     )
 
@@ -81,12 +81,12 @@ class RequestStream:
         *,
         trusted: bool,
         secure: bool = False,
-        clock: Clock | None = None,
+        budget: TimeBudget = UNBOUNDED,
     ) -> None:
         """`trusted`: the client is a proxy whose list of addresses is kept and appended to.
 
-        `secure`: the client spoke TLS to a proxy in front. `clock`, in seconds, bounds how long
-        one call may take: see `more`.
+        `secure`: the client spoke TLS to a proxy in front. `budget` bounds how long one call may
+        take: see `more`.
         """
         self.passing = 0
         """Bytes that go through as they are: move them past the stream and tell `passed`, or
@@ -99,8 +99,10 @@ class RequestStream:
         """What the connection started with instead of HTTP/1: "TLS", "HTTP/2" or ""."""
         self.begun: list[Kind] = []
         """The requests whose heads were let through since the caller last cleared this."""
+        self.switching = False
+        """The last request asks for another protocol."""
         self.waiting = False
-        """Another protocol was asked for; bytes are kept until `switched` or `stayed`. Whoever
+        """It is whole: bytes are kept until `switched` or `stayed`. Whoever
         feeds the stream bounds them by not reading on."""
         self.closing = False
         """The last request ends the connection: what follows it is dropped."""
@@ -112,9 +114,8 @@ class RequestStream:
         )
         self._memo = FieldMemo(FieldReader(address, keep_underscores=rules.keep_underscores))
         self._rules = rules
-        self._budget = TimeBudget(clock)
+        self._budget = budget
         self._spare = FREE_EXTENSIONS  # of chunks, for all requests of the connection
-        self._switches = False  # the request under way asks for another protocol
         self._chunks: ChunkReader | None = None
         self._chunked_from = -1  # where in the pieces at hand the request of these chunks starts
         self._held = b""  # what came and is not judged yet
@@ -276,7 +277,7 @@ class RequestStream:
 
     def _body_over(self) -> None:
         """RFC 9110, 7.8: another protocol starts behind the body of the request."""
-        self.waiting = self._switches
+        self.waiting = self.switching
 
     def _chunk(self, chunks: ChunkReader, data: bytes, at: int, pieces: list[Piece]) -> int:
         end = chunks.follow(data, at, self._budget.is_over)
@@ -369,7 +370,7 @@ class RequestStream:
         elif method == b"HEAD":
             kind = Kind.HEAD
         self.begun.append(kind)
-        self._switches = kind in (Kind.CONNECT, Kind.UPGRADE)
+        self.switching = kind in (Kind.CONNECT, Kind.UPGRADE)
         self.closing = fields.closing
         if fields.length == CHUNKED:
             self._chunks = ChunkReader(STRICT, self._spare)

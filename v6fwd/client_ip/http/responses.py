@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections import deque
 
-from v6fwd.client_ip.http.budget import Clock, TimeBudget
+from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.chunks import LOOSE, ChunkReader
 from v6fwd.client_ip.http.framing import CHUNKED
 from v6fwd.client_ip.http.straighten import straighten
@@ -98,8 +98,8 @@ class ResponseStream:
         "switched",
     )
 
-    def __init__(self, clock: Clock | None = None, max_head: int = MAX_RESPONSE_HEAD) -> None:
-        """`clock`, in seconds, bounds how long one call may take: see `more`."""
+    def __init__(self, budget: TimeBudget = UNBOUNDED, max_head: int = MAX_RESPONSE_HEAD) -> None:
+        """`budget` bounds how long one call may take: see `more`."""
         self.outstanding = 0
         """Requests whose final response is not complete."""
         self.passing = 0
@@ -117,7 +117,7 @@ class ResponseStream:
         self.more = False
         """The last call ran out of time. Give other connections a turn, then call
         `receive(b"")`, before anything else is read."""
-        self._budget = TimeBudget(clock)
+        self._budget = budget
         self._max_head = max(max_head, MAX_RESPONSE_HEAD)
         self._interim = 0  # 1xx answers to the request under way
         self._must_end = False  # another reader could find another end of the response under way

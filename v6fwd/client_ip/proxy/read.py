@@ -13,6 +13,7 @@ import re
 from typing import NamedTuple
 
 from v6fwd.client_ip.proxy.crc32c import crc32c
+from v6fwd.client_ip.proxy.tlvs import CRC32C, tells_tls
 from v6fwd.model import Address
 
 
@@ -30,6 +31,13 @@ class Header(NamedTuple):
     length: int
     source: Address | None = None
     destination: Address | None = None
+    tlvs: bytes = b""
+    """What a v2 header says besides; see tlvs.each_tlv."""
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the client spoke TLS to the proxy that sent the header."""
+        return tells_tls(self.tlvs)
 
 
 V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -45,7 +53,6 @@ _STREAM, _DGRAM = 0x1, 0x2
 _CARRIED = {_STREAM: "streams", _DGRAM: "datagrams"}
 _CARRIER = {_STREAM: "TCP", _DGRAM: "UDP"}
 _ADDRESS_SIZE = {0x0: 0, 0x1: 4, 0x2: 16, 0x3: 108}  # high nibble of the family byte
-_TLV_CRC32C = 0x03
 
 
 def read_header(data: bytes) -> Header | None:
@@ -144,19 +151,22 @@ def _address_block(byte: int) -> int:
 
 def _v2_addresses(header: bytes) -> Header:
     size = _ADDRESS_SIZE[header[13] >> 4]
-    _check_tlvs(header, 16 + _address_block(header[13]))
+    start = 16 + _address_block(header[13])
+    _check_tlvs(header, start)
     if size not in (4, 16):
-        return Header(len(header))
+        return Header(len(header), tlvs=header[start:])
     at = 16 + 2 * size
     return Header(
         len(header),
         Address.of(header[16 : 16 + size], int.from_bytes(header[at : at + 2], "big")),
         Address.of(header[16 + size : at], int.from_bytes(header[at + 2 : at + 4], "big")),
+        header[start:],
     )
 
 
 def _check_tlvs(header: bytes, at: int) -> None:
     """Section 2.2.3: TLVs fill the header exactly, and a CRC32C (2.2.3.3) must be right."""
+    summed = False
     while at < len(header):
         start = at + 3
         if start > len(header):
@@ -164,8 +174,11 @@ def _check_tlvs(header: bytes, at: int) -> None:
         at = start + int.from_bytes(header[at + 1 : start], "big")
         if at > len(header):
             raise ProxyHeaderError("PROXY v2 TLV runs past the header")
-        if header[start - 3] == _TLV_CRC32C:
+        if header[start - 3] == CRC32C:
+            if summed:  # each costs a walk over the whole header
+                raise ProxyHeaderError("more than one CRC32C in the PROXY v2 header")
             _check_crc32c(header, start, at)
+            summed = True
 
 
 def _check_crc32c(header: bytes, start: int, end: int) -> None:

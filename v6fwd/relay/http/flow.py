@@ -10,9 +10,9 @@ import errno
 import os
 from collections.abc import Sequence
 
-from v6fwd.client_ip.http.exchange import Do, Exchange, Outcome, Step
+from v6fwd.client_ip.http.exchange import Do, Outcome, Step
 from v6fwd.client_ip.http.syntax import HttpRefused
-from v6fwd.model import Address
+from v6fwd.client_ip.proxy.read import Header
 from v6fwd.relay.ends import End
 from v6fwd.relay.http.forward import HttpForward
 from v6fwd.relay.http.linger import Linger
@@ -45,13 +45,14 @@ class HttpFlow(StreamFlow):
 
     # -- requests --
 
-    def identified(self, destination: Address | None, rest: bytes) -> None:
+    def identified(self, header: Header | None, rest: bytes) -> None:
         """Read requests; `rest` is the first of them, or a part of it."""
         assert self._source is not None
+        destination = header.destination if header is not None else None
         if destination is None:
             destination = local_address(self._client_fd)
-        requests = self._http.requests(self._source, destination)
-        self._exchange = exchange = Exchange(requests)
+        secure = header is not None and header.is_tls
+        self._exchange = exchange = self._http.exchange(self._source, destination, secure=secure)
         self.client = client = RequestSide(self._client_fd, self, exchange)
         client.watch()
         self._forward.resources.heads.add(self)
@@ -62,6 +63,8 @@ class HttpFlow(StreamFlow):
         """Note the requests that were let through: no clock runs for a head any more."""
         if not self._exchange.all_began():
             self.pause_requests()
+        if self._exchange.requests.switching:  # its answer may come before its body is through
+            self.attends = True
         self._forward.resources.heads.discard(self)
 
     def pause_requests(self) -> None:
@@ -105,6 +108,7 @@ class HttpFlow(StreamFlow):
             self._refuse(requests.refused)
         elif requests.waiting:
             self.pause_requests()
+            self.answers_moved()
         elif requests.opaque:
             self._go_raw()
         elif self not in self._forward.resources.heads:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from v6fwd.client_ip.http.budget import TimeBudget
+from v6fwd.client_ip.http.exchange import Exchange
 from v6fwd.client_ip.http.requests import RequestStream
+from v6fwd.client_ip.http.responses import ResponseStream
 from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import Address
@@ -12,7 +15,7 @@ from v6fwd.relay.tcp.forward import TcpForward
 class HttpForward:
     """A forward whose client-ip mode is an HTTP field."""
 
-    __slots__ = ("_proxies", "_rules", "tcp")
+    __slots__ = ("_budget", "_proxies", "_rules", "tcp")
 
     def __init__(self, tcp: TcpForward) -> None:
         self.tcp = tcp
@@ -21,15 +24,20 @@ class HttpForward:
             forward.client_ip,
             keep_underscores=forward.keep_underscores,
             on_opaque=forward.on_opaque,
+            max_head=forward.limits.max_head,
         )
+        self._budget = TimeBudget(tcp.resources.reactor.clock)
         networks = forward.trust_forwarded
         self._proxies = TrustedNetworks(networks) if networks else None
 
-    def requests(self, client: Address, destination: Address) -> RequestStream:
-        """A reader for the requests of a new client."""
-        proxies = self._proxies
+    def exchange(self, client: Address, destination: Address, *, secure: bool) -> Exchange:
+        """Readers for a new client; `secure`: it spoke TLS to a proxy in front."""
+        proxies, rules, budget = self._proxies, self._rules, self._budget
         trusted = proxies is not None and client.packed in proxies
-        return RequestStream(self._rules, client, destination, trusted=trusted)
+        requests = RequestStream(
+            rules, client, destination, trusted=trusted, secure=secure, budget=budget
+        )
+        return Exchange(requests, ResponseStream(budget, rules.max_head))
 
     def tell_refused(self, client: Address | None, refused: HttpRefused, opaque: str) -> None:
         """Log a request that was answered here; `opaque`: what was spoken instead of HTTP/1."""

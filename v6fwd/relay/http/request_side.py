@@ -34,6 +34,9 @@ class RequestSide(HttpSide):
         self.put_one(one[0])
         return True
 
+    def is_behind(self) -> bool:
+        return self.stream.more
+
     def take(self, data: bytes) -> bool:
         return self.pass_on(self.stream.receive(data))
 
@@ -49,7 +52,7 @@ class RequestSide(HttpSide):
             if flow.closed:
                 return False
             flow.requests_stopped()
-        return goes_on and not (flow.closed or self.paused)
+        return goes_on and not (flow.closed or self.paused) and self._has_time(stream.more)
 
     def leave(self) -> None:
         """Read no more here, and drop what is held for the target: another reads the client."""

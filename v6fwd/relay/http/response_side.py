@@ -29,6 +29,9 @@ class ResponseSide(HttpSide):
             self.http.answers_moved()
         return True
 
+    def is_behind(self) -> bool:
+        return self.stream.more
+
     def take(self, data: bytes) -> bool:
         stream, flow = self.stream, self.http
         pieces = stream.receive(data)
@@ -38,9 +41,25 @@ class ResponseSide(HttpSide):
         if stream.error:
             flow.bad_answer(stream.error)
             return False
+        if stream.is_spent:
+            self._end_here()
+            return False
         if flow.attends:
             flow.answers_moved()
-        return goes_on and not (flow.closed or self.ended)
+        return goes_on and not (flow.closed or self.ended) and self._has_time(stream.more)
+
+    def _end_here(self) -> None:
+        """Hear no more of the target: another reader could find its next answer elsewhere."""
+        if self.blocked:
+            self.ended = True  # `drain` passes it on
+        else:
+            self._end()
+
+    def _move(self, *, to_end: bool) -> None:
+        if self.stream.is_spent:  # its body ended in the pipe
+            self._end_here()
+        else:
+            super()._move(to_end=to_end)
 
     def drain(self) -> None:
         """Something may have waited for the client to take its answers."""

@@ -12,6 +12,7 @@ import select
 from collections.abc import Sequence
 from typing import Protocol
 
+from v6fwd.client_ip.http.budget import TURN
 from v6fwd.relay.ends import End
 from v6fwd.relay.tcp.pipes import PIPE_SIZE
 from v6fwd.relay.tcp.side import (
@@ -152,6 +153,10 @@ class HttpSide(Side):
         """So many of them have moved."""
         raise NotImplementedError
 
+    def is_behind(self) -> bool:
+        """Whether bytes were read that could not be judged in time."""
+        raise NotImplementedError
+
     def quick(self, data: bytes) -> bool:
         """Pass on what is one usual message; False, and nothing was done, if it is not."""
         raise NotImplementedError
@@ -160,8 +165,14 @@ class HttpSide(Side):
         """Judge and pass on; False where nothing more must be read for now."""
         raise NotImplementedError
 
+    def _has_time(self, more: bool) -> bool:
+        """Whether to read on; with `more` to be judged, the others have a turn first."""
+        if more:
+            Side._yield(self)
+        return not more
+
     def _move(self, *, to_end: bool) -> None:
-        if self.paused:
+        if self.paused or (self.is_behind() and not self.take(b"")):
             return
         passing = self.passing()
         if self.raw or passing < 0:
@@ -173,7 +184,8 @@ class HttpSide(Side):
 
     def _judge(self, *, to_end: bool) -> None:
         """One recv, one send, as `_copy` does; but what is sent is what may pass."""
-        fd = self.fd
+        fd, clock = self.fd, self.flow.reactor.clock
+        until = clock() + TURN
         for _ in range(COPY_ROUNDS):
             try:
                 size = os.readv(fd, buffers)
@@ -189,7 +201,7 @@ class HttpSide(Side):
                 return
             if size < COPY_SIZE and not to_end:
                 return
-            if self.raw or not -1 < self.passing() < SPLICE_FROM:
+            if self.raw or not -1 < self.passing() < SPLICE_FROM or clock() >= until:
                 break
         self._yield()
 

@@ -9,6 +9,8 @@ import errno
 import os
 from collections.abc import Sequence
 
+from v6fwd.client_ip.proxy.read import Header
+from v6fwd.client_ip.proxy.tlvs import add_tlvs
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address
 from v6fwd.relay.pump import ConnectEvents
@@ -43,6 +45,7 @@ class Connect:
         "_refreshed",
         "_said",
         "_source",
+        "_tlvs",
     )
 
     def __init__(
@@ -51,15 +54,19 @@ class Connect:
         forward: TcpForward,
         client_fd: int,
         source: Address | None,
-        destination: Address | None,
+        told: Header | None,
         said: bytes,
     ) -> None:
-        """`said` are bytes that the client has sent already, for the target."""
+        """`told` is the header that the client sent, if it was trusted to send one.
+
+        `said` are bytes that it has sent already, for the target.
+        """
         self._owner = owner
         self._forward = forward
         self._client_fd = client_fd
         self._source = source
-        self._destination = destination
+        self._destination = told.destination if told is not None else None
+        self._tlvs = told.tlvs if told is not None else b""
         self._said = said
         self._first: bytes | None = None  # the header, and what the client has said behind it
         self._header_size = 0
@@ -119,6 +126,8 @@ class Connect:
         if self._destination is None:
             self._destination = local_address(self._client_fd)
         header = write(self._source, self._destination)
+        if self._tlvs and (largest := self._forward.forward.pass_tlvs):
+            header = add_tlvs(header, self._tlvs, largest)
         self._header_size = len(header)
         return header
 

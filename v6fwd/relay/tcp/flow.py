@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from v6fwd.model import Address
+from v6fwd.client_ip.proxy.read import Header
 from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.side import Side, join
 from v6fwd.relay.tcp.stream import StreamFlow
@@ -13,10 +13,10 @@ class TcpFlow(StreamFlow):
 
     __slots__ = ()
 
-    def identified(self, destination: Address | None, rest: bytes) -> None:
+    def identified(self, header: Header | None, rest: bytes) -> None:
         """Connect to the target; `rest` goes behind the PROXY header."""
         fd, source = self._client_fd, self._source
-        self._wait = connect = Connect(self, self._forward, fd, source, destination, rest)
+        self._wait = connect = Connect(self, self._forward, fd, source, header, rest)
         connect.start()
 
     def connected(

@@ -74,16 +74,15 @@ class StreamFlow(ABC):
     def header_came(self, header: Header, rest: bytes) -> None:
         """A trusted client has said for whom it speaks; `rest` is what followed."""
         self._wait = None
-        destination = None
         if header.source is not None:
-            self._source, destination = header.source, header.destination
+            self._source = header.source
         admission = self._forward.admission
         if admission is not None and self._source is not None:
             self._slot = admission.admit(self._source)
             if self._slot == REFUSED:
                 self.abort(End.REFUSED, "not let in")
                 return
-        self.identified(destination, rest)
+        self.identified(header, rest)
 
     def header_failed(self, why: str) -> None:
         """Reset a trusted client that sent no header, a bad one or half of one."""
@@ -96,10 +95,10 @@ class StreamFlow(ABC):
         self.abort(End.REFUSED, why)
 
     @abstractmethod
-    def identified(self, destination: Address | None, rest: bytes) -> None:
+    def identified(self, header: Header | None, rest: bytes) -> None:
         """Serve the client, whose address is known.
 
-        `destination` is where its header says that it connected to; None: ask the socket.
+        `header` is what it sent if it was trusted to: whom it speaks for, and where to.
         `rest` is what it has said already.
         """
 
