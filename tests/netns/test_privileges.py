@@ -18,7 +18,8 @@ from tests.support.daemon import ServeProcess
 from tests.support.process import PATIENCE, eventually, free_port
 from tests.support.rig import echoed
 from tests.support.servers import open_folder
-from v6fwd.daemon.privileges import NET_BIND_SERVICE, become, give_folder
+from v6fwd.daemon.control_folder import give_folder
+from v6fwd.daemon.privileges import NET_BIND_SERVICE, become
 from v6fwd.demo.lab import Lab
 from v6fwd.errors import RelayError
 
@@ -99,7 +100,8 @@ def test_a_daemon_of_nobody(
     daemon.configure((f"[::1]:{port}", target), more='user = "nobody"')
     daemon.run()
     served(port, server)
-    assert daemon.control.parent.stat().st_uid == NOBODY.pw_uid
+    assert daemon.control.parent.stat().st_uid == 0
+    assert daemon.control.resolve().parent.stat().st_uid == NOBODY.pw_uid
     for pid in (daemon.pid, *daemon.workers()):
         assert is_nobody(pid)
         assert status(pid)["NoNewPrivs"] == "1"
@@ -162,32 +164,58 @@ def test_who_is_not_root_cannot_become_another(daemon: ServeProcess, tmp_path: P
     assert "Traceback" not in daemon.log
 
 
+def test_the_folder_of_the_socket_stays_ours(tmp_path: Path) -> None:
+    """What root trusts is beside the socket: leases, and the FIFOs where shims report."""
+    run = tmp_path / "v6fwd"
+    (run / "netns").mkdir(parents=True)
+    give_folder(str(run / "control.sock"), "nobody")
+    assert [run.stat().st_uid, (run / "netns").stat().st_uid] == [0, 0]
+    assert (run / "control.sock").readlink() == Path("control/control.sock")
+    assert (run / "control").stat().st_uid == NOBODY.pw_uid
+    give_folder(str(run / "control.sock"), "daemon")
+    assert (run / "control").stat().st_uid == pwd.getpwnam("daemon").pw_uid
+
+
+def test_a_folder_that_was_given_away_comes_back(tmp_path: Path) -> None:
+    """Version 0.1 gave all of /run/v6fwd to the user."""
+    run = tmp_path / "v6fwd"
+    run.mkdir()
+    os.chown(run, NOBODY.pw_uid, NOBODY.pw_gid)
+    give_folder(str(run / "control.sock"), "nobody")
+    assert run.stat().st_uid == 0
+
+
+def test_a_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
+    run = tmp_path / "v6fwd"
+    run.mkdir()
+    os.chown(run, pwd.getpwnam("games").pw_uid, -1)
+    with pytest.raises(RelayError, match=r"^cannot give nobody a folder.*folder v6fwd belongs"):
+        give_folder(str(run / "control.sock"), "nobody")
+
+
 def test_a_folder_with_files_of_others_is_not_given_away(tmp_path: Path) -> None:
-    (tmp_path / "mail").touch()
-    give_folder(str(tmp_path / "control.sock"), "nobody")
-    assert tmp_path.stat().st_uid == 0
-    (tmp_path / "mail").unlink()
-    (tmp_path / "control.sock").touch()
-    (tmp_path / ".control.sock.17").touch()
-    give_folder(str(tmp_path / "control.sock"), "nobody")
-    assert tmp_path.stat().st_uid == NOBODY.pw_uid
+    (tmp_path / "control").mkdir()
+    (tmp_path / "control" / "mail").touch()
+    with pytest.raises(RelayError, match=r"holds 'mail', no socket of ours$"):
+        give_folder(str(tmp_path / "control.sock"), "nobody")
+    assert (tmp_path / "control").stat().st_uid == 0
 
 
-def test_leases_are_no_files_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of mode transparent: they are in the default socket's folder, whoever was here before."""
-    leases = tmp_path / "netns"
-    leases.mkdir()
-    give_folder(str(tmp_path / "control.sock"), "nobody")
-    assert tmp_path.stat().st_uid == 0
-    monkeypatch.setattr("v6fwd.daemon.privileges.LEASES", leases)
-    give_folder(str(tmp_path / "control.sock"), "nobody")
-    assert tmp_path.stat().st_uid == NOBODY.pw_uid
-    assert leases.stat().st_uid == 0
+def test_a_predecessor_answers_all_the_time(tmp_path: Path) -> None:
+    """Its socket is led to; and it stays reachable if the successor does not come up."""
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX) as sock, socket.socket(socket.AF_UNIX) as client:
+        sock.bind(str(path))
+        sock.listen()
+        give_folder(str(path), "nobody")
+        give_folder(str(path), "nobody")
+        client.connect(str(path))
+        sock.accept()[0].close()
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RelayError, match=r"cannot give .*/file to nobody: "):
+    with pytest.raises(RelayError, match=r"cannot give nobody a folder for .*/file/control.sock: "):
         give_folder(str(tmp_path / "file" / "control.sock"), "nobody")
 
 

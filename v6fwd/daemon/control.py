@@ -75,6 +75,7 @@ class Control:
     def _listen(self) -> socket.socket:
         if self._path.exists() and not self._path.is_socket():
             raise RelayError(f"cannot listen on control socket {self._path}: a file is there")
+        self._path = self._path.resolve()  # a link of root's leads to the folder of our user
         self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         with contextlib.ExitStack() as undo:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from v6fwd.errors import RelayError, reason
 from v6fwd.model import NO_NETNS, ClientIP, Forward, is_ip
-from v6fwd.netns.lease import LEASES
 
 NET_BIND_SERVICE = 10
 """capabilities(7): bind ports below 1024."""
@@ -107,20 +106,6 @@ def permitted() -> int:
         if line.startswith("CapPrm:"):
             return int(line.split()[1], 16)
     return 0
-
-
-def give_folder(path: str, user: str) -> None:
-    """Let `user` make and remove files beside `path`, if nothing of others but LEASES is there.
-
-    The folder is made if need be. Raises RelayError.
-    """
-    entry, file = pwd.getpwnam(user), Path(path)
-    try:
-        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if all(file.name in other.name or other == LEASES for other in file.parent.iterdir()):
-            os.chown(file.parent, entry.pw_uid, entry.pw_gid)
-    except OSError as error:
-        raise RelayError(f"cannot give {file.parent} to {user}: {reason(error)}") from error
 
 
 def _capset(kept: int) -> None:

@@ -16,9 +16,10 @@ from typing import Any, Protocol
 from v6fwd import __version__
 from v6fwd.config import Config, ConfigError, Docker, load
 from v6fwd.daemon.control import Control, Request, failed
+from v6fwd.daemon.control_folder import give_folder
 from v6fwd.daemon.diff import ForwardDiff
 from v6fwd.daemon.peer import peer_of
-from v6fwd.daemon.privileges import NET_BIND_SERVICE, NOBODY, become, give_folder, needed_by
+from v6fwd.daemon.privileges import NET_BIND_SERVICE, NOBODY, become, needed_by
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.daemon.systemd import Notifier, inherited_sockets, match
 from v6fwd.daemon.takeover import Predecessor, hand_over, listing

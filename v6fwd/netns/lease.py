@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from v6fwd.errors import RelayError, reason
+from v6fwd.folder import TrustedFolder
 from v6fwd.netns.handle import own_identity
 from v6fwd.netns.namespace import identity_of
 
 LEASES = Path("/run/v6fwd/netns")
 """One place for all processes, whoever started them: they must see each other's leases."""
+LOCK = "lock"
+"""The file in LEASES that is locked while leases are taken and given back."""
 OWN = ""
 """The name of the namespace that the process itself is in."""
 
@@ -34,8 +37,9 @@ class Lease:
 
     def __init__(self, identity: str, name: str) -> None:
         """Take it. Raises OSError."""
-        self._path = LEASES / identity
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._identity = identity
+        with _folder() as folder:
+            self._fd = _open(folder, identity, os.O_CREAT)
         fcntl.flock(self._fd, fcntl.LOCK_SH)
         self.sysctls = _read(self._fd).get("sysctls", {})
         self._name = name
@@ -52,7 +56,8 @@ class Lease:
         try:
             if _is_ours_alone(self._fd):
                 undo(_read(self._fd).get("sysctls", {}))
-                self._path.unlink(missing_ok=True)
+                with _folder() as folder:
+                    folder.unlink(self._identity)
         finally:
             os.close(self._fd)
 
@@ -66,8 +71,8 @@ class Lease:
 def leases_locked() -> Iterator[None]:
     """Nobody else takes or gives back a lease meanwhile. Raises RelayError."""
     try:
-        LEASES.mkdir(parents=True, exist_ok=True)
-        fd = os.open(LEASES / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with _folder() as folder:
+            fd = _open(folder, LOCK, os.O_CREAT)
     except OSError as error:
         raise RelayError(f"cannot write to {LEASES}: {reason(error)}") from None
     try:
@@ -83,21 +88,35 @@ def undo_the_dead(undo: Undo) -> int:
     To be called under `leases_locked`.
     """
     count = 0
-    for path in LEASES.iterdir():
-        if path.name == "lock":
-            continue
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            if _is_ours_alone(fd):
-                left = _read(fd)
-                name = left.get("name", OWN)
-                if (identity_of(name) if name else own_identity()) == path.name:
-                    undo(name, left.get("sysctls", {}))
-                path.unlink(missing_ok=True)
-                count += 1
-        finally:
-            os.close(fd)
+    with _folder() as folder:
+        for identity in folder.names():
+            if identity == LOCK:
+                continue
+            fd = _open(folder, identity)
+            try:
+                if _is_ours_alone(fd):
+                    _undo_one(identity, _read(fd), undo)
+                    folder.unlink(identity)
+                    count += 1
+            finally:
+                os.close(fd)
     return count
+
+
+def _undo_one(identity: str, left: dict[str, Any], undo: Undo) -> None:
+    name = left.get("name", OWN)
+    if (identity_of(name) if name else own_identity()) == identity:
+        undo(name, left.get("sysctls", {}))
+
+
+def _folder() -> TrustedFolder:
+    """Open the folder, which is for privileged processes only. Raises OSError."""
+    return TrustedFolder(LEASES, mode=0o700)
+
+
+def _open(folder: TrustedFolder, name: str, flags: int = 0) -> int:
+    """Open a lease of anyone's: whoever reached the folder had the privileges for it."""
+    return folder.open(name, os.O_RDWR | flags, of_anyone=True)
 
 
 def _is_ours_alone(fd: int) -> bool:
