@@ -18,9 +18,9 @@ from v6fwd.docker.engine.client import EngineApi
 from v6fwd.docker.engine.containers import Container, find_containers
 from v6fwd.docker.engine.watcher import Watcher
 from v6fwd.docker.intake import Intake
-from v6fwd.docker.ipv4_redirect import Ipv4Redirect
+from v6fwd.docker.ipv4_clients import Ipv4Clients
 from v6fwd.docker.memory import Memory, state_folder
-from v6fwd.docker.policy.modes import NEED_ALL, Modes
+from v6fwd.docker.policy.modes import Modes
 from v6fwd.docker.prestart import Prestart
 from v6fwd.docker.shim.process import LET_GO, Shim
 from v6fwd.log import Log
@@ -39,7 +39,7 @@ class Controller:
         self._modes = Modes(docker.rules, docker.transparent, log)
         self._memory = Memory(state_folder(docker.transparent.pseudo_store), log)
         self._intake = Intake(self, log)
-        self._ipv4_redirect = Ipv4Redirect(log)
+        self._ipv4_clients = Ipv4Clients(log)
         self._prestart = Prestart(log)
         self._watcher = self._watcher_of(docker.host)
         self._containers: Sequence[Container] = ()
@@ -67,14 +67,16 @@ class Controller:
         self._has_begun = True
         self._memory.load()
         self._intake.open()
+        self._ipv4_clients.begin()
         await self._intake.scan()
+        self._ipv4_clients.scanned(self._ports)
         self._watching = self._spawn(self._watcher.run())
         if len(self._ports):
             self._log.info("adopted", f"took over {len(self._ports)} published ports")
             with contextlib.suppress(TimeoutError):  # a port that comes meanwhile has its own HOLD
                 async with asyncio.timeout(HOLD):
                     await self._ports.all_decided.wait()
-        self._redirect()
+        self._ipv4_clients.apply(self._ports)
 
     def endpoints(self) -> Collection[Endpoint]:
         """Return the listeners that are served for Docker."""
@@ -99,6 +101,7 @@ class Controller:
             self._watcher = self._watcher_of(docker.host)
             self._watching = self._spawn(self._watcher.run())
         self._watcher.stir()
+        self._ipv4_clients.check()
 
     def close(self, *, succeeded: bool) -> None:
         """Open and close nothing more. `succeeded`: another daemon goes on with the ports.
@@ -110,11 +113,12 @@ class Controller:
         self._tasks.clear()
         self._prestart.close()
         goes_on = self._intake.close() or succeeded
-        self._ipv4_redirect.close(keep=goes_on)
+        waiting = len(self._ports) if self._has_begun else 0
+        self._ipv4_clients.close(keep=goes_on or waiting > 0)
         if not self._has_begun:
             return
-        if len(self._ports) and not goes_on:
-            text = f"{len(self._ports)} published ports wait for the next `v6fwd serve --docker`"
+        if waiting and not goes_on:
+            text = f"{waiting} published ports wait for the next `v6fwd serve --docker`"
             self._log.warning("waiting", text)
         self._ports.clear()
 
@@ -126,14 +130,17 @@ class Controller:
         former = self._ports.get(listen)
         if former is not None and former.shim.has_ended():
             self.ended(former.shim)
+        container = self._memory.container_of(shim)
+        if container is None:  # dockerd waits for the answer, and its container with it
+            self._ipv4_clients.apply(self._ports, [listen])
         sockets = self._direct_ports.take_back(listen)
         self._prestart.look()  # Engine 28 has made the namespace by now, and waits for the answer
         try:
             port = self._ports.adopt(shim, sockets)
         except BaseException:
             close_all(sockets)
+            self._ipv4_clients.apply(self._ports, at_once=False)
             raise
-        container = self._memory.container_of(shim)
         found = [container] if container else find_containers(self._containers, port.forward)
         if container or (found and self._watcher.is_lost):
             self._decide_by(port, found)
@@ -147,8 +154,11 @@ class Controller:
 
     def ended(self, shim: Shim) -> None:
         """Close the port of a shim that has ended."""
-        if self._ports.close_of(shim):
-            self._redirect(at_once=False)
+        port = self._ports.get(shim.flags.forward.listen)
+        if port is not None and self._ports.close_of(shim):
+            if self._ipv4_clients.ended(port, self._watcher.asked):
+                self._watcher.stir()
+            self._ipv4_clients.apply(self._ports, at_once=False)
 
     async def _tell_let_go(self, shim: Shim) -> None:
         await self._supervisor.settled()
@@ -180,7 +190,8 @@ class Controller:
                 self._decide(port)
         self._remember()
         self._direct_ports.follow(containers, self._ports.listens())
-        self._redirect()
+        self._ipv4_clients.answered(self._watcher.answered)
+        self._ipv4_clients.apply(self._ports)
 
     # -- modes --
 
@@ -214,16 +225,6 @@ class Controller:
             if len(found := find_containers(self._containers, port.forward)) == 1
         }
         self._memory.keep(known)
-
-    def _redirect(self, *, at_once: bool = True) -> None:
-        """Bring IPv4 clients to the ports whose servers want a header from everybody."""
-        # A shim for IPv6 has a twin for IPv4, which is another forward.
-        desired = [
-            forward.listen
-            for forward in self._ports.open_forwards()
-            if forward.client_ip in NEED_ALL and ":" not in forward.listen.host
-        ]
-        self._ipv4_redirect.set(desired, at_once=at_once)
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(coroutine)

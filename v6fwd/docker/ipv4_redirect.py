@@ -1,4 +1,7 @@
-"""Keeps the nftables table of `nft` as it should be: which ports' IPv4 clients come to v6fwd."""
+"""Keeps the nftables table of `nft` as it should be: which ports' IPv4 clients come to v6fwd.
+
+What other programs do to it (`nft flush ruleset`, a firewall's restart) is undone at once.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 from collections.abc import Iterable
 
 from v6fwd.docker.nft import RedirectTable
+from v6fwd.docker.nft_watch import NftWatch
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Endpoint
@@ -13,7 +17,8 @@ from v6fwd.model import Endpoint
 GATHER = 0.05
 """Seconds that a change waits for others: `docker rm` ends 200 ports one after the other."""
 RETRY = 5.0
-"""Seconds until a change that failed is tried again."""
+"""Seconds until a change that failed is tried again, and between checks where the kernel's
+notifications cannot be had."""
 
 
 class Ipv4Redirect:
@@ -26,27 +31,64 @@ class Ipv4Redirect:
         self._table = table or RedirectTable()
         self._log = log
         self._desired: frozenset[Endpoint] = frozenset()
+        self._required: frozenset[Endpoint] = frozenset()
+        """Those of `_desired` whose server needs it for certain; the others are a precaution."""
         self._applied: frozenset[Endpoint] | None = None
         """None: unknown; a crash may have left some."""
+        self._skeleton: object = None
+        """What the table has beside its elements, as nft lists it."""
         self._has_worked = False
         """Whether nft has ever made a change: without nft there is nothing to take back."""
         self._timer: asyncio.TimerHandle | None = None
         """A change that waits for others, or is to be tried again."""
+        self._check_timer: asyncio.TimerHandle | None = None
+        """The next look whether the table is as it should be."""
+        self._watch: NftWatch | None = None
+        """Tells of changes by others, while there is anything to change."""
 
-    def set(self, listens: Iterable[Endpoint], *, at_once: bool = True) -> None:
+    def left_behind(self) -> set[Endpoint]:
+        """Return what a former daemon redirected; nothing where nft cannot tell."""
+        try:
+            return self._table.endpoints()
+        except RelayError:
+            return set()
+
+    def set(
+        self,
+        required: Iterable[Endpoint],
+        precaution: Iterable[Endpoint] = (),
+        *,
+        at_once: bool = True,
+    ) -> None:
         """Redirect the IPv4 clients of these listeners, and of no others."""
-        self._desired = frozenset(listens)
+        self._required = frozenset(required)
+        self._desired = self._required | frozenset(precaution)
         if at_once:
             self._apply()
         elif self._timer is None and self._desired != self._applied:
             self._later(GATHER)
 
     def close(self, *, keep: bool) -> None:
-        """Change nothing more; `keep`: what is applied stays, for a successor."""
+        """Change nothing more; `keep`: what is applied stays."""
         self._cancel()
         if not keep:
             self.set(())
             self._cancel()
+        self._stop_watching()
+
+    def check(self) -> None:
+        """Restore the table if another program has changed it."""
+        if not self._applied:
+            return
+        try:
+            is_right = self._table.content() == (self._skeleton, self._applied)
+        except RelayError:  # it is gone, or nft is
+            is_right = False
+        if not is_right:
+            text = "another program changed the redirect of IPv4 clients; it is restored"
+            self._log.limited("nat-restored", "redirect-restored", text, burst=1)
+            self._applied = None
+            self._apply()
 
     def _apply(self) -> None:
         self._cancel()
@@ -56,7 +98,7 @@ class Ipv4Redirect:
             self._change()
         except RelayError as error:
             self._applied = None
-            if self._desired or self._has_worked:
+            if self._required or self._has_worked:
                 self._warn(error)
                 self._later(RETRY)
         else:
@@ -73,8 +115,11 @@ class Ipv4Redirect:
     def _change(self) -> None:
         if not self._desired:
             self._table.close()
+            self._stop_watching()
         elif not self._applied:
             self._table.reset(self._desired)
+            self._skeleton, _ = self._table.content()
+            self._start_watching()
         else:
             self._table.add(*self._desired - self._applied)
             self._table.remove(*self._applied - self._desired)
@@ -86,3 +131,39 @@ class Ipv4Redirect:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    # -- changes by others --
+
+    def _start_watching(self) -> None:
+        if self._watch is not None:
+            return
+        try:
+            self._watch = NftWatch(self._table.name)
+        except OSError:
+            self._check_later(RETRY)
+        else:
+            asyncio.get_running_loop().add_reader(self._watch, self._on_change)
+
+    def _stop_watching(self) -> None:
+        if self._check_timer is not None:
+            self._check_timer.cancel()
+            self._check_timer = None
+        if self._watch is not None:
+            asyncio.get_running_loop().remove_reader(self._watch)
+            self._watch.close()
+            self._watch = None
+
+    def _on_change(self) -> None:
+        if self._watch is not None and self._watch.has_news():
+            self._check_later(GATHER)
+
+    def _check_later(self, seconds: float) -> None:
+        if self._check_timer is None:
+            loop = asyncio.get_running_loop()
+            self._check_timer = loop.call_later(seconds, self._check_now)
+
+    def _check_now(self) -> None:
+        self._check_timer = None
+        self.check()
+        if self._watch is None and self._applied:
+            self._check_later(RETRY)

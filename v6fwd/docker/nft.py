@@ -19,12 +19,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from v6fwd.errors import RelayError
-from v6fwd.model import Endpoint
+from v6fwd.model import Endpoint, Protocol
 
 TABLE = "v6fwd"
 PRIORITY = -110  # Docker's is -100
 ANY_ADDRESS, ONE_ADDRESS = "any-address", "one-address"
 """The sets: ports published for the world, and ports published at one address of the host."""
+ANY_HOST = "0.0.0.0"
 _FAMILY = "ip"
 _TIMEOUT = 10.0
 
@@ -33,6 +34,8 @@ Command = dict[str, Any]
 
 class RedirectTable:
     """The table in this network namespace. Every change is one transaction of nft(8)."""
+
+    name = TABLE
 
     def reset(self, endpoints: Iterable[Endpoint] = ()) -> None:
         """Make the table anew with these listeners. Raises RelayError."""
@@ -51,14 +54,20 @@ class RedirectTable:
         """Delete the table, if there is one. Raises RelayError."""
         apply(_removal())
 
-    def endpoints(self) -> set[tuple[str, str, int]]:
-        """Return address ("" for any), protocol and port of each element. Raises RelayError."""
-        found = set()
+    def endpoints(self) -> set[Endpoint]:
+        """Return the listeners that are in it. Raises RelayError."""
+        return set(self.content()[1])
+
+    def content(self) -> tuple[object, frozenset[Endpoint]]:
+        """Return its sets, chains and rules, comparable, and its listeners. Raises RelayError."""
+        skeleton, elements = [], []
         for item in _nft("list", "table", _FAMILY, TABLE)["nftables"]:
-            for element in item.get("set", {}).get("elem", ()):
-                *address, protocol, port = element["concat"]
-                found.add(("".join(address), protocol, port))
-        return found
+            [(kind, each)] = item.items()
+            if kind != "metainfo":
+                elements += each.pop("elem", [])
+                each.pop("handle", None)
+                skeleton.append((kind, each))
+        return skeleton, frozenset(map(_endpoint_of, elements))
 
 
 def apply(commands: Sequence[Command]) -> None:
@@ -127,8 +136,13 @@ def _match(left: Command, right: str) -> Command:
 
 def _element(verb: str, endpoint: Endpoint) -> Command:
     """A listener on 0.0.0.0 or [::] is for any address of the host."""
-    is_any = ":" in endpoint.host or endpoint.host == "0.0.0.0"
+    is_any = ":" in endpoint.host or endpoint.host == ANY_HOST
     where = [] if is_any else [endpoint.host]
     value = {"concat": [*where, str(endpoint.protocol), endpoint.port]}
     here = {"family": _FAMILY, "table": TABLE, "name": ANY_ADDRESS if is_any else ONE_ADDRESS}
     return {verb: {"element": {**here, "elem": [value]}}}
+
+
+def _endpoint_of(element: dict[str, Any]) -> Endpoint:
+    *address, protocol, port = element["concat"]
+    return Endpoint(address[0] if address else ANY_HOST, port, protocol=Protocol(protocol))

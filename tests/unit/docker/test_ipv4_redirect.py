@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.logged import Logged
-from v6fwd.docker import ipv4_redirect
+from v6fwd.docker import ipv4_clients, ipv4_redirect
+from v6fwd.docker.adopted_ports import AdoptedPort
+from v6fwd.docker.ipv4_clients import Ipv4Clients, Lingering
 from v6fwd.docker.ipv4_redirect import Ipv4Redirect
 from v6fwd.docker.nft import RedirectTable
 from v6fwd.errors import RelayError
-from v6fwd.model import Endpoint
+from v6fwd.model import ClientIP, Endpoint, Forward
 
 A, B, C = (Endpoint("0.0.0.0", port) for port in (80, 81, 82))
 
 
 class FakeTable(RedirectTable):
-    """`content` is what the table has, None without one; `fails` says why nothing can be done."""
+    """`elements` are what the table has, None without one; `fails` says why nothing can be done."""
 
     def __init__(self) -> None:
-        self.content: set[Endpoint] | None = {C}  # a crash has left it
+        self.elements: set[Endpoint] | None = {C}  # a crash has left it
+        self.skeleton = ["a chain"]
         self.fails = ""
         self.calls: list[str] = []
 
@@ -33,23 +37,29 @@ class FakeTable(RedirectTable):
 
     def reset(self, endpoints: Iterable[Endpoint] = ()) -> None:
         self._begin("reset")
-        self.content = set(endpoints)
+        self.skeleton = ["a chain"]
+        self.elements = set(endpoints)
 
     def add(self, *endpoints: Endpoint) -> None:
         if endpoints:
             self._begin("add")
-            assert self.content is not None
-            self.content |= set(endpoints)
+            assert self.elements is not None
+            self.elements |= set(endpoints)
 
     def remove(self, *endpoints: Endpoint) -> None:
         if endpoints:
             self._begin("remove")
-            assert self.content is not None
-            self.content -= set(endpoints)
+            assert self.elements is not None
+            self.elements -= set(endpoints)
+
+    def content(self) -> tuple[object, frozenset[Endpoint]]:
+        if self.elements is None:
+            raise RelayError("no such table")
+        return self.skeleton, frozenset(self.elements)
 
     def close(self) -> None:
         self._begin("close")
-        self.content = None
+        self.elements = None
 
 
 @pytest.fixture
@@ -58,9 +68,13 @@ def table() -> FakeTable:
 
 
 @pytest.fixture
-def redirect(logged: Logged, table: FakeTable, monkeypatch: pytest.MonkeyPatch) -> Ipv4Redirect:
+async def redirect(
+    logged: Logged, table: FakeTable, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Ipv4Redirect]:
     monkeypatch.setattr(ipv4_redirect, "RETRY", 0.0)
-    return Ipv4Redirect(logged.log, table)
+    redirect = Ipv4Redirect(logged.log, table)
+    yield redirect
+    redirect.close(keep=True)
 
 
 async def turns() -> None:
@@ -71,22 +85,22 @@ async def turns() -> None:
 
 async def test_what_a_crash_has_left_goes(redirect: Ipv4Redirect, table: FakeTable) -> None:
     redirect.set([])
-    assert table.content is None
+    assert table.elements is None
     redirect.set([])
     assert table.calls == ["close"], "known by now"
 
 
 async def test_changes(redirect: Ipv4Redirect, table: FakeTable) -> None:
     redirect.set([A, B])
-    assert table.content == {A, B}
+    assert table.elements == {A, B}
     redirect.set([B, A])
     assert table.calls == ["reset"]
     redirect.set([B, C])
-    assert table.content == {B, C}
+    assert table.elements == {B, C}
     redirect.set([])
-    assert table.content is None
+    assert table.elements is None
     redirect.set([A])
-    assert table.content == {A}
+    assert table.elements == {A}
     assert table.calls == ["reset", "add", "remove", "close", "reset"]
 
 
@@ -96,7 +110,7 @@ async def test_changes_that_may_wait_go_together(redirect: Ipv4Redirect, table: 
         redirect.set(desired, at_once=False)
     assert table.calls == ["reset"]
     await asyncio.sleep(2 * ipv4_redirect.GATHER)
-    assert table.content is None
+    assert table.elements is None
     assert table.calls == ["reset", "close"]
 
 
@@ -114,7 +128,7 @@ async def test_one_that_cannot_wait_takes_the_others_along(
     redirect.set([A])
     redirect.set([], at_once=False)
     redirect.set([B])
-    assert table.content == {B}
+    assert table.elements == {B}
     await asyncio.sleep(2 * ipv4_redirect.GATHER)
     assert table.calls == ["reset", "add", "remove"]
 
@@ -133,7 +147,7 @@ async def test_tried_again_until_it_works(
     assert len(table.calls) > 3
     table.fails = ""
     await turns()
-    assert table.content == {A, B}
+    assert table.elements == {A, B}
     count = len(table.calls)
     await turns()
     assert len(table.calls) == count
@@ -144,9 +158,9 @@ async def test_a_change_that_fails_is_made_good(redirect: Ipv4Redirect, table: F
     redirect.set([A])
     table.fails = "no"
     redirect.set([B])
-    table.content, table.fails = {A, B, C}, ""
+    table.elements, table.fails = {A, B, C}, ""
     await turns()
-    assert table.content == {B}
+    assert table.elements == {B}
 
 
 async def test_without_nft_nothing_desired_is_nothing_said(
@@ -175,7 +189,7 @@ async def test_what_is_there_is_removed_in_the_end(
     ]
     table.fails = ""
     await turns()
-    assert table.content is None
+    assert table.elements is None
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -187,7 +201,7 @@ async def test_the_end(redirect: Ipv4Redirect, table: FakeTable, keep: bool, fai
     redirect.close(keep=keep)
     redirect.close(keep=keep)
     count = len(table.calls)
-    assert table.content == ({A, B} if keep or fails else None)
+    assert table.elements == ({A, B} if keep or fails else None)
     await asyncio.sleep(2 * ipv4_redirect.GATHER)
     assert len(table.calls) == count, "nothing goes on"
 
@@ -199,8 +213,97 @@ async def test_a_host_without_nft(
     redirect = Ipv4Redirect(logged.log)
     redirect.set([])
     assert logged.lines() == []
+    redirect.set([], [A])
+    assert logged.lines() == [], "perhaps nobody needs it"
     redirect.set([A])
     [(event, text)] = logged.lines()
     assert event == "not-diverted"
     assert text.endswith("proxy-* needs the command nft (package nftables) for IPv4")
     redirect.close(keep=False)
+
+
+def nothing(_: FakeTable) -> None:
+    """Nobody has changed anything."""
+
+
+def the_table(table: FakeTable) -> None:
+    table.elements = None
+
+
+def an_element(table: FakeTable) -> None:
+    table.elements = {B}
+
+
+def a_chain(table: FakeTable) -> None:
+    table.skeleton = []
+
+
+@pytest.mark.parametrize("lost", [nothing, the_table, an_element, a_chain])
+async def test_what_others_delete_is_restored(
+    redirect: Ipv4Redirect, table: FakeTable, logged: Logged, lost: Callable[[FakeTable], None]
+) -> None:
+    redirect.set([A], [B])
+    lost(table)
+    table.calls.clear()
+    redirect.check()
+    assert table.elements == {A, B}
+    assert table.calls == ["reset"] * (lost is not nothing)
+    assert [event for event, _ in logged.lines()] == ["redirect-restored"] * (lost is not nothing)
+    redirect.check()
+    assert len(table.calls) == (lost is not nothing)
+
+
+async def test_nothing_is_restored_where_nothing_was(
+    redirect: Ipv4Redirect, table: FakeTable
+) -> None:
+    redirect.check()
+    redirect.set([])
+    redirect.check()
+    assert table.calls == ["close"]
+
+
+def test_lingering_ends_with_an_answer_to_a_later_question() -> None:
+    lingering = Lingering([A])
+    lingering.add(B, 3)
+    assert {*lingering} == {A, B}
+    lingering.answered(0)
+    assert {*lingering} == {A, B}, "nothing has been answered"
+    lingering.answered(3)
+    assert {*lingering} == {B}
+    lingering.answered(4)
+    assert not any(lingering)
+
+
+NO_SHIM: Any = None
+
+
+def port(listen: Endpoint, mode: ClientIP, *, is_open: bool = True) -> AdoptedPort:
+    return AdoptedPort(NO_SHIM, Forward(listen, A, mode), None, is_open)
+
+
+async def test_whose_clients_are_redirected(
+    table: FakeTable, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ipv4_clients, "Ipv4Redirect", lambda log: Ipv4Redirect(log, table))
+    clients = Ipv4Clients(logged.log)
+    clients.begin()
+    d, six = Endpoint("0.0.0.0", 83), Endpoint("::", 80)
+    ports = [
+        port(A, ClientIP.PROXY_V2),
+        port(B, ClientIP.NONE),
+        port(six, ClientIP.PROXY_V2),
+        port(d, ClientIP.NONE, is_open=False),
+    ]
+    clients.apply(ports)
+    assert table.elements == {C}, "what a former daemon left stays until all shims are known"
+    clients.scanned(ports)
+    assert table.elements == {A, C, d}, "and until the Engine has answered"
+    clients.answered(1)
+    coming = Endpoint("0.0.0.0", 84)
+    clients.apply(ports, [coming, six])
+    assert table.elements == {A, d, coming}
+    assert [clients.ended(each, 1) for each in ports] == [True, False, False, True]
+    clients.apply([])
+    assert table.elements == {A, d}
+    clients.close(keep=False)  # and watch no more
+    assert table.elements == {A, d}, "the next daemon asks the Engine"

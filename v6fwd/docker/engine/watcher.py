@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ class _Process(NamedTuple):
 
 
 _NONE = _Process(0, 0)
+_questions = itertools.count(1)
 
 
 def _started(pid: int) -> int:
@@ -79,6 +81,10 @@ class Watcher:
         self._asking: dict[str, asyncio.Task[None]] = {}
         self.is_lost = True
         """Whether the Engine cannot be asked now."""
+        self.asked = 0
+        """The last question for its containers; they are numbered over all watchers."""
+        self.answered = 0
+        """The last question that it has answered; 0: none."""
         self._told = False
 
     def stir(self) -> None:
@@ -125,7 +131,9 @@ class Watcher:
         while True:
             await self._stirred.wait()
             self._stirred.clear()
+            self.asked = next(_questions)
             containers = _read(await self._api.containers(), self._api.host)
+            self.answered = self.asked
             if self.is_lost:
                 self._tell_found()
             self._listed(containers)
