@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from v6fwd.client_ip.proxy.read import Header
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address, Endpoint
 from v6fwd.relay.deadlines import Deadlines
@@ -140,7 +141,12 @@ class Site:
             forward=SimpleNamespace(target=Endpoint("", 0, path=self.path)),
         )
         self.connect = Connect(
-            self, cast("TcpForward", forward), self.client_fd, CLIENT, DIALLED, said
+            self,
+            cast("TcpForward", forward),
+            self.client_fd,
+            CLIENT,
+            Header(0, CLIENT, DIALLED),
+            said,
         )
         self.connect.start()
         return self.connect
