@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SHIM := v6fwd/docker/shim/v6fwd-docker-proxy
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: help demo test lint format unit bench fuzz clean engine hold packages-demo packages-test packages-bench
+.PHONY: help demo test lint format unit bench fuzz mutate clean engine hold packages-demo packages-test packages-bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -38,6 +38,9 @@ bench: packages-bench $(VENV)/installed-bench ## side by side with docker-proxy,
 
 fuzz: $(VENV)/installed-fuzz ## random bytes against the reader of HTTP, for SECONDS=60
 	$(BIN)/python -m tests.fuzz.http -max_total_time=$(or $(SECONDS),60)
+
+mutate: $(VENV)/installed-test ## small faults put into copies of the code: which ones no test finds; SAMPLE=150 SEED=1 ONLY=
+	nice $(BIN)/python scripts/mutate --sample $(or $(SAMPLE),150) --seed $(or $(SEED),1) --only '$(ONLY)'
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .corpora build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
