@@ -5,12 +5,12 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SHIM := v6fwd/docker/shim/v6fwd-docker-proxy
-SHELL_SCRIPTS := $(SHIM) .ci/run $(filter-out scripts/run-tests,$(wildcard scripts/*))
+SHELL_SCRIPTS := $(SHIM) .ci/run $(filter-out scripts/run-tests scripts/mutate,$(wildcard scripts/*))
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 RINGS := unit process netns servers docker
 
-.PHONY: help demo test check lint format $(RINGS) bench fuzz hold engine clean
+.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate hold engine clean
 .PHONY: packages-demo packages-test packages-bench
 
 # A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
@@ -50,6 +50,9 @@ bench: packages-bench $(VENV)/installed-bench ## 50 min | beside docker-proxy, H
 
 fuzz: $(VENV)/installed-fuzz ## 1 min | random bytes against the readers of HTTP, for SECONDS=60
 	$(BIN)/python -m tests.fuzz.http -max_total_time=$(or $(SECONDS),60)
+
+mutate: $(VENV)/installed-test ## 1 h | faults put into copies of the code that no test finds: SAMPLE=150 SEED=1 ONLY=
+	nice $(BIN)/python scripts/mutate --sample $(or $(SAMPLE),150) --seed $(or $(SEED),1) --only '$(ONLY)'
 
 hold: packages-test ## 1 s | build the holder, which a shim becomes, from hold.c for each machine
 	@scripts/build-hold
