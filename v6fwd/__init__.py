@@ -6,6 +6,7 @@ Imports point down this list (tests/unit/test_architecture.py):
     docker/     the shim that dockerd starts, the controller that serves its port, daemon.json
     daemon/     serve: a supervisor with the listening sockets, workers, control socket, metrics
     demo/       the main job with nothing but this package; the lab network of namespaces
+    probe/      asks a server which forms of the PROXY header it accepts
     relay/      sockets and time: what all flows share; tcp/, http/, udp/, transparent/
     netns/      Linux network namespaces: find, enter, put rules there and take them back
     config/     v6fwd.toml: files, tables, keys, and every mistake in them at once

@@ -12,6 +12,7 @@ from v6fwd.cli import (
     drain,
     flows,
     forward,
+    probe,
     reload,
     serve,
     status,
@@ -29,6 +30,7 @@ main.add_command(demo.demo)
 main.add_command(docker.docker)
 main.add_command(docker_proxy.docker_proxy)
 main.add_command(forward.forward)
+main.add_command(probe.probe)
 main.add_command(serve.serve)
 main.add_command(status.status)
 main.add_command(flows.flows)
