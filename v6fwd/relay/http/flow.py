@@ -21,6 +21,7 @@ from v6fwd.relay.http.response_side import ResponseSide
 from v6fwd.relay.http.side import Piece
 from v6fwd.relay.sockets import end_writing, local_address, reset_on_close
 from v6fwd.relay.tcp.connect import Connect
+from v6fwd.relay.tcp.last_bytes import LastBytes
 from v6fwd.relay.tcp.side import Side, join
 from v6fwd.relay.tcp.stream import StreamFlow
 
@@ -200,8 +201,12 @@ class HttpFlow(StreamFlow):
 
     def broke(self, side: Side) -> None:
         """Pass a reset on; but a target that reads no more may have said why."""
-        if not self.has_target or side is self.client or self.client.raw or self.target.blocked:
+        if not self.has_target or self.client.raw:
             super().broke(side)
+        elif isinstance(self._wait, LastBytes):
+            self._wait.broke(side)
+        elif side is self.client:  # nobody is left to take an answer to what it had asked
+            self._reset_by(side)
         else:
             self._do(self._exchange.target_broke(ended=side.ended))
 
@@ -220,11 +225,33 @@ class HttpFlow(StreamFlow):
         elif step.do is Do.CLOSE:
             self.close(end, step.detail)
         elif step.do is Do.RESET:
-            self.abort(end, step.detail)
+            self._reset_behind(step)
         elif step.do is Do.HEAR_OUT:
             self.client.pause()
             self.client.blocked = False
             self.target.go_on()
+
+    def _reset_behind(self, step: Step) -> None:
+        """Reset both, behind the bytes of the answer that are on their way to the client."""
+        self._last = step
+        if not self.has_target or self._wait is not None or self.target.blocked:
+            self._abort_last()
+            return
+        self.target.mute()
+        self.client.mute()
+        self._wait = last_bytes = LastBytes(self, self.target)
+        last_bytes.read()
+
+    def last_bytes_arrived(self, broken: Side) -> None:
+        """Reset, for the reason that was found before the wait."""
+        if self._last is None:
+            super().last_bytes_arrived(broken)
+        else:
+            self._abort_last()
+
+    def _abort_last(self) -> None:
+        assert self._last is not None
+        self.abort(_ENDS[self._last.outcome], self._last.detail)
 
     def _finish(self, step: Step) -> None:
         """Tell the client the last answer, after what it is about to get, and that this was all."""
@@ -242,7 +269,7 @@ class HttpFlow(StreamFlow):
         self.client.leave()
         try:
             if step.answer and os.write(self.client.fd, step.answer) < len(step.answer):
-                self.abort(_ENDS[step.outcome], step.detail)
+                self._abort_last()
                 return
             end_writing(self.client.fd)
         except OSError:

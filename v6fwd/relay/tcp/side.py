@@ -148,6 +148,17 @@ class Side:
         else:
             self._move(to_end=True)
 
+    def go_on(self) -> None:
+        """Read to the end of what is there: no edge tells of it again."""
+        self._move(to_end=True)
+
+    def mute(self) -> None:
+        """Read no more here, and drop what is held for the other side."""
+        self.ended = True
+        self.blocked = False
+        self.held = b""
+        self.release()
+
     def release(self) -> None:
         """Give the pipe back."""
         if self.pipe is not None:

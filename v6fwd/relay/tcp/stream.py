@@ -20,6 +20,7 @@ from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import address_of, end_writing, peer_address, reset_on_close
 from v6fwd.relay.target import tell_failed
 from v6fwd.relay.tcp.forward import TcpForward
+from v6fwd.relay.tcp.last_bytes import LastBytes, is_hung_up
 from v6fwd.relay.tcp.pipes import PipePool
 from v6fwd.relay.tcp.proxy_header import HeaderReader
 from v6fwd.relay.tcp.side import Side
@@ -142,6 +143,9 @@ class StreamFlow(ABC):
 
     def ended(self, side: Side) -> None:
         """Pass the end of stream of `side` on; close when both have ended."""
+        if isinstance(self._wait, LastBytes):
+            self._wait.read()
+            return
         if side.other.ended and not side.other.blocked:
             self.close(End.CLOSED)
             return
@@ -151,7 +155,20 @@ class StreamFlow(ABC):
             self.broke(side.other)
 
     def broke(self, side: Side) -> None:
-        """Pass a reset on."""
+        """Pass a reset on, behind what its peer had sent."""
+        if isinstance(self._wait, LastBytes):
+            self._wait.broke(side)
+        elif self._wait is None and self._has_sides() and is_hung_up(side.fd):
+            self._wait = last_bytes = LastBytes(self, side)
+            last_bytes.start()
+        else:
+            self._reset_by(side)
+
+    def last_bytes_arrived(self, broken: Side) -> None:
+        """Pass the reset on now."""
+        self._reset_by(broken)
+
+    def _reset_by(self, side: Side) -> None:
         self.abort(End.RESET_BY_CLIENT if side is self.client else End.RESET_BY_TARGET)
 
     def on_exception(self, error: Exception) -> None:
