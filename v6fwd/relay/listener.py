@@ -99,7 +99,7 @@ class Listener:
             self.begin(fd, sockaddr)
 
     def on_exception(self, error: Exception) -> None:
-        """See Handler: a listener lives on."""
+        """Log it: a listener lives on."""
         self._gate.defect(self, error)
 
     def shed(self) -> int:
@@ -119,7 +119,11 @@ class Listener:
 
 
 class Gate:
-    """Opens and shuts all listeners of the process."""
+    """Opens and shuts all listeners of the process.
+
+    Its 31 members are one state, whether clients may come in, and the three reasons to change it:
+    too many flows, want of memory or descriptors, and fairness between processes.
+    """
 
     def __init__(
         self, reactor: Reactor, flows: Flows, log: Log, siblings: Siblings | None = None

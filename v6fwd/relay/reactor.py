@@ -45,7 +45,7 @@ class Resumable(Protocol):
         """Go on where it stopped."""
 
     def on_exception(self, error: Exception) -> None:
-        """See Handler."""
+        """Give up after an exception that nobody expected."""
 
 
 class Reactor:
