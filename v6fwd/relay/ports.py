@@ -1,4 +1,4 @@
-"""A forward at work in this process: its listening socket and what becomes of its clients."""
+"""A forward at work in this process: its listening socket, and the flows of its clients."""
 
 from __future__ import annotations
 
