@@ -1,4 +1,4 @@
-"""Use to drive one direction of a pump by hand: real TCP sockets, system calls that are counted.
+"""For tests that drive one direction of a pump by hand: real TCP sockets, system calls that are counted.
 
 Nothing here runs by itself: the test says which event comes, and looks at what was called.
 """
@@ -94,9 +94,9 @@ class Flow:
         self.told: list[tuple[str, Any]] = []
         self.then: Callable[[], object] | None = None
 
-    def half_ended(self, side: Side) -> None:
+    def ended(self, side: Side) -> None:
         """See Owner."""
-        self.tell("half_ended", side)
+        self.tell("ended", side)
 
     def broke(self, side: Side) -> None:
         """See Owner."""

@@ -97,7 +97,7 @@ def test_an_end_behind_a_message_is_read(flow: Stage, calls: Calls, mark: int) -
     assert flow.got(10) == b"last words"
     assert calls.count("readv") == 2
     assert flow.client.ended
-    assert flow.flow.told == [("half_ended", flow.client)]
+    assert flow.flow.told == [("ended", flow.client)]
 
 
 def test_what_has_ended_is_read_no_more(flow: Stage, calls: Calls) -> None:
@@ -106,7 +106,7 @@ def test_what_has_ended_is_read_no_more(flow: Stage, calls: Calls) -> None:
     flow.client.on_event(IN | END)
     flow.client.resume()
     assert calls.count("readv") == 1
-    assert flow.flow.told == [("half_ended", flow.client)]
+    assert flow.flow.told == [("ended", flow.client)]
 
 
 def test_nobody_keeps_the_turn_for_more_than_sixteen_messages(flow: Stage, calls: Calls) -> None:
@@ -213,7 +213,7 @@ def test_an_end_in_bulk_is_read_by_recv(flow: Stage, calls: Calls) -> None:
     flow.end()
     flow.turns.next()
     assert calls.made == [("splice", flow.client.fd), ("readv", flow.client.fd)]
-    assert flow.flow.told == [("half_ended", flow.client)]
+    assert flow.flow.told == [("ended", flow.client)]
     assert flow.flow.pipes.lent == 0
 
 
@@ -331,14 +331,14 @@ def test_an_end_waits_for_what_is_held(narrow: Stage, calls: Calls) -> None:
     narrow.client.on_event(IN | END)
     assert not narrow.flow.told
     assert drained(narrow, len(data)) == data
-    assert narrow.flow.told == [("half_ended", narrow.client)]
+    assert narrow.flow.told == [("ended", narrow.client)]
 
 
 def test_who_has_ended_is_told_of_when_the_rest_is_out(flow: Stage, calls: Calls) -> None:
     flow.client.held, flow.client.blocked, flow.client.ended = b"rest", True, True
     flow.target.on_event(OUT)
     assert flow.got(4) == b"rest"
-    assert flow.flow.told == [("half_ended", flow.client)]
+    assert flow.flow.told == [("ended", flow.client)]
     assert not flow.client.blocked
     assert not calls.count("readv")
 
@@ -529,7 +529,7 @@ def test_after_the_report_of_an_end_nothing_is_touched(flow: Stage, mask: int) -
     flow.flow.then = partial(closed, flow)
     ends = flow.client, flow.target
     flow.client.on_event(mask)
-    assert flow.flow.told == [("half_ended", ends[0])]
+    assert flow.flow.told == [("ended", ends[0])]
     ends[0].other, ends[1].other = ends[1], ends[0]
 
 
@@ -538,7 +538,7 @@ def test_after_the_report_of_a_drained_end_nothing_is_touched(flow: Stage, calls
     flow.flow.then = partial(closed, flow)
     ends = flow.client, flow.target
     flow.target.on_event(OUT | IN | URGENT | ERR)
-    assert flow.flow.told == [("half_ended", ends[0])]
+    assert flow.flow.told == [("ended", ends[0])]
     assert not calls.count("readv")
     assert not flow.target.urgent
     ends[0].other, ends[1].other = ends[1], ends[0]
