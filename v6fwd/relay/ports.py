@@ -15,7 +15,7 @@ from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.target import Target
 from v6fwd.relay.tcp.forward import TcpForward
-from v6fwd.relay.udp.listener import UdpForward
+from v6fwd.relay.udp.listener import UdpListener
 
 
 class Port(Protocol):
@@ -28,7 +28,7 @@ class Port(Protocol):
         """What new flows begin with."""
 
     @property
-    def listener(self) -> Listener | UdpForward:
+    def listener(self) -> Listener | UdpListener:
         """Whoever owns the socket."""
 
     def sessions(self) -> Collection[Live]:
@@ -102,15 +102,15 @@ class TcpPort:
 class UdpPort:
     """A listening socket for datagrams."""
 
-    def __init__(self, runner: UdpForward, resources: Resources) -> None:
-        self.listener = runner
-        self.counters = runner.flows
+    def __init__(self, listener: UdpListener, resources: Resources) -> None:
+        self.listener = listener
+        self.counters = listener.forward.flows
         self._resources = resources
 
     @property
     def forward(self) -> Forward:
         """See Port."""
-        return self.listener.forward
+        return self.listener.forward.forward
 
     def sessions(self) -> Collection[Live]:
         """See Port."""
@@ -118,15 +118,15 @@ class UdpPort:
 
     def totals(self) -> Snapshot:
         """See Port."""
-        return {**self.counters.snapshot(), "udp": snapshot_of(self.listener.counters)}
+        return {**self.counters.snapshot(), "udp": snapshot_of(self.listener.forward.counters)}
 
     def activity(self) -> int:
         """See Port."""
-        return self.counters.activity() + self.listener.counters.activity()
+        return self.counters.activity() + self.listener.forward.counters.activity()
 
     def replace(self, forward: Forward, target: Target) -> None:
         """See Port."""
-        self.listener.set_up(forward, target, self._resources.udp(forward.limits))
+        self.listener.configure(forward, target, self._resources.udp(forward.limits))
 
     def stop_listening(self, *, take_queue: bool) -> None:
         """See Port."""
@@ -146,7 +146,7 @@ def open_port(
     if forward.protocol is Transport.TCP:
         runner = _runner(forward, target, resources, Counters())
         return TcpPort(Listener(forward.listen, sock, runner.begin, gate), runner, gate, resources)
-    return UdpPort(UdpForward(forward, target, sock, resources.udp(forward.limits)), resources)
+    return UdpPort(UdpListener(forward, target, sock, resources.udp(forward.limits)), resources)
 
 
 def _runner(

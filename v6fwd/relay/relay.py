@@ -24,7 +24,7 @@ from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.sockets import open_listener
 from v6fwd.relay.target import Target
-from v6fwd.relay.udp.listener import UdpForward
+from v6fwd.relay.udp.listener import UdpListener
 from v6fwd.relay.udp_sockets import open_udp_listener
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Relay:
         self._hurry = asyncio.Event()
 
     @property
-    def listeners(self) -> list[Listener | UdpForward]:
+    def listeners(self) -> list[Listener | UdpListener]:
         """The listening sockets and who serves them, in the order of opening."""
         return [port.listener for port in self._ports.values()]
 

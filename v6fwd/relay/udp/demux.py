@@ -27,7 +27,7 @@ class Demux:
     def __init__(self, family: Family, refuse: Callable[[bytes, str], None]) -> None:
         self.trusted: TrustedNetworks | None = None
         """Whose datagrams begin with a header."""
-        self.claims: dict[bytes, Header] = {}
+        self.headers: dict[bytes, Header] = {}
         """What the headers of a batch said, by key, until the caller clears it."""
         self._family = family
         self._refuse = refuse
@@ -81,6 +81,6 @@ class Demux:
             full_key = key
             if header.source is not None:
                 full_key += header.source.packed + header.source.port.to_bytes(2, "big")
-                self.claims[full_key] = header
+                self.headers[full_key] = header
             left = (start + header.length, size - header.length, 0)
             groups.setdefault(full_key, []).append(left)

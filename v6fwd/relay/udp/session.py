@@ -15,17 +15,16 @@ import errno
 import os
 import select
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address, UdpProxy
 from v6fwd.relay.counters import Counters
+from v6fwd.relay.target import Target
+from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, pack, pack_behind
 from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, Sessions
 from v6fwd.relay.udp_sockets import receive_trains
-
-if TYPE_CHECKING:
-    from v6fwd.relay.target import Target
-    from v6fwd.relay.udp.listener import UdpForward
 
 BUSY_FROM = 3
 """Datagrams found at once from which a session goes on to look for more at every event."""
@@ -39,36 +38,46 @@ GONE = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDO
 
 
 class UdpSession:
-    """One client address and one local address of a forward."""
+    """One client's datagrams, to one local address of a forward.
 
-    __slots__ = (
-        "_began_bulk",
-        "_events",
-        "_forward",
-        "_header",
-        "_header_due",
-        "_payload",
-        "_replies",
-        "_sessions",
-        "_started",
-        "address",
-        "block",
-        "client",
-        "closed",
-        "down_bytes",
-        "down_count",
-        "down_limit",
-        "fd",
-        "forward",
-        "key",
-        "limit",
-        "rank",
-        "slot",
-        "stamp",
-        "target",
-        "up_bytes",
-        "up_count",
-    )
+    All in one object with many slots: a second one would cost each datagram a look-up and each
+    idle session 50 bytes.
+    """
+
+    __slots__ = {  # noqa: RUF023 - by subject
+        # whose it is
+        "key": "the client's and the local address, as the listener's demux made it",
+        "client": "the client's Address",
+        "block": "name and control message of replies to it; see Family.block",
+        "slot": "the client's slot in the table of clients; negative: not counted",
+        "_forward": "the UdpForward: what the session shares with others, as configured now",
+        "forward": "the Forward as it was when the session began",
+        # the socket to the target
+        "fd": "its descriptor",
+        "target": "the Target that made it",
+        "address": "where it leads to, as the Target understands it",
+        # up
+        "_header": "the PROXY header; empty for none",
+        "_header_due": "whether the next datagram takes it along",
+        "_payload": "the inbox's memory: where datagrams to be sent are",
+        "limit": "the longest segment that the way to the target takes as a train",
+        # down
+        "_replies": "the shared replies",
+        "down_limit": "the longest segment that the way to the client takes as a train",
+        "_events": "events until the session looks for more than one datagram; 0: it does",
+        "_began_bulk": "whether UDP_GRO is on",
+        # the table of sessions
+        "_sessions": "the table",
+        "rank": "ASKED, ANSWERED or PROVEN",
+        "stamp": "the table's stamp when a datagram last moved",
+        "closed": "whether it has ended",
+        # the account
+        "_started": "seconds on the reactor's clock",
+        "up_count": "datagrams up",
+        "up_bytes": "their bytes",
+        "down_count": "datagrams down",
+        "down_bytes": "their bytes",
+    }
 
     def __init__(
         self,
@@ -140,7 +149,7 @@ class UdpSession:
         size = len(self._header)
         fitting = [item for item in items if size + (item[2] or item[1]) <= MAX_DATAGRAM]
         if len(fitting) < len(items):
-            self._forward.too_large(self, len(items) - len(fitting))
+            self._forward.too_large(self.key, len(items) - len(fitting))
         if len(fitting) == 1 and not fitting[0][2]:
             self._send_one_headed(*fitting[0][:2])
         elif fitting:
@@ -186,14 +195,30 @@ class UdpSession:
         forward = self._forward
         if error.errno in GONE:
             forward.counters.refused += 1
-            forward.target_gone(self, error)
+            self._target_gone(error)
             self._header_due = bool(self._header)  # a new target has not seen the header yet
             if not again:
                 return True
         forward.lost(error)
         return False
 
-    def move_to(self, target: Target, fd: int, address: Any) -> None:
+    def _target_gone(self, error: OSError) -> None:
+        """Look for the target elsewhere."""
+        forward = self._forward
+        forward.target_failed(error)
+        # After a reload, its target will do, unless its mode preserves clients in another way.
+        same = self.forward.client_ip is forward.forward.client_ip
+        target = forward.target if same else self.target
+        target.was_refused(self.address)
+        if target.has_moved(self.address):
+            try:
+                self._move_to(target, *target.connect_datagrams(self.client))
+            except ClientRefusedError as refusal:
+                forward.not_preserved(self.key, refusal)
+            except OSError as failure:
+                forward.target_failed(failure)
+
+    def _move_to(self, target: Target, fd: int, address: Any) -> None:
         """Use another socket: the target's address has changed, or the target."""
         reactor = self._forward.resources.reactor
         reactor.watch(fd, select.EPOLLIN, self)
@@ -252,7 +277,7 @@ class UdpSession:
         self._forward.counters.refused += 1
         if error.errno in GONE:
             self._header_due = bool(self._header)
-            self._forward.target_gone(self, error)
+            self._target_gone(error)
 
     def _answered(self) -> None:
         if self.rank == ASKED:
@@ -269,7 +294,7 @@ class UdpSession:
         self.closed = True
         resources = self._forward.resources
         self._sessions.remove(self)
-        self._forward.forget(self)
+        self._forward.forget(self.key)
         if self.slot >= 0:
             resources.clients.leave(self.slot)
         self._forward.flows.flow_ended(end, self.up_bytes, self.down_bytes, self.seconds())
