@@ -8,12 +8,10 @@ the time limits, `flows` the set of them all. `service` is the relay as a whole:
 open, change and close, `resources` and `budget` for what they share, `counters` for what they do;
 `foreground` is its life in `v6fwd forward`.
 `guard` stands at the door and asks `clients`, the table that all workers share.
-For UDP, `udp` is a listener, `udp_sorter` tells its clients apart, `udp_session` is one of them,
-`udp_sessions` the table of them all; `mmsg`, `trains`, `pktinfo` and `replies` move datagrams in
-batches, `pending` keeps new clients.
-For mode transparent, `transparent` is the target, `inside` a namespace or `across` the network,
-which `seeing` decides; `claims` makes sockets with a client's address, `netns_search` finds
-a namespace by an address in it, `netns_watch` hears of new ones, `netns` enters one, `netns_rules`
-and `netlink` put rules there, `netns_lease` counts who needs them, `namespaces` holds all that
-a process uses, `pseudo_store` remembers pseudo addresses.
+`udp/`: `listener` owns the socket, `demux` tells its clients apart, `pending` keeps new ones until
+`session_maker` makes a `session` of each, `session_table` holds all of them, `forward` is what
+they share; `mmsg`, `gso`, `pktinfo` and `replies` move datagrams in batches.
+`transparent/`: `target` decides who is preserved, `in_netns` and `routed` are its two paths, which
+`choose` chooses between; `bind` makes sockets with a client's address, `namespaces` holds the
+network namespaces in use, `pseudo_store` remembers pseudo addresses.
 """

@@ -1,4 +1,4 @@
-"""New UDP clients for whom there was no time yet, with what they have said so far."""
+"""New UDP clients that have no session yet, with what they have sent so far."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from v6fwd.relay.udp.gso import Item
 from v6fwd.relay.udp.mmsg import SLOT_SIZE, SLOTS
 
 MOST_BYTES = 1 << 20
-"""Bytes of all datagrams that wait, their bookkeeping reckoned in."""
+"""Bytes of all pending datagrams, with _COST for each."""
 MOST_EACH = 16 * SLOTS
-"""Datagrams, or trains of them, of one client: a second's worth of a call or a game."""
+"""Messages of one client: a second's worth of a call or a game."""
 _COST = 256
 """Bytes reckoned for a datagram's bookkeeping."""
 
@@ -26,7 +26,7 @@ class PendingClient(NamedTuple):
     header: Header | None
     items: list[Item]
     more: bool
-    """The next `take` has more of this client's: they must not be overtaken."""
+    """Whether the next `take` gives more of this client, which nothing may overtake."""
 
 
 class PendingClients:
@@ -63,7 +63,7 @@ class PendingClients:
         return True
 
     def take(self, payload: memoryview) -> PendingClient | None:
-        """The client that waits longest, its datagrams written into `payload`; None for nobody.
+        """The first pending client, its datagrams written into `payload`; None for nobody.
 
         SLOTS of them at once: that is what `payload` holds.
         """
@@ -82,7 +82,7 @@ class PendingClients:
         return PendingClient(key, info, header, items, more=bool(copies))
 
     def forget(self, key: bytes) -> None:
-        """Drop what is left of a client's."""
+        """Drop a client's datagrams."""
         left = self._clients.pop(key, None)
         if left is not None:
             self._bytes -= sum(len(data) + _COST for data, _ in left[2])

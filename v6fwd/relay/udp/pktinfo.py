@@ -37,7 +37,7 @@ class Family:
         return socket.CMSG_SPACE(self.info_length)
 
     def read(self, meta: bytes, at: int, control_size: int) -> tuple[bytes, bytes, int]:
-        """Key, pktinfo and segment size (0: no train) of the datagram whose slot is at `at`."""
+        """Key, pktinfo and segment size (0: none) of the datagram whose slot is at `at`."""
         info, segment = bytes(self.info_length), 0
         here = at + NAME_ROOM
         end = here + control_size

@@ -1,7 +1,7 @@
 """A UDP session: one client's datagrams, and a connected socket of its own to the target.
 
 - Up: the listener hands over what it read for this client. One datagram is one write; several
-  become as few messages as they can (trains.py).
+  become as few messages as possible (gso.py).
 - Down, normally: one datagram an event is read into a slot of `Replies`, which sends those of
   many sessions with one call. Every few events the session looks for more at once, and goes on
   with that while it finds some; finding many makes it *bulk*: UDP_GRO on its socket.
@@ -24,7 +24,7 @@ from v6fwd.relay.target import Target
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, pack, pack_behind
 from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, Sessions
-from v6fwd.relay.udp_sockets import receive_trains
+from v6fwd.relay.udp_sockets import receive_segmented
 
 BUSY_FROM = 3
 """Datagrams found at once from which a session goes on to look for more at every event."""
@@ -60,10 +60,10 @@ class UdpSession:
         "_header": "the PROXY header; empty for none",
         "_header_due": "whether the next datagram takes it along",
         "_payload": "the inbox's memory: where datagrams to be sent are",
-        "limit": "the longest segment that the way to the target takes as a train",
+        "limit": "the longest segment worth sending to the target; see gso.Recipient",
         # down
         "_replies": "the shared replies",
-        "down_limit": "the longest segment that the way to the client takes as a train",
+        "down_limit": "the longest segment worth sending to the client",
         "_events": "events until the session looks for more than one datagram; 0: it does",
         "_began_bulk": "whether UDP_GRO is on",
         # the table of sessions
@@ -191,7 +191,7 @@ class UdpSession:
         self._forward.resources.sender.post(self, messages)
 
     def failed(self, error: OSError, *, again: bool) -> bool:
-        """See Way: a target that is not there is asked once more, everything else is lost."""
+        """Send once more to a target that is not there; anything else is lost."""
         forward = self._forward
         if error.errno in GONE:
             forward.counters.refused += 1
@@ -266,10 +266,10 @@ class UdpSession:
         self._answered()
 
     def _begin_bulk(self) -> None:
-        """From now on batches alone are read: only there a train tells that it is one."""
+        """Read only batches from now on: a plain read does not tell the segment size."""
         if not self._began_bulk:
             self._began_bulk = True
-            receive_trains(self.fd)
+            receive_segmented(self.fd)
 
     def _receive_failed(self, error: OSError) -> None:
         if error.errno in (errno.EAGAIN, errno.EINTR):
