@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol
-from v6fwd.netns.policy import enter_seeming
+from v6fwd.netns.policy import add_placeholder
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.transparent.namespaces import Namespaces
 
@@ -34,7 +34,7 @@ def cycle(name: str, then: Callable[[], object] | None = None) -> None:
         inside.accept_marked(family)
     for protocol in Protocol:
         inside.accept_pseudo(protocol, 80)
-    enter_seeming(name).close()
+    add_placeholder(name).close()
     for client in CLIENTS:
         inside.client_came(client)
     if then is not None:

@@ -1,4 +1,4 @@
-"""Containers that seem to have IPv6 while they start, with namespaces in their place."""
+"""Placeholder addresses of containers that start, with namespaces in their place."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from v6fwd.docker.prestart import Prestart
 from v6fwd.errors import RelayError
 from v6fwd.model import Protocol
 from v6fwd.netns.namespace import Namespace
-from v6fwd.netns.policy import Inside, listening
+from v6fwd.netns.policy import NetnsPolicy, listening
 
 pytestmark = pytest.mark.netns
 
-SEEMING = ["fe80::76:3666:7764"]
+PLACEHOLDER = ["fe80::76:3666:7764"]
 PORTS = frozenset({(8080, 80, Protocol.TCP), (5353, 53, Protocol.UDP)})
 
 
@@ -52,7 +52,7 @@ class Room:
         monkeypatch.setattr(preparation, "LOOK_INTERVAL", 0.01)
         monkeypatch.setattr(preparation, "listening", self._listening)
 
-    def _listening(self, inside: Inside, protocol: Protocol, port: int) -> object:
+    def _listening(self, inside: NetnsPolicy, protocol: Protocol, port: int) -> object:
         self.looks += 1
         return listening(inside, protocol, port)
 
@@ -100,11 +100,11 @@ async def test_from_its_namespace_until_it_listens(room: Room, attach: Attach) -
     with running_in(room.name) as process:
         room.containers[process.pid] = "one"
         attach(room.lab, room.name)
-        await room.until(lambda: on_lo(room.name) == SEEMING)
+        await room.until(lambda: on_lo(room.name) == PLACEHOLDER)
         with serving(room.name, 80, socket.SOCK_STREAM):
             room.preparation.run([Container("two", "b"), Container("one", "a", published=PORTS)])
             await room.until(lambda: room.looks > 4)
-            assert on_lo(room.name) == SEEMING, "one of two is not enough"
+            assert on_lo(room.name) == PLACEHOLDER, "one of two is not enough"
             with serving(room.name, 53, socket.SOCK_DGRAM):
                 await room.until(lambda: on_lo(room.name) == [])
     assert room.logged.lines() == []
@@ -115,7 +115,7 @@ async def test_one_that_publishes_nothing(room: Room) -> None:
     with running_in(room.name) as process:
         room.containers[process.pid] = "one"
         as_engine_28(room.lab, room.name)
-        await room.until(lambda: on_lo(room.name) == SEEMING)
+        await room.until(lambda: on_lo(room.name) == PLACEHOLDER)
         room.preparation.run([Container("one", "a")])
         await room.until(lambda: on_lo(room.name) == [])
 
@@ -126,14 +126,14 @@ async def test_one_that_ends_and_starts_again(room: Room) -> None:
     with running_in(room.name) as process:
         room.containers[process.pid] = "one"
         as_engine_28(room.lab, room.name)
-        await room.until(lambda: on_lo(room.name) == SEEMING)
+        await room.until(lambda: on_lo(room.name) == PLACEHOLDER)
     await room.until(lambda: on_lo(room.name) == [])
     room.lab.ip("host", "link", "delete", "veth1")
     for told_late in (False, True):
         with running_in(room.name) as process:
             room.containers[process.pid] = "one"
             as_engine_28(room.lab, room.name)
-            await room.until(lambda: on_lo(room.name) == SEEMING)
+            await room.until(lambda: on_lo(room.name) == PLACEHOLDER)
             room.lab.ip("host", "link", "delete", "veth1")
         if told_late:
             with running_in(room.name) as process:
@@ -141,10 +141,10 @@ async def test_one_that_ends_and_starts_again(room: Room) -> None:
                 as_engine_28(room.lab, room.name)
                 with inside(room.lab, "host"):
                     room.preparation.look()
-                assert on_lo(room.name) == SEEMING
+                assert on_lo(room.name) == PLACEHOLDER
                 for _ in range(10):
                     await asyncio.sleep(0)
-                assert on_lo(room.name) == SEEMING
+                assert on_lo(room.name) == PLACEHOLDER
         await room.until(lambda: on_lo(room.name) == [])
 
 
@@ -159,7 +159,7 @@ async def test_others(room: Room) -> None:
         room.lab.ip("host", "link", "delete", "veth1")
         room.containers[process.pid] = "one"
         as_engine_28(room.lab, room.name)
-        await room.until(lambda: on_lo(room.name) == SEEMING)
+        await room.until(lambda: on_lo(room.name) == PLACEHOLDER)
         room.expect("two")
         assert on_lo(room.name) == []
         room.expect()
@@ -182,7 +182,7 @@ async def test_the_engine_tells_late(room: Room, monkeypatch: pytest.MonkeyPatch
             room.expect("one" if name == "three" else "nobody")
             assert on_lo(room.name) == []
             room.expect(name)
-            assert on_lo(room.name) == SEEMING
+            assert on_lo(room.name) == PLACEHOLDER
             room.expect("nobody")
             room.lab.ip("host", "link", "delete", "veth1")
     room.expect("one", "two", "three")
@@ -199,7 +199,7 @@ async def test_the_first_one_that_is_expected(room: Room) -> None:
         assert on_lo(room.name) == []
         room.expect()
         room.expect("one")
-        assert on_lo(room.name) == SEEMING
+        assert on_lo(room.name) == PLACEHOLDER
 
 
 async def test_a_look_that_fails(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ async def test_where_it_cannot_be(room: Room, monkeypatch: pytest.MonkeyPatch) -
     def refuse(_: object) -> None:
         raise RelayError("cannot put rules into network namespace 4711: needs CAP_NET_ADMIN")
 
-    monkeypatch.setattr(preparation, "enter_seeming", refuse)
+    monkeypatch.setattr(preparation, "add_placeholder", refuse)
     room.expect("one")
     with running_in(room.name) as process:
         room.containers[process.pid] = "one"

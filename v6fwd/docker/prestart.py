@@ -1,4 +1,4 @@
-"""Containers that are to see IPv6 clients seem to have IPv6 while they start.
+"""Gives containers that are to see IPv6 clients a placeholder IPv6 address while they start.
 
 Apache with `Listen 80`, like many others, asks getaddrinfo(3) where to listen. With AI_ADDRCONFIG
 glibc leaves IPv6 out where there is no address of it but ::1, so in a container of an IPv4 network
@@ -22,7 +22,7 @@ from v6fwd.docker.engine.cgroup import container_of
 from v6fwd.docker.engine.containers import Container
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log
-from v6fwd.netns.policy import enter_seeming, listening
+from v6fwd.netns.policy import add_placeholder, listening
 from v6fwd.netns.search import processes_in
 from v6fwd.netns.watch import LinkWatch, all_numbers
 
@@ -33,10 +33,10 @@ REMEMBERED = 256
 
 
 class Starting:
-    """A container that seems to have IPv6; raises RelayError where that cannot be."""
+    """A container with a placeholder address. Raises RelayError."""
 
     def __init__(self, pid: int) -> None:
-        self.inside = enter_seeming(str(pid))
+        self.policy = add_placeholder(str(pid))
         self.container: Container | None = None
 
     def listens(self) -> bool:
@@ -44,13 +44,13 @@ class Starting:
         if self.container is None:
             return False
         ports = [(protocol, port) for _, port, protocol in self.container.published]
-        return all(listening(self.inside, *each) for each in ports)
+        return all(listening(self.policy, *each) for each in ports)
 
     def close(self) -> None:
         """It is as Docker made it."""
         with contextlib.suppress(RelayError):
-            self.inside.seem_no_more()
-        self.inside.close()
+            self.policy.remove_placeholder()
+        self.policy.close()
 
 
 class Prestart:
@@ -142,7 +142,7 @@ class Prestart:
     def _prepare(self, name: str, pid: int) -> None:
         before = self._starting.get(name)
         if before is not None:
-            if not before.inside.namespace.is_gone():
+            if not before.policy.namespace.is_gone():
                 return
             self._let_go(name)
         try:
@@ -150,13 +150,13 @@ class Prestart:
         except RelayError as error:
             self._tell(f"container {name[:12]}: {error}")
             return
-        process = starting.inside.namespace.process
+        process = starting.policy.namespace.process
         asyncio.get_running_loop().add_reader(process, self._let_go, name)
 
     def _let_go(self, name: str) -> None:
         """It listens, or has ended, or is not to be prepared any more."""
         starting = self._starting.pop(name)
-        asyncio.get_running_loop().remove_reader(starting.inside.namespace.process)
+        asyncio.get_running_loop().remove_reader(starting.policy.namespace.process)
         starting.close()
 
     def _look_soon(self) -> None:

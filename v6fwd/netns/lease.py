@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from v6fwd.errors import RelayError, reason
-from v6fwd.netns.namespace import identity_of, own_identity
+from v6fwd.netns.handle import own_identity
+from v6fwd.netns.namespace import identity_of
 
 LEASES = Path("/run/v6fwd/netns")
 """One place for all processes, whoever started them: they must see each other's leases."""

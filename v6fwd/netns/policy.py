@@ -1,7 +1,7 @@
 """What a container's namespace needs so that a socket in it can have a client's address.
 
 The target's answers must find that socket rather than leave by the container's network device.
-Which packets those are depends on the way that leads to the target (client_ip/ways.py):
+Which packets those are depends on the destination (client_ip/destination.py):
 
     from ::1, 127.0.0.1   their source is a loopback address, which no packet that leaves can have
     to a pseudo IPv4      their destination is in 240.0.0.0/4, where no network is
@@ -34,8 +34,9 @@ from v6fwd.client_ip.destination import V4_LOOPBACK, V6_LOOPBACK
 from v6fwd.client_ip.pseudo_ipv4 import PSEUDO_BITS, PSEUDO_NET
 from v6fwd.errors import NotPermittedError, RelayError, reason
 from v6fwd.model import Address, Protocol
+from v6fwd.netns.handle import own_identity
 from v6fwd.netns.lease import OWN, Lease, leases_locked, undo_the_dead
-from v6fwd.netns.namespace import Namespace, own_identity
+from v6fwd.netns.namespace import Namespace
 from v6fwd.netns.netlink import LocalRoute, Net, Netlink, Rule, SockDiag
 
 PRIORITY = 32
@@ -52,7 +53,7 @@ TABLES = frozenset((TABLE, PSEUDO_TABLE, CLIENTS_TABLE))
 LOCAL_TABLE = 255
 """The kernel's table of what is local."""
 
-SEEMING = Net(ipaddress.IPv6Address("fe80::76:3666:7764").packed, 128)
+PLACEHOLDER = Net(ipaddress.IPv6Address("fe80::76:3666:7764").packed, 128)
 """An address for `lo` that leads nowhere: where there is one but ::1, getaddrinfo(3) with
 AI_ADDRCONFIG gives :: to a server that asks where to listen (RFC 3493, section 6.1). Of link scope,
 so that nothing is ever sent from it; "v6fwd"."""
@@ -70,11 +71,11 @@ _LOOPBACK_NETS: dict[int, Net] = {
 _SOURCES: dict[int, bytes] = {socket.AF_INET: V4_LOOPBACK, socket.AF_INET6: V6_LOOPBACK}
 
 
-class Inside:
-    """A namespace in use: its rules are in place, and netlink sockets in it are open."""
+class NetnsPolicy:
+    """A namespace in use: the lease on it, the rules put there, and netlink sockets in it."""
 
     def __init__(self, name: str) -> None:
-        """Enter it and clean up after killed processes. Raises RelayError."""
+        """Take a lease, after cleaning up behind killed processes. Raises RelayError."""
         self.namespace = Namespace(name)
         self._done: set[Rule] = set()
         self._clients: Counter[bytes] = Counter()
@@ -91,7 +92,7 @@ class Inside:
         self.diag = self._diag
 
     def close(self) -> None:
-        """Undo everything, unless another process has use for it, and let go."""
+        """Give the lease back; the last process to do so undoes everything."""
         with contextlib.suppress(OSError, RelayError), leases_locked():
             self._lease.give_back(self._undo)
         self._netlink.close()
@@ -154,19 +155,19 @@ class Inside:
                 self._netlink.add_rule(rule)
             self._done.add(rule)
 
-    def seem_to_have_ipv6(self, changed: dict[str, str]) -> None:
-        """See `enter_seeming`, which has changed these sysctls: they are put back with the rest."""
+    def keep_placeholder(self, changed: dict[str, str]) -> None:
+        """Keep PLACEHOLDER as long as the lease; the sysctls `changed` for it go back then."""
         with self._naming(), self.namespace.entered():
             # once more: somebody may just have left, and undone it
-            changed = _seem_to_have_ipv6(self._netlink) | changed
+            changed = _add_placeholder(self._netlink) | changed
         with leases_locked():
             for sysctl, value in changed.items():
                 self._lease.remember(sysctl, value)
 
-    def seem_no_more(self) -> None:
-        """Take SEEMING away, whoever else is inside; IPv6 stays on."""
+    def remove_placeholder(self) -> None:
+        """Remove PLACEHOLDER, whoever else uses the namespace; IPv6 stays on. Raises RelayError."""
         with self._naming():
-            self._netlink.delete_loopback_address(SEEMING)
+            self._netlink.delete_loopback_address(PLACEHOLDER)
 
     def client_came(self, client: Address) -> None:
         """A UDP client has a session: answers to it stay inside. Raises OSError."""
@@ -215,38 +216,38 @@ class Inside:
         return True
 
 
-def enter_seeming(name: str) -> Inside:
-    """Enter a namespace in which servers are to find IPv6. Raises RelayError.
+def add_placeholder(name: str) -> NetnsPolicy:
+    """Give a namespace an IPv6 address for servers to find as they start. Raises RelayError.
 
-    That comes first: they may look for it in a few milliseconds, and others may have the leases
-    locked for longer.
+    The address comes before the lease: servers may look for it in a few milliseconds, and other
+    processes may hold the lock of the leases for longer.
     """
     namespace = Namespace(name)
     try:
         with namespace.entered(), contextlib.closing(Netlink()) as netlink:
-            changed = _seem_to_have_ipv6(netlink)
+            changed = _add_placeholder(netlink)
     except OSError as error:
         raise _cannot(
             f"add an address in network namespace {name}", "CAP_NET_ADMIN", error
         ) from None
     finally:
         namespace.close()
-    inside = Inside(name)
+    policy = NetnsPolicy(name)
     try:
-        inside.seem_to_have_ipv6(changed)
+        policy.keep_placeholder(changed)
     except RelayError:
-        inside.close()
+        policy.close()
         raise
-    return inside
+    return policy
 
 
-def _seem_to_have_ipv6(netlink: Netlink) -> dict[str, str]:
-    """Gives the sysctls that were changed for it, with their values before."""
+def _add_placeholder(netlink: Netlink) -> dict[str, str]:
+    """Add PLACEHOLDER; gives the sysctls that were changed for it, with their values before."""
     before = _read_sysctl(LO_IPV6)
     if before != "0":
         _write_sysctl(LO_IPV6, "0")
         netlink.add_loopback_address(Net(V6_LOOPBACK, 128))
-    netlink.add_loopback_address(SEEMING)
+    netlink.add_loopback_address(PLACEHOLDER)
     return {} if before == "0" else {LO_IPV6: before}
 
 
@@ -275,7 +276,7 @@ def undo_rules(netlink: Netlink, sysctls: dict[str, str]) -> None:
     """Remove all that we ever put into the namespace that the thread is in. Raises OSError."""
     netlink.delete_rules(TABLES)
     netlink.delete_routes(TABLES | {LOCAL_TABLE})
-    netlink.delete_loopback_address(SEEMING)
+    netlink.delete_loopback_address(PLACEHOLDER)
     for sysctl, value in sysctls.items():
         if (
             sysctl == LO_IPV6 or sysctl in MARK_SYSCTLS
@@ -312,9 +313,9 @@ def _client_route(packed: bytes) -> LocalRoute:
     return LocalRoute(net, CLIENTS_TABLE, source=source, metric=os.getpid())
 
 
-def listening(inside: Inside, protocol: Protocol, port: int) -> list[tuple[bytes, bool]]:
+def listening(policy: NetnsPolicy, protocol: Protocol, port: int) -> list[tuple[bytes, bool]]:
     """Who listens on a port inside: addresses, and whether for IPv6 alone. Raises OSError."""
-    return [(bound.packed, bound.v6_only) for bound in inside.diag.listening(protocol, port)]
+    return [(bound.packed, bound.v6_only) for bound in policy.diag.listening(protocol, port)]
 
 
 def _answers(protocol: Protocol, port: int) -> dict[str, Any]:

@@ -44,8 +44,9 @@ async def test_both_protocols_on_one_port(forward_process: ForwardProcess) -> No
         writer.write((await reader.readline()).upper())
         writer.close()
 
-    with peer("127.0.0.1", answer=echo) as target:
-        server = await asyncio.start_server(shout, "127.0.0.1", target.port)
+    server = await asyncio.start_server(shout, "127.0.0.1", 0)
+    number = server.sockets[0].getsockname()[1]  # few have a UDP port, so this one is free there
+    with peer("127.0.0.1", number, answer=echo) as target:
         forward_process.start(f"[::]:{port}/tcp+udp", f"127.0.0.1:{target.port}")
         assert "ready: 2 forwards" in forward_process.log
         assert await asyncio.to_thread(ask, port, b"datagram") == b"datagram"

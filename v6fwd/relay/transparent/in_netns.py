@@ -12,7 +12,7 @@ from v6fwd.client_ip.destination import Destination, Destinations, find_destinat
 from v6fwd.client_ip.presentable import SourceFilter
 from v6fwd.errors import NotPermittedError, RelayError
 from v6fwd.model import Address, Endpoint, IPNetwork, Protocol, Transparent, ip_text
-from v6fwd.netns.policy import MARK, Inside, listening
+from v6fwd.netns.policy import MARK, NetnsPolicy, listening
 from v6fwd.relay.transparent.bind import Claim, connect_datagrams_from, connect_from, may_bind
 from v6fwd.relay.transparent.namespaces import Namespaces
 from v6fwd.relay.transparent.target import TransparentTarget
@@ -28,7 +28,7 @@ NO_DESTINATIONS = Destinations()
 class Reached(NamedTuple):
     """Where a UDP session leads: a way inside a namespace, as somebody."""
 
-    inside: Inside
+    inside: NetnsPolicy
     destination: Destination
 
 
@@ -38,7 +38,7 @@ class InsideTarget(TransparentTarget):
     def __init__(self, endpoint: Endpoint, options: Transparent, namespaces: Namespaces) -> None:
         super().__init__(endpoint, options, namespaces)
         self._packed = ipaddress.ip_address(endpoint.host).packed
-        self._inside: Inside | None = None
+        self._inside: NetnsPolicy | None = None
         self._destinations = NO_DESTINATIONS
         self._prepared: dict[Destination, tuple[int, int]] = {}
         self._looked_at = float("-inf")
@@ -52,7 +52,7 @@ class InsideTarget(TransparentTarget):
                 " needs CAP_NET_RAW"
             )
 
-    def _enter(self) -> Inside:
+    def _enter(self) -> NetnsPolicy:
         """The namespace that the name leads to now. Raises RelayError, also for one that is
         another container's, as where a process id was given away again."""
         name = self._options.netns
@@ -220,7 +220,7 @@ class InsideTarget(TransparentTarget):
             namespace.leave()
 
 
-def _nets_of(inside: Inside) -> list[IPNetwork]:
+def _nets_of(inside: NetnsPolicy) -> list[IPNetwork]:
     return [
         ipaddress.ip_network((net.packed, net.length), strict=False) for net in inside.addresses
     ]

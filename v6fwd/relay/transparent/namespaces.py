@@ -10,7 +10,7 @@ import asyncio
 
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
-from v6fwd.netns.policy import Inside, PseudoRoute
+from v6fwd.netns.policy import NetnsPolicy, PseudoRoute
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.transparent.pseudo_store import PseudoStore
 
@@ -27,7 +27,7 @@ class Namespaces:
         self.reactor = reactor
         self.log = log
         self._users: dict[str, int] = {}
-        self._inside: dict[str, Inside] = {}
+        self._inside: dict[str, NetnsPolicy] = {}
         self._failed: dict[str, tuple[float, str]] = {}
         self._stores: dict[str, PseudoStore] = {}
         self._route: PseudoRoute | None = None
@@ -46,7 +46,7 @@ class Namespaces:
             del self._users[name]
             self._drop(name)
 
-    def inside(self, name: str) -> Inside:
+    def inside(self, name: str) -> NetnsPolicy:
         """The namespace, entered. Raises RelayError where that cannot be."""
         found = self._inside.get(name)
         if found is not None:
@@ -56,7 +56,7 @@ class Namespaces:
         if now - since < RETRY_INTERVAL:
             raise RelayError(why)
         try:
-            found = self._inside[name] = Inside(name)
+            found = self._inside[name] = NetnsPolicy(name)
         except RelayError as error:
             self._failed[name] = (now, str(error))
             raise
