@@ -27,16 +27,16 @@ def cycle(name: str, then: Callable[[], object] | None = None) -> None:
     reactor = Reactor(loop)
     namespaces = Namespaces(reactor, Log())
     namespaces.join(name)
-    inside = namespaces.inside(name)
+    policy = namespaces.policy(name)
     for family in (socket.AF_INET, socket.AF_INET6):
-        inside.accept_loopback(family, 80)
-        inside.accept_datagrams(family, 80)
-        inside.accept_marked(family)
+        policy.accept_loopback(family, 80)
+        policy.accept_datagrams(family, 80)
+        policy.accept_marked(family)
     for protocol in Protocol:
-        inside.accept_pseudo(protocol, 80)
+        policy.accept_pseudo(protocol, 80)
     add_placeholder(name).close()
     for client in CLIENTS:
-        inside.client_came(client)
+        policy.client_came(client)
     if then is not None:
         then()
     namespaces.leave(name)

@@ -106,7 +106,7 @@ def test_two_that_have_it(setting: Setting, second: str) -> None:
         search(CONTAINER_V4)
     setting.start(FOUND)
     assert f"{CONTAINER_V4} is in more than one network namespace" in setting.process.log
-    assert "shown by pseudo IPv4 addresses" in setting.process.log
+    assert "preserved by pseudo IPv4 addresses" in setting.process.log
 
 
 @pytest.mark.parametrize("option", [FOUND, f"--target-netns={CONTAINER_V4}"])

@@ -23,12 +23,12 @@ from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.sockets import open_listener
-from v6fwd.relay.target import Target
+from v6fwd.relay.target import DirectTarget, Target
 from v6fwd.relay.udp.listener import UdpListener
 from v6fwd.relay.udp_sockets import open_udp_listener
 
 if TYPE_CHECKING:
-    from v6fwd.relay.transparent.namespaces import Namespaces
+    from v6fwd.relay.transparent.resources import TransparentResources
 
 NAMESPACE_DESCRIPTORS = 6
 """What a network namespace in use holds open, and so each transparent forward at most."""
@@ -72,7 +72,7 @@ class Relay:
         self._gate = Gate(self.reactor, self.flows, log, siblings)
         self._idle = IdleSweeps(self.reactor, self.flows)
         self._targets: dict[Hashable, Target] = {}
-        self._namespaces: Namespaces | None = None
+        self._transparent: TransparentResources | None = None
         self._ports: dict[Key, Port] = {}
         self._leaving: set[Port] = set()
         self._tidying: asyncio.Handle | None = None
@@ -141,14 +141,14 @@ class Relay:
 
     def _make_target(self, forward: Forward) -> Target:
         if forward.client_ip is not ClientIP.TRANSPARENT:
-            return Target(forward.target, self.reactor)
+            return DirectTarget(forward.target, self.reactor)
         # Imported for those who ask for it: it is a sixth of the relay, and brings SQLite along.
         from v6fwd.relay.transparent.choose import make_target
-        from v6fwd.relay.transparent.namespaces import Namespaces
+        from v6fwd.relay.transparent.resources import TransparentResources
 
-        if self._namespaces is None:
-            self._namespaces = Namespaces(self.reactor, self._log)
-        return make_target(forward, self._namespaces)
+        if self._transparent is None:
+            self._transparent = TransparentResources(self.reactor, self._log)
+        return make_target(forward, self._transparent)
 
     def _resolved(self, forward: Forward) -> Target:
         target = self._target(forward)
@@ -258,8 +258,8 @@ class Relay:
         self.resources.close()
         for target in self._targets.values():
             target.close()
-        if self._namespaces is not None:
-            self._namespaces.close()
+        if self._transparent is not None:
+            self._transparent.close()
         self.reactor.close()
 
     # -- what may be asked --
