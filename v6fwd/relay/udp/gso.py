@@ -44,6 +44,15 @@ def count_of(items: Sequence[Item]) -> int:
     return sum(-(-size // segment) if segment else 1 for _, size, segment in items)
 
 
+def first_of(items: list[Item]) -> tuple[Item, list[Item]]:
+    """The first datagram, and the rest."""
+    start, size, segment = items[0]
+    if not segment or size <= segment:
+        return (start, size, 0), items[1:]
+    left = (start + segment, size - segment, segment)
+    return (start, segment, 0), [left, *items[1:]]
+
+
 def pack(items: Sequence[Item], base: int, limit: int) -> Iterable[Message]:
     """Messages for datagrams in memory at `base`; no segment is longer than `limit`."""
     pieces = _alike(items, base, limit)

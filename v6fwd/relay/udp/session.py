@@ -22,7 +22,7 @@ from v6fwd.model import Address, UdpProxy
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.target import Target
 from v6fwd.relay.udp.forward import UdpForward
-from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, pack, pack_behind
+from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, first_of, pack, pack_behind
 from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, Sessions
 from v6fwd.relay.udp_sockets import receive_segmented
 
@@ -45,7 +45,6 @@ class UdpSession:
     """
 
     __slots__ = {  # noqa: RUF023 - by subject
-        # whose it is
         "key": "the client's and the local address, as the listener's demux made it",
         "client": "the client's Address",
         "block": "name and control message of replies to it; see Family.block",
@@ -66,12 +65,10 @@ class UdpSession:
         "down_limit": "the longest segment worth sending to the client",
         "_events": "events until the session looks for more than one datagram; 0: it does",
         "_began_bulk": "whether UDP_GRO is on",
-        # the table of sessions
         "_sessions": "the table",
         "rank": "ASKED, ANSWERED or PROVEN",
         "stamp": "the table's stamp when a datagram last moved",
         "closed": "whether it has ended",
-        # the account
         "_started": "seconds on the reactor's clock",
         "up_count": "datagrams up",
         "up_bytes": "their bytes",
@@ -288,7 +285,6 @@ class UdpSession:
     # -- the end --
 
     def close(self, end: str) -> None:
-        """See udp_sessions.Session."""
         if self.closed:
             return
         self.closed = True
@@ -318,7 +314,6 @@ class UdpSession:
 
     @property
     def counters(self) -> Counters:
-        """See flows.Live."""
         return self._forward.flows
 
     @property
@@ -353,12 +348,3 @@ class UdpSession:
             seconds=round(seconds, 6),
             end=end,
         )
-
-
-def first_of(items: list[Item]) -> tuple[Item, list[Item]]:
-    """The first datagram, and the rest."""
-    start, size, segment = items[0]
-    if not segment or size <= segment:
-        return (start, size, 0), items[1:]
-    left = (start + segment, size - segment, segment)
-    return (start, segment, 0), [left, *items[1:]]
