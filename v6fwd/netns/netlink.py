@@ -166,6 +166,19 @@ class Netlink:
                 found.append((index, Net(packed, length)))
         return found
 
+    def is_local(self, packed: bytes, device: int = 0) -> bool:
+        """Whether an address is one of the namespace's own; `device` for a link-local one."""
+        family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+        body = struct.pack("=BB10x", family, 8 * len(packed)) + attribute(1, packed)
+        if device:
+            body += number_attribute(4, device)
+        try:
+            return self._ask(_GET_ROUTE, body, _NEW_ROUTE)[7] == _LOCAL
+        except OSError as error:
+            if error.errno not in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES):
+                raise
+            return False  # a route that leads nowhere
+
     def _change(self, kind: int, flags: int, body: bytes) -> None:
         self._send(kind, _REQUEST | _ACK | flags, body)
         for answer, content in self._answers():

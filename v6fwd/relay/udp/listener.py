@@ -58,6 +58,7 @@ class UdpListener:
         self._pending = PendingClients()
         self._takes_new_clients = True
         self._gathers = False
+        resources.own.add(sock)
         resources.reactor.watch(self._fd, select.EPOLLIN, self)
 
     @property
@@ -226,4 +227,5 @@ class UdpListener:
             session.close(end)
         self._forward.resources.replies.forget(self._forward)
         self.refuse_new_clients(reads=False)
+        self._forward.resources.own.remove(self._fd)
         self._socket.close()

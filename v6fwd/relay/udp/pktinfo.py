@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from dataclasses import dataclass
 
 from v6fwd.model import MAPPED_PREFIX, Address
@@ -74,6 +75,10 @@ class Family:
         start = 4 if self is INET else 8
         packed = key[start : start + self.address_size]
         return Address.of(packed, int.from_bytes(key[2:4], "big"))
+
+    def scope(self, key: bytes) -> int:
+        """The device of a link-local client; 0 for others."""
+        return 0 if self is INET else int.from_bytes(key[24:28], sys.byteorder)
 
     def local(self, key: bytes, port: int) -> Address:
         """The address that the client wrote to."""

@@ -10,6 +10,7 @@ from v6fwd.relay.clients import Clients
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.udp.gso import Sender
 from v6fwd.relay.udp.mmsg import Inbox, Memory
+from v6fwd.relay.udp.own_listeners import OwnListeners
 from v6fwd.relay.udp.replies import Replies
 from v6fwd.relay.udp.session_table import Sessions
 
@@ -52,6 +53,7 @@ class UdpResources:
         self.inbox = Inbox()
         self.sender = Sender()
         self.replies = Replies(reactor, self.sender)
+        self.own = OwnListeners()
         self.scratch = Memory(256)  # a PROXY header without TLVs has 52 bytes
 
     def with_sessions(self, sessions: Sessions) -> UdpResources:
