@@ -23,7 +23,7 @@ from v6fwd.relay.counters import Counters
 from v6fwd.relay.target import Target
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, first_of, pack, pack_behind
-from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, Sessions
+from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, REPLIED, Sessions
 from v6fwd.relay.udp_sockets import receive_segmented
 
 BUSY_FROM = 3
@@ -66,7 +66,7 @@ class UdpSession:
         "_events": "events until the session looks for more than one datagram; 0: it does",
         "_began_bulk": "whether UDP_GRO is on",
         "_sessions": "the table",
-        "rank": "ASKED, ANSWERED or PROVEN",
+        "rank": "ASKED, ANSWERED, REPLIED or PROVEN",
         "stamp": "the table's stamp when a datagram last moved",
         "closed": "whether it has ended",
         "_started": "seconds on the reactor's clock",
@@ -119,7 +119,7 @@ class UdpSession:
     def send(self, items: list[Item]) -> None:
         """Pass on datagrams that are in the inbox."""
         if self.rank == ANSWERED:
-            self._sessions.promote(self, PROVEN)
+            self._sessions.promote(self, REPLIED)
         start, size, segment = items[0]
         if len(items) == 1 and not segment and not self._header_due:
             # The path of nearly all: written out here, since a call costs a tenth of it.
@@ -241,7 +241,7 @@ class UdpSession:
         replies.put(self, size)
         self.down_count += 1
         self.down_bytes += size
-        if self.rank == ASKED or self.stamp != self._sessions.stamp:
+        if self.rank < ANSWERED or self.stamp != self._sessions.stamp:
             self._answered()
 
     def _receive_all(self) -> None:
@@ -277,8 +277,8 @@ class UdpSession:
             self._target_gone(error)
 
     def _answered(self) -> None:
-        if self.rank == ASKED:
-            self._sessions.promote(self, ANSWERED)
+        if self.rank < ANSWERED:
+            self._sessions.promote(self, ANSWERED if self.rank == ASKED else PROVEN)
         elif self.stamp != self._sessions.stamp:
             self._sessions.touch(self)
 
