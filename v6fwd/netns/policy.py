@@ -1,4 +1,4 @@
-"""What a container's namespace needs so that a socket in it can have a client's address.
+"""Rules and routes in a container's namespace that let a socket there have a client's address.
 
 The target's answers must find that socket rather than leave by the container's network device.
 Which packets those are depends on the destination (client_ip/destination.py):
@@ -40,7 +40,7 @@ from v6fwd.netns.namespace import Namespace
 from v6fwd.netns.netlink import LocalRoute, Net, Netlink, Rule, SockDiag
 
 PRIORITY = 32
-"""Of all our rules: behind `local` (0), before what a VPN in the container may have put there."""
+"""Of all our rules: after `local` (0), before those that a VPN in the container may have added."""
 TABLE = 0x76366677
 """Everything is local. A table's number is free as long as nobody has the same: "v6fw"."""
 PSEUDO_TABLE = TABLE + 1
@@ -100,7 +100,7 @@ class NetnsPolicy:
         self.namespace.close()
 
     def has(self, packed: bytes) -> bool:
-        """Whether this is an address of its own; one may have come since. Raises RelayError."""
+        """Whether an address is on one of its devices, asked anew if not known. Raises RelayError."""
         if packed not in {net.packed for net in self.addresses}:
             with self._naming():
                 self.addresses = self._netlink.addresses()
@@ -170,14 +170,14 @@ class NetnsPolicy:
             self._netlink.delete_loopback_address(PLACEHOLDER)
 
     def client_came(self, client: Address) -> None:
-        """A UDP client has a session: answers to it stay inside. Raises OSError."""
+        """Keep answers to a UDP client inside: it has a session. Raises OSError."""
         packed = client.packed
         if not self._clients[packed]:
             self._netlink.add_route(_client_route(packed))
         self._clients[packed] += 1
 
     def client_left(self, client: Address) -> None:
-        """One of its sessions has ended."""
+        """One of the client's sessions has ended; with the last one its route goes."""
         packed = client.packed
         self._clients[packed] -= 1
         if self._clients[packed] <= 0:
@@ -266,26 +266,24 @@ class PseudoRoute:
             raise _cannot("add the route local 240.0.0.0/4", "CAP_NET_ADMIN", error) from None
 
     def close(self) -> None:
-        """Remove it, unless another process has use for it."""
+        """Remove it, unless another process uses it."""
         with contextlib.suppress(OSError, RelayError), leases_locked():
             self._lease.give_back(lambda sysctls: undo_rules(self._netlink, sysctls))
         self._netlink.close()
 
 
 def undo_rules(netlink: Netlink, sysctls: dict[str, str]) -> None:
-    """Remove all that we ever put into the namespace that the thread is in. Raises OSError."""
+    """Remove everything of ours from the namespace that the thread is in. Raises OSError."""
     netlink.delete_rules(TABLES)
     netlink.delete_routes(TABLES | {LOCAL_TABLE})
     netlink.delete_loopback_address(PLACEHOLDER)
     for sysctl, value in sysctls.items():
-        if (
-            sysctl == LO_IPV6 or sysctl in MARK_SYSCTLS
-        ):  # a lease is a file, and files can be edited
+        if sysctl in (LO_IPV6, *MARK_SYSCTLS):  # a lease is a file, and files can be edited
             _write_sysctl(sysctl, value)
 
 
 def _undo_by_name(name: str, sysctls: dict[str, str]) -> None:
-    """What a killed process left. A namespace that cannot be entered any more has no need of it."""
+    """Undo what a killed process left. A namespace that is gone needs nothing undone."""
     with contextlib.suppress(OSError, RelayError):
         if name == OWN:
             _undo_here(sysctls)
@@ -314,12 +312,12 @@ def _client_route(packed: bytes) -> LocalRoute:
 
 
 def listening(policy: NetnsPolicy, protocol: Protocol, port: int) -> list[tuple[bytes, bool]]:
-    """Who listens on a port inside: addresses, and whether for IPv6 alone. Raises OSError."""
+    """The addresses listened on at a port, and whether for IPv6 alone. Raises OSError."""
     return [(bound.packed, bound.v6_only) for bound in policy.diag.listening(protocol, port)]
 
 
 def _answers(protocol: Protocol, port: int) -> dict[str, Any]:
-    """What a rule says of the packets that a server on a port sends."""
+    """The part of a rule that matches packets that a server on a port sends."""
     return {"protocol": protocol, "source_port": port}
 
 

@@ -1,14 +1,14 @@
-"""Which pseudo IPv4 address stands for whom: a SQLite file, behind a cache in memory.
+"""Keeps which pseudo IPv4 address stands for which network: a SQLite file behind a memory cache.
 
-A client is looked up in the file when this process sees its network for the first time; then
-the cache knows it. The file is shared: a new address is given within one transaction, so two
-processes never give one address twice. Nothing is synced to disk before the process ends or
-the log is full: after a crash of the process all is there, after one of the machine the last
-few may be missing. When a network was last seen is written a few minutes late.
+A client is looked up in the file when this process sees its network for the first time, and in
+the cache from then on. Processes share the file: an address is assigned within one transaction,
+so no two processes assign it twice. Nothing is synced to disk before the process ends or the log
+is full: a crash of the process loses nothing, one of the machine may lose the last few. The time
+when a network was last seen is written a few minutes late.
 
-The file is bounded, since whoever has a /32 has four billion networks, and anybody can write any
-address into a datagram. What goes is what was not seen for longest, and before all others those
-networks that no handshake has proven to be their own.
+The file is bounded, since the owner of a /32 has four billion networks, and anybody can put any
+source address into a datagram. Networks that no handshake has proven go first, and of these the
+least recently seen.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from v6fwd.client_ip.pseudo_ipv4 import assign, network_of
 from v6fwd.errors import RelayError
 
 KEEP = 30 * 86_400
-"""Seconds after which a network that was not seen gives its address up.
+"""Seconds after which a network that was not seen loses its address.
 
-Until then nobody else gets it: log lines and bans of a month speak of one client.
+Until then no other network gets it, so log lines and bans of a month mean one client.
 """
 MOST = 1 << 19
-"""Networks in the file, of some 90 bytes each. Beyond that KEEP is not kept."""
+"""Networks in the file, of some 90 bytes each. Beyond that, KEEP does not hold."""
 TRIM_EVERY = 256
 """New networks between two looks whether there are too many, which take 15 ms in a full file."""
 CACHED = 65_536
@@ -85,7 +85,7 @@ class PseudoStore:
             self._key = self._secret()
 
     def close(self) -> None:
-        """Write what is not written yet, to the disk."""
+        """Write what is not written yet, and close the file."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -93,7 +93,7 @@ class PseudoStore:
         self._db.close()
 
     def write_seen_from(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Do `write_seen` from time to time from now on."""
+        """Call `write_seen` every WRITE_SEEN_EVERY seconds from now on."""
 
         def write() -> None:
             self.write_seen()
@@ -117,7 +117,7 @@ class PseudoStore:
         return address
 
     def write_seen(self) -> None:
-        """Write down who was seen since the last time."""
+        """Write when the networks seen since the last call were seen."""
         if self._seen:
             stamp = int(self._now())
             seen, self._seen = self._seen, set()
@@ -190,9 +190,9 @@ class PseudoStore:
 
 
 def find_pseudo(path: str, packed: bytes) -> list[Entry]:
-    """What the store says of a pseudo IPv4 or an IPv6 address. Raises RelayError.
+    """The entries for a pseudo IPv4 or an IPv6 address. Raises RelayError.
 
-    Up to two lines for an IPv6 address: for its /64, and for itself alone.
+    An IPv6 address has up to two: for its /64, and for itself alone.
     """
     if len(packed) == 4:
         where, values = "address = ?", (int.from_bytes(packed, "big"),)
