@@ -32,6 +32,8 @@ class BindAddress(NamedTuple):
     is_foreign: bool = True
     """Whether the address is not among those of the socket's namespace."""
     mark: int = 0
+    is_exact: bool = False
+    """Whether no other port will do."""
 
 
 Make = Callable[[int, int], socket.SocketType]
@@ -111,6 +113,6 @@ def _bind(sock: socket.SocketType, family: int, address: BindAddress) -> None:
     try:
         sock.bind((address.host, address.port))
     except OSError as error:
-        if error.errno != errno.EADDRINUSE or not address.port:
+        if error.errno != errno.EADDRINUSE or address.is_exact or not address.port:
             raise
         sock.bind((address.host, 0))

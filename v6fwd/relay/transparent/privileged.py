@@ -66,7 +66,10 @@ class PrivilegedOps(Interface):
         """
 
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
-        """Remove what `bound_socket` put in place for one UDP client's real address."""
+        """Remove what `bound_socket` put in place for a UDP socket with a real address.
+
+        `client` has that socket's port, which may be another than the client's.
+        """
 
     def own_pseudo_net(self) -> None:
         """Make 240.0.0.0/4 local in our own namespace. Raises RelayError."""
