@@ -45,7 +45,7 @@ TABLE = 0x76366677
 PSEUDO_TABLE = TABLE + 1
 """240.0.0.0/4 is local."""
 CLIENTS_TABLE = TABLE + 2
-"""UDP clients with a session were local, up to version 0.1."""
+"""Held UDP clients in earlier versions; removed with the rest."""
 MARK = TABLE
 """On connections to the container's own address."""
 TABLES = frozenset((TABLE, PSEUDO_TABLE, CLIENTS_TABLE))
