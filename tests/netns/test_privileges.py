@@ -85,7 +85,7 @@ def served(port: int, server: socket.socket) -> None:
         echoed(client, behind, b"hello")
 
 
-def test_a_daemon_that_runs_as_nobody(
+def test_a_daemon_of_nobody(
     daemon: ServeProcess, successor: ServeProcess, server: socket.socket, folder: Path
 ) -> None:
     """Serving, a dead worker, a reload, a takeover: all without root."""
@@ -124,7 +124,7 @@ def test_a_reload_may_open_a_port_below_1024(daemon: ServeProcess, folder: Path,
     assert daemon.forward("[::1]:81")["state"] == "open"
 
 
-def test_an_ordinary_user_cannot_become_another_user(daemon: ServeProcess, tmp_path: Path) -> None:
+def test_who_is_not_root_cannot_become_another(daemon: ServeProcess, tmp_path: Path) -> None:
     daemon.control = tmp_path / "control.sock"
     daemon.configure(more='user = "daemon"')
     daemon.config.chmod(0o644)
@@ -149,7 +149,7 @@ def test_a_folder_with_files_of_others_is_not_given_away(tmp_path: Path) -> None
     assert tmp_path.stat().st_uid == NOBODY.pw_uid
 
 
-def test_the_folder_of_leases_stays_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leases_are_no_files_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of mode transparent: they are in the default socket's folder, whoever was here before."""
     leases = tmp_path / "netns"
     leases.mkdir()
@@ -161,13 +161,13 @@ def test_the_folder_of_leases_stays_roots(tmp_path: Path, monkeypatch: pytest.Mo
     assert leases.stat().st_uid == 0
 
 
-def test_a_folder_that_cannot_be_given_away(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RelayError, match=r"cannot give .*/file to nobody: "):
         give_folder(str(tmp_path / "file" / "control.sock"), "nobody")
 
 
-def test_root_cannot_be_regained() -> None:
+def test_becoming_is_for_good() -> None:
     """A forked process, since there is no way back."""
     pid = os.fork()
     if not pid:
