@@ -163,7 +163,7 @@ def test_its_own_loopback_traffic(busy: Busy, address: str, port: int, name: str
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("port", LISTENS)
-def test_from_the_host(busy: Busy, port: int, name: str) -> None:
+def test_health_checks_of_the_host(busy: Busy, port: int, name: str) -> None:
     """Health checks of the host, straight to the container."""
     one = client(busy.lab, "host", CONTAINER_V4, port, kind=KINDS[name])
     seen = ask(busy, busy.servers[name, port], one, name)

@@ -131,7 +131,7 @@ def test_a_black_hole_costs_its_own_clients_only(stage: Stage) -> None:
 
 
 @pytest.mark.server("haproxy")
-def test_an_overflowing_accept_queue_halves_nobody(stage: Stage) -> None:
+def test_an_overflowing_accept_queue_cuts_no_answer(stage: Stage) -> None:
     lab, server, count = stage.lab, HAProxy(stage.folder), 5000
     lab.run("host", "sysctl", "-w", "net.core.somaxconn=128").check_returncode()
     # Dials may take long, too: the same crowd stands before the server.

@@ -321,10 +321,10 @@ def test_no_file_names_this_machine_or_a_registry() -> None:
 
 
 @pytest.mark.parametrize("text", ["cd /{}ork/main", "'/{}ork/x'"], ids=["shell", "quoted"])
-def test_the_net_has_no_hole(text: str) -> None:
+def test_foreign_paths_are_found(text: str) -> None:
     assert _FOREIGN.search(text.format("w"))
 
 
 @pytest.mark.parametrize("text", ["net/work/it", "./work/x", "/network/", "/rooted/"])
-def test_the_net_catches_no_innocents(text: str) -> None:
+def test_other_paths_are_not_found(text: str) -> None:
     assert _FOREIGN.search(text) is None

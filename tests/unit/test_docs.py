@@ -46,13 +46,15 @@ def parse(words: list[str]) -> None:
     A command without a word behind it is one that a sentence mentions.
     """
     command: click.Command = main
+    # Without its parent a command would learn other names for --help, and keep them.
+    parent = click.Context(main, **main.context_settings)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name, *words = words
-        found = command.get_command(click.Context(command), name)
+        found = command.get_command(parent, name)
         assert found is not None, f"no command {name}"
         command = found
     if words and "--help" not in words:
-        command.make_context(command.name, words)
+        command.make_context(command.name, words, parent=parent)
 
 
 V6FWD = [(page, words) for page in PAGES for words in commands(page, "v6fwd")]

@@ -66,7 +66,9 @@ def log(path: Path) -> Iterator[Syslog]:
 
 
 @pytest.mark.parametrize(("level", "priority"), [("error", 27), ("warning", 28), ("info", 30)])
-def test_the_form(daemon: Daemon, log: Syslog, level: str, priority: int) -> None:
+def test_a_line_has_the_form_of_syslog(
+    daemon: Daemon, log: Syslog, level: str, priority: int
+) -> None:
     getattr(log, level)("event", "some\ntext of ümlauts", client="::1")
     [line] = daemon.heard()
     assert re.fullmatch(HEAD % (priority, os.getpid()) + "some text of ümlauts", line.decode())
@@ -89,7 +91,7 @@ def test_a_long_line_is_cut(daemon: Daemon, log: Syslog) -> None:
     assert len(line) == MAX_LINE
 
 
-def test_nobody_there(path: Path, log: Syslog) -> None:
+def test_without_a_daemon_lines_are_dropped_and_counted(path: Path, log: Syslog) -> None:
     """Nothing happens; a daemon that comes is told, and how much it has missed."""
     for _ in range(3):
         log.info("event", "lost")
@@ -116,7 +118,7 @@ def test_a_socket_that_is_left(path: Path, log: Syslog) -> None:
     log.info("event", "lost")
 
 
-def test_a_stream_is_none(path: Path, log: Syslog) -> None:
+def test_a_stream_socket_is_no_syslog_daemon(path: Path, log: Syslog) -> None:
     with socket.socket(socket.AF_UNIX) as stream:
         stream.bind(str(path))
         stream.listen()
