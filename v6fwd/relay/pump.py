@@ -87,7 +87,7 @@ class ConnectEvents(Protocol):
     def connected(
         self, fd: int, held: bytes, moved: int, *, watched: bool, client_ended: bool
     ) -> None:
-        """The target is there. `fd` becomes the flow's when it drops the wait, and not before.
+        """The target is there, and `fd` is the flow's, which drops the wait.
 
         It took `moved` bytes of the client's; `held` are for it, too, and did not fit.
         `watched`: the pump watches `fd` already. `client_ended`: the client sends no more.

@@ -178,6 +178,7 @@ class Connect:
             watched=watched,
             client_ended=self._client_ended,
         )
+        self._fd = -1  # not before: an exception there must not leak it
         return True
 
     def on_exception(self, error: Exception) -> None:
