@@ -7,6 +7,7 @@ import pytest
 from tests.support.http_reading import maker
 from tests.support.web import OK, get, request
 from v6fwd.client_ip.http.exchange import MAX_OUTSTANDING, Do, Exchange, Outcome, Step
+from v6fwd.client_ip.http.responses import ResponseStream
 from v6fwd.client_ip.http.syntax import HttpRefused, Kind
 
 GET = get()
@@ -24,7 +25,7 @@ LATE = HttpRefused(408, "late")
 
 def exchange(*said: bytes, refused: HttpRefused | None = None) -> Exchange:
     """After requests and answers in turn, the client's first."""
-    one = Exchange(maker()())
+    one = Exchange(maker()(), ResponseStream())
     for number, data in enumerate(said):
         if number % 2:
             one.answers.receive(data)
