@@ -36,8 +36,9 @@ format: $(VENV)/installed-test ## put the code into shape
 bench: packages-bench $(VENV)/installed-bench ## side by side with docker-proxy, HAProxy and nginx
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
-fuzz: $(VENV)/installed-fuzz ## random bytes against the reader of HTTP, for SECONDS=60
-	$(BIN)/python -m tests.fuzz.http -max_total_time=$(or $(SECONDS),60)
+fuzz: $(VENV)/installed-fuzz ## random bytes against each reader of HTTP and PROXY headers, for SECONDS=60
+	@set -e; for target in requests answers proxy-stream proxy-datagram; do \
+	  $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60); done
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .corpora build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
