@@ -48,8 +48,9 @@ $(RINGS):
 bench: packages-bench $(VENV)/installed-bench ## 50 min | beside docker-proxy, HAProxy, nginx; QUICK=1: 4 min
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
-fuzz: $(VENV)/installed-fuzz ## 1 min | random bytes against the readers of HTTP, for SECONDS=60
-	$(BIN)/python -m tests.fuzz.http -max_total_time=$(or $(SECONDS),60)
+fuzz: $(VENV)/installed-fuzz ## 4 min | random bytes against each reader of HTTP and PROXY headers, for SECONDS=60
+	@set -e; for target in requests answers proxy-stream proxy-datagram; do \
+	  $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60); done
 
 mutate: $(VENV)/installed-test ## 1 h | faults put into copies of the code that no test finds: SAMPLE=150 SEED=1 ONLY=
 	nice $(BIN)/python scripts/mutate --sample $(or $(SAMPLE),150) --seed $(or $(SEED),1) --only '$(ONLY)'

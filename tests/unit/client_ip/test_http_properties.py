@@ -228,7 +228,8 @@ def test_what_comes_out_is_by_the_letter(raw: bytes, kinds: list[Kind]) -> None:
     again, stream = answers(kinds, [out])
     assert again == out
     assert not stream.error
-    assert (stream.outstanding, stream.passing) == (whole.outstanding, whole.passing)
+    if not whole.is_spent:  # a stricter reader does not know of the doubt
+        assert (stream.outstanding, stream.passing) == (whole.outstanding, whole.passing)
     assert (stream.switched, stream.is_spent) == (whole.switched, False)
     if whole.switched or whole.passing == UNTIL_EOF:
         assert raw.endswith(out.rpartition(b"\r\n\r\n")[2])

@@ -129,6 +129,7 @@ class Site:
         """Start to connect; the bytes of the client that came before."""
         first = next(self.headers)
         headers = [first]
+        told = Header(0, CLIENT, DIALLED)
 
         def write(_source: Address, _destination: Address) -> bytes:
             headers.append(next(self.headers, headers[-1]))
@@ -141,12 +142,7 @@ class Site:
             forward=SimpleNamespace(target=Endpoint("", 0, path=self.path)),
         )
         self.connect = Connect(
-            self,
-            cast("TcpForward", forward),
-            self.client_fd,
-            CLIENT,
-            Header(0, CLIENT, DIALLED),
-            said,
+            self, cast("TcpForward", forward), self.client_fd, CLIENT, told, said
         )
         self.connect.start()
         return self.connect

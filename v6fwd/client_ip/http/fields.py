@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
+from bisect import insort
 from typing import NamedTuple
 
 from v6fwd.client_ip.http.address import AddressFields
@@ -44,8 +45,8 @@ class Reading(NamedTuple):
 
 # Names are compared with case folded and every byte but a letter or digit taken for "-".
 _FOLDED = bytes(
-    ord(char.lower()) if (char := chr(byte)).isalnum() and byte < 128 else ord("-")
-    for byte in range(256)
+    byte if char == "\n" else ord(char.lower()) if char.isalnum() and byte < 128 else ord("-")
+    for byte, char in enumerate(map(chr, range(256)))
 )
 _FORWARDING = (b"x-forwarded", b"forwarded", b"x-real-ip")
 _READ = frozenset(b"host content-length transfer-encoding connection upgrade expect te".split(b" "))
@@ -115,16 +116,29 @@ class _Roles(NamedTuple):
 
 def _plan(names: tuple[bytes, ...], keep_underscores: bool) -> _Roles:
     """Which lines are passed on as they are, which frame the message, which tell addresses."""
-    roles = _Roles([], [], [])
-    for at, name in enumerate(names):
-        role = _role(name, keep_underscores)
+    suspects = _suspects(names)
+    roles = _Roles([at for at in range(len(names)) if at not in suspects], [], [])
+    for at in sorted(suspects):
+        role = _role(names[at], keep_underscores)
         if role == _KEEP:
-            roles.kept.append(at)
+            insort(roles.kept, at)
         elif role in _READ:
             roles.framed.append((at, role))
         elif role != _DROP:
             roles.told.append((at, role))
     return roles
+
+
+def _suspects(names: tuple[bytes, ...]) -> set[int]:
+    """The places of names that may not simply be kept; all at once, since most are harmless."""
+    joined = b"\n".join(names)
+    folded = joined.translate(_FOLDED).split(b"\n")
+    found = {
+        at for at, name in enumerate(folded) if name in _GUARDED or name.startswith(_FORWARDING)
+    }
+    if b"_" in joined:
+        found.update(at for at, name in enumerate(names) if b"_" in name)
+    return found
 
 
 # The same few blocks of names, and ways to frame a message, come again and again. What is large

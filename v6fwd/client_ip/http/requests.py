@@ -6,9 +6,7 @@ body goes through as it is, but for extensions and trailers of chunks. Once a re
 nothing more is let through, and nothing of the request was if its head was at fault, or a chunk
 that came together with its head. (A head does not wait for chunks: its answer may come first.)
 
-The verdict does not depend on how the bytes are cut. A head has two parts, its line and its
-fields: each is judged when it is whole, its single bytes and its size as soon as they come, and
-of two faults the one whose byte comes first is told.
+The verdict does not depend on how the bytes are cut; see request_head.
 """
 
 from __future__ import annotations
@@ -19,28 +17,18 @@ from v6fwd.client_ip.http.chunks import FREE_EXTENSIONS, STRICT, ChunkReader
 from v6fwd.client_ip.http.fields import FieldReader, Fields
 from v6fwd.client_ip.http.framing import CHUNKED
 from v6fwd.client_ip.http.memo import USUAL_BLOCK, FieldMemo
+from v6fwd.client_ip.http.request_head import HeadReader
 from v6fwd.client_ip.http.request_line import (
     H2_PREFACE,
     LINE_RE,
     TLS_HANDSHAKE,
     USUAL_RE,
     begins_opaque,
-    check_line,
 )
-from v6fwd.client_ip.http.syntax import (
-    HttpRefused,
-    HttpRules,
-    Kind,
-    Refusal,
-    bad_byte,
-)
+from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules, Kind, Refusal
 from v6fwd.model import Address
 
 Piece = bytes | memoryview
-
-MAX_EMPTY_LINES = 4
-"""CRLFs skipped before a request. RFC 9112, 2.2 asks for one at least: old clients sent it
-behind a body."""
 
 _PLAIN, _HEAD = Kind.PLAIN, Kind.HEAD  # an enum's members are slow to look up
 
@@ -52,14 +40,12 @@ class RequestStream:
         "_budget",
         "_chunked_from",
         "_chunks",
-        "_empty_lines",
         "_fresh",
+        "_heads",
         "_held",
-        "_judged",
         "_kept",
         "_memo",
         "_rules",
-        "_searched",
         "_spare",
         "_usual_length",
         "begun",
@@ -113,17 +99,15 @@ class RequestStream:
             client, destination, forwarded=rules.forwarded, trusted=trusted, secure=secure
         )
         self._memo = FieldMemo(FieldReader(address, keep_underscores=rules.keep_underscores))
+        self._heads = HeadReader(rules, self._memo)
         self._rules = rules
         self._budget = budget
         self._spare = FREE_EXTENSIONS  # of chunks, for all requests of the connection
         self._chunks: ChunkReader | None = None
         self._chunked_from = -1  # where in the pieces at hand the request of these chunks starts
         self._held = b""  # what came and is not judged yet
-        self._searched = 0  # how much of it holds no bad byte
-        self._judged = False  # its request line was judged
         self._kept: list[bytes] = []
         self._fresh = True  # nothing but HTTP/1 can be ruled out yet
-        self._empty_lines = 0
         self._usual_length = 0  # of the memo's; 0 when the quick path may not be taken
 
     @property
@@ -254,7 +238,7 @@ class RequestStream:
 
     def _quick_length(self) -> int:
         """The length of the block that the quick path may take as known; 0: not now."""
-        if self._held or self._empty_lines or self._chunks is not None or self.passing:
+        if self._held or self._heads.empty_lines or self._chunks is not None or self.passing:
             return 0
         if self.waiting or self.closing or self.refused is not None or self.opaque:
             return 0
@@ -311,54 +295,22 @@ class RequestStream:
     # ---- heads ---------------------------------------------------------------------------------
 
     def _empty_line(self, data: bytes, at: int) -> int:
-        line = data[at : at + 2]
-        if line == b"\r":
+        end = self._heads.empty_line(data, at)
+        if not end:
             return self._hold(data, at)
         self._fresh = False
-        self._empty_lines += 1
-        if line != b"\r\n" or self._empty_lines > MAX_EMPTY_LINES:
-            why = "bare CR in the head" if line != b"\r\n" else "empty lines before a request"
-            raise Refusal(400, why)
-        return at + 2
+        return end
 
     def _head(self, data: bytes, at: int, pieces: list[Piece]) -> int:
         """A head at data[at:]: let it through, hold it, or raise Refusal."""
         self._fresh = False
-        if data.startswith(b"\n", at):  # whatever byte came before it
-            raise Refusal(400, "bare LF in the head")
-        longest, largest = self._rules.max_line, self._rules.max_head
-        line_end = data.find(b"\r\n", at, at + longest + 2)
-        if line_end < 0:
-            self._search(data, at, at + longest + 2, HttpRefused(414, "request line too long"))
+        head = self._heads.read(data, at)
+        if head is None:
             return self._hold(data, at)
-        line = LINE_RE.fullmatch(data, at, line_end)
-        if not self._judged:
-            if line is None and (why := bad_byte(data, at, line_end + 1)):
-                raise Refusal(400, why)
-            check_line(line, data[at:line_end], pass_opaque=self._rules.pass_opaque)
-            self._judged = True
-        assert line is not None
-        end = data.find(b"\r\n\r\n", line_end, at + largest) + 4
-        if end < 4:
-            self._search(data, at, at + largest, HttpRefused(431, "request head too large"))
-            return self._hold(data, at)
-        self._judged = False
-        self._searched = self._empty_lines = 0
-        fields = self._memo.read(data[line_end:end], *line.groups())
-        self._let_through(line[1], fields)
-        self._chunked_from = len(pieces) if fields.length == CHUNKED else -1
-        pieces.append(data[at:line_end] + fields.rewritten)
-        return end
-
-    def _search(self, data: bytes, at: int, limit: int, too_much: HttpRefused) -> None:
-        """Raise Refusal for a part of a head that is not whole, if it is at fault already."""
-        end = min(limit, len(data))
-        why = bad_byte(data, at + self._searched, end)
-        if why:
-            raise Refusal(400, why)
-        if len(data) >= limit:
-            raise Refusal(*too_much)
-        self._searched = max(0, end - at - 1)
+        self._let_through(head.method, head.fields)
+        self._chunked_from = len(pieces) if head.fields.length == CHUNKED else -1
+        pieces.append(head.rewritten)
+        return head.end
 
     def _let_through(self, method: bytes, fields: Fields) -> None:
         """A head goes to the target: what comes next?"""

@@ -17,11 +17,13 @@ from collections import deque
 from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.chunks import LOOSE, ChunkReader
 from v6fwd.client_ip.http.framing import CHUNKED
+from v6fwd.client_ip.http.response_head import (
+    PAST_MENDING_RE,
+    BadResponseError,
+    read_head,
+)
 from v6fwd.client_ip.http.straighten import straighten
 from v6fwd.client_ip.http.syntax import (
-    FIELDS_RE,
-    LENGTH_RE,
-    MAX_LENGTH,
     MAX_RESPONSE_HEAD,
     TOKEN,
     VALUE,
@@ -39,16 +41,9 @@ MAX_INTERIM = 1000
 says 102 every 20 s (RFC 2518, 10.1) is heard for five hours."""
 
 _PLAIN = Kind.PLAIN  # an enum's members are slow to look up
-_UNKNOWN = -2  # a length that nobody told
 _STARTS = b"HTTP/1.", b"HTTP/2.0 "
 
-# RFC 9112, 4. The blank behind the status is left out by many where no reason follows.
-_STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: " + VALUE + rb"*)?\r\n"
-_STATUS_RE = re.compile(_STATUS_LINE)
 _HEAD_END_RE = re.compile(rb"\n\r?\n")
-_PAST_MENDING_RE = re.compile(rb"\0|\r(?!\n|\Z)")  # told as soon as it comes
-_FRAMING_RE = re.compile(rb"\n((?i:content-length|transfer-encoding|connection)):[ \t]*([^\r]*)")
-
 # The usual head in one go: a status that has a body, one Content-Length, nothing else that
 # frames a message or ends the connection. Group 1 is the length.
 _OTHER = (
@@ -67,10 +62,6 @@ _USUAL_RE = re.compile(
     + _OTHER
     + rb"\r\n"
 )
-
-
-class _BadResponseError(Exception):
-    """Carries the text of `error`."""
 
 
 class ResponseStream:
@@ -211,7 +202,7 @@ class ResponseStream:
                     self.more = True
                     self._held = data[step:]
                 at = step
-        except _BadResponseError as error:
+        except BadResponseError as error:
             self.error = str(error)
         return out.pieces(at)
 
@@ -260,9 +251,9 @@ class ResponseStream:
 
     def _head(self, data: bytes, at: int, out: _Output) -> int:
         if not self._expected:
-            raise _BadResponseError("response that nobody asked for")
+            raise BadResponseError("response that nobody asked for")
         if not any(start.startswith(data[at : at + len(start)]) for start in _STARTS):
-            raise _BadResponseError("no HTTP/1 response")
+            raise BadResponseError("no HTTP/1 response")
         limit = at + self._max_head
         found = _HEAD_END_RE.search(data, at, limit)
         if found is None:
@@ -271,25 +262,25 @@ class ResponseStream:
         end = found.end()
         self._searched = 0
         try:
-            self._answer(*_read_head(data, at, end))
+            self._answer(*read_head(data, at, end))
             self._must_end = False
-        except _BadResponseError:
+        except BadResponseError:
             straight = straighten(data[at:end])
             if straight is None:
                 raise
             self._must_end = straight.ends
-            self._answer(*_read_head(straight.head, 0, len(straight.head)))
+            self._answer(*read_head(straight.head, 0, len(straight.head)))
             out.replace(at, end, straight.head)
         return len(data) if self.switched else end
 
     def _search(self, data: bytes, at: int, limit: int) -> None:
-        """Raise _BadResponseError for a head that is not whole, if it is at fault already."""
+        """Raise BadResponseError for a head that is not whole, if it is at fault already."""
         end = min(limit, len(data))
-        why = name_bad_byte(_PAST_MENDING_RE.search(data, at + self._searched, end))
+        why = name_bad_byte(PAST_MENDING_RE.search(data, at + self._searched, end))
         if why:
-            raise _BadResponseError(why)
+            raise BadResponseError(why)
         if len(data) >= limit:
-            raise _BadResponseError("response head too large")
+            raise BadResponseError("response head too large")
         self._searched = max(0, end - at - 1)
 
     def _answer(self, status: int, length: int, closing: bool) -> None:
@@ -297,12 +288,12 @@ class ResponseStream:
         kind = self._expected[0]
         if status == 101:
             if kind is not Kind.UPGRADE:
-                raise _BadResponseError("101 that nobody asked for")
+                raise BadResponseError("101 that nobody asked for")
             self._switch()
         elif status < 200:
             self._interim += 1
             if self._interim > MAX_INTERIM:
-                raise _BadResponseError("too many interim responses")
+                raise BadResponseError("too many interim responses")
         elif kind is Kind.CONNECT and status < 300:
             self._switch()
         else:
@@ -350,54 +341,3 @@ class _Output:
             whole = not self._at and end == len(self._data)
             self._pieces.append(self._data if whole else memoryview(self._data)[self._at : end])
         return self._pieces
-
-
-def _read_head(data: bytes, at: int, end: int) -> tuple[int, int, bool]:
-    """The status of a head by the letter, the length of its body and whether it is the last.
-
-    Raises _BadResponseError.
-    """
-    line = _STATUS_RE.match(data, at, end)
-    if line is None or FIELDS_RE.fullmatch(data, line.end(), end) is None:
-        why = name_bad_byte(_PAST_MENDING_RE.search(data, at, end))
-        raise _BadResponseError(why or "malformed response head")
-    status = int(line[2])
-    framing = _Framing(data[line.end() - 1 : end], line[1])
-    # RFC 9110, 15.2: interim answers have no body. Else it must make sense even without one.
-    return status, framing.length() if status >= 200 else 0, framing.closing
-
-
-class _Framing:
-    """What frames a response: the fields that say how long it is and whether it is the last."""
-
-    __slots__ = ("_codings", "_lengths", "_minor", "closing")
-
-    def __init__(self, block: bytes, minor: bytes) -> None:
-        """`block` starts with the LF of the status line."""
-        told: dict[bytes, list[bytes]] = {}
-        for name, value in _FRAMING_RE.findall(block):
-            told.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
-        self._lengths = told.get(b"content-length", [])
-        self._codings = told.get(b"transfer-encoding", [])
-        options = b",".join(told.get(b"connection", [])).lower().split(b",")
-        said = {option.strip(b" \t") for option in options}
-        self._minor = minor
-        self.closing = b"close" in said or (minor == b"0" and b"keep-alive" not in said)
-
-    def length(self) -> int:
-        """The length of the body, CHUNKED or UNKNOWN: RFC 9112, 6.3."""
-        if self._codings:
-            if self._lengths:
-                raise _BadResponseError("both Content-Length and Transfer-Encoding")
-            if self._minor == b"0" or [coding.lower() for coding in self._codings] != [b"chunked"]:
-                raise _BadResponseError("Transfer-Encoding that cannot be followed")
-            return CHUNKED
-        if not self._lengths:
-            return _UNKNOWN
-        # RFC 9110, 8.6: the same length said twice is no contradiction
-        value = self._lengths[0]
-        if len(set(self._lengths)) > 1:
-            raise _BadResponseError("Content-Length that contradicts itself")
-        if LENGTH_RE.fullmatch(value) is None or int(value) > MAX_LENGTH:
-            raise _BadResponseError("malformed Content-Length")
-        return int(value)

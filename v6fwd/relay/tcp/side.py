@@ -111,7 +111,8 @@ class Side:
             self._move(to_end=mask & _STOPS != 0)
             if self.flow.closed:
                 return
-        if mask & _ERR and pending_error(self.fd):
+        # An HTTP flow may have left its target by now, and waits for its client to close.
+        if mask & _ERR and self.fd >= 0 and pending_error(self.fd):
             self.flow.broke(self)
 
     def on_exception(self, error: Exception) -> None:
