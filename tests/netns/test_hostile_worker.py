@@ -36,23 +36,26 @@ def site(site: Site) -> Site:
 @contextlib.contextmanager
 def channel_of(pid: int) -> Iterator[socket.socket]:
     """A worker's end of its channel, as code in the worker would have it."""
-    with socket.socket(fileno=_channel(pid)) as sock:
+    (fd,) = channels_of(pid)
+    with socket.socket(fileno=fd) as sock:
         sock.settimeout(PATIENCE)
         yield sock
 
 
-def _channel(pid: int) -> int:
+def channels_of(pid: int) -> list[int]:
+    """Copies of a worker's channels, to the supervisor and to a helper if there is one."""
     pidfd = os.pidfd_open(pid)
+    found = []
     try:
         for fd in os.listdir(f"/proc/{pid}/fd"):
             taken = _libc.syscall(_PIDFD_GETFD, pidfd, int(fd), 0)
             if taken >= 0 and _is_channel(taken):
-                return int(taken)
-            if taken >= 0:
+                found.append(int(taken))
+            elif taken >= 0:
                 os.close(taken)
     finally:
         os.close(pidfd)
-    raise AssertionError("no channel")
+    return found
 
 
 def _is_channel(fd: int) -> bool:

@@ -1,4 +1,4 @@
-"""For property tests: how many examples a property test tries: few and always the same, or many new ones by hand.
+"""For property tests: how many examples each tries, few and always the same, or many new ones.
 
 `V6FWD_DEEP=50 pytest tests/process -k stateful` tries fifty times as many, at random.
 """

@@ -1,4 +1,4 @@
-"""For tests that drive one direction of a pump by hand: real TCP sockets, system calls that are counted.
+"""For tests that drive one direction of a pump by hand: real sockets, system calls are counted.
 
 Nothing here runs by itself: the test says which event comes, and looks at what was called.
 """

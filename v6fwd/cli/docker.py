@@ -1,7 +1,11 @@
-"""`v6fwd docker`: make dockerd use the shim, undo that, show who serves the published ports."""
+"""`v6fwd docker`: make dockerd use the shim, undo that, show who serves the published ports.
+
+`status` without root shows the file of a rootless Docker, the only one that may be the user's.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -13,8 +17,17 @@ from v6fwd.cli.asking import socket_option
 from v6fwd.cli.tables import table
 from v6fwd.daemon.ask import AskError, ask
 from v6fwd.docker.daemon_json import KEY
-from v6fwd.docker.install import DaemonJson, default_daemon_json, find_shim
+from v6fwd.docker.install import (
+    DAEMON_JSON,
+    DaemonJson,
+    daemon_json_to_change,
+    find_shim,
+    rootless_daemon_json,
+)
+from v6fwd.docker.release import release
 from v6fwd.docker.shim.published import PublishedPort, ServedBy, published_ports
+from v6fwd.docker.shim.rendezvous import run_folder
+from v6fwd.errors import RelayError
 from v6fwd.log import escaped
 from v6fwd.model import InputError
 
@@ -28,6 +41,11 @@ _daemon_json = click.option(
 )
 
 
+_rootless = click.option(
+    "--rootless", is_flag=True, help="Change the file of your own rootless Docker."
+)
+
+
 @click.group()
 def docker() -> None:
     """Have v6fwd serve Docker's published ports."""
@@ -35,10 +53,11 @@ def docker() -> None:
 
 @docker.command()
 @_daemon_json
-def install(daemon_json: Path | None) -> None:
+@_rootless
+def install(daemon_json: Path | None, rootless: bool) -> None:
     """Set "userland-proxy-path" in daemon.json; every other byte stays as it is."""
-    file = DaemonJson(daemon_json or default_daemon_json())
     try:
+        file = DaemonJson(daemon_json or daemon_json_to_change(rootless=rootless))
         shim = find_shim()
         changed = file.install(shim)
         is_off = file.value("userland-proxy") is False
@@ -56,10 +75,11 @@ def install(daemon_json: Path | None) -> None:
 
 @docker.command()
 @_daemon_json
-def uninstall(daemon_json: Path | None) -> None:
+@_rootless
+def uninstall(daemon_json: Path | None, rootless: bool) -> None:
     """Restore daemon.json as it was before `install`."""
-    file = DaemonJson(daemon_json or default_daemon_json())
     try:
+        file = DaemonJson(daemon_json or daemon_json_to_change(rootless=rootless))
         changed = file.uninstall()
     except (InputError, OSError) as error:
         _fail(error)
@@ -68,6 +88,31 @@ def uninstall(daemon_json: Path | None) -> None:
         _tell_restart()
     else:
         click.echo(f"{file.path}: {KEY} is not v6fwd's; nothing to do")
+    _tell_what_hangs()
+
+
+def _tell_what_hangs() -> None:
+    held = [port for port in published_ports() if port.served_by is ServedBy.DAEMON]
+    if held:
+        click.echo(f"{len(held)} published ports stay with v6fwd until their containers restart")
+        click.echo(
+            "keep `v6fwd serve --docker` running until then: without it their clients hang, or"
+            " stop it and let each shim go on alone: v6fwd docker release"
+        )
+
+
+@docker.command(name="release")
+def release_() -> None:
+    """Let each shim serve its port alone, after `v6fwd serve --docker` was stopped for good.
+
+    Containers see no client addresses then, as with docker-proxy. A container that trusts a header
+    takes one from anybody: restart it instead.
+    """
+    try:
+        count = release(run_folder())
+    except (RelayError, OSError) as error:
+        _fail(error)
+    click.echo(f"released {count} shims; their containers see no client addresses any more")
 
 
 @docker.command()
@@ -75,7 +120,8 @@ def uninstall(daemon_json: Path | None) -> None:
 @socket_option
 def status(daemon_json: Path | None, path: str) -> None:
     """Show which program serves each published port, in which mode, with how many flows."""
-    file = DaemonJson(daemon_json or default_daemon_json())
+    default = DAEMON_JSON if os.geteuid() == 0 else rootless_daemon_json()
+    file = DaemonJson(daemon_json or default)
     try:
         value = file.value(KEY)
     except (InputError, OSError) as error:

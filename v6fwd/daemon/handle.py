@@ -14,16 +14,23 @@ from collections.abc import Callable
 from typing import Any
 
 from v6fwd.daemon.channel import Channel
+from v6fwd.daemon.helper_handle import HelperHandle
 from v6fwd.daemon.messages import (
     Answer,
     Ask,
+    Change,
+    Close,
     Message,
     MessageError,
     Open,
     Report,
+    Revoke,
+    UseHelper,
     read_by_supervisor,
     read_items,
 )
+from v6fwd.daemon.permits import permit_for, wants_permit
+from v6fwd.model import Forward
 from v6fwd.relay.counters import Snapshot
 
 PATIENCE = 10.0
@@ -37,7 +44,12 @@ LATE = 2
 class WorkerHandle:
     """A worker process and the supervisor's end of its channel."""
 
-    def __init__(self, pid: int, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        pid: int,
+        sock: socket.socket,
+        fork_helper: Callable[[WorkerHandle], HelperHandle | None],
+    ) -> None:
         self.pid = pid
         self.since = time.time()
         """When it was forked, in seconds since 1970."""
@@ -49,6 +61,8 @@ class WorkerHandle:
         """Its last report on each forward, packed: a tenth of the memory, and seldom read."""
         self._pidfd = os.pidfd_open(pid)
         self._channel = Channel(sock, read_by_supervisor, self._receive, violated=self._violated)
+        self._fork_helper = fork_helper
+        self._helper: HelperHandle | None = None
         self._number = 0
         self._asked: dict[int, _Question] = {}
         self._beat = -1
@@ -59,10 +73,29 @@ class WorkerHandle:
         asyncio.get_running_loop().add_reader(self._pidfd, self._over, died)
 
     def send(self, message: Message, sock: socket.socket | None = None) -> None:
-        """Send a message, and a copy of a socket with it. Never blocks."""
+        """Send a message, and a copy of a socket with it. Never blocks.
+
+        For a transparent forward the worker gets a helper first, and the helper a permit.
+        """
         if isinstance(message, Open):
             self._listens.add(str(message.forward.listen))
+        if isinstance(message, Open | Change):
+            self._permit(message.forward)
+        elif isinstance(message, Close) and self._helper is not None:
+            self._helper.send(Revoke(str(message.listen)))
         self._channel.send(message, sock)
+
+    def _permit(self, forward: Forward) -> None:
+        if wants_permit(forward):
+            if self._helper is None:
+                self._helper = self._fork_helper(self)
+                if self._helper is None:
+                    return
+                self._channel.send(UseHelper(), self._helper.for_worker)
+                self._helper.release()
+            self._helper.send(permit_for(forward))
+        elif self._helper is not None:
+            self._helper.send(Revoke(str(forward.listen)))
 
     @property
     def numbers(self) -> dict[str, Snapshot]:
@@ -151,6 +184,8 @@ class WorkerHandle:
     def kill(self, verdict: str) -> None:
         """End it at once. `verdict` completes "killed, since ..." in the log."""
         self.verdict = self.verdict or verdict
+        if self._pidfd < 0:
+            return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 

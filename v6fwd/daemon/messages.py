@@ -91,9 +91,36 @@ class Report:
     numbers: Snapshot
 
 
-Message = Open | Change | Close | Drain | Hurry | Ask | Answer | Report
+@dataclass(frozen=True, slots=True)
+class UseHelper:
+    """Have a helper do what needs privileges; its socket comes along."""
 
-_TO_WORKER = {kind.__name__: reader(kind) for kind in (Open, Change, Close, Drain, Hurry, Ask)}
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """To a helper: serve what the transparent forward at `listen` takes."""
+
+    listen: str
+    target: Endpoint
+    netns: str
+    store: str
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """To a helper: the forward is closed, or transparent no more."""
+
+    listen: str
+
+
+Message = (
+    Open | Change | Close | Drain | Hurry | Ask | UseHelper | Permit | Revoke | Answer | Report
+)
+
+_WORKERS = (Open, Change, Close, Drain, Hurry, Ask, UseHelper)
+_TO_WORKER = {kind.__name__: reader(kind) for kind in _WORKERS}
+_TO_HELPER = {kind.__name__: reader(kind) for kind in (Permit, Revoke)}
 
 
 def to_bytes(message: Message) -> bytes:
@@ -104,10 +131,24 @@ def to_bytes(message: Message) -> bytes:
 
 def read_by_worker(data: bytes) -> Message:
     """Decode a packet of the supervisor's. Raises MessageError."""
+    return _one_of(_TO_WORKER, data)
+
+
+def read_by_helper(data: bytes) -> Message:
+    """Decode a packet of the supervisor's. Raises MessageError."""
+    return _one_of(_TO_HELPER, data)
+
+
+def read_nothing(_: bytes) -> Message:
+    """Helpers have nothing to say. Raises MessageError."""
+    raise MessageError("a helper spoke")
+
+
+def _one_of(known: Mapping[str, Read], data: bytes) -> Message:
     kind, content = _packet(data)
-    if kind not in _TO_WORKER:
+    if kind not in known:
         raise MessageError(f"unknown message {kind!r}")
-    return _checked(_TO_WORKER[kind], content)  # type: ignore[no-any-return]
+    return _checked(known[kind], content)  # type: ignore[no-any-return]
 
 
 def read_by_supervisor(data: bytes) -> Message:

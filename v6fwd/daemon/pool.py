@@ -12,6 +12,7 @@ from typing import Any
 
 from v6fwd.daemon.backoff import Backoff
 from v6fwd.daemon.handle import WorkerHandle
+from v6fwd.daemon.helper_handle import HelperHandle
 from v6fwd.daemon.messages import Drain, Hurry
 from v6fwd.daemon.scoreboard import Scoreboard
 from v6fwd.daemon.worker import Setup, fork_worker
@@ -45,6 +46,7 @@ class WorkerPool:
         self._scoreboard = Scoreboard(count)
         self._table = ClientTable(count)
         self._workers: dict[int, WorkerHandle] = {}
+        self._helpers: set[HelperHandle] = set()
         self._backoffs = [Backoff(time.monotonic) for _ in range(count)]
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._ending = False
@@ -75,10 +77,27 @@ class WorkerPool:
             ours.close()
             self._scoreboard.leave(slot)
             raise
-        handle = self._workers[slot] = WorkerHandle(pid, ours)
+        handle = self._workers[slot] = WorkerHandle(pid, ours, self._fork_helper)
         self._backoffs[slot].started()
         handle.watch(lambda status: self._died(slot, status))
         self._brief(slot, handle)
+
+    def _fork_helper(self, worker: WorkerHandle) -> HelperHandle | None:
+        """Fork what has privileges in the worker's stead."""
+
+        def ended(helper: HelperHandle) -> None:
+            self._helpers.discard(helper)
+            if not self._ending:
+                worker.kill("its helper ended")
+            self._look_if_gone()
+
+        try:
+            helper = HelperHandle(self._log, ended)
+        except OSError as error:
+            self._log.error("worker-failed", f"cannot start a worker's helper: {reason(error)}")
+            return None
+        self._helpers.add(helper)
+        return helper
 
     def _died(self, slot: int, status: int) -> None:
         handle = self._workers.pop(slot)
@@ -86,8 +105,7 @@ class WorkerPool:
         self._table.forget_worker(slot)
         self._retire(handle)
         if self._ending:
-            if not self._workers:
-                self._all_gone()
+            self._look_if_gone()
             return
         delay = self._backoffs[slot].delay()
         self._log.error(
@@ -141,8 +159,7 @@ class WorkerPool:
         for handle in self._workers.values():
             handle.send(Drain(grace, take_queue))
         self._kill_in(grace + MARGIN)
-        if not self._workers:
-            self._all_gone()
+        self._look_if_gone()
 
     def hurry(self) -> None:
         """Cut the drain short."""
@@ -158,6 +175,8 @@ class WorkerPool:
                 timer.cancel()
         for handle in self._workers.values():
             handle.kill("the daemon ends")
+        for helper in self._helpers:
+            helper.kill()
 
     def _kill_in(self, seconds: float) -> None:
         if self._deadline is not None:
@@ -173,7 +192,9 @@ class WorkerPool:
             )
         self.kill()
 
-    def _all_gone(self) -> None:
+    def _look_if_gone(self) -> None:
+        if not self._ending or self._workers or self._helpers:
+            return
         for timer in (self._beating, self._deadline):
             if timer is not None:
                 timer.cancel()

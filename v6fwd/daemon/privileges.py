@@ -1,8 +1,8 @@
 """Gives up root: switches to another user and drops capabilities.
 
 Workers, which talk to the network, run without root and without capabilities, whoever started the
-daemon. Only mode `transparent` needs some of them. The supervisor keeps what a reload needs to open
-a port below 1024, or stays root if no `user` is configured.
+daemon. What mode `transparent` needs, their helpers have. The supervisor keeps what helpers need,
+and what a reload needs to open a port below 1024; it stays root if no `user` is configured.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def become(user: str, keep: Iterable[int] = ()) -> None:
         if os.geteuid() != entry.pw_uid:
             groups = os.getgrouplist(user, entry.pw_gid)
             _switch(entry.pw_uid, entry.pw_gid, groups)
-        _give_up(keep)
+        restrict(keep)
     except OSError as error:
         raise RelayError(f"cannot become user {user}: {reason(error)}") from error
 
 
-def become_nobody(keep: Iterable[int] = ()) -> None:
-    """Be no user that matters, in no group, with the capabilities `keep`. Raises OSError.
+def become_nobody() -> None:
+    """Be no user that matters, in no group, without capabilities. Raises OSError.
 
-    Who is not root stays who it is, and loses all other capabilities.
+    Who is not root stays who it is.
     """
     if not os.geteuid():
         try:
@@ -60,7 +60,7 @@ def become_nobody(keep: Iterable[int] = ()) -> None:
         except KeyError:
             uid = gid = _OVERFLOW_ID
         _switch(uid, gid, [])
-    _give_up(keep)
+    restrict()
 
 
 def _switch(uid: int, gid: int, groups: list[int]) -> None:
@@ -71,7 +71,8 @@ def _switch(uid: int, gid: int, groups: list[int]) -> None:
     _prctl(_PR_SET_KEEPCAPS, 0)
 
 
-def _give_up(keep: Iterable[int]) -> None:
+def restrict(keep: Iterable[int] = ()) -> None:
+    """Drop every capability but these, for good, and whatever executes. Raises OSError."""
     keep_only(keep)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     hide_memory()

@@ -74,7 +74,6 @@ class Daemon:
             config.limits,
             log,
             log_flows=config.log_flows,
-            any_mode=bool(sources),
         )
         control = config.control
         self._control = Control(control.socket, control.group, self._handle)

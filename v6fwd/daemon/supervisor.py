@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from v6fwd.daemon.diff import ForwardDiff
@@ -11,7 +11,6 @@ from v6fwd.daemon.handle import WorkerHandle
 from v6fwd.daemon.listen_sockets import ListenSockets, Sockets, serves
 from v6fwd.daemon.messages import Change, Close, Open
 from v6fwd.daemon.pool import WorkerPool
-from v6fwd.daemon.privileges import TRANSPARENT, needed_by
 from v6fwd.daemon.worker import Setup
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
@@ -32,21 +31,15 @@ class Supervisor:
         log: Log,
         *,
         log_flows: bool = False,
-        any_mode: bool = False,
     ) -> None:
-        """`any_mode`: forwards of every client-ip mode may be opened after the start."""
         self.limits = limits
         self.listen_sockets = ListenSockets(workers)
         self.forwards: dict[Endpoint, Forward] = {}
         self.since: dict[Endpoint, float] = {}
         """When each of them was opened, in seconds since 1970."""
-        self._any_mode = any_mode
-        setup = Setup(limits, log, log_flows, workers, self._rights)
+        setup = Setup(limits, log, log_flows, workers)
         self.pool = WorkerPool(workers, setup, log, self._brief)
         self._log = log
-
-    def _rights(self) -> Collection[int]:
-        return TRANSPARENT if self._any_mode else needed_by(self.forwards.values())
 
     def start(self) -> None:
         """Fork the workers, who serve what has been opened by then. Raises OSError."""

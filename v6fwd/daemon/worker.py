@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
 import uvloop
 
@@ -24,10 +22,12 @@ from v6fwd.daemon.messages import (
     Message,
     Open,
     Report,
+    UseHelper,
     answers,
     read_by_worker,
 )
 from v6fwd.daemon.privileges import become_nobody
+from v6fwd.daemon.process import fork
 from v6fwd.daemon.scoreboard import ScoreboardSlot
 from v6fwd.daemon.seccomp import confine, is_strict
 from v6fwd.log import Log, log_exceptions
@@ -39,9 +39,6 @@ from v6fwd.relay.relay import Relay
 REPORT_EVERY = 2.0
 """Seconds between reports: what a killed worker did since the last one is counted nowhere."""
 
-_DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Sent to the whole process group by a terminal or a service manager: the supervisor decides."""
-
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -51,8 +48,6 @@ class Setup:
     log: Log
     log_flows: bool
     workers: int
-    rights: Callable[[], Iterable[int]]
-    """The capabilities that it needs, as of its birth: none, but for mode `transparent`."""
 
 
 class Worker:
@@ -114,6 +109,10 @@ class Worker:
                 self._drain(grace, take_queue=take_queue)
             case Hurry():
                 self._relay.hurry()
+            case UseHelper():
+                from v6fwd.daemon.helper_ops import HelperOps  # for mode transparent alone
+
+                self._relay.targets.privileged_ops = HelperOps(socket.socket(fileno=fd), self._log)
 
     def _alike(self, forward: Forward) -> Forward:
         """The same forward, of parts that it has in common with others: most differ in ports."""
@@ -173,62 +172,19 @@ class Worker:
 
 
 def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> int:
-    """Start a worker at the other end of `sock`'s pair; gives its process id. Raises OSError.
+    """Start a worker at the other end of `sock`'s pair; return its process id. Raises OSError."""
 
-    Forked and not executed anew: it shares all memory that is not written to. Signals are
-    blocked meanwhile, lest one meets the supervisor's handlers in the child.
-    """
-    gc.collect()
-    gc.freeze()  # or the child's first collection would copy every page there is
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
-    try:
-        pid = os.fork()
-        if not pid:
-            _be_worker(sock, setup, slot, clients, blocked)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    return pid
-
-
-def _be_worker(
-    sock: socket.socket,
-    setup: Setup,
-    slot: ScoreboardSlot,
-    clients: Clients,
-    mask: set[Any],
-) -> NoReturn:
-    """The whole life of the child; it ends here, whatever the supervisor would do next."""
-    status = 1
-    try:
-        signal.set_wakeup_fd(-1)
-        for number in _DEAF_TO:
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        _close_others(sock.fileno(), *clients.descriptors)
-        _drop(frozenset(setup.rights()), setup.log)
+    def main() -> int:
+        become_nobody()
+        if not confine(strict=is_strict()):
+            setup.log.warning("no-seccomp", "system calls of workers are not filtered here")
         gc.set_threshold(GC_THRESHOLD)
         asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, slot, clients))
-        status = 0
-    except BaseException as error:
-        setup.log.error("failed", f"a worker failed: {error!r}")
-    finally:
-        os._exit(status)
+        return 0
 
-
-def _drop(rights: frozenset[int], log: Log) -> None:
-    """Give up root and all but `rights`, and what a relay never calls. Raises OSError."""
-    become_nobody(rights)
-    if not confine(privileged=bool(rights), strict=is_strict()):
-        log.warning("no-seccomp", "system calls of workers are not filtered on this machine")
+    return fork(main, (sock.fileno(), *clients.descriptors), setup.log)
 
 
 async def _serve(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> None:
     log_exceptions(asyncio.get_running_loop(), setup.log)
     await Worker(sock, setup, slot, clients).serve()
-
-
-def _close_others(*ours: int) -> None:
-    """Close what was the supervisor's: all but the standard descriptors and `ours`."""
-    ends = [*sorted(ours), os.sysconf("SC_OPEN_MAX")]
-    for before, end in zip([2, *ends], ends, strict=False):
-        os.closerange(before + 1, end)

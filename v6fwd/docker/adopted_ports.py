@@ -23,6 +23,8 @@ from v6fwd.model import Endpoint, Forward, Limits
 HOLD = 5.0
 """Seconds that clients wait for the mode: an Engine that starts is asked in vain meanwhile."""
 
+DRAINED = "drained until the next reload"
+
 
 @dataclass(slots=True, eq=False)
 class AdoptedPort:
@@ -139,9 +141,27 @@ class AdoptedPorts:
             return [own(listen)]
         return [from_descriptor(fd, listen)]
 
-    def held(self) -> list[AdoptedPort]:
-        """Return those that are known not to be served."""
-        return [port for port in self._ports.values() if port.why_held]
+    def held(self) -> dict[Forward, str]:
+        """Return those that are known not to be served, and why."""
+        return {
+            port.forward: DRAINED if self._is_drained(port) else port.why_held
+            for port in self._ports.values()
+            if port.why_held or self._is_drained(port)
+        }
+
+    def _is_drained(self, port: AdoptedPort) -> bool:
+        return port.is_open and port.forward.listen not in self._supervisor.forwards
+
+    def reopen_drained(self) -> None:
+        """Serve again what was drained by hand, as a reload of the configuration does."""
+        for port in filter(self._is_drained, self):
+            port.is_open, port.sockets = False, None
+            try:
+                port.sockets = self._sockets(port.shim, port.forward.listen)
+            except RelayError as error:
+                self.hold(port, str(error))
+            else:
+                self.serve(port, port.forward)
 
     def await_mode(self, port: AdoptedPort) -> None:
         """Call `decide` in HOLD seconds, if nothing is decided by then."""
@@ -154,10 +174,10 @@ class AdoptedPorts:
             if not port.is_open:
                 self._supervisor.open(forward, port.sockets)
                 port.is_open = True
-            elif forward != port.forward:
+            elif forward != port.forward and not self._is_drained(port):
                 self._supervisor.change(forward)
             port.why_held = ""
-        except (RelayError, KeyError) as error:  # drained by hand, or a file names it as well
+        except RelayError as error:  # the configuration names it as well
             port.why_held = f"cannot serve {forward.listen}: {error}"
             self._log.limited("docker-port", "not-served", port.why_held)
         port.forward = forward

@@ -85,10 +85,10 @@ class Controller:
 
     def held(self) -> list[dict[str, str]]:
         """Return the ports that are not served, and why."""
+        held = self._direct_ports.held() | self._ports.held()
         return [
-            {"listen": str(listen), "target": str(port.forward.target), "why": port.why_held}
-            for port in self._ports.held()
-            for listen in [port.forward.listen]
+            {"listen": str(forward.listen), "target": str(forward.target), "why": why}
+            for forward, why in held.items()
         ]
 
     def reconfigure(self, docker: Docker) -> None:
@@ -100,6 +100,8 @@ class Controller:
             self._watching.cancel()
             self._watcher = self._watcher_of(docker.host)
             self._watching = self._spawn(self._watcher.run())
+        self._ports.reopen_drained()
+        self._direct_ports.reopen_drained()
         self._watcher.stir()
         self._ipv4_clients.check()
 
@@ -118,7 +120,10 @@ class Controller:
         if not self._has_begun:
             return
         if waiting and not goes_on:
-            text = f"{waiting} published ports wait for the next `v6fwd serve --docker`"
+            text = (
+                f"clients of {waiting} published ports HANG from now on, until the next"
+                " `v6fwd serve --docker`; `v6fwd docker release` lets each shim go on alone"
+            )
             self._log.warning("waiting", text)
         self._ports.clear()
 
@@ -132,7 +137,7 @@ class Controller:
             self.ended(former.shim)
         container = self._memory.container_of(shim)
         if container is None:  # dockerd waits for the answer, and its container with it
-            self._ipv4_clients.apply(self._ports, [listen])
+            self._ipv4_clients.apply(self._ports, [shim.flags.forward])
         sockets = self._direct_ports.take_back(listen)
         self._prestart.look()  # Engine 28 has made the namespace by now, and waits for the answer
         try:

@@ -10,13 +10,14 @@ reads from, so IPv4 clients cannot be taken over.
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from v6fwd.daemon.supervisor import Supervisor
-from v6fwd.docker.adopted_ports import take_back
+from v6fwd.docker.adopted_ports import DRAINED, take_back
 from v6fwd.docker.engine.containers import Container, targets
 from v6fwd.docker.policy.modes import NEED_ALL, Modes
 from v6fwd.docker.shim.listening import own
+from v6fwd.docker.shim.published import ServedBy, published_ports
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits, Protocol
@@ -35,8 +36,12 @@ class DirectPorts:
         self._log = log
         self._forwards: dict[Endpoint, Forward] = {}
         """What is served, by listener."""
-        self._failed: set[Forward] = set()
-        """What could not be served: tried again at every event, logged once."""
+        self._unserved: dict[Forward, str] = {}
+        """What cannot be served, and why: tried again at every event, logged once."""
+        self._without_v6fwd: dict[Forward, str] = {}
+        """Ports that a relay or docker-proxy serves that was started without the daemon."""
+        self._served_by_others: Collection[_Key] | None = None
+        """What `follow` has found in /proc; None: it has not looked."""
         self._shimmed: set[tuple[str, _Key]] = set()
         """Ports that a shim serves or has served: a container that ends is listed for a while."""
 
@@ -46,10 +51,14 @@ class DirectPorts:
     def follow(self, containers: Sequence[Container], shimmed: Collection[Endpoint]) -> None:
         """Open, change and close ports as containers ask for it, except where an IPv6 shim is."""
         self._note_shimmed(containers, {_key(each) for each in shimmed if ":" in each.host})
-        wanted = {forward.listen: forward for forward in self._asked_for(containers)}
+        before, self._without_v6fwd = self._without_v6fwd, {}
+        self._served_by_others = None
+        wanted = {forward.listen: forward for forward in self._asked_for(containers, before)}
         for listen in self._forwards.keys() - wanted.keys():
             self.close(listen)
-        self._failed.intersection_update(wanted.values())
+        self._unserved = {
+            each: why for each, why in self._unserved.items() if each in wanted.values()
+        }
         taken = {_key(listen) for listen in shimmed}
         for forward in wanted.values():
             self._serve(forward, ipv6_only=_key(forward.listen) not in taken)
@@ -72,21 +81,55 @@ class DirectPorts:
         self._shimmed &= every
         self._shimmed |= {(which, key) for which, key in every if key in now}
 
+    def held(self) -> dict[Forward, str]:
+        """Return the ports that cannot be served, and why."""
+        drained = (each for each in self._forwards.values() if self._is_drained(each))
+        return self._unserved | self._without_v6fwd | dict.fromkeys(drained, DRAINED)
+
+    def _is_drained(self, forward: Forward) -> bool:
+        return forward.listen not in self._supervisor.forwards
+
+    def reopen_drained(self) -> None:
+        """Serve again what was drained by hand, when the Engine tells of it next."""
+        for forward in filter(self._is_drained, list(self._forwards.values())):
+            del self._forwards[forward.listen]
+
     def forget(self) -> None:
         """Forget which ports had a shim: another Engine may have no userland proxy."""
         self._shimmed.clear()
 
-    def _asked_for(self, containers: Iterable[Container]) -> Iterator[Forward]:
+    def _asked_for(
+        self, containers: Iterable[Container], told: Mapping[Forward, str]
+    ) -> Iterator[Forward]:
         for container in containers:
             for (port, protocol), target in targets(container).items():
                 listen = Endpoint(_ANY, port, protocol=protocol)
                 forward = Forward(listen, target, limits=self._limits)
                 if (container.id, (port, protocol)) in self._shimmed:
                     continue
-                if self._modes.is_asked_for(forward, container):
-                    in_mode = self._modes.of(forward, container)
-                    if in_mode is not None:
-                        yield in_mode
+                if not self._modes.is_asked_for(forward, container):
+                    continue
+                if listen not in self._forwards and _key(listen) in self._others():
+                    self._note_other(forward, container, is_told=forward in told)
+                elif in_mode := self._modes.of(forward, container):
+                    yield in_mode
+
+    def _others(self) -> Collection[_Key]:
+        """Ports that another program serves for IPv6 in dockerd's name, as /proc has it now."""
+        if self._served_by_others is None:
+            self._served_by_others = {
+                _key(port.forward.listen)
+                for port in published_ports()
+                if port.served_by is not ServedBy.DAEMON and ":" in port.forward.listen.host
+            }
+        return self._served_by_others
+
+    def _note_other(self, forward: Forward, container: Container, *, is_told: bool) -> None:
+        why = f"container {container.name} was started without v6fwd: docker restart"
+        why += f" {container.name}"
+        if not is_told:
+            self._log.warning("not-served", f"cannot serve {forward}: {why}")
+        self._without_v6fwd[forward] = why
 
     def _serve(self, forward: Forward, *, ipv6_only: bool) -> None:
         listen = forward.listen
@@ -98,11 +141,11 @@ class DirectPorts:
             elif self._forwards[listen] != forward:
                 self._change(forward)
         except RelayError as error:
-            if forward not in self._failed:
-                self._failed.add(forward)
+            if forward not in self._unserved:
                 self._log.warning("not-served", f"cannot serve {forward}: {error}")
+            self._unserved[forward] = str(error)
         else:
-            self._failed.discard(forward)
+            self._unserved.pop(forward, None)
             self._forwards[listen] = forward
 
     def _open(self, forward: Forward) -> None:

@@ -19,12 +19,26 @@ _Result = TypeVar("_Result")
 BACKUP_SUFFIX = ".before-v6fwd"
 
 
-def default_daemon_json() -> Path:
-    """Return where dockerd reads its configuration; a rootless one has it in the user's folder."""
-    if os.geteuid() == 0:
-        return Path("/etc/docker/daemon.json")
+DAEMON_JSON = Path("/etc/docker/daemon.json")
+"""Where dockerd reads its configuration."""
+
+
+def rootless_daemon_json() -> Path:
+    """Return where a rootless dockerd of this user reads its configuration."""
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(home, "docker", "daemon.json")
+
+
+def daemon_json_to_change(*, rootless: bool) -> Path:
+    """Return the file of root's Docker or of this user's. Raises InputError without root."""
+    if rootless:
+        return rootless_daemon_json()
+    if os.geteuid() != 0:
+        raise InputError(
+            f"{DAEMON_JSON} is root's, so run this as root; {rootless_daemon_json()} is read by a"
+            " rootless Docker of yours and by no other: add --rootless if you mean that one"
+        )
+    return DAEMON_JSON
 
 
 def find_shim() -> Path:

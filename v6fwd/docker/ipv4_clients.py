@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from v6fwd.docker.adopted_ports import AdoptedPort
+from v6fwd.docker.docker_user import DockerUser
 from v6fwd.docker.ipv4_redirect import Ipv4Redirect
 from v6fwd.docker.policy.modes import NEED_ALL
 from v6fwd.log import Log
-from v6fwd.model import Endpoint
+from v6fwd.model import Endpoint, Forward
 
 
 class Lingering:
@@ -48,6 +49,7 @@ class Ipv4Clients:
 
     def __init__(self, log: Log) -> None:
         self._redirect = Ipv4Redirect(log)
+        self._docker_user = DockerUser(log)
         self._lingering = Lingering()
         self._is_scanned = False
         """Whether all shims are known that were there before; until then nothing is taken back."""
@@ -64,7 +66,7 @@ class Ipv4Clients:
     def apply(
         self,
         ports: Iterable[AdoptedPort],
-        coming: Iterable[Endpoint] = (),
+        coming: Iterable[Forward] = (),
         *,
         at_once: bool = True,
     ) -> None:
@@ -75,21 +77,21 @@ class Ipv4Clients:
         """
         if not self._is_scanned:
             return
-        mine = [port for port in ports if _is_ipv4(port.forward.listen)]
+        mine = [port for port in ports if _is_ipv4(port.forward)]
+        required = [port.forward for port in mine if port.forward.client_ip in NEED_ALL]
+        precaution = [port.forward for port in mine if not port.is_open]
+        precaution += filter(_is_ipv4, coming)
+        self._docker_user.set((*required, *precaution))
         self._redirect.set(
-            [port.forward.listen for port in mine if port.forward.client_ip in NEED_ALL],
-            [
-                *(port.forward.listen for port in mine if not port.is_open),
-                *filter(_is_ipv4, coming),
-                *self._lingering,
-            ],
+            [forward.listen for forward in required],
+            [*(forward.listen for forward in precaution), *self._lingering],
             at_once=at_once,
         )
 
     def ended(self, port: AdoptedPort, asked: int) -> bool:
         """Keep the redirect of a port whose shim has ended until the Engine has answered another
         question than the first `asked`; gives whether there is one."""
-        lingers = _is_ipv4(port.forward.listen) and (
+        lingers = _is_ipv4(port.forward) and (
             not port.is_open or port.forward.client_ip in NEED_ALL
         )
         if lingers:
@@ -103,11 +105,14 @@ class Ipv4Clients:
     def check(self) -> None:
         """Restore what another program has changed."""
         self._redirect.check()
+        self._docker_user.check()
 
     def close(self, *, keep: bool) -> None:
         """Change nothing more; `keep`: another daemon goes on, or shims wait for one."""
-        self._redirect.close(keep=keep or any(self._lingering))
+        keep = keep or any(self._lingering)
+        self._redirect.close(keep=keep)
+        self._docker_user.close(keep=keep)
 
 
-def _is_ipv4(listen: Endpoint) -> bool:
-    return ":" not in listen.host
+def _is_ipv4(forward: Forward) -> bool:
+    return ":" not in forward.listen.host

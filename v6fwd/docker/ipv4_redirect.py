@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable
 
 from v6fwd.docker.nft import RedirectTable
-from v6fwd.docker.nft_watch import NftWatch
+from v6fwd.docker.nft_watch import TableWatch
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Endpoint
@@ -17,8 +17,7 @@ from v6fwd.model import Endpoint
 GATHER = 0.05
 """Seconds that a change waits for others: `docker rm` ends 200 ports one after the other."""
 RETRY = 5.0
-"""Seconds until a change that failed is tried again, and between checks where the kernel's
-notifications cannot be had."""
+"""Seconds until a change that failed is tried again."""
 
 
 class Ipv4Redirect:
@@ -41,9 +40,7 @@ class Ipv4Redirect:
         """Whether nft has ever made a change: without nft there is nothing to take back."""
         self._timer: asyncio.TimerHandle | None = None
         """A change that waits for others, or is to be tried again."""
-        self._check_timer: asyncio.TimerHandle | None = None
-        """The next look whether the table is as it should be."""
-        self._watch: NftWatch | None = None
+        self._watch = TableWatch(self._table.name, self.check)
         """Tells of changes by others, while there is anything to change."""
 
     def left_behind(self) -> set[Endpoint]:
@@ -74,7 +71,7 @@ class Ipv4Redirect:
         if not keep:
             self.set(())
             self._cancel()
-        self._stop_watching()
+        self._watch.stop()
 
     def check(self) -> None:
         """Restore the table if another program has changed it."""
@@ -115,11 +112,11 @@ class Ipv4Redirect:
     def _change(self) -> None:
         if not self._desired:
             self._table.close()
-            self._stop_watching()
+            self._watch.stop()
         elif not self._applied:
             self._table.reset(self._desired)
             self._skeleton, _ = self._table.content()
-            self._start_watching()
+            self._watch.start()
         else:
             self._table.add(*self._desired - self._applied)
             self._table.remove(*self._applied - self._desired)
@@ -131,39 +128,3 @@ class Ipv4Redirect:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    # -- changes by others --
-
-    def _start_watching(self) -> None:
-        if self._watch is not None:
-            return
-        try:
-            self._watch = NftWatch(self._table.name)
-        except OSError:
-            self._check_later(RETRY)
-        else:
-            asyncio.get_running_loop().add_reader(self._watch, self._on_change)
-
-    def _stop_watching(self) -> None:
-        if self._check_timer is not None:
-            self._check_timer.cancel()
-            self._check_timer = None
-        if self._watch is not None:
-            asyncio.get_running_loop().remove_reader(self._watch)
-            self._watch.close()
-            self._watch = None
-
-    def _on_change(self) -> None:
-        if self._watch is not None and self._watch.has_news():
-            self._check_later(GATHER)
-
-    def _check_later(self, seconds: float) -> None:
-        if self._check_timer is None:
-            loop = asyncio.get_running_loop()
-            self._check_timer = loop.call_later(seconds, self._check_now)
-
-    def _check_now(self) -> None:
-        self._check_timer = None
-        self.check()
-        if self._watch is None and self._applied:
-            self._check_later(RETRY)

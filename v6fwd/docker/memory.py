@@ -17,12 +17,14 @@ from typing import Any
 from v6fwd.docker.engine.containers import Container, HostPort
 from v6fwd.docker.policy.labels import PREFIX
 from v6fwd.docker.shim.process import NoShimError, Shim, start_time
-from v6fwd.docker.state_file import StateFile
 from v6fwd.errors import reason
+from v6fwd.folder import TrustedFolder
 from v6fwd.log import Log
 from v6fwd.model import Protocol
 
 NAME = "docker-ports.json"
+MAX_SIZE = 16 << 20
+"""Bytes that are read: thousands of ports with a label or two."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -35,7 +37,7 @@ class Memory:
     """Containers by shim. Failing to read or write is logged, and costs the memory alone."""
 
     def __init__(self, folder: Path, log: Log) -> None:
-        self._file = StateFile(folder, NAME)
+        self._folder = folder
         self._log = log
         self._boot = BOOT_ID.read_text().strip()
         self._known: dict[str, Container] = {}
@@ -44,13 +46,15 @@ class Memory:
     def load(self) -> None:
         """Read what a former daemon knew, as far as it is of this boot."""
         try:
-            text = self._file.read()
-            content = json.loads(text) if text else {}
+            with TrustedFolder(self._folder) as folder:
+                content = json.loads(folder.read(NAME, MAX_SIZE))
             if content.get("boot") == self._boot:
                 self._known = {key: _container(each) for key, each in content["shims"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             why = reason(error) if isinstance(error, OSError) else repr(error)
-            self._warn(f"cannot use {self._file.path}: {why}")
+            self._warn(f"cannot use {self._folder / NAME}: {why}")
 
     def container_of(self, shim: Shim) -> Container | None:
         """Return what is known of a shim's container; None where its process is another one."""
@@ -68,9 +72,10 @@ class Memory:
         self._known = fresh
         shims = {key: _plain(container) for key, container in fresh.items()}
         try:
-            self._file.write(json.dumps({"boot": self._boot, "shims": shims}))
+            with TrustedFolder(self._folder) as folder:
+                folder.write(NAME, json.dumps({"boot": self._boot, "shims": shims}).encode())
         except OSError as error:
-            self._warn(f"cannot write {self._file.path}: {reason(error)}")
+            self._warn(f"cannot write {self._folder / NAME}: {reason(error)}")
 
     def _warn(self, why: str) -> None:
         text = f"{why}; after a restart, ports wait until Docker answers"

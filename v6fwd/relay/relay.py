@@ -72,7 +72,7 @@ class Relay:
         self._log = log
         self._gate = Gate(self.reactor, self.flows, log, siblings)
         self._idle = IdleSweeps(self.reactor, self.flows)
-        self._targets = Targets(self.reactor, log)
+        self.targets = Targets(self.reactor, log)
         self._ports: dict[Key, Port] = {}
         self._leaving: set[Port] = set()  # closed, with flows that may still finish
         self._tidying: asyncio.Handle | None = None  # the next _tidy
@@ -88,7 +88,7 @@ class Relay:
 
     async def resolve(self, *forwards: Forward) -> None:
         """Learn the addresses of targets before the forwards are opened. Raises RelayError."""
-        await self._targets.resolve(forwards)
+        await self.targets.resolve(forwards)
 
     async def open(self, forward: Forward, sock: socket.socket | None = None) -> None:
         """Listen, and serve who comes. Raises RelayError."""
@@ -97,14 +97,14 @@ class Relay:
 
     def begin(self, forward: Forward, sock: socket.socket, shard: int = 0) -> None:
         """Serve who comes to a listening socket; a target's name is resolved meanwhile."""
-        target = self._targets.resolving(forward)
+        target = self.targets.resolving(forward)
         port = open_port(forward, target, sock, self._gate, self.resources)
         self._ports[Key(forward.listen, shard)] = port
         self._ports_changed()
 
     def replace(self, forward: Forward, shard: int = 0) -> None:
         """Serve new flows of the port at `forward.listen` as `forward` says. Raises KeyError."""
-        self._ports[Key(forward.listen, shard)].replace(forward, self._targets.resolving(forward))
+        self._ports[Key(forward.listen, shard)].replace(forward, self.targets.resolving(forward))
         self._ports_changed()
 
     def close_forward(
@@ -148,7 +148,7 @@ class Relay:
         self.resources.share_out(len(every), of_udp, NAMESPACE_DESCRIPTORS * transparent)
         self._idle.keep({each.idle_timeout for each in limits})
         open_forwards = [port.forward for port in self._ports.values()]
-        if self._targets.leave_unused(open_forwards, self._live_forwards):
+        if self.targets.leave_unused(open_forwards, self._live_forwards):
             self._tidy_again()
 
     def _live_forwards(self) -> Iterator[Forward]:
@@ -213,7 +213,7 @@ class Relay:
             port.end(End.STOPPED)
         self._idle.close()
         self.resources.close()
-        self._targets.close()
+        self.targets.close()
         self.reactor.close()
 
     # -- what may be asked --

@@ -10,6 +10,7 @@ from v6fwd.log import Log
 from v6fwd.model import ClientIP, Forward
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.target import DirectTarget, Target
+from v6fwd.relay.transparent.privileged import PrivilegedOps
 
 
 class Targets:
@@ -18,6 +19,8 @@ class Targets:
     def __init__(self, reactor: Reactor, log: Log) -> None:
         self._reactor = reactor
         self._log = log
+        self.privileged_ops: PrivilegedOps | None = None
+        """What does privileged operations for this process; None: it has the privileges itself."""
         self._targets: dict[Hashable, Target] = {}
         self._make_transparent: Callable[[Forward], Target] | None = None
         self._close_transparent: Callable[[], None] | None = None
@@ -78,7 +81,7 @@ class Targets:
             from v6fwd.relay.transparent.choose import make_target
             from v6fwd.relay.transparent.resources import TransparentResources
 
-            shared = TransparentResources(self._reactor, self._log)
+            shared = TransparentResources(self._reactor, self._log, self.privileged_ops)
             self._make_transparent = partial(make_target, resources=shared)
             self._close_transparent = shared.close
         return self._make_transparent(forward)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -9,15 +10,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
-from tests.support.controlled import Controlled, container
+from tests.support.controlled import TARGET, Controlled, container
 from tests.support.fake_engine import HEAD, says
 from tests.support.process import free_port
 from tests.support.shim import Shim
+from v6fwd.cli import main
+from v6fwd.config import Docker
 from v6fwd.config.rules import Rule
 from v6fwd.docker import adopted_ports
 from v6fwd.docker.shim.holder import find_holder
-from v6fwd.model import ClientIP, Endpoint
+from v6fwd.model import ClientIP, Endpoint, Protocol
 
 UNKNOWN = "Docker has not told yet which container it belongs to"
 
@@ -189,3 +193,60 @@ async def test_a_port_that_was_opened_without_its_shim(
         [sock] = daemon.supervisor.listen_sockets[Endpoint("::", port)]
         with sock.accept()[0] as accepted:
             assert accepted.getpeername()[:2] == client.getsockname()[:2], "nobody is lost"
+
+
+async def test_drained_until_the_next_reload(daemon: Controlled, shim: Shim, port: int) -> None:
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    daemon.tell(container("a", port, "proxy-v2"))
+    await daemon.until(lambda: daemon.served)
+    daemon.supervisor.close(Endpoint("::", port))
+    assert daemon.held == {listen(port): "drained until the next reload"}
+    asked = daemon.engine.asked("/containers/json")
+    daemon.tell(container("a", port, "forwarded"))
+    await daemon.until(lambda: daemon.engine.asked("/containers/json") > asked)
+    await daemon.until(lambda: any("forwarded" in text for _, text in daemon.logged.lines()))
+    assert daemon.served == {}, "an event does not undo it"
+    daemon.controller.reconfigure(Docker(daemon.engine.host))
+    assert daemon.served == {listen(port): "forwarded"}
+    assert daemon.held == {}
+
+
+async def test_a_container_that_was_started_without_v6fwd(
+    daemon: Controlled, shim: Shim, port: int
+) -> None:
+    """Its shim is a relay of its own: the port cannot be had until the container restarts."""
+    with socket.create_server((TARGET[0], 0)) as server:
+        shim.proxy(Protocol.TCP, "::", port, server.getsockname())
+        assert shim.all_status() == b"0\n"
+        await daemon.begin()
+        for _ in range(2):
+            asked = daemon.engine.asked("/containers/json")
+            daemon.tell(container("a", port, "forwarded"))
+            await daemon.until(lambda: daemon.engine.asked("/containers/json") > asked)  # noqa: B023
+            await daemon.until(lambda: daemon.held)
+    why = "container name-a was started without v6fwd: docker restart name-a"
+    assert daemon.held == {listen(port): why}
+    [(event, text)] = daemon.logged.lines()
+    assert event == "not-served", "and no mode is told that it does not have"
+    assert text.endswith(why)
+
+
+async def test_released_shims_go_on_alone(daemon: Controlled, shim: Shim, port: int) -> None:
+    def release() -> Result:
+        return CliRunner().invoke(main, ["docker", "release"])
+
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    refused = await asyncio.to_thread(release)
+    assert refused.exit_code == 1
+    assert f"process {os.getpid()} serves these ports; stop" in refused.output
+    daemon.end()
+    [(event, text)] = daemon.logged.lines()
+    assert event == "waiting"
+    assert text.startswith("clients of 1 published ports HANG from now on, until the next")
+    (Path(os.environ["PATH"].partition(":")[0]) / "nft").write_text("#!/bin/sh\n")
+    released = await asyncio.to_thread(release)
+    assert (released.exit_code, released.output.partition(";")[0]) == (0, "released 1 shims")
+    await daemon.until(lambda: "ready: 1 forwards" in shim.log)
+    assert shim.stop() == 0

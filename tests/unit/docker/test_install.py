@@ -98,6 +98,35 @@ def test_a_proxy_of_somebody_else(docker: Docker, path: Path) -> None:
     assert path.read_bytes() == theirs
 
 
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_without_root_it_asks_whose_docker_is_meant(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rootless Docker's file would be changed, and root's Docker would not notice."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    file = tmp_path / "docker" / "daemon.json"
+    refused = CliRunner().invoke(main, ["docker", command])
+    assert refused.exit_code == 1
+    assert "/etc/docker/daemon.json is root's, so run this as root" in refused.output
+    assert f"{file} is read by a rootless Docker of yours" in refused.output
+    assert not file.exists()
+    told = CliRunner().invoke(main, ["docker", command, "--rootless"])
+    assert told.exit_code == 0
+    assert f"{file}: userland-proxy-path is" in told.output
+    assert file.exists() is (command == "install")
+
+
+def test_uninstall_says_what_hangs(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = Forward(Endpoint("::", 8080), Endpoint("172.17.0.2", 80))
+    ports = [PublishedPort(forward, ServedBy.DAEMON, 1), PublishedPort(forward, ServedBy.DOCKER, 2)]
+    monkeypatch.setattr("v6fwd.cli.docker.published_ports", lambda: ports)
+    docker("install")
+    told = docker("uninstall").output
+    assert "1 published ports stay with v6fwd until their containers restart" in told
+    assert "v6fwd docker release" in told
+
+
 def test_proxies_switched_off(docker: Docker, path: Path) -> None:
     path.write_text('{"userland-proxy": false}')
     assert "dockerd starts no proxy at all" in docker("install").output

@@ -282,8 +282,9 @@ def port(listen: Endpoint, mode: ClientIP, *, is_open: bool = True) -> AdoptedPo
 
 
 async def test_whose_clients_are_redirected(
-    table: FakeTable, logged: Logged, monkeypatch: pytest.MonkeyPatch
+    table: FakeTable, logged: Logged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # this host's iptables is none of our business
     monkeypatch.setattr(ipv4_clients, "Ipv4Redirect", lambda log: Ipv4Redirect(log, table))
     clients = Ipv4Clients(logged.log)
     clients.begin()
@@ -300,7 +301,7 @@ async def test_whose_clients_are_redirected(
     assert table.elements == {A, C, d}, "and until the Engine has answered"
     clients.answered(1)
     coming = Endpoint("0.0.0.0", 84)
-    clients.apply(ports, [coming, six])
+    clients.apply(ports, [Forward(coming, A), Forward(six, A)])
     assert table.elements == {A, d, coming}
     assert [clients.ended(each, 1) for each in ports] == [True, False, False, True]
     clients.apply([])

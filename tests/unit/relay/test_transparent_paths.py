@@ -24,6 +24,7 @@ from v6fwd.relay.target import DirectTarget
 from v6fwd.relay.transparent.in_netns import LOOK_AGAIN, LOOK_AT_MOST, NetnsAddress, NetnsPath
 from v6fwd.relay.transparent.path import Path as TargetPath
 from v6fwd.relay.transparent.privileged import NetnsView, SocketRequest
+from v6fwd.relay.transparent.pseudo_store import PseudoStore
 from v6fwd.relay.transparent.resources import TransparentResources
 from v6fwd.relay.transparent.routed import RoutedPath
 from v6fwd.relay.transparent.target import TransparentTarget
@@ -78,6 +79,12 @@ class FakeOps:
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
         assert netns == "box"
         self.left.append((epoch, client))
+
+    def find(self, address: str) -> None:
+        raise AssertionError(address)
+
+    def store(self, path: str) -> PseudoStore:
+        return PseudoStore(path)
 
     def own_pseudo_net(self) -> None:
         self.pseudo_net += 1

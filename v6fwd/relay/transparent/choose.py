@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from v6fwd.errors import RelayError
 from v6fwd.model import NO_NETNS, Endpoint, Forward
-from v6fwd.netns.search import search
 from v6fwd.relay.target import DirectTarget
 from v6fwd.relay.transparent.in_netns import NetnsPath
 from v6fwd.relay.transparent.path import Path
@@ -34,7 +33,7 @@ def _is_local(target: Endpoint, resources: TransparentResources) -> bool:
     if target.is_name:
         return False
     try:
-        search(target.host.partition("%")[0])
+        resources.ops.find(target.host.partition("%")[0])
     except (RelayError, OSError) as error:
         text = f"{error}, so clients of {target} are preserved by pseudo IPv4 addresses"
         resources.log.limited(f"search {target.host}", "across", text, burst=1, target=target)

@@ -6,18 +6,18 @@ import errno
 import functools
 import ipaddress
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from v6fwd.client_ip.destination import Destination, Destinations, find_destinations
 from v6fwd.client_ip.presentable import SourceFilter
 from v6fwd.errors import RelayError
-from v6fwd.model import Address, IPNetwork, Transparent, ip_text
+from v6fwd.model import Address, Transparent, ip_text
 from v6fwd.netns.netlink import Net
 from v6fwd.relay.target import DirectTarget
 from v6fwd.relay.transparent.bind import connect_datagrams_from, connect_from
 from v6fwd.relay.transparent.path import unusable
-from v6fwd.relay.transparent.privileged import SocketRequest
+from v6fwd.relay.transparent.privileged import SocketRequest, nets_of
 from v6fwd.relay.transparent.resources import TransparentResources
 
 LOOK_AGAIN = 2.0
@@ -136,7 +136,7 @@ class NetnsPath:
         view = self._resources.ops.look(self._netns, self._packed, protocol, port)
         if view.addresses != self._addresses:
             self._addresses = view.addresses
-            self._filter = SourceFilter(_nets_of(view.addresses))
+            self._filter = SourceFilter(nets_of(view.addresses))
         self._epoch = view.epoch
         self._destinations = find_destinations(view.listening, self._packed)
 
@@ -157,7 +157,3 @@ class NetnsPath:
     def _bound(self, request: SocketRequest, port: int) -> socket.SocketType:
         client = Address(request.client.packed, port)
         return self._resources.ops.bound_socket(request._replace(client=client))
-
-
-def _nets_of(addresses: Iterable[Net]) -> list[IPNetwork]:
-    return [ipaddress.ip_network((net.packed, net.length), strict=False) for net in addresses]

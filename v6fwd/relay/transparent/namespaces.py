@@ -19,11 +19,14 @@ from v6fwd.errors import NotPermittedError, RelayError
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol, ip_text
 from v6fwd.netns.handle import Handle
+from v6fwd.netns.netlink import Net
 from v6fwd.netns.policy import MARK, NetnsPolicy, PseudoRoute, listening
+from v6fwd.netns.search import search
 from v6fwd.netns.udp_clients import UdpClients
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.transparent.bind import BindAddress, Make, bound_socket, may_bind
 from v6fwd.relay.transparent.privileged import NetnsView, SocketRequest
+from v6fwd.relay.transparent.pseudo_store import PseudoStore
 
 LOOK_INTERVAL = 1.0
 """Seconds between two looks whether the names still lead to the same namespaces."""
@@ -51,9 +54,13 @@ class Namespaces:
         self._epochs = itertools.count(1)
         self._failed: dict[str, tuple[float, str]] = {}
         self._route: PseudoRoute | None = None
+        self._stores: dict[str, PseudoStore] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     # -- PrivilegedOps --
+
+    def find(self, address: str) -> None:
+        search(address)
 
     def join(self, netns: str) -> None:
         self._users[netns] = self._users.get(netns, 0) + 1
@@ -96,6 +103,16 @@ class Namespaces:
         if entered is not None and entered.epoch == epoch:
             entered.policy.udp_clients.remove(client)
 
+    def store(self, path: str) -> PseudoStore:
+        found = self._stores.get(path)
+        if found is None:
+            found = self._stores[path] = PseudoStore(path, tell=self._tell_set_aside)
+            found.write_seen_from(self._reactor.loop)
+        return found
+
+    def _tell_set_aside(self, text: str) -> None:
+        self._log.warning("pseudo-store", text)
+
     def own_pseudo_net(self) -> None:
         if self._route is None:
             self._route = PseudoRoute()
@@ -108,8 +125,16 @@ class Namespaces:
         if self._route is not None:
             self._route.close()
             self._route = None
+        for store in self._stores.values():
+            store.close()
+        self._stores.clear()
 
     # -- namespaces by name --
+
+    def addresses_of(self, netns: str) -> tuple[Net, ...]:
+        """The addresses of a namespace in use."""
+        entered = self._entered.get(netns)
+        return tuple(entered.policy.addresses) if entered else ()
 
     def policy(self, name: str) -> NetnsPolicy:
         """The namespace in use under this name. Raises RelayError."""

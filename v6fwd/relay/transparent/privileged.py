@@ -6,12 +6,14 @@ answer is plain data, but for the socket, which SCM_RIGHTS passes.
 
 from __future__ import annotations
 
+import ipaddress
 import socket
+from collections.abc import Iterable
 from typing import NamedTuple
 from typing import Protocol as Interface
 
 from v6fwd.client_ip.destination import Destination
-from v6fwd.model import Address, Protocol
+from v6fwd.model import Address, IPNetwork, Protocol
 from v6fwd.netns.netlink import Net
 
 
@@ -23,6 +25,11 @@ class NetnsView(NamedTuple):
     addresses: tuple[Net, ...]
     listening: tuple[tuple[bytes, bool], ...]
     """Addresses listened on at the port asked for, and whether for IPv6 alone."""
+
+
+def nets_of(addresses: Iterable[Net]) -> list[IPNetwork]:
+    """The networks that a namespace is in, by its addresses."""
+    return [ipaddress.ip_network((net.packed, net.length), strict=False) for net in addresses]
 
 
 class SocketRequest(NamedTuple):
@@ -40,8 +47,18 @@ class SocketRequest(NamedTuple):
     Port 0 lets the kernel choose."""
 
 
+class PseudoAddresses(Interface):
+    """Which pseudo IPv4 address stands for whom; see pseudo_store."""
+
+    def address_of(self, packed: bytes, bits: int, *, is_proven: bool = True) -> bytes:
+        """The pseudo address of an IPv6 client. Raises RelayError."""
+
+
 class PrivilegedOps(Interface):
     """All that mode transparent does with privileges."""
+
+    def find(self, address: str) -> None:
+        """Check that an address is in a namespace that we can enter. Raises RelayError, OSError."""
 
     def join(self, netns: str) -> None:
         """Keep a namespace in use: enter it when it is needed, look whether it has gone."""
@@ -70,6 +87,9 @@ class PrivilegedOps(Interface):
 
         `client` has that socket's port, which may be another than the client's.
         """
+
+    def store(self, path: str) -> PseudoAddresses:
+        """The store of pseudo addresses in a file of root's. Raises RelayError."""
 
     def own_pseudo_net(self) -> None:
         """Make 240.0.0.0/4 local in our own namespace. Raises RelayError."""

@@ -5,30 +5,21 @@ from __future__ import annotations
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol, Transparent
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.transparent.namespaces import Namespaces
-from v6fwd.relay.transparent.privileged import PrivilegedOps
-from v6fwd.relay.transparent.pseudo_store import PseudoStore
+from v6fwd.relay.transparent.privileged import PrivilegedOps, PseudoAddresses
 
 
 class TransparentResources:
-    """Event loop, log, privileged operations, and the stores of pseudo addresses."""
+    """Event loop, log, and what needs privileges."""
 
     def __init__(self, reactor: Reactor, log: Log, ops: PrivilegedOps | None = None) -> None:
+        """Without `ops` this process has the privileges itself."""
         self.reactor = reactor
         self.log = log
-        self.ops = ops or Namespaces(reactor, log)
-        self._stores: dict[str, PseudoStore] = {}
+        self.ops = ops or _own_ops(reactor, log)
 
-    def store(self, path: str) -> PseudoStore:
+    def store(self, path: str) -> PseudoAddresses:
         """The store of pseudo addresses. Raises RelayError."""
-        found = self._stores.get(path)
-        if found is None:
-            found = self._stores[path] = PseudoStore(path, tell=self._tell_set_aside)
-            found.write_seen_from(self.reactor.loop)
-        return found
-
-    def _tell_set_aside(self, text: str) -> None:
-        self.log.warning("pseudo-store", text)
+        return self.ops.store(path)
 
     def pseudo(self, source: Address, protocol: Protocol, options: Transparent) -> Address:
         """The pseudo IPv4 address of a client, with its port. Raises RelayError."""
@@ -40,6 +31,9 @@ class TransparentResources:
     def close(self) -> None:
         """Undo everything."""
         self.ops.close()
-        for store in self._stores.values():
-            store.close()
-        self._stores.clear()
+
+
+def _own_ops(reactor: Reactor, log: Log) -> PrivilegedOps:
+    from v6fwd.relay.transparent.namespaces import Namespaces  # not in a process with a helper
+
+    return Namespaces(reactor, log)
