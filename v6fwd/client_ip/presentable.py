@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import IPNetwork, parse_networks
 
-_NOT_PRESENTABLE = {
+NOT_PRESENTABLE = {
     "a loopback address": parse_networks("127.0.0.0/8,::1/128"),
     "a link-local address": parse_networks("169.254.0.0/16,fe80::/10"),
     "no address of a single host": parse_networks("0.0.0.0/8,224.0.0.0/4,::/128,ff00::/8"),
@@ -27,7 +27,7 @@ class SourceFilter:
     """
 
     def __init__(self, own_nets: Iterable[IPNetwork] = ()) -> None:
-        kinds = _NOT_PRESENTABLE | {"in the container's own network": tuple(own_nets)}
+        kinds = NOT_PRESENTABLE | {"in the container's own network": tuple(own_nets)}
         self._kinds = {why: TrustedNetworks(networks) for why, networks in kinds.items()}
         self._known: dict[bytes, str | None] = {}
 

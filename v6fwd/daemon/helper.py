@@ -10,21 +10,31 @@ machine's. When the worker is gone it undoes what it has done and ends.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NoReturn
+from typing import Protocol as Interface
 
+from v6fwd.client_ip.destination import Destination
 from v6fwd.client_ip.presentable import SourceFilter
 from v6fwd.daemon import wire
 from v6fwd.daemon.channel import Channel
 from v6fwd.daemon.messages import Message, Permit, Revoke, read_by_helper
 from v6fwd.daemon.permits import Permits, why_not_bound
-from v6fwd.errors import RelayError
+from v6fwd.daemon.socket_filter import guarded, load, program
+from v6fwd.errors import NotPermittedError, RelayError, reason
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol
 from v6fwd.netns.netlink import Net
-from v6fwd.relay.transparent.privileged import NetnsView, PrivilegedOps, SocketRequest, nets_of
+from v6fwd.relay.transparent.privileged import (
+    AheadRequest,
+    NetnsView,
+    PrivilegedOps,
+    SocketRequest,
+    nets_of,
+)
 
 BATCH = 64
 """Requests answered before the event loop may do something else."""
@@ -46,17 +56,29 @@ class RefusedError(RelayError):
     """A request that no forward needs; the text says which."""
 
 
+class HelperNamespaces(PrivilegedOps, Interface):
+    """What the helper itself works with."""
+
+    def sockets_ahead(self, request: AheadRequest) -> list[socket.SocketType]:
+        """Make TCP sockets that are bound later. Raises RelayError and OSError."""
+
+
 class Desk:
     """Answers requests: checks them, and has `ops` do what is permitted."""
 
     def __init__(
-        self, ops: PrivilegedOps, permits: Permits, addresses_of: Callable[[str], tuple[Net, ...]]
+        self,
+        ops: HelperNamespaces,
+        permits: Permits,
+        addresses_of: Callable[[str], tuple[Net, ...]],
     ) -> None:
         """`addresses_of` gives the addresses of a namespace in use, by name."""
         self._ops = ops
         self._permits = permits
         self._addresses_of = addresses_of
         self._filters: dict[str, tuple[tuple[Net, ...], SourceFilter]] = {}
+        self._guards: dict[tuple[str, Destination, int], tuple[tuple[Net, ...], int]] = {}
+        """Programs for sockets made ahead, with the addresses that they know of."""
         self._joined: Counter[str] = Counter()
         self._clients: Counter[tuple[str, int, bytes]] = Counter()
 
@@ -72,6 +94,42 @@ class Desk:
         if request.protocol is Protocol.UDP and not destination.is_pseudo:
             self._clients[netns, request.epoch, client.packed] += 1
         return sock
+
+    def sockets_ahead(self, request: AheadRequest) -> list[socket.SocketType]:
+        """Make sockets that a worker binds itself, each with a filter that it cannot take off.
+
+        Raises RefusedError, RelayError, OSError.
+        """
+        netns, _, destination, port, number = request
+        permitted = self._permits.may_reach(netns, destination, Protocol.TCP, port)
+        if not permitted or not 0 < number <= wire.MOST:
+            raise RefusedError(f"no target of ours is at that address in {netns}")
+        guard = self._guard(request)
+        sockets = self._ops.sockets_ahead(request)
+        try:
+            for sock in sockets:
+                guarded(sock, guard)
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        return sockets
+
+    def _guard(self, request: AheadRequest) -> int:
+        """Return the filter's descriptor. Raises NotPermittedError where it cannot be had."""
+        netns, _, destination, port, _ = request
+        addresses = self._addresses_of(netns)
+        key = netns, destination, port
+        known, fd = self._guards.get(key, ((), -1))
+        if known != addresses or fd < 0:
+            if fd >= 0:
+                os.close(self._guards.pop(key)[1])
+            try:
+                fd = load(program(destination, port, nets_of(addresses)))
+            except OSError as error:
+                raise NotPermittedError(f"no filter for sockets: {reason(error)}") from None
+            self._guards[key] = addresses, fd
+        return fd
 
     def _filter(self, netns: str) -> SourceFilter:
         addresses = self._addresses_of(netns)
@@ -100,6 +158,8 @@ class Desk:
         self._joined[netns] -= 1
         if not self._joined[netns]:
             self._filters.pop(netns, None)
+            for key in [key for key in self._guards if key[0] == netns]:
+                os.close(self._guards.pop(key)[1])
         self._ops.leave(netns)
 
     def _try_out(self, netns: str, target: bytes, port: int) -> None:
@@ -201,23 +261,29 @@ class Helper:
 
     def _try(self, packet: bytes) -> None:
         try:
+            if wire.is_ahead(packet):
+                self._send_all(self._desk.sockets_ahead(wire.read_ahead(packet)))
+                return
             if not wire.is_bound(packet):
                 self._send(self._desk.answer(*wire.read(packet, _REQUESTS)))
                 return
-            sock = self._desk.bound_socket(wire.read_bound(packet))
-            try:
-                self._send(wire.SOCKET, sock.fileno())
-            finally:
-                sock.close()
+            self._send_all([self._desk.bound_socket(wire.read_bound(packet))])
         except (RefusedError, wire.WireError):
             raise
         except (RelayError, OSError) as error:
             self._send(wire.pack_error(error))
 
-    def _send(self, answer: bytes, fd: int = -1) -> None:
+    def _send_all(self, sockets: list[socket.SocketType]) -> None:
+        try:
+            self._send(wire.SOCKET, *[sock.fileno() for sock in sockets])
+        finally:
+            for sock in sockets:
+                sock.close()
+
+    def _send(self, answer: bytes, *fds: int) -> None:
         """A worker that does not take its answers is no worker. Raises WireError."""
         try:
-            socket.send_fds(self._worker, [answer], [fd] if fd >= 0 else [], socket.MSG_NOSIGNAL)
+            socket.send_fds(self._worker, [answer], list(fds), socket.MSG_NOSIGNAL)
         except BrokenPipeError:
             return
         except OSError as error:

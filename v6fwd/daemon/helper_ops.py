@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from v6fwd.client_ip.destination import Destination
 from v6fwd.client_ip.pseudo_ipv4 import network_of
 from v6fwd.daemon import wire
+from v6fwd.daemon.sockets_ahead import SocketsAhead
+from v6fwd.errors import NotPermittedError
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol
-from v6fwd.relay.transparent.privileged import NetnsView, SocketRequest
+from v6fwd.relay.transparent.privileged import AheadRequest, NetnsView, SocketRequest
 
 PATIENCE = 5
 """Seconds for an answer."""
@@ -32,7 +35,10 @@ _INT = array.array("i").itemsize
 class HelperOps:
     """PrivilegedOps at the other end of a SEQPACKET socket."""
 
-    def __init__(self, sock: socket.socket, log: Log) -> None:
+    def __init__(
+        self, sock: socket.socket, log: Log, later: Callable[[float, Callable[[], None]], object]
+    ) -> None:
+        """`later` calls back after some seconds."""
         sock.setblocking(True)
         patience = struct.pack("ll", PATIENCE, 0)  # struct timeval; no poll(2) before each call
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
@@ -41,8 +47,10 @@ class HelperOps:
         self._log = log
         self._answer = bytearray(wire.MAX_ANSWER)
         self._view = memoryview(self._answer)
-        self._room = socket.CMSG_LEN(_INT)
+        self._room = socket.CMSG_LEN(wire.MOST * _INT)
         self._stores: dict[str, HelperStore] = {}
+        self._has_filters = True
+        self._ahead = SocketsAhead(self._sockets_ahead, later)
 
     # -- PrivilegedOps --
 
@@ -53,24 +61,38 @@ class HelperOps:
         self._ask("join", netns)
 
     def leave(self, netns: str) -> None:
+        self._ahead.drop(netns)
         self._ask("leave", netns)
 
     def try_out(self, netns: str, target: bytes, port: int) -> None:
         self._ask("try_out", netns, target, port)
 
     def look(self, netns: str, target: bytes, protocol: Protocol, port: int) -> NetnsView:
-        return wire.read_view(self._ask("look", netns, target, str(protocol), port))
+        view = wire.read_view(self._ask("look", netns, target, str(protocol), port))
+        self._ahead.drop(netns, but=view.epoch)
+        return view
 
     def bound_socket(self, request: SocketRequest) -> socket.SocketType:
-        size, fd = self._exchange(wire.pack_bound(request))
-        if fd < 0:
+        if request.protocol is Protocol.TCP and self._has_filters:
+            try:
+                return self._ahead.take(request)
+            except NotPermittedError as error:  # each socket is bound by the helper, then
+                self._has_filters = False
+                self._log.info("no-sockets-ahead", f"sockets are made one by one: {error}")
+        (fd,) = self._sockets(wire.pack_bound(request))
+        kind = socket.SOCK_STREAM if request.protocol is Protocol.TCP else socket.SOCK_DGRAM
+        return _made(request.destination, kind, fd)
+
+    def _sockets_ahead(self, request: AheadRequest) -> list[socket.SocketType]:
+        fds = self._sockets(wire.pack_ahead(request))
+        return [_made(request.destination, socket.SOCK_STREAM, fd) for fd in fds]
+
+    def _sockets(self, request: bytes) -> list[int]:
+        size, fds = self._exchange(request)
+        if not fds:
             wire.read_answer(bytes(self._view[:size]))
             self._end("an answer without a socket")
-        is_v4 = len(request.destination.address) == 4
-        family = socket.AF_INET if is_v4 else socket.AF_INET6
-        is_tcp = request.protocol is Protocol.TCP
-        kind = socket.SOCK_STREAM if is_tcp else socket.SOCK_DGRAM
-        return socket.SocketType(family, kind | socket.SOCK_NONBLOCK, 0, fd)
+        return fds
 
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
         self._ask("client_left", netns, epoch, client.packed)
@@ -87,18 +109,17 @@ class HelperOps:
 
     def close(self) -> None:
         """The helper undoes everything when this end is closed."""
+        self._ahead.close()
         self._socket.close()
 
     # -- the channel --
 
     def _ask(self, *words: Any) -> Any:
-        size, fd = self._exchange(wire.pack(*words))
-        if fd >= 0:
-            os.close(fd)
+        size, _ = self._exchange(wire.pack(*words))
         return wire.read_answer(bytes(self._view[:size]))
 
-    def _exchange(self, request: bytes) -> tuple[int, int]:
-        """Send a request; return the size of the answer and the descriptor that comes with it."""
+    def _exchange(self, request: bytes) -> tuple[int, list[int]]:
+        """Send a request; return the size of the answer and the descriptors that come with it."""
         try:
             self._socket.send(request, socket.MSG_NOSIGNAL)
             size, ancillary, _, _ = self._socket.recvmsg_into(
@@ -108,14 +129,19 @@ class HelperOps:
             self._end(os.strerror(error.errno or 0).lower())
         if not size:
             self._end("it is gone")
-        for _, kind, data in ancillary:
-            if kind == socket.SCM_RIGHTS:
-                return size, int(array.array("i", data[:_INT])[0])
-        return size, -1
+        fds = array.array("i")
+        for _, _, data in ancillary:
+            fds.frombytes(data[: len(data) - len(data) % _INT])
+        return size, fds.tolist()
 
     def _end(self, why: str) -> NoReturn:
         self._log.error("failed", f"a worker's helper does not answer: {why}")
         os._exit(1)
+
+
+def _made(destination: Destination, kind: int, fd: int) -> socket.SocketType:
+    family = socket.AF_INET if len(destination.address) == 4 else socket.AF_INET6
+    return socket.SocketType(family, kind | socket.SOCK_NONBLOCK, 0, fd)
 
 
 class HelperStore:

@@ -21,7 +21,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from v6fwd.daemon.syscalls import ALLOWED, CHECKED, FATAL, PRIVILEGED, PROBED
+from v6fwd.daemon.syscalls import ALLOWED, BPF, CHECKED, FATAL, PRIVILEGED, PROBED
 
 ENVIRONMENT = "V6FWD_SECCOMP"
 
@@ -75,10 +75,11 @@ def refuse(number: int) -> int:
 
 
 def program(machine: Machine, *, strict: bool, privileged: bool) -> list[Step]:
-    """Return the filter. `privileged`: with what mode `transparent` calls in addition."""
+    """Return the filter. `privileged`: with what a helper calls in addition."""
     column = machine.column
     otherwise = KILL if strict else refuse(errno.ENOSYS)
-    allowed = ALLOWED | (PRIVILEGED if privileged else {})
+    allowed = ALLOWED | (PRIVILEGED | BPF if privileged else {})
+    fatal = FATAL if privileged else FATAL | BPF
     steps: list[Step] = [
         (_LOAD, 0, 0, _ARCH),
         (_EQUAL, 1, 0, machine.audit),
@@ -86,7 +87,7 @@ def program(machine: Machine, *, strict: bool, privileged: bool) -> list[Step]:
         (_LOAD, 0, 0, _NR),
     ]
     steps += _each(allowed.values(), column, [(_RETURN, 0, 0, ALLOW)])
-    steps += _each(FATAL.values(), column, [(_RETURN, 0, 0, KILL)])
+    steps += _each(fatal.values(), column, [(_RETURN, 0, 0, KILL)])
     steps += _each(PROBED.values(), column, [(_RETURN, 0, 0, refuse(errno.ENOSYS))])
     for name, numbers in CHECKED.items():
         steps += _each([numbers], column, _checks(name, privileged=privileged))

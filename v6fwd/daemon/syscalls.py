@@ -154,7 +154,10 @@ PRIVILEGED = {
     "fallocate": (285, 47),
     "pidfd_open": (434, 434),
 }
-"""Needed in addition by mode `transparent`: containers' namespaces, leases, the pseudo store."""
+"""Needed in addition by helpers: containers' namespaces, leases, the pseudo store."""
+
+BPF = {"bpf": (321, 280)}
+"""Loads the filter of sockets that a helper makes ahead."""
 
 FATAL = {
     "execve": (59, 221),
@@ -165,7 +168,6 @@ FATAL = {
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
     "pidfd_getfd": (438, 438),
-    "bpf": (321, 280),
     "init_module": (175, 105),
     "finit_module": (313, 273),
     "kexec_load": (246, 104),

@@ -1,7 +1,7 @@
 """Requests of a worker to its helper and the answers, as packets.
 
-Requests are JSON, `["look", netns, target, protocol, port]`, bytes in hexadecimal; the one that is
-made for each connection is packed by struct. Answers are JSON, `["ok", value]`, `["os", errno]` or
+Requests are JSON, `["look", netns, target, protocol, port]`, bytes in hexadecimal; for sockets,
+struct packs them. Answers are JSON, `["ok", value]`, `["os", errno]` or
 `["error", kind, text]`; a socket comes with the byte SOCKET. The helper believes nothing that it
 reads here: a packet that cannot be read ends it, and with it the worker.
 """
@@ -16,18 +16,23 @@ from v6fwd.client_ip.destination import Destination
 from v6fwd.errors import NotPermittedError, RelayError
 from v6fwd.model import Address, Protocol
 from v6fwd.netns.netlink import Net
-from v6fwd.relay.transparent.privileged import NetnsView, SocketRequest
+from v6fwd.relay.transparent.privileged import AheadRequest, NetnsView, SocketRequest
 
 MAX_REQUEST = 8192
 """Bytes: a path and a few numbers."""
 MAX_ANSWER = 1 << 17
 """Bytes: the addresses of a namespace."""
+MOST = 64
+"""Sockets in an answer; SCM_RIGHTS takes 253."""
 SOCKET = b"\0"
 
 _BOUND = struct.Struct("!cIBBHB16sB16sH")
 """Kind, epoch, UDP, pseudo, target's port, destination and its length, client and its length,
 port; the name of the namespace follows."""
 _KIND = b"S"
+_AHEAD = struct.Struct("!cIBHB16sB")
+"""Kind, epoch, pseudo, target's port, destination and its length, count; the name follows."""
+_AHEAD_KIND = b"A"
 _SIZES = (4, 16)
 
 
@@ -77,6 +82,38 @@ def read_bound(packet: bytes) -> SocketRequest:
         port,
         Address(client[:client_size], client_port),
     )
+
+
+def pack_ahead(request: AheadRequest) -> bytes:
+    """Encode the request for sockets ahead."""
+    destination = request.destination
+    head = _AHEAD.pack(
+        _AHEAD_KIND,
+        request.epoch & 0xFFFFFFFF,
+        destination.is_pseudo,
+        request.port,
+        len(destination.address),
+        destination.address,
+        request.number,
+    )
+    return head + request.netns.encode()
+
+
+def is_ahead(packet: bytes) -> bool:
+    """Whether it is the request for sockets ahead."""
+    return packet[:1] == _AHEAD_KIND
+
+
+def read_ahead(packet: bytes) -> AheadRequest:
+    """Decode the request for sockets ahead. Raises WireError."""
+    try:
+        _, epoch, pseudo, port, size, address, count = _AHEAD.unpack_from(packet)
+        netns = packet[_AHEAD.size :].decode()
+    except (struct.error, UnicodeDecodeError):
+        raise WireError("a request that is cut") from None
+    if size not in _SIZES or pseudo > 1:
+        raise WireError("a request that cannot be")
+    return AheadRequest(netns, epoch, Destination(address[:size], bool(pseudo)), port, count)
 
 
 def pack(*words: Any) -> bytes:

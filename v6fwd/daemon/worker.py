@@ -112,7 +112,9 @@ class Worker:
             case UseHelper():
                 from v6fwd.daemon.helper_ops import HelperOps  # for mode transparent alone
 
-                self._relay.targets.privileged_ops = HelperOps(socket.socket(fileno=fd), self._log)
+                self._relay.targets.privileged_ops = HelperOps(
+                    socket.socket(fileno=fd), self._log, self._relay.reactor.loop.call_later
+                )
 
     def _alike(self, forward: Forward) -> Forward:
         """The same forward, of parts that it has in common with others: most differ in ports."""

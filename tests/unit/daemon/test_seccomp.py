@@ -129,6 +129,7 @@ def test_every_call_is_judged_as_its_table_says(name: str, strict: bool, privile
     otherwise = KILL if strict else refuse(errno.ENOSYS)
     verdicts = {
         **dict.fromkeys(syscalls.PRIVILEGED.values(), ALLOW if privileged else otherwise),
+        **dict.fromkeys(syscalls.BPF.values(), ALLOW if privileged else KILL),
         **dict.fromkeys(syscalls.ALLOWED.values(), ALLOW),
         **dict.fromkeys(syscalls.FATAL.values(), KILL),
         **dict.fromkeys(syscalls.PROBED.values(), refuse(errno.ENOSYS)),

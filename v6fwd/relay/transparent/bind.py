@@ -49,9 +49,7 @@ def bound_socket(
     sock = make(family, kind | socket.SOCK_NONBLOCK)
     try:
         if is_tcp:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # The same client may speak to two ports of the target from one port of its own.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _prepare_stream(sock)
         else:  # no SO_REUSEADDR: two sessions with one address would get each other's answers
             set_buffer(sock, socket.SO_RCVBUF, SESSION_BUFFER)
         _bind(sock, family, address)
@@ -59,6 +57,26 @@ def bound_socket(
         sock.close()
         raise
     return sock
+
+
+def unbound_socket(make: Make, family: int, mark: int) -> socket.SocketType:
+    """A non-blocking TCP socket that may be bound to any address, by `bind`. Raises OSError."""
+    sock = make(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        _prepare_stream(sock)
+        sock.setsockopt(*_TRANSPARENT[family], 1)
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _prepare_stream(sock: socket.SocketType) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # The same client may speak to two ports of the target from one port of its own.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 def connect_from(bound: Callable[[int], socket.SocketType], port: int, sockaddr: Any) -> int:
@@ -110,9 +128,17 @@ def _bind(sock: socket.SocketType, family: int, address: BindAddress) -> None:
         sock.setsockopt(level, option, 1)
     if address.mark:
         sock.setsockopt(socket.SOL_SOCKET, SO_MARK, address.mark)
+    bind(sock, address.host, address.port, is_exact=address.is_exact)
+
+
+def bind(sock: socket.SocketType, host: str, port: int, *, is_exact: bool = False) -> None:
+    """Bind to an address and a port; to another port if that is taken, unless `is_exact`.
+
+    Raises OSError.
+    """
     try:
-        sock.bind((address.host, address.port))
+        sock.bind((host, port))
     except OSError as error:
-        if error.errno != errno.EADDRINUSE or address.is_exact or not address.port:
+        if error.errno != errno.EADDRINUSE or is_exact or not port:
             raise
-        sock.bind((address.host, 0))
+        sock.bind((host, 0))

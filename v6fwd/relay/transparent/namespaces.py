@@ -24,8 +24,8 @@ from v6fwd.netns.policy import MARK, NetnsPolicy, PseudoRoute, listening
 from v6fwd.netns.search import search
 from v6fwd.netns.udp_clients import UdpClients
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.transparent.bind import BindAddress, Make, bound_socket, may_bind
-from v6fwd.relay.transparent.privileged import NetnsView, SocketRequest
+from v6fwd.relay.transparent.bind import BindAddress, Make, bound_socket, may_bind, unbound_socket
+from v6fwd.relay.transparent.privileged import AheadRequest, NetnsView, SocketRequest
 from v6fwd.relay.transparent.pseudo_store import PseudoStore
 
 LOOK_INTERVAL = 1.0
@@ -91,12 +91,22 @@ class Namespaces:
         entered, client = self._entered.get(request.netns), request.client
         if entered is None or entered.epoch != request.epoch:
             raise OSError(errno.ECONNREFUSED, "")
-        family, mark = _prepare(entered, request)
+        family, mark = _prepare(entered, request.destination, request.protocol, request.port)
         make = functools.partial(_socket_in, entered.policy.namespace)
         if request.protocol is Protocol.UDP and not request.destination.is_pseudo:
             return _udp_socket(make, family, client, entered.policy.udp_clients)
         address = BindAddress(client.host, client.port, mark=mark)
         return bound_socket(make, family, request.protocol, address)
+
+    def sockets_ahead(self, request: AheadRequest) -> list[socket.SocketType]:
+        """Make TCP sockets that are bound later. Raises RelayError and OSError."""
+        netns, epoch, destination, port, number = request
+        entered = self._entered.get(netns)
+        if entered is None or entered.epoch != epoch:
+            raise OSError(errno.ECONNREFUSED, "")
+        family, mark = _prepare(entered, destination, Protocol.TCP, port)
+        make = functools.partial(_socket_in, entered.policy.namespace)
+        return [unbound_socket(make, family, mark) for _ in range(number)]
 
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
         entered = self._entered.get(netns)
@@ -194,9 +204,11 @@ class Namespaces:
             self._timer = self._reactor.loop.call_later(LOOK_INTERVAL, self._look)
 
 
-def _prepare(entered: Entered, request: SocketRequest) -> tuple[int, int]:
+def _prepare(
+    entered: Entered, destination: Destination, protocol: Protocol, port: int
+) -> tuple[int, int]:
     """Put the rules of a destination in place; gives family and mark of connections to it."""
-    key = request.destination, request.protocol, request.port
+    key = destination, protocol, port
     found = entered.prepared.get(key)
     if found is None:
         found = entered.prepared[key] = _accept(entered.policy, *key)

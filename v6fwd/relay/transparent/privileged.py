@@ -47,6 +47,17 @@ class SocketRequest(NamedTuple):
     Port 0 lets the kernel choose."""
 
 
+class AheadRequest(NamedTuple):
+    """TCP sockets that may be bound to a client's address, for connections to a destination."""
+
+    netns: str
+    epoch: int
+    destination: Destination
+    port: int
+    number: int
+    """How many."""
+
+
 class PseudoAddresses(Interface):
     """Which pseudo IPv4 address stands for whom; see pseudo_store."""
 
