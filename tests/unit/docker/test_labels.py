@@ -57,6 +57,7 @@ def test_the_narrowest_goes(
         ("v6fwd.client-ip.٨٠", "proxy-v2", "is not a port"),
         ("v6fwd.client-ip.53-sctp", "proxy-v2", "'sctp' is not a protocol; write tcp or udp"),
         ("v6fwd.client-ip.53-udp", "proxy-v1", "proxy-v1 is for TCP alone"),
+        ("v6fwd.client-ip.53-udp", "forwarded", "forwarded is for HTTP over TCP"),
     ],
 )
 def test_a_wrong_label_is_one_line(key: str, value: str, error: str) -> None:
@@ -67,6 +68,16 @@ def test_a_wrong_label_is_one_line(key: str, value: str, error: str) -> None:
     assert "\n" not in read.errors[0]
     choice = choose(Published(8080, 80, labels={key: value}))
     assert (choice.client_ip, choice.source) == (NONE, "default")
+
+
+@pytest.mark.parametrize("port", [1, 65535])
+@pytest.mark.parametrize("mode", [V1, ClientIP.FORWARDED])
+def test_the_first_and_the_last_port(port: int, mode: ClientIP) -> None:
+    read = read_labels({f"v6fwd.client-ip.{port}-tcp": mode})
+    assert read.errors == ()
+    found = read.find(port, TCP)
+    assert found is not None
+    assert found.client_ip is mode
 
 
 def test_two_labels_that_differ() -> None:

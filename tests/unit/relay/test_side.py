@@ -125,10 +125,12 @@ def test_nobody_keeps_the_turn_for_more_than_sixteen_messages(flow: Stage, calls
     calls.before = None
     flow.client.on_event(IN)  # whoever waits for its turn does not push in
     assert calls.count("readv") == 16
+    flow.end()
     flow.turns.next()
     assert not flow.client.queued
     assert flow.got(17) == b"1" + b"n" * 16
     assert flow.client.moved == 17
+    assert flow.flow.told == [("half_ended", flow.client)], "an end that came in the meantime"
 
 
 # ---- bulk -----------------------------------------------------------------------------------
@@ -288,6 +290,16 @@ def test_room_of_the_other_direction_is_no_event(narrow: Stage, calls: Calls) ->
     blocked(narrow, calls)
     narrow.client.on_event(OUT)
     assert not calls.made
+
+
+def test_what_a_full_side_says_is_no_room(narrow: Stage, calls: Calls) -> None:
+    blocked(narrow, calls)
+    narrow.sink.sendall(b"wait")
+    with select.epoll() as epoll:
+        epoll.register(narrow.target.fd, IN)
+        assert epoll.poll(5)
+    narrow.target.on_event(IN)
+    assert calls.made == [("readv", narrow.target.fd), ("write", narrow.client.fd)]
 
 
 def test_a_write_that_takes_nothing_loses_nothing(flow: Stage, calls: Calls) -> None:
