@@ -595,9 +595,9 @@ def test_an_urgent_byte_is_one_among_the_others(flow: Stage) -> None:
 
 def test_after_an_urgent_byte_nothing_is_spliced(flow: Stage, calls: Calls) -> None:
     """splice(2) would stop at the mark for ever."""
-    flow.client.full_reads = 2
+    flow.client.full_reads = 1
     flow.client.on_event(URGENT)
-    assert flow.client.full_reads == 0
+    assert flow.client.full_reads == 0, "or two more full buffers would be bulk"
     for seed in range(3):
         data = noise(2 * FULL, seed)
         flow.send(data)
@@ -606,6 +606,18 @@ def test_after_an_urgent_byte_nothing_is_spliced(flow: Stage, calls: Calls) -> N
         flow.turns.next()
         assert flow.got(2 * FULL) == data
     assert not calls.count("splice")
+
+
+def test_an_urgent_mark_in_bulk_is_read_over(flow: Stage, calls: Calls) -> None:
+    """At the mark splice gives 0, and recv reads it with what is behind, and the end."""
+    in_bulk(flow, calls)
+    flow.near.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    flow.source.send(b"!", socket.MSG_OOB)
+    flow.source.sendall(b"tail")
+    flow.end()
+    flow.turns.next()
+    assert flow.got(5) == b"!tail"
+    assert flow.flow.told == [("half_ended", flow.client)]
 
 
 def test_a_second_urgent_byte_changes_nothing(flow: Stage) -> None:
