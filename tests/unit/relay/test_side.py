@@ -125,10 +125,12 @@ def test_nobody_keeps_the_turn_for_more_than_sixteen_messages(flow: Stage, calls
     calls.before = None
     flow.client.on_event(IN)  # whoever waits for its turn does not push in
     assert calls.count("readv") == 16
+    flow.end()
     flow.turns.next()
     assert not flow.client.queued
     assert flow.got(17) == b"1" + b"n" * 16
     assert flow.client.moved == 17
+    assert flow.flow.told == [("half_ended", flow.client)], "an end that came in the meantime"
 
 
 # ---- bulk -----------------------------------------------------------------------------------
@@ -288,6 +290,16 @@ def test_room_of_the_other_direction_is_no_event(narrow: Stage, calls: Calls) ->
     blocked(narrow, calls)
     narrow.client.on_event(OUT)
     assert not calls.made
+
+
+def test_what_a_full_side_says_is_no_room(narrow: Stage, calls: Calls) -> None:
+    blocked(narrow, calls)
+    narrow.sink.sendall(b"wait")
+    with select.epoll() as epoll:
+        epoll.register(narrow.target.fd, IN)
+        assert epoll.poll(5)
+    narrow.target.on_event(IN)
+    assert calls.made == [("readv", narrow.target.fd), ("write", narrow.client.fd)]
 
 
 def test_a_write_that_takes_nothing_loses_nothing(flow: Stage, calls: Calls) -> None:
@@ -583,9 +595,9 @@ def test_an_urgent_byte_is_one_among_the_others(flow: Stage) -> None:
 
 def test_after_an_urgent_byte_nothing_is_spliced(flow: Stage, calls: Calls) -> None:
     """splice(2) would stop at the mark for ever."""
-    flow.client.full_reads = 2
+    flow.client.full_reads = 1
     flow.client.on_event(URGENT)
-    assert flow.client.full_reads == 0
+    assert flow.client.full_reads == 0, "or two more full buffers would be bulk"
     for seed in range(3):
         data = noise(2 * FULL, seed)
         flow.send(data)
@@ -594,6 +606,18 @@ def test_after_an_urgent_byte_nothing_is_spliced(flow: Stage, calls: Calls) -> N
         flow.turns.next()
         assert flow.got(2 * FULL) == data
     assert not calls.count("splice")
+
+
+def test_an_urgent_mark_in_bulk_is_read_over(flow: Stage, calls: Calls) -> None:
+    """At the mark splice gives 0, and recv reads it with what is behind, and the end."""
+    in_bulk(flow, calls)
+    flow.near.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    flow.source.send(b"!", socket.MSG_OOB)
+    flow.source.sendall(b"tail")
+    flow.end()
+    flow.turns.next()
+    assert flow.got(5) == b"!tail"
+    assert flow.flow.told == [("half_ended", flow.client)]
 
 
 def test_a_second_urgent_byte_changes_nothing(flow: Stage) -> None:
