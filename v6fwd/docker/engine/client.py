@@ -52,6 +52,11 @@ class EngineApi:
             raise EngineError(f"what Docker at {self.host} answers is no list of containers")
         return answer
 
+    async def get(self, path: str) -> Any:
+        """The answer to any other question. Raises EngineError."""
+        async with self._ask(path) as reader:
+            return _json(await _whole(reader))
+
     async def pid(self, container: str) -> int:
         """The first process of a container; 0 where the Engine cannot say it now."""
         try:
