@@ -222,6 +222,10 @@ WRONG = {
         "ip6tables -N GUARD; ip6tables -A INPUT -i eth0 -j GUARD; ip6tables -A GUARD -p tcp -m"
         " multiport --dports 80,8000:8100 -j REJECT",
     ),
+    "nft, answers": Wrong("answers-dropped", nft('iifname "docker0" drop')),
+    "iptables, answers": Wrong(
+        "answers-dropped", "iptables -A INPUT -i eth0 -j ACCEPT; iptables -P INPUT DROP"
+    ),
     "bridge without address": Wrong(
         "bridge-address", f"ip address delete {BRIDGE_V4}/16 dev docker0"
     ),

@@ -16,6 +16,7 @@ from v6fwd.doctor.facts import Engine, Facts, known
 from v6fwd.doctor.finding import Finding, Severity
 from v6fwd.doctor.serving import running
 from v6fwd.model import ClientIP, Protocol
+from v6fwd.netns.view import Listening
 
 _NET_RE = re.compile(r"(?<![\w.:])((?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:/[0-9]{1,2})?)(?![\w.])")
 _WORDS = {"PERMIT_DOCKER": ("network", "host", "connected-networks")}
@@ -79,6 +80,52 @@ def lost_clients(facts: Facts) -> Iterator[Finding]:
                 "logs, bans, limits and access lists take all IPv6 clients for one",
                 f"recreate it with: --label v6fwd.client-ip=transparent{other}",
             )
+
+
+def listeners_inside(facts: Facts) -> Iterator[Finding]:
+    """Whether a published port has a server in the container, and for which families."""
+    for container in running(facts):
+        if container.id not in facts.inside:
+            continue
+        for host_port, port, protocol in sorted(container.published):
+            sockets = [
+                each
+                for each in facts.inside[container.id]
+                if (each.port, each.protocol) == (port, protocol)
+            ]
+            mode = _mode(facts, container, host_port, port, protocol)
+            yield from _inside(container, f"{port}/{protocol}", port, mode, sockets)
+
+
+def _inside(
+    container: Container, name: str, port: int, mode: ClientIP, sockets: list[Listening]
+) -> Iterator[Finding]:
+    looked_at = f"listening sockets in container {container.name}, port {name}"
+    reachable = [each for each in sockets if not _is_loopback(each.host)]
+    if not reachable:
+        found = f"{sockets[0].host} alone" if sockets else "none"
+        yield Finding(
+            "nobody-in-container",
+            Severity.ERROR,
+            looked_at,
+            found,
+            "whoever connects to the published port is cut off",
+            f"let the server in it listen on 0.0.0.0:{port}, or publish the port that it has",
+        )
+    elif mode is ClientIP.TRANSPARENT and not any(6 in each.families for each in reachable):
+        yield Finding(
+            "pseudo-clients",
+            Severity.WARNING,
+            looked_at,
+            f"{reachable[0].host}, IPv4 alone, in mode transparent",
+            "it sees IPv6 clients as addresses of 240.0.0.0/4 (`v6fwd whois` tells whose): access"
+            " lists by IPv6 address have no effect there, and one for IPv4 has to name 240.0.0.0/4",
+            f"let the server in it listen on [::]:{port}",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "::1" or host.startswith("127.")
 
 
 def own_ipv6(facts: Facts) -> Iterator[Finding]:

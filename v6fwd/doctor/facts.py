@@ -106,6 +106,8 @@ class Facts:
     published: tuple[PublishedPort, ...] = ()
     engine: Maybe[Engine | None] = None
     """None: there is no Docker."""
+    inside: Mapping[str, tuple[Listening, ...]] = field(default_factory=dict)
+    """Who listens in a container, by its id; as far as its network could be entered."""
     status: Maybe[Mapping[str, Any] | None] = None
     """What `v6fwd serve` answers; None: it does not run."""
     daemon: Process | None = None

@@ -17,11 +17,15 @@ _DEPTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """The first packet of a client: over IPv6 or IPv4, by one of these devices."""
+    """A packet that comes in: over IPv6 or IPv4, by one of these devices.
+
+    A client's first one is `new` to conntrack, a container's answer to us is `established`.
+    """
 
     port: Port
     devices: frozenset[str] = frozenset()
     is_ipv6: bool = True
+    state: str = "new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,14 @@ class Dropped:
     table: str
     chain: str
     rule: str
+
+    def mend_answers(self, device: str) -> str:
+        """The command that lets in what answers us by a device."""
+        if self.tool == "nft":
+            rule = f"iifname {device} ct state established,related accept"
+            return f"nft insert rule {self.family} {self.table} {self.chain} {rule}"
+        match = f"-i {device} -m conntrack --ctstate ESTABLISHED,RELATED"
+        return f"iptables -I {self.chain} {match} -j ACCEPT"
 
     def mend(self, port: Port) -> str:
         """The command that lets the port in."""

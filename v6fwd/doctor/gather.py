@@ -24,7 +24,8 @@ from v6fwd.docker.install import SHIM, default_daemon_json
 from v6fwd.docker.shim.published import PublishedPort, published_ports
 from v6fwd.doctor.facts import DaemonJson, Engine, Facts, Port, Process, Unknown
 from v6fwd.doctor.processes import named, owners, read_process, shares_network
-from v6fwd.errors import reason
+from v6fwd.errors import RelayError, reason
+from v6fwd.netns.namespace import Namespace
 from v6fwd.netns.view import Device, Listening, ListeningSockets, View
 
 DEADLINE = 2.2
@@ -65,7 +66,7 @@ def gather(ports: Iterable[Port] = (), where: Where | None = None) -> Facts:
             "denials": lambda: _denials(where.root),
             "published": lambda: _published(where),
             "dockerd": lambda: tuple(named("dockerd", where.proc)),
-            "engine": lambda: _engine(where.engine),
+            "engine": lambda: _docker(where.engine),
             "status": lambda: _status(where.control),
         }
     )
@@ -73,6 +74,7 @@ def gather(ports: Iterable[Port] = (), where: Where | None = None) -> Facts:
     listening, whose = _or(got["owners"], (got["owners"], {}))
     daemon_json = read_daemon_json(where.daemon_json)
     status = got["status"]
+    engine, inside = _or(got["engine"], (got["engine"], {}))
     return Facts(
         named=tuple(ports),
         sysctls=read_sysctls(where.proc, devices),
@@ -88,7 +90,8 @@ def gather(ports: Iterable[Port] = (), where: Where | None = None) -> Facts:
         daemon_json=daemon_json,
         dockerd=_or(got["dockerd"], ()),
         published=_or(got["published"], ()),
-        engine=got["engine"],
+        engine=engine,
+        inside=inside,
         status=status,
         daemon=_daemon(status, where.proc),
         shim_installed=_has_shim(daemon_json),
@@ -260,6 +263,29 @@ def _published(where: Where) -> tuple[PublishedPort, ...]:
     return tuple(
         port for port in published_ports(where.proc) if shares_network(port.pid, where.proc)
     )
+
+
+def _docker(host: str) -> tuple[Engine | Unknown | None, dict[str, tuple[Listening, ...]]]:
+    """What the Engine says, and who listens in its containers."""
+    engine = _engine(host)
+    if not isinstance(engine, Engine):
+        return engine, {}
+    found = {}
+    for container, details in engine.details.items():
+        pid = (details.get("State") or {}).get("Pid")
+        if pid:
+            with contextlib.suppress(RelayError, OSError):  # not root, or it has ended
+                found[container] = _listening_in(str(pid))
+    return engine, found
+
+
+def _listening_in(pid: str) -> tuple[Listening, ...]:
+    """This thread alone enters the container's network, and leaves it again."""
+    with contextlib.ExitStack() as stack:
+        namespace = stack.enter_context(contextlib.closing(Namespace(pid)))
+        stack.enter_context(namespace.entered())
+        sockets = stack.enter_context(contextlib.closing(ListeningSockets()))
+        return tuple(sockets.all())
 
 
 def _engine(host: str) -> Engine | Unknown | None:

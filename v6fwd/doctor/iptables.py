@@ -71,7 +71,7 @@ def _fits(option: str, value: str, packet: Packet) -> bool | None:
     if option in ("-i", "--in-interface"):
         return _is_device(value, packet)
     if option in ("--ctstate", "--state"):
-        return "NEW" in value.split(",")
+        return packet.state.upper() in value.split(",")
     if option in ("--dst-type",):
         return value == "LOCAL"
     return None  # a source, a set, a rate: not about everybody

@@ -129,7 +129,7 @@ def _values_of(left: Any, packet: Packet) -> Sequence[Any] | None:
     if kind == "meta":
         return _meta(what.get("key", ""), packet)
     if kind == "ct":
-        return ("new",) if what.get("key") == "state" else None
+        return (packet.state,) if what.get("key") == "state" else None
     if kind == "fib":
         return ("local",) if what.get("result") == "type" else None
     return None

@@ -14,6 +14,8 @@ from v6fwd.netns.view import Listening
 
 _DOCKERS = ("docker-proxy", "dockerd", "hold", "v6fwd")
 """Programs that leave the other family to a brother, or to Docker's own rules."""
+_EPHEMERAL = Port(40000)
+"""A port that the kernel may give to a connection of ours."""
 
 
 def listeners(facts: Facts) -> Iterator[Finding]:
@@ -115,10 +117,31 @@ def firewall(facts: Facts) -> Iterator[Finding]:
 def dropped_packets(facts: Facts, port: Port) -> list[Dropped]:
     """What drops an IPv6 client's first packet to this host."""
     packet = Packet(port, frozenset(device.name for device in facts.uplinks))
-    saved = known(facts.ip6tables)
+    return _dropped(facts, packet)
+
+
+def _dropped(facts: Facts, packet: Packet) -> list[Dropped]:
+    saved = known(facts.ip6tables if packet.is_ipv6 else facts.iptables)
     found = list(dropped_by_nft(known(facts.nft) or (), packet, with_iptables=saved is None))
     dropped = dropped_by_iptables(saved, packet) if saved else None
     return found + ([dropped] if dropped else [])
+
+
+def answers(facts: Facts) -> Iterator[Finding]:
+    """Rules that drop what a container answers to the relay: it comes in by the bridge."""
+    bridges = {device.index: device.name for device in facts.bridges}
+    used = {bridges[device.master] for device in facts.devices if device.master in bridges}
+    for name in sorted(used):
+        packet = Packet(_EPHEMERAL, frozenset((name,)), is_ipv6=False, state="established")
+        for dropped in _dropped(facts, packet):
+            yield Finding(
+                "answers-dropped",
+                Severity.ERROR,
+                f"{_tool(dropped)}: table {dropped.table}, chain {dropped.chain}",
+                f"what containers answer by {name} is dropped: {dropped.rule}",
+                "no relay of this host can connect to a container there: clients see a timeout",
+                dropped.mend_answers(name),
+            )
 
 
 def _tool(dropped: Dropped) -> str:
