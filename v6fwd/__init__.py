@@ -3,6 +3,7 @@
 Imports point down this list (tests/unit/test_architecture.py):
 
     cli/        click commands, one file each: parse, call, print
+    doctor/     what on a host keeps IPv6 clients from being served or seen, and the mend
     docker/     the shim that dockerd starts, the controller that serves its port, daemon.json
     daemon/     serve: a supervisor with the listening sockets, workers, control socket, metrics
     demo/       the main job with nothing but this package; the lab network of namespaces

@@ -29,7 +29,8 @@ RANKS = {
     "probe": 4,
     "daemon": 4,
     "docker": 5,
-    "cli": 6,
+    "doctor": 6,
+    "cli": 7,
 }
 """A package may import itself and those of a lower rank; packages of one rank import none of
 each other."""

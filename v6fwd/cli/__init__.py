@@ -9,6 +9,7 @@ from v6fwd.cli import (
     demo,
     docker,
     docker_proxy,
+    doctor,
     drain,
     flows,
     forward,
@@ -29,6 +30,7 @@ def main() -> None:
 main.add_command(demo.demo)
 main.add_command(docker.docker)
 main.add_command(docker_proxy.docker_proxy)
+main.add_command(doctor.doctor)
 main.add_command(forward.forward)
 main.add_command(probe.probe)
 main.add_command(serve.serve)
