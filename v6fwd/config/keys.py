@@ -248,6 +248,7 @@ DOCKER_RULE: dict[str, Parse] = {
     "network": _text,
     "image": _text,
     "client-ip": MODES["client-ip"],
+    **{key: parse for key, parse in GUARD.items() if key != "client-prefix"},
 }
 
 TABLES: dict[str, dict[str, Parse]] = {

@@ -87,7 +87,7 @@ class _Reader:
             forwards=tuple(forwards),
             control=Control(**parts["control"]),
             metrics=Metrics(**metrics),
-            docker=_docker(parts["docker"], rules),
+            docker=_docker(parts["docker"], rules, _guard(defaults)),
             limits=_limits(base),
             **_arguments(top, ("workers", "user", "log-format", "log-flows")),
         )
@@ -175,9 +175,12 @@ class _Reader:
         for number, table in enumerate(tables, 1):
             values = self._checked(f"{path}: [[docker.rule]] {number}", "[[docker.rule]]", table)
             ports, protocol = values.pop("host-port", (None, None))
+            guard = _arguments(values, GUARD)
             if "client-ip" in values:
-                named = _arguments(values, values)
-                rules.append(Rule(host_ports=ports, protocol=protocol, **named))
+                named = _arguments(values, values.keys() - GUARD.keys())
+                rules.append(
+                    Rule(host_ports=ports, protocol=protocol, guard=tuple(guard.items()), **named)
+                )
         return tuple(rules)
 
     # -- forwards --
@@ -251,8 +254,9 @@ def _transparent(values: Values, base: Transparent = _TRANSPARENT) -> Transparen
     return replace(base, **{name: values[key] for key, name in said if key in values})
 
 
-def _docker(values: Values, rules: tuple[Rule, ...]) -> Docker:
-    plain = Docker(**_arguments(values, ("host", "transparent-address")), rules=rules)
+def _docker(values: Values, rules: tuple[Rule, ...], guard: Guard) -> Docker:
+    named = _arguments(values, ("host", "transparent-address"))
+    plain = Docker(**named, rules=rules, guard=guard)
     return replace(plain, transparent=_transparent(values, plain.transparent))
 
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
 from v6fwd.model import ClientIP, InputError, Protocol
 
@@ -43,6 +44,8 @@ class Rule:
     container: str = "*"
     network: str = "*"
     image: str = "*"
+    guard: tuple[tuple[str, Any], ...] = ()
+    """Fields of model.Guard that it sets, and their values."""
 
     @property
     def is_for_all_containers(self) -> bool:

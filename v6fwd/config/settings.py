@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from v6fwd.config.rules import Rule
 from v6fwd.log import LogFormat
-from v6fwd.model import Endpoint, Forward, Limits, Transparent, TransparentFallback
+from v6fwd.model import Endpoint, Forward, Guard, Limits, Transparent, TransparentFallback
 
 
 class ConfigError(ValueError):
@@ -37,6 +37,7 @@ class Metrics:
     """A TCP endpoint; None: no metrics."""
 
 
+_GUARD = Guard()
 _TRANSPARENT = Transparent(fallback=TransparentFallback.NONE)
 
 
@@ -57,6 +58,8 @@ class Docker:
     transparent: Transparent = _TRANSPARENT
     """Options of their mode `transparent`; `netns` is each container's. Without a fallback, this
     host's own programs, which connect from 127.0.0.1 and ::1, would be refused."""
+    guard: Guard = _GUARD
+    """Who may use published ports, as [defaults] has it; rules and labels change it."""
     transparent_address: bool = True
     """Whether containers in that mode get an IPv6 address on `lo` before they start."""
 

@@ -36,7 +36,7 @@ class Controller:
         self._docker = docker
         self._limits = limits
         self._log = log
-        self._modes = Modes(docker.rules, docker.transparent, log)
+        self._modes = Modes(docker.rules, docker.transparent, log, docker.guard)
         self._memory = Memory(state_folder(docker.transparent.pseudo_store), log)
         self._intake = Intake(self, log)
         self._ipv4_clients = Ipv4Clients(log)
@@ -95,6 +95,7 @@ class Controller:
         """Apply other rules to new flows, and ask another Engine if the file names one."""
         self._modes.rules = docker.rules
         self._modes.transparent = docker.transparent
+        self._modes.guard = docker.guard
         before, self._docker = self._docker, docker
         if docker.host != before.host and self._watching is not None:
             self._watching.cancel()

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.docker.adopted_ports import DRAINED, take_back
 from v6fwd.docker.engine.containers import Container, targets
-from v6fwd.docker.policy.modes import NEED_ALL, Modes
+from v6fwd.docker.policy.modes import Modes, needs_all
 from v6fwd.docker.shim.listening import own
 from v6fwd.docker.shim.published import ServedBy, published_ports
 from v6fwd.errors import RelayError
@@ -136,7 +136,7 @@ class DirectPorts:
         try:
             if listen not in self._forwards:
                 self._open(forward)
-                if ipv6_only and forward.client_ip in NEED_ALL:
+                if ipv6_only and needs_all(forward):
                     self._log_ipv4_without(forward)
             elif self._forwards[listen] != forward:
                 self._change(forward)
@@ -161,8 +161,8 @@ class DirectPorts:
 
     def _log_ipv4_without(self, forward: Forward) -> None:
         text = (
-            f"{forward}: IPv4 clients arrive without a header, as dockerd has no userland proxy;"
-            f" with {forward.client_ip} the server must accept both"
+            f"{forward}: IPv4 clients arrive without a header and are not judged, as dockerd has no"
+            f" userland proxy; with {forward.client_ip} the server must accept both"
         )
         self._log.warning("ipv4-without", text)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from v6fwd.docker.adopted_ports import AdoptedPort
 from v6fwd.docker.docker_user import DockerUser
 from v6fwd.docker.ipv4_redirect import Ipv4Redirect
-from v6fwd.docker.policy.modes import NEED_ALL
+from v6fwd.docker.policy.modes import needs_all
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward
 
@@ -70,15 +70,15 @@ class Ipv4Clients:
         *,
         at_once: bool = True,
     ) -> None:
-        """Redirect the IPv4 clients of the ports whose server wants a header from everybody, or
-        may: its mode is not known, or is refused. `coming`: others that may.
+        """Redirect the IPv4 clients of the ports that need them all, or may: their mode is not
+        known, or they are refused. `coming`: others that may.
 
         A shim for IPv6 has a twin for IPv4, which is another port.
         """
         if not self._is_scanned:
             return
         mine = [port for port in ports if _is_ipv4(port.forward)]
-        required = [port.forward for port in mine if port.forward.client_ip in NEED_ALL]
+        required = [port.forward for port in mine if needs_all(port.forward)]
         precaution = [port.forward for port in mine if not port.is_open]
         precaution += filter(_is_ipv4, coming)
         self._docker_user.set((*required, *precaution))
@@ -91,9 +91,7 @@ class Ipv4Clients:
     def ended(self, port: AdoptedPort, asked: int) -> bool:
         """Keep the redirect of a port whose shim has ended until the Engine has answered another
         question than the first `asked`; gives whether there is one."""
-        lingers = _is_ipv4(port.forward) and (
-            not port.is_open or port.forward.client_ip in NEED_ALL
-        )
+        lingers = _is_ipv4(port.forward) and (not port.is_open or needs_all(port.forward))
         if lingers:
             self._lingering.add(port.forward.listen, asked)
         return lingers

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from v6fwd.docker.engine.containers import Container, HostPort
-from v6fwd.docker.policy.labels import PREFIX
+from v6fwd.docker.policy.guards import PREFIX
 from v6fwd.docker.shim.process import NoShimError, Shim, start_time
 from v6fwd.errors import reason
 from v6fwd.folder import TrustedFolder

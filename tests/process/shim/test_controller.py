@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from v6fwd.config import Docker
 from v6fwd.config.rules import Rule
 from v6fwd.docker import adopted_ports
 from v6fwd.docker.shim.holder import find_holder
-from v6fwd.model import ClientIP, Endpoint, Protocol
+from v6fwd.model import ClientIP, Endpoint, Guard, Protocol
 
 UNKNOWN = "Docker has not told yet which container it belongs to"
 
@@ -250,3 +251,21 @@ async def test_released_shims_go_on_alone(daemon: Controlled, shim: Shim, port: 
     assert (released.exit_code, released.output.partition(";")[0]) == (0, "released 1 shims")
     await daemon.until(lambda: "ready: 1 forwards" in shim.log)
     assert shim.stop() == 0
+
+
+async def test_who_may_come_by_file_and_label(daemon: Controlled, shim: Shim, port: int) -> None:
+    net, other = ip_network("2001:db8::/32"), ip_network("192.0.2.7/32")
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    guard = Guard(deny=(other,), client_rate=9)
+    daemon.controller.reconfigure(Docker(daemon.engine.host, guard=guard))
+    described = container("a", port)
+    described["Labels"] = {"v6fwd.allow": str(net), "v6fwd.client-rate": "2"}
+    daemon.tell(described)
+    await daemon.until(lambda: daemon.served)
+    [forward] = daemon.supervisor.forwards.values()
+    assert forward.guard == Guard(allow=(net,), deny=(other,), client_rate=2)
+    described["Labels"] = {"v6fwd.allow": "2001:db8::/320"}
+    daemon.tell(described)
+    await daemon.until(lambda: daemon.held)
+    assert daemon.served == {}, "an allow list that cannot be read lets nobody in"

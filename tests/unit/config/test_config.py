@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import date
+from ipaddress import ip_network
 from pathlib import Path
 
 import click
@@ -483,6 +484,19 @@ def test_rules_for_docker(folder: Folder) -> None:
             Rule(ClientIP.X_FORWARDED_FOR, network="front", image="nginx:*"),
         ),
     )
+
+
+def test_who_may_come_for_docker(folder: Folder) -> None:
+    """[defaults] goes for published ports, too; a rule has its own."""
+    docker = folder.load(
+        '[defaults]\ndeny = "192.0.2.7"\nclient-flows = 3\n'
+        '[[docker.rule]]\nclient-ip = "none"\nallow = "2001:db8::/32"\nclient-rate = 2\n'
+    ).docker
+    assert docker.guard == Guard(deny=(ip_network("192.0.2.7"),), client_flows=3)
+    [rule] = docker.rules
+    assert rule.guard == (("allow", (ip_network("2001:db8::/32"),)), ("client_rate", 2.0))
+    with pytest.raises(ConfigError, match=r"\[\[docker.rule\]\] 1: allow = \"x\""):
+        folder.load('[[docker.rule]]\nclient-ip = "none"\nallow = "x"\n')
 
 
 def test_transparent_for_docker(folder: Folder) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from v6fwd.docker.adopted_ports import AdoptedPort
 from v6fwd.docker.ipv4_clients import Ipv4Clients, Lingering
 from v6fwd.docker.ipv4_redirect import Ipv4Redirect
 from v6fwd.docker.nft import RedirectTable
+from v6fwd.docker.policy.modes import needs_all
 from v6fwd.errors import RelayError
-from v6fwd.model import ClientIP, Endpoint, Forward
+from v6fwd.model import ClientIP, Endpoint, Forward, Guard
 
 A, B, C = (Endpoint("0.0.0.0", port) for port in (80, 81, 82))
 
@@ -308,3 +310,21 @@ async def test_whose_clients_are_redirected(
     assert table.elements == {A, d}
     clients.close(keep=False)  # and watch no more
     assert table.elements == {A, d}, "the next daemon asks the Engine"
+
+
+@pytest.mark.parametrize(
+    ("mode", "guard", "needs"),
+    [
+        (ClientIP.NONE, Guard(), False),
+        (ClientIP.NONE, Guard(client_prefix=128), False),
+        (ClientIP.NONE, Guard(allow=(ip_network("::/0"),)), True),
+        (ClientIP.NONE, Guard(deny=(ip_network("::/0"),)), True),
+        (ClientIP.FORWARDED, Guard(client_flows=1), True),
+        (ClientIP.TRANSPARENT, Guard(client_rate=1), True),
+        (ClientIP.X_FORWARDED_FOR, Guard(), False),
+        (ClientIP.PROXY_V1, Guard(), True),
+    ],
+)
+def test_who_needs_ipv4_clients_too(mode: ClientIP, guard: Guard, needs: bool) -> None:
+    """They would walk round an allow list."""
+    assert needs_all(Forward(A, A, mode, guard=guard)) is needs

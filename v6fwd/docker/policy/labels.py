@@ -17,10 +17,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
+from v6fwd.docker.policy.guards import MODE_LABEL, PREFIX, port_of, resembled
 from v6fwd.model import ClientIP, InputError, Protocol
 
-PREFIX = "v6fwd."
-NAME = "client-ip"
 _PORT_RE = re.compile(r"([0-9]{1,5})(?:[-/](.*))?", re.DOTALL)
 _WITH_HEADER = tuple(mode for mode in ClientIP if mode not in (ClientIP.NONE, ClientIP.TRANSPARENT))
 _HEADER_WORDS = ("proxy", "forward", "header", "xff", "realip")
@@ -65,7 +64,7 @@ def read_labels(labels: Mapping[str, str]) -> Labels:
     good: list[PortLabel] = []
     errors: list[str] = []
     for key, value in sorted(labels.items()):
-        if not key.startswith(PREFIX):
+        if not key.startswith(PREFIX) or resembled(_name(key)):
             continue
         try:
             good.append(_read(key, value))
@@ -77,11 +76,15 @@ def read_labels(labels: Mapping[str, str]) -> Labels:
     return Labels((*good, *_contradicted(good)), tuple(errors))
 
 
+def _name(key: str) -> str:
+    return key.removeprefix(PREFIX).partition(".")[0]
+
+
 def _read(key: str, value: str) -> PortLabel:
     name, dot, where = key.removeprefix(PREFIX).partition(".")
-    if name != NAME:
-        raise InputError(f"there is no such label; write {PREFIX}{NAME}")
-    port, protocol = _port(where) if dot else (0, None)
+    if name != MODE_LABEL:
+        raise InputError(f"there is no such label; write {PREFIX}{MODE_LABEL}")
+    port, protocol = port_of(where) if dot else (0, None)
     client_ip = client_ip_of(value)
     refuse_misfit(client_ip, protocol)
     return PortLabel(key, client_ip, port, protocol)
@@ -100,22 +103,10 @@ def _refusal(key: str) -> PortLabel:
     """Refuse the port that a wrong label names, or all ports where it names none."""
     name, _, where = key.removeprefix(PREFIX).partition(".")
     match = _PORT_RE.fullmatch(where)
-    if name != NAME or match is None or not 1 <= int(match[1]) <= 65535:
+    if name != MODE_LABEL or match is None or not 1 <= int(match[1]) <= 65535:
         return PortLabel(key, None)
     is_protocol = match[2] in tuple(Protocol)
     return PortLabel(key, None, int(match[1]), Protocol(match[2]) if is_protocol else None)
-
-
-def _port(where: str) -> tuple[int, Protocol | None]:
-    match = _PORT_RE.fullmatch(where)
-    port = int(match[1]) if match else 0
-    if match is None or not 1 <= port <= 65535:
-        raise InputError(f"{where!r} is not a port; write 80 or 53-udp")
-    if match[2] is None:
-        return port, None
-    if match[2] not in tuple(Protocol):
-        raise InputError(f"{match[2]!r} is not a protocol; write tcp or udp")
-    return port, Protocol(match[2])
 
 
 def client_ip_of(value: str) -> ClientIP:

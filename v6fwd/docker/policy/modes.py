@@ -11,14 +11,24 @@ from dataclasses import dataclass, replace
 
 from v6fwd.config.rules import Published, Rule
 from v6fwd.docker.engine.containers import Container
+from v6fwd.docker.policy.guards import Settings, guarded, read_guard
 from v6fwd.docker.policy.labels import read_labels, refuse_misfit
 from v6fwd.log import Log
-from v6fwd.model import ClientIP, Endpoint, Forward, InputError, Protocol, Transparent
+from v6fwd.model import ClientIP, Endpoint, Forward, Guard, InputError, Protocol, Transparent
 
 NEED_ALL = (ClientIP.PROXY_V1, ClientIP.PROXY_V2)
 """Modes whose servers expect a header on every connection, those of IPv4 clients included."""
 _DEFAULT = "default"
 _UNUSED = Transparent()
+_NO_GUARD = Guard()
+
+
+def needs_all(forward: Forward) -> bool:
+    """Return whether IPv4 clients must come through v6fwd, too, instead of by Docker's own rule:
+    their server expects a header of everybody, or not everybody may come."""
+    guard = forward.guard
+    restricts = bool(guard.allow or guard.deny or guard.counts_clients)
+    return restricts or forward.client_ip in NEED_ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,8 @@ class Choice:
     """None: the port is refused."""
     source: str
     errors: tuple[str, ...] = ()
+    guard: Settings = ()
+    """What rule and labels say of who may come; the rule's settings last."""
 
     @property
     def is_default(self) -> bool:
@@ -39,7 +51,23 @@ class Choice:
 def choose(
     port: Published, rules: Sequence[Rule] = (), default: ClientIP = ClientIP.NONE
 ) -> Choice:
-    """Return the mode of a port: the first rule that matches, else its labels, else `default`."""
+    """Return the mode of a port: the first rule that matches, else its labels, else `default`.
+
+    Of who may come, a rule's settings take precedence over labels one by one.
+    """
+    rule = next((rule for rule in rules if rule.fits(port)), None)
+    set_by_rule = rule.guard if rule is not None else ()
+    read = read_guard(port.labels, port.container_port, port.protocol)
+    choice = _choose_mode(port, rules, default)
+    choice = replace(
+        choice, errors=(*choice.errors, *read.errors), guard=(*read.settings, *set_by_rule)
+    )
+    decided = {name.replace("_", "-") for name, _ in set_by_rule}
+    wrong = [name for name in read.wrong if name not in decided]
+    return replace(choice, client_ip=None, source=f"label {wrong[0]}") if wrong else choice
+
+
+def _choose_mode(port: Published, rules: Sequence[Rule], default: ClientIP) -> Choice:
     read = read_labels(port.labels)
     label = read.find(port.container_port, port.protocol)
     wanted: list[tuple[ClientIP | None, str]] = [
@@ -71,11 +99,15 @@ def choose_unseen(port: Published, rules: Sequence[Rule]) -> Choice | None:
 
 
 class Modes:
-    """Chooses modes by rules and labels; `rules` and `transparent` may be replaced at any time."""
+    """Chooses by rules and labels. `rules`, `transparent`, `guard` may be replaced at any time."""
 
-    def __init__(self, rules: Sequence[Rule], transparent: Transparent, log: Log) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], transparent: Transparent, log: Log, guard: Guard = _NO_GUARD
+    ) -> None:
         self.rules = rules
         self.transparent = transparent
+        self.guard = guard
+        """Who may come where neither a rule nor a label says it."""
         self._log = log
         self._last: dict[tuple[Endpoint, Endpoint], ClientIP | None] = {}
         """What each port's container asked for last, by both ends; a change is logged."""
@@ -96,7 +128,12 @@ class Modes:
         if choice.client_ip is None:
             return None
         transparent = self._transparent(choice.client_ip, container)
-        return replace(forward, client_ip=choice.client_ip, transparent=transparent)
+        return replace(
+            forward,
+            client_ip=choice.client_ip,
+            transparent=transparent,
+            guard=guarded(self.guard, choice.guard),
+        )
 
     def _transparent(self, client_ip: ClientIP, container: Container | None) -> Transparent:
         """Name the container's namespace by its process: the path that the Engine has of it is
