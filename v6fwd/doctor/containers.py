@@ -11,7 +11,7 @@ from typing import Any
 
 from v6fwd.config.rules import Published
 from v6fwd.docker.engine.containers import Container
-from v6fwd.docker.policy.rules import choose
+from v6fwd.docker.policy.modes import choose
 from v6fwd.doctor.facts import Engine, Facts, known
 from v6fwd.doctor.finding import Finding, Severity
 from v6fwd.doctor.serving import running
@@ -226,4 +226,4 @@ def _mode(
         if forward.get("listen", "").endswith(f"]{listen}") and forward.get("client_ip"):
             return ClientIP(forward["client_ip"])
     published: Published = container.as_published(host_port, port, protocol)
-    return choose(published).client_ip
+    return choose(published).client_ip or ClientIP.NONE

@@ -13,7 +13,8 @@ from v6fwd.client_ip.http.address import AddressFields
 from v6fwd.client_ip.http.crosscheck import _check as check
 from v6fwd.client_ip.http.fields import FieldReader, Fields
 from v6fwd.client_ip.http.memo import USUAL_BLOCK, FieldMemo
-from v6fwd.client_ip.http.requests import MAX_EMPTY_LINES, RequestStream
+from v6fwd.client_ip.http.request_head import MAX_EMPTY_LINES
+from v6fwd.client_ip.http.requests import RequestStream
 from v6fwd.client_ip.http.responses import ResponseStream
 from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules, Kind
 from v6fwd.client_ip.proxy.read import V1_MAX, ProxyHeaderError, read_header

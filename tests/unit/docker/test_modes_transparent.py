@@ -46,7 +46,9 @@ def test_without_a_process_there_is_no_namespace(modes: Modes) -> None:
 def test_without_a_container_there_is_no_namespace(modes: Modes) -> None:
     """A rule alone decides, and the container cannot be asked for."""
     modes.rules = [Rule(ClientIP.TRANSPARENT)]
-    assert modes.of(FORWARD, None).transparent == HOW
+    served = modes.of(FORWARD, None)
+    assert served is not None
+    assert served.transparent == HOW
 
 
 def test_other_modes_know_nothing_of_it(modes: Modes) -> None:
