@@ -52,7 +52,7 @@ fuzz: $(VENV)/installed-fuzz ## 4 min | random bytes against each reader of HTTP
 	@set -e; for target in requests answers proxy-stream proxy-datagram; do \
 	  $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60); done
 
-mutate: $(VENV)/installed-test ## 1 h | faults put into copies of the code that no test finds: SAMPLE=150 SEED=1 ONLY=
+mutate: $(VENV)/installed-test ## 60 min | faults put into copies of the code that no test finds: SAMPLE=150 SEED=1 ONLY=
 	nice $(BIN)/python scripts/mutate --sample $(or $(SAMPLE),150) --seed $(or $(SEED),1) --only '$(ONLY)'
 
 hold: packages-test ## 1 s | build the holder, which a shim becomes, from hold.c for each machine

@@ -12,11 +12,6 @@ from tests.support.paths import ROOT
 MOST = 30
 REASON = "Large because "
 """What the line begins with."""
-UNEXPLAINED = {
-    *("Controller", "Daemon", "Dial", "Gate", "HttpFlow", "Relay", "RequestStream"),
-    *("ResponseStream", "StreamFlow", "UdpForward", "UdpSession", "WorkerPool"),
-}
-"""Classes without a reason: to be split or explained, and then taken off this list."""
 
 
 def classes(source: str) -> Iterator[ast.ClassDef]:
@@ -65,7 +60,7 @@ def too_large(source: str) -> dict[str, int]:
 def test_no_class_is_large_without_a_reason() -> None:
     sources = (path.read_text() for path in (ROOT / "v6fwd").rglob("*.py"))
     found = {name: count for source in sources for name, count in too_large(source).items()}
-    assert {name: count for name, count in found.items() if name not in UNEXPLAINED} == {}
+    assert found == {}
 
 
 SMALL = '''

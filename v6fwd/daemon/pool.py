@@ -31,7 +31,11 @@ LOST = End.LOST.text
 
 
 class WorkerPool:
-    """Keeps `count` workers alive. `brief` sends a new one the forwards that it is to serve."""
+    """Keeps `count` workers alive. `brief` sends a new one the forwards that it is to serve.
+
+    Large because the life of a worker is one cycle (fork, brief, watch, kill, replace) over the
+    same tables, beside what the supervisor asks of all workers.
+    """
 
     def __init__(
         self, count: int, setup: Setup, log: Log, brief: Callable[[int, WorkerHandle], None]

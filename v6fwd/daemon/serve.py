@@ -58,7 +58,11 @@ class ForwardSource(Protocol):
 
 
 class Daemon:
-    """A supervisor, its control socket, its configuration, on a running event loop."""
+    """A supervisor, its control socket, its configuration, on a running event loop.
+
+    Large because the parts of the daemon meet in its life: start, takeover, reload, drain, stop.
+    Each part has a class of its own.
+    """
 
     def __init__(
         self, path: Path, config: Config, log: Log, sources: Sequence[ForwardSource] = ()

@@ -79,8 +79,8 @@ def shims(facts: Facts) -> Iterator[Finding]:
 def _by_restart(
     which: str, port: PublishedPort, containers: list[Container], found: str, why: str
 ) -> Finding:
-    found = find_containers(containers, port.forward)
-    container = found[0] if len(found) == 1 else None
+    publishing = find_containers(containers, port.forward)
+    container = publishing[0] if len(publishing) == 1 else None
     name = container.name if container is not None else "CONTAINER"
     looked_at = f"process {port.pid}, for {port.forward.listen}"
     return Finding(

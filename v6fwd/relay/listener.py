@@ -121,8 +121,8 @@ class Listener:
 class Gate:
     """Opens and shuts all listeners of the process.
 
-    Its 31 members are one state, whether clients may come in, and the three reasons to change it:
-    too many flows, want of memory or descriptors, and fairness between processes.
+    Large because its members are one state, whether clients may come in, and the three reasons to
+    change it: too many flows, want of memory or descriptors, and fairness between processes.
     """
 
     def __init__(

@@ -50,7 +50,7 @@ class Relay:
 
     `limits` are those of the process: flows at once. The time limits are each forward's own.
 
-    It has more than 30 members because it is the relay's one face: what daemon and foreground
+    Large because it is the relay's one face: what daemon and foreground
     open, change, drain and ask goes through it, and each part of the work has its own class.
     """
 

@@ -42,6 +42,9 @@ class Judged(HttpSide):
         self.body -= size
         self.took.append(("passed", size))
 
+    def is_behind(self) -> bool:
+        return False
+
     def quick(self, data: bytes) -> bool:
         if self.is_quick:
             self.took.append(("quick", len(data)))
@@ -155,7 +158,7 @@ def test_an_end_is_told(flow: Stage, mask: int) -> None:
     flow.end()
     flow.client.on_event(mask)
     assert flow.client.ended
-    assert flow.flow.told == [("half_ended", flow.client)]
+    assert flow.flow.told == [("ended", flow.client)]
 
 
 @pytest.mark.parametrize("mask", [IN, IN | END])
@@ -186,7 +189,7 @@ def test_an_end_behind_a_message_is_read(flow: Stage, calls: Calls) -> None:
     assert flow.got(3) == b"bye"
     assert judge(flow).took == [("take", 3)]
     assert calls.count("readv") == 2
-    assert flow.flow.told == [("half_ended", flow.client)]
+    assert flow.flow.told == [("ended", flow.client)]
 
 
 def test_without_an_end_a_short_read_is_the_last(flow: Stage, calls: Calls) -> None:
@@ -230,7 +233,7 @@ def test_who_was_paused_goes_on(flow: Stage, calls: Calls) -> None:
     assert not calls.made
     judge(flow).go_on()
     assert flow.got(5) == b"hello"
-    assert flow.flow.told == [("half_ended", flow.client)]
+    assert flow.flow.told == [("ended", flow.client)]
 
 
 def test_who_was_paused_takes_the_quick_path_again(flow: Stage) -> None:
@@ -348,7 +351,7 @@ def test_a_body_that_ends_early_is_found_by_recv(flow: Stage, calls: Calls) -> N
     flow.end()
     flow.client.on_event(IN | END)
     assert calls.made == [("splice", flow.client.fd), ("readv", flow.client.fd)]
-    assert flow.flow.told == [("half_ended", flow.client)]
+    assert flow.flow.told == [("ended", flow.client)]
     assert flow.flow.pipes.lent == 0
 
 
@@ -361,7 +364,7 @@ def test_a_body_without_a_pipe_is_copied(calls: Calls) -> None:
         assert len(flow.got(1000)) == 1000
         assert not calls.count("splice")
         assert judge(flow).took == [("take", 1000)]
-        assert flow.flow.told == [("half_ended", flow.client)]
+        assert flow.flow.told == [("ended", flow.client)]
 
 
 def test_a_body_behind_an_urgent_byte_is_copied(flow: Stage, calls: Calls) -> None:

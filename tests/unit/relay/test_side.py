@@ -130,7 +130,7 @@ def test_nobody_keeps_the_turn_for_more_than_sixteen_messages(flow: Stage, calls
     assert not flow.client.queued
     assert flow.got(17) == b"1" + b"n" * 16
     assert flow.client.moved == 17
-    assert flow.flow.told == [("half_ended", flow.client)], "an end that came in the meantime"
+    assert flow.flow.told == [("ended", flow.client)], "an end that came in the meantime"
 
 
 # ---- bulk -----------------------------------------------------------------------------------
@@ -617,7 +617,7 @@ def test_an_urgent_mark_in_bulk_is_read_over(flow: Stage, calls: Calls) -> None:
     flow.end()
     flow.turns.next()
     assert flow.got(5) == b"!tail"
-    assert flow.flow.told == [("half_ended", flow.client)]
+    assert flow.flow.told == [("ended", flow.client)]
 
 
 def test_a_second_urgent_byte_changes_nothing(flow: Stage) -> None:

@@ -34,7 +34,11 @@ _PLAIN, _HEAD = Kind.PLAIN, Kind.HEAD  # an enum's members are slow to look up
 
 
 class RequestStream:
-    """One client connection, client to target."""
+    """One client connection, client to target.
+
+    Large because a request is read in one pass: each step leaves state that the next one needs, and
+    an object for each part would cost every request its calls.
+    """
 
     __slots__ = (
         "_budget",

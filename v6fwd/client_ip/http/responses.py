@@ -65,7 +65,10 @@ _USUAL_RE = re.compile(
 
 
 class ResponseStream:
-    """The target's connection, target to client."""
+    """The target's connection, target to client.
+
+    Large because a response is read in one pass, as requests are: see RequestStream.
+    """
 
     __slots__ = (
         "_budget",

@@ -31,7 +31,7 @@ _ENDS = {outcome: End[outcome.name] for outcome in Outcome}
 class HttpFlow(StreamFlow):
     """One client's connection, its requests and the answers to them.
 
-    It has more than 30 members because its two sides, the three waits and the Exchange all speak
+    Large because its two sides, the three waits and the Exchange all speak
     to it. The decisions are the Exchange's; each method here does one thing that it may ask for.
     """
 

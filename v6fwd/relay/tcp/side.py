@@ -61,7 +61,11 @@ class Owner(FlowEvents["Side"], Protocol):
 
 
 class Side:
-    """One end of a flow, and the direction that leads from it to the other end."""
+    """One end of a flow, and the direction that leads from it to the other end.
+
+    Large because a direction is one state: every method reads or changes most of it, and a part of
+    its own would cost each read a call.
+    """
 
     __slots__ = (
         "blocked",

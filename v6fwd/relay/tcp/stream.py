@@ -29,7 +29,7 @@ from v6fwd.relay.tcp.side import Side
 class StreamFlow(ABC):
     """One client's connection.
 
-    It has more than 30 members because three contracts meet in it: what the pump tells
+    Large because three contracts meet in it: what the pump tells
     (relay/pump.py), what the relay may ask of a flow (flows.Flow), and the two steps that
     subclasses add.
     """

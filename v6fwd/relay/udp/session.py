@@ -41,8 +41,8 @@ GONE = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDO
 class UdpSession:
     """One client's datagrams, to one local address of a forward.
 
-    All in one object with many slots: a second one would cost each datagram a look-up and each
-    idle session 50 bytes.
+    Large because all is in one object with many slots: a second one would cost each datagram a
+    look-up and each idle session 50 bytes.
     """
 
     __slots__ = {  # noqa: RUF023 - by subject
