@@ -28,6 +28,7 @@ from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, log_exceptions
 from v6fwd.model import Endpoint, Forward, InputError, parse_listen
 from v6fwd.relay.budget import raised_limit
+from v6fwd.relay.foreground import ignore_stray_signals
 
 AT_RUN_TIME = ("forwards", "docker")
 """What a reload can change; the rest of Config waits for the next start."""
@@ -196,10 +197,12 @@ class Daemon:
     # -- signals --
 
     def _obey_signals(self) -> None:
-        """SIGTERM drains, SIGINT too but not for long; SIGHUP reloads."""
+        """SIGTERM and SIGQUIT drain, SIGINT too but not for long; SIGHUP reloads."""
+        ignore_stray_signals()
         add, limits = asyncio.get_running_loop().add_signal_handler, self._config.limits
         add(signal.SIGTERM, self.stop, limits.drain_timeout)
         add(signal.SIGINT, self.stop, limits.interrupt_timeout)
+        add(signal.SIGQUIT, self.stop, limits.drain_timeout)
         add(signal.SIGHUP, self.reload)
 
     def stop(self, grace: float) -> None:

@@ -99,8 +99,8 @@ class Listener:
             self.begin(fd, sockaddr)
 
     def on_exception(self, error: Exception) -> None:
-        """Log it: a listener lives on."""
-        self._gate.defect(self, error)
+        """Log it, and accept nobody for a while: a listener lives on."""
+        self._gate.failed(self, error)
 
     def shed(self) -> int:
         """Reset the clients in the queue; gives how many there were."""
@@ -205,11 +205,14 @@ class Gate:
             )
             self._shut(FIRST_PAUSE, shed=False)
 
-    def defect(self, listener: Listener, error: Exception) -> None:
-        """Log an exception that nobody expected while accepting."""
-        self._log.limited(
-            "defect", "defect", f"internal error accepting on {listener.endpoint}: {error!r}"
-        )
+    def failed(self, listener: Listener, error: Exception) -> None:
+        """Pause after an exception that nobody expected, such as MemoryError; longer each time."""
+        try:
+            text = f"internal error accepting on {listener.endpoint}: {error!r}"
+            self._log.limited("defect", "defect", text)
+        finally:  # without memory for the line, too
+            self._shut(self._pause, shed=False)
+            self._pause = min(self._pause * 2, PATIENCE)
 
     def close_all(self, *, take_queue: bool) -> None:
         """Free the ports; see `remove`."""

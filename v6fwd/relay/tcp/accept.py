@@ -30,13 +30,25 @@ class Acceptor:
             slot = self._slot(forward.admission, fd, sockaddr)
             if slot == REFUSED:
                 return
-        flow = self._make(fd, slot)
-        forward.resources.flows.add(flow)
+        try:
+            flow = self._make(fd, slot)
+            forward.resources.flows.add(flow)
+        except BaseException:  # no memory: the descriptor has no other owner
+            self._drop(fd, slot)
+            raise
         forward.counters.flows += 1
         try:
             flow.start(sockaddr)
         except Exception as error:
             flow.on_exception(error)
+
+    def _drop(self, fd: int, slot: int) -> None:
+        try:
+            reset_on_close(fd)
+        finally:
+            os.close(fd)
+            if slot >= 0:
+                self.forward.resources.clients.leave(slot)
 
     def _slot(self, admission: Admission, fd: int, sockaddr: Any) -> int:
         """Ask whether a new client may come in, and reset it if not.

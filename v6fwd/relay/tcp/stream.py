@@ -23,6 +23,7 @@ from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.tcp.last_bytes import LastBytes, is_hung_up
 from v6fwd.relay.tcp.pipes import PipePool
 from v6fwd.relay.tcp.proxy_header import HeaderReader
+from v6fwd.relay.tcp.resources import TcpResources
 from v6fwd.relay.tcp.side import Side
 
 
@@ -173,8 +174,10 @@ class StreamFlow(ABC):
 
     def on_exception(self, error: Exception) -> None:
         """Give up this flow alone, after a defect of ours or for want of memory."""
-        self._forward.resources.log.limited("defect", "defect", f"internal error: {error!r}")
-        self.abort(End.INTERNAL_ERROR)
+        try:
+            self._forward.resources.log.limited("defect", "defect", f"internal error: {error!r}")
+        finally:  # memory for the line may be what is lacking
+            self.abort(End.INTERNAL_ERROR)
 
     # -- the end --
 
@@ -182,19 +185,26 @@ class StreamFlow(ABC):
         """Reset both connections."""
         if self.closed:
             return
-        reset_on_close(self._client_fd)
-        if self._has_sides() and self.target.fd >= 0:
-            reset_on_close(self.target.fd)
-        self.close(end, detail)
+        try:
+            reset_on_close(self._client_fd)
+            if self._has_sides() and self.target.fd >= 0:
+                reset_on_close(self.target.fd)
+        finally:
+            self.close(end, detail)
 
     def close(self, end: End, detail: str = "") -> None:
         """Close both descriptors, give everything back, record the end."""
         forward = self._forward
         resources = forward.resources
         self.closed = True
-        forward.counters.flow_ended(end, *self.moved(), self.seconds())
-        if resources.log_flows:
-            self._record(end.told(detail))
+        try:
+            forward.counters.flow_ended(end, *self.moved(), self.seconds())
+            if resources.log_flows:
+                self._record(end.told(detail))
+        finally:  # whatever fails: descriptors and the flow's place are given back
+            self._give_back(resources)
+
+    def _give_back(self, resources: TcpResources) -> None:
         resources.reactor.close_fd(self._client_fd)
         if self._wait is not None:
             self._wait.stop()
