@@ -29,7 +29,7 @@ from v6fwd.relay.counters import DURATIONS
 from v6fwd.relay.ends import OTHER, Cause, End, cause_of, end_of
 
 UDP_DROPS = ("too_large", "full", "failed", "no_header", "no_room")
-"""Fields of relay.udp_context.UdpCounters that count datagrams."""
+"""Fields of relay.udp.resources.UdpCounters that count datagrams."""
 
 Status = Mapping[str, Any]
 """What `serve` answers to `status`: see daemon.serve."""

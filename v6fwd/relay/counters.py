@@ -1,4 +1,4 @@
-"""What a forward has done so far, in plain numbers: a few additions a flow, none a byte."""
+"""What a forward has done so far, in plain numbers. A flow costs a few additions, a byte none."""
 
 from __future__ import annotations
 

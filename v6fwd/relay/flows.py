@@ -1,4 +1,4 @@
-"""The flows of this process: who is there, how many may be, and who wants to know."""
+"""The set of live flows of a process, and its limit."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from v6fwd.relay.ends import End
 
 
 class Live(Protocol):
-    """A flow as it may be asked about."""
+    """What `v6fwd flows` and the counters ask of a flow."""
 
     @property
     def counters(self) -> Counters:
-        """Where it is counted."""
+        """The counters that it is counted in."""
 
     @property
     def forward(self) -> Forward:
@@ -29,7 +29,7 @@ class Live(Protocol):
         """Bytes up and down."""
 
     def seconds(self) -> float:
-        """How long it lives."""
+        """Seconds since it began."""
 
 
 class Flow(Live, Protocol):
@@ -43,7 +43,7 @@ class Flow(Live, Protocol):
         """Reset both ends. `end` is counted and logged, `detail` is logged."""
 
     def retire(self) -> None:
-        """Close when what is under way is done, if there is a way to tell."""
+        """Close when what is under way is done, if the flow can tell."""
 
     def progress(self) -> int:
         """A number that changes with every byte moved."""
@@ -66,11 +66,11 @@ class Flows:
         return len(self.live) >= self.limit
 
     def add(self, flow: Flow) -> None:
-        """A flow has started."""
+        """Add a flow that has started."""
         self.live.add(flow)
 
     def remove(self, flow: Flow) -> None:
-        """A flow has ended; its descriptors are closed or about to be."""
+        """Remove a flow that has ended; its descriptors are closed or will be this turn."""
         self.live.discard(flow)
         if self.on_left is not None:
             self.on_left()

@@ -1,4 +1,4 @@
-"""The relay in the foreground: forwards that stay as they are, until a signal ends it."""
+"""Runs a relay in the foreground, with forwards that never change, until a signal ends it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A forward at work in this process: its listening socket and what becomes of its clients."""
+"""A forward at work in this process: its listening socket, and the flows of its clients."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Port(Protocol):
         """What it has done so far."""
 
     def activity(self) -> int:
-        """See Counters; 0 where `totals` are those of a port that is new."""
+        """`Counters.activity`: 0 means that nothing has happened yet."""
 
     def replace(self, forward: Forward, target: Target) -> None:
         """Let new flows be served like this."""
@@ -69,34 +69,28 @@ class TcpPort:
 
     @property
     def forward(self) -> Forward:
-        """See Port."""
         return self._acceptor.forward.forward
 
     def sessions(self) -> Collection[Live]:
-        """See Port."""
         return ()
 
     def totals(self) -> Snapshot:
-        """See Port."""
         return self.counters.snapshot()
 
     def activity(self) -> int:
-        """See Port."""
         return self.counters.activity()
 
     def replace(self, forward: Forward, target: Target) -> None:
-        """See Port."""
         self._acceptor = _acceptor(forward, target, self._resources, self.counters)
         self.listener.begin = self._acceptor.accepted
 
     def stop_listening(self, *, take_queue: bool) -> None:
-        """See Port. Flows that can tell when they are done, HTTP's, close then."""
+        """Flows that can tell when they are done, HTTP's, close then."""
         self._gate.remove(self.listener, take_queue=take_queue)
         for flow in self._flows():
             flow.retire()
 
     def end(self, why: End) -> int:
-        """See Port."""
         return abort(self._flows(), why)
 
     def _flows(self) -> list[Flow]:
@@ -114,31 +108,24 @@ class UdpPort:
 
     @property
     def forward(self) -> Forward:
-        """See Port."""
         return self.listener.forward
 
     def sessions(self) -> Collection[Live]:
-        """See Port."""
         return self.listener.sessions
 
     def totals(self) -> Snapshot:
-        """See Port."""
         return {**self.counters.snapshot(), "udp": snapshot_of(self.listener.counters)}
 
     def activity(self) -> int:
-        """See Port."""
         return self.counters.activity() + self.listener.counters.activity()
 
     def replace(self, forward: Forward, target: Target) -> None:
-        """See Port."""
         self.listener.set_up(forward, target, self._resources.udp(forward.limits))
 
     def stop_listening(self, *, take_queue: bool) -> None:
-        """See Port."""
         self.listener.refuse_new_clients(reads=take_queue)
 
     def end(self, why: End) -> int:
-        """See Port."""
         count = len(self.listener.sessions)
         self.listener.close(why)
         return count

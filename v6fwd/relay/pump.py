@@ -78,7 +78,7 @@ class HeaderEvents(Protocol):
         """The client has closed without a byte."""
 
     def on_exception(self, error: Exception) -> None:
-        """See FlowEvents."""
+        """An exception that nobody expected. It costs this flow and no other."""
 
 
 class ConnectEvents(Protocol):
@@ -103,4 +103,4 @@ class ConnectEvents(Protocol):
         """The client's connection was reset meanwhile."""
 
     def on_exception(self, error: Exception) -> None:
-        """See FlowEvents."""
+        """An exception that nobody expected. It costs this flow and no other."""

@@ -29,7 +29,7 @@ BATCH = 256
 
 
 class Handler(Protocol):
-    """Whoever owns a watched descriptor."""
+    """The owner of a watched descriptor."""
 
     def on_event(self, mask: int) -> None:
         """Take an epoll event mask. It may be stale: the descriptor's state is the truth."""
@@ -39,13 +39,13 @@ class Handler(Protocol):
 
 
 class Resumable(Protocol):
-    """Whoever stopped early to let others have a turn."""
+    """An owner that stopped early to let others have a turn."""
 
     def resume(self) -> None:
         """Go on where it stopped."""
 
     def on_exception(self, error: Exception) -> None:
-        """See Handler."""
+        """Give up after an exception that nobody expected."""
 
 
 class Reactor:
@@ -65,7 +65,7 @@ class Reactor:
         self._doomed: list[int] = []
         self._turning = False
         self.at_once = 0
-        """Events that the last look has found."""
+        """Number of events that the last poll returned."""
         loop.add_reader(self._epoll.fileno(), self._turn)
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class Reactor:
         self._epoll.modify(fd, mask)
 
     def change_handler(self, fd: int, handler: Handler) -> None:
-        """Hand the events of a watched `fd` to somebody else."""
+        """Give the events of a watched `fd` to another handler."""
         self._handlers[fd] = handler
 
     def unwatch(self, fd: int) -> None:

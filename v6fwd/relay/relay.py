@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Container, Hashable, Iterator
-from functools import partial
+from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
 from v6fwd.log import Log
@@ -25,7 +24,7 @@ from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.sockets import open_listener
-from v6fwd.relay.target import Target
+from v6fwd.relay.targets import Targets
 from v6fwd.relay.udp.listener import UdpForward
 from v6fwd.relay.udp_sockets import open_udp_listener
 
@@ -50,6 +49,9 @@ class Relay:
     """Serves forwards on a running event loop.
 
     `limits` are those of the process: flows at once. The time limits are each forward's own.
+
+    It has more than 30 members because it is the relay's one face: what daemon and foreground
+    open, change, drain and ask goes through it, and each part of the work has its own class.
     """
 
     def __init__(
@@ -70,14 +72,12 @@ class Relay:
         self._log = log
         self._gate = Gate(self.reactor, self.flows, log, siblings)
         self._idle = IdleSweeps(self.reactor, self.flows)
-        self._targets: dict[Hashable, Target] = {}
-        self._make_transparent: Callable[[Forward], Target] | None = None
-        self._leave_namespaces: Callable[[], None] | None = None
+        self._targets = Targets(self.reactor, log)
         self._ports: dict[Key, Port] = {}
-        self._leaving: set[Port] = set()
-        self._tidying: asyncio.Handle | None = None
-        self._tidying_again: asyncio.TimerHandle | None = None
-        self._hurry = asyncio.Event()
+        self._leaving: set[Port] = set()  # closed, with flows that may still finish
+        self._tidying: asyncio.Handle | None = None  # the next _tidy
+        self._tidying_again: asyncio.TimerHandle | None = None  # one because of old flows
+        self._hurry = asyncio.Event()  # cuts a drain short
 
     @property
     def listeners(self) -> list[Listener | UdpForward]:
@@ -88,8 +88,7 @@ class Relay:
 
     async def resolve(self, *forwards: Forward) -> None:
         """Learn the addresses of targets before the forwards are opened. Raises RelayError."""
-        targets = {self._target(forward) for forward in forwards}
-        await asyncio.gather(*(target.resolve() for target in targets))
+        await self._targets.resolve(forwards)
 
     async def open(self, forward: Forward, sock: socket.socket | None = None) -> None:
         """Listen, and serve who comes. Raises RelayError."""
@@ -98,14 +97,14 @@ class Relay:
 
     def begin(self, forward: Forward, sock: socket.socket, shard: int = 0) -> None:
         """Serve who comes to a listening socket; a target's name is resolved meanwhile."""
-        target = self._resolved(forward)
+        target = self._targets.resolving(forward)
         port = open_port(forward, target, sock, self._gate, self.resources)
         self._ports[Key(forward.listen, shard)] = port
         self._ports_changed()
 
     def replace(self, forward: Forward, shard: int = 0) -> None:
         """Serve new flows of the port at `forward.listen` as `forward` says. Raises KeyError."""
-        self._ports[Key(forward.listen, shard)].replace(forward, self._resolved(forward))
+        self._ports[Key(forward.listen, shard)].replace(forward, self._targets.resolving(forward))
         self._ports_changed()
 
     def close_forward(
@@ -133,40 +132,6 @@ class Relay:
             port.end(End.CUT)
             self._ports_changed()
 
-    def _target(self, forward: Forward) -> Target:
-        key = _target_key(forward)
-        if key not in self._targets:
-            self._targets[key] = self._make_target(forward)
-        return self._targets[key]
-
-    def _make_target(self, forward: Forward) -> Target:
-        if forward.client_ip is not ClientIP.TRANSPARENT:
-            return Target(forward.target, self.reactor)
-        if self._make_transparent is None:
-            # Imported on demand: it is a sixth of the relay, and brings SQLite along.
-            from v6fwd.relay.transparent.choose import make_target
-            from v6fwd.relay.transparent.namespaces import Namespaces
-
-            namespaces = Namespaces(self.reactor, self._log)
-            self._make_transparent = partial(make_target, namespaces=namespaces)
-            self._leave_namespaces = namespaces.close
-        return self._make_transparent(forward)
-
-    def _resolved(self, forward: Forward) -> Target:
-        target = self._target(forward)
-        if not len(target):
-            target.resolve_later(lambda: self._tell_unresolved(forward, target))
-        return target
-
-    def _tell_unresolved(self, forward: Forward, target: Target) -> None:
-        if not len(target):
-            self._log.warning(
-                "unresolved",
-                f"cannot resolve target {forward.target} of {forward.listen} yet",
-                target=forward.target,
-                listen=forward.listen,
-            )
-
     def _ports_changed(self) -> None:
         """Tidy up once, however many ports come and go in one turn of the loop."""
         if self._tidying is None:
@@ -182,22 +147,12 @@ class Relay:
         transparent = sum(port.forward.client_ip is ClientIP.TRANSPARENT for port in every)
         self.resources.share_out(len(every), of_udp, NAMESPACE_DESCRIPTORS * transparent)
         self._idle.keep({each.idle_timeout for each in limits})
-        self._leave_targets({_target_key(port.forward) for port in self._ports.values()})
+        open_forwards = [port.forward for port in self._ports.values()]
+        if self._targets.leave_unused(open_forwards, self._live_forwards):
+            self._tidy_again()
 
-    def _leave_targets(self, used: set[Hashable]) -> None:
-        """Close the targets that no open port leads to, as soon as no flow does, either.
-
-        A flow's own Forward may be older than its port's.
-        """
-        unused = {key: target for key, target in self._targets.items() if key not in used}
-        if any(target.holds for target in unused.values()):
-            forwards = {id(flow.forward): flow.forward for flow in self._live()}  # few, of many
-            used = {_target_key(forward) for forward in forwards.values()}
-        for key, target in unused.items():
-            if target.holds and key in used:
-                self._tidy_again()
-            else:
-                self._targets.pop(key).close()
+    def _live_forwards(self) -> Iterator[Forward]:
+        return (flow.forward for flow in self._live())
 
     def _tidy_again(self) -> None:
         if self._tidying_again is not None:
@@ -258,10 +213,7 @@ class Relay:
             port.end(End.STOPPED)
         self._idle.close()
         self.resources.close()
-        for target in self._targets.values():
-            target.close()
-        if self._leave_namespaces is not None:
-            self._leave_namespaces()
+        self._targets.close()
         self.reactor.close()
 
     # -- what may be asked --
@@ -319,12 +271,6 @@ class Relay:
                 "bytes_down": down,
                 "seconds": round(flow.seconds(), 3),
             }
-
-
-def _target_key(forward: Forward) -> Hashable:
-    """What two forwards have in common that share a Target."""
-    is_transparent = forward.client_ip is ClientIP.TRANSPARENT
-    return forward.target, forward.transparent if is_transparent else None
 
 
 def listen_on(endpoint: Endpoint) -> socket.socket:

@@ -127,3 +127,18 @@ async def test_unwatched_is_quiet_and_open(pairs: list[Ends]) -> None:
     assert not quiet.masks
     assert end.recv(1) == b"x"
     reactor.close()
+
+
+async def test_the_rest_of_an_event_goes_to_the_new_handler(pairs: list[Ends]) -> None:
+    """What an edge told the old one is told to nobody again. Writable alone leaves no rest."""
+    reactor = Reactor(asyncio.get_running_loop())
+    fd, old, new = pairs[0][0].fileno(), Noted(), Noted()
+    reactor.watch(fd, select.EPOLLIN | select.EPOLLET, old)
+    reactor.change_handler(fd, new)
+    for mask in (select.EPOLLOUT, select.EPOLLOUT | select.EPOLLIN, select.EPOLLERR):
+        reactor.pass_on(fd, mask)
+    assert (old.masks, new.masks) == ([], [select.EPOLLOUT | select.EPOLLIN, select.EPOLLERR])
+    reactor.unwatch(fd)
+    reactor.pass_on(fd, select.EPOLLIN)
+    assert len(new.masks) == 2
+    reactor.close()

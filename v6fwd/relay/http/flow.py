@@ -28,7 +28,11 @@ _ENDS = {outcome: End[outcome.name] for outcome in Outcome}
 
 
 class HttpFlow(StreamFlow):
-    """One client's connection, its requests and the answers to them."""
+    """One client's connection, its requests and the answers to them.
+
+    It has more than 30 members because its two sides, the three waits and the Exchange all speak
+    to it. The decisions are the Exchange's; each method here does one thing that it may ask for.
+    """
 
     __slots__ = ("_exchange", "_http", "_last", "_lingers", "attends", "has_target")
 

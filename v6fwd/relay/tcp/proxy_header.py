@@ -1,4 +1,4 @@
-"""Waiting for the PROXY header of a trusted client, before anything else is done for it."""
+"""Waits for the PROXY header of a trusted client, before anything else is done for it."""
 
 from __future__ import annotations
 
