@@ -259,16 +259,15 @@ class ChunkReader:
         return 0
 
 
-@functools.cache  # 1.5 ms to compile, for bodies in chunks alone
+@functools.cache  # 3 ms to compile, only for chunked bodies
 def _small_chunks() -> re.Pattern[bytes]:
-    """Matches any number of complete strict chunks of 1 to 127 bytes without extensions.
+    """Matches any number of complete strict chunks of 1 to 255 bytes without extensions.
 
     One at a time, chunks of one byte cost 85 to 150 ms per MB; in one match they cost 5. Branches
     differ in their first byte, so a match never backtracks.
     """
-    ones = [_digit(low) + _data(low) for low in range(8, 16)]
-    both = [_digit(high) + b"(?:" + _low_digits(high) + b")" for high in range(1, 8)]
-    return re.compile(b"(?s:0{0,13}(?:" + b"|".join(both + ones) + rb")\r\n)*")
+    sizes = [_digit(high) + b"(?:" + _low_digits(high) + b")" for high in range(1, 16)]
+    return re.compile(b"(?s:0{0,13}(?:" + b"|".join(sizes) + rb")\r\n)*")
 
 
 def _low_digits(high: int) -> bytes:
