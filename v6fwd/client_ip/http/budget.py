@@ -1,7 +1,7 @@
-"""How long a reader may work on one connection before the others get a turn.
+"""Limits how long a reader works on one connection before others get a turn.
 
-Bytes say little about work: a MB of plain body costs nothing, a MB of heads that all differ
-a tenth of a second. So a reader looks at the clock between the parts of what it reads.
+The number of bytes does not tell the work: a MB of plain body costs nothing, a MB of heads that
+all differ costs 50 ms. So readers check the clock between heads, chunks and messages.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Clock = Callable[[], float]
-"""Seconds since some moment."""
+"""Returns a monotonic time in seconds."""
 
 TURN = 0.001
-"""Seconds of work in a row. With four such connections another waits 4 ms; a part costs at most
-half a turn, a head of a hundred fields."""
+"""Seconds of work per turn. With four busy connections another waits 4 ms. The largest step, a
+head with a hundred fields, takes about 0.1 ms."""
 
 
 class TimeBudget:
-    """The time of one call; many readers may share it. Without a clock it is never over."""
+    """The time budget of one call; readers may share it. Without a clock it is unlimited."""
 
     __slots__ = ("_clock", "_until")
 
@@ -26,14 +26,14 @@ class TimeBudget:
         self._until = 0.0
 
     def begin(self) -> None:
-        """A call begins."""
+        """Start the time of a call."""
         if self._clock is not None:
             self._until = self._clock() + TURN
 
     def is_over(self) -> bool:
-        """Whether the call has had its time."""
+        """Whether the time is used up."""
         return self._clock is not None and self._clock() >= self._until
 
 
 UNBOUNDED = TimeBudget()
-"""For readers that nobody waits for."""
+"""For readers without a time limit."""

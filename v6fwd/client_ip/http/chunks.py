@@ -1,13 +1,12 @@
 """Chunked bodies: RFC 9112, 7.1, followed without touching the data in the chunks.
 
-A reader is given the bytes as they come and tells how far they are whole and right. A line is
-judged when it is whole, so the verdict never depends on how the bytes were cut; the last chunk,
-its trailers and the empty line behind them count as one.
+A reader gets the bytes as they arrive and returns how far they are complete and valid. A line
+is judged when it is complete, so the result never depends on how the bytes are cut. The last
+chunk, its trailers and the empty line behind them count as one line.
 
-Requests are read by the letter. What a client adds to the framing, extensions and trailers, is
-left out. Answers come from a target that is trusted: what HAProxy, nginx and curl all read
-alike (blanks behind a size, any extension, LF for CRLF) is accepted, and `cuts` tells how to
-write it by the letter.
+Requests are parsed strictly; extensions and trailers are removed. Answers come from a trusted
+target: what HAProxy, nginx and curl all accept (blanks behind a size, any extension, LF for
+CRLF) is accepted, and `cuts` tells how to rewrite it strictly.
 """
 
 from __future__ import annotations
@@ -30,41 +29,40 @@ from v6fwd.client_ip.http.syntax import (
 )
 
 MAX_CHUNK_LINE = 256
-"""Bytes of a size line of a request with its CRLF. Nobody is known to need extensions;
-signatures of 64 hexadecimal digits (S3) have room."""
+"""Bytes of a request's size line with CRLF. Extensions are hardly used; a signature of 64
+hexadecimal digits (S3) fits."""
 
 MAX_LOOSE_LINE = 8192
-"""The same for an answer: a line of HAProxy's or nginx's default buffers."""
+"""The same for an answer."""
 
 FREE_EXTENSIONS = 4096
-"""Bytes of chunk extensions that the requests of one connection may have for nothing."""
+"""Bytes of chunk extensions that the requests of one connection may have without data."""
 _DATA_PER_EXTENSION = 16
-"""Bytes of data that earn one byte of extension. RFC 9112, 7.1.1 asks for such a limit. An S3
-signature of 85 bytes stands before 8 KiB at least; Go counts two bytes for one."""
+"""Bytes of data that allow one more byte of extension. RFC 9112, 7.1.1 asks for such a limit. An
+S3 signature has 85 bytes for 8 KiB or more of data; Go's net/http has a similar rule."""
 
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _EXTENSION = rb";[ \t]*" + TOKEN + rb"+(?:=(?:" + TOKEN + rb"+|" + _QUOTED + rb"))?"
 _VISIBLE = rb"[\t -~\x80-\xff]"
 
 Cut = tuple[int, int, bytes]
-"""A place in the data, from and to, and what the receiver gets in its stead."""
+"""Start and end of a range of the data, and its replacement."""
 
 
 class Grammar(NamedTuple):
-    """How much of RFC 9112, 7.1 a sender must keep."""
+    """What a sender may write."""
 
     line: re.Pattern[bytes]  # 1: the size, 2: extensions
-    begun: re.Pattern[bytes]  # a line that is not whole but may still become right
-    longest: int  # line, with its end
+    begun: re.Pattern[bytes]  # an incomplete line that may become valid
+    longest: int  # bytes of a line with its end
     line_end: re.Pattern[bytes]
-    end: re.Pattern[bytes]  # of trailers: the last line's end and the empty line
+    end: re.Pattern[bytes]  # end of trailers: of the last line, and the empty line
     bad_byte: re.Pattern[bytes]
     is_loose: bool
 
 
-# No blank before a semicolon or the CRLF: RFC 9112, 7.1.1 wants the first read and has none of
-# the second, and servers differ about both.
-# 15 digits fit 64 bits with room to spare, in whatever a target counts.
+# No blank before a semicolon (RFC 9112, 7.1.1 allows it) or CRLF (it does not): servers differ
+# about both. 15 digits fit any integer type that a target counts in.
 STRICT = Grammar(
     re.compile(rb"([0-9A-Fa-f]{1,15})((?:" + _EXTENSION + rb")*)\r\n"),
     re.compile(rb"(?:[0-9A-Fa-f]{1,15}(?:;" + _VISIBLE + rb"*)?\r?)?"),
@@ -91,7 +89,7 @@ _BIG_TRAILER = HttpRefused(431, "trailer fields too large")
 
 
 def never_late() -> bool:
-    """For callers that have no clock."""
+    """Default for callers without a time limit."""
     return False
 
 
@@ -117,11 +115,11 @@ class ChunkReader:
         self.done = False
         self.error: HttpRefused | None = None
         self.cuts: list[Cut] = []
-        """What the last `follow` passed over and the receiver must not get as it is."""
+        """Ranges before the end of the last `follow` that must be replaced."""
         self.is_late = False
-        """The last `follow` stopped because its time was over; data[at:] is not judged."""
+        """The last `follow` stopped because its time was over."""
         self.was_loose = False
-        """Lines ended in a bare LF, which a stricter reader takes for something else."""
+        """A line ended in a bare LF, which stricter parsers interpret differently."""
         self.spare = spare
         """Bytes of extensions that may still come."""
         self._grammar = grammar
@@ -129,10 +127,10 @@ class ChunkReader:
         self._in_data = False  # the chunk's data, or the CRLF behind it, is still to come
 
     def follow(self, data: bytes, at: int, late: Callable[[], bool] = never_late) -> int:
-        """How far data[at:] is whole and right; what lies behind is to be given again, with more.
+        """Return how far data[at:] is complete and valid; pass the rest again, with more bytes.
 
-        Stops behind the body (`done`), at the end of what is there, at an `error`, or behind a
-        chunk when it is `late`. Bytes of `left` may be moved past the reader instead: see `skip`.
+        Stops at the end of the body (`done`), at the end of the data, at an `error`, or behind a
+        chunk if `late()`. Bytes of `left` may be moved past the reader instead: see `skip`.
         """
         self.cuts = []
         self.is_late = False
@@ -168,11 +166,11 @@ class ChunkReader:
         return at
 
     def skip(self, count: int) -> None:
-        """`count` bytes of `left` have gone another way."""
+        """`count` bytes of `left` were moved past the reader."""
         self.left -= count
 
     def _begin_chunk(self, data: bytes, line: re.Match[bytes], size: int) -> bool:
-        """Take a size line; False where it is refused."""
+        """Accept a size line; False if it is refused."""
         self.spare += size // _DATA_PER_EXTENSION - len(line[2])
         if self.spare < 0 and not self._grammar.is_loose:
             self.error = _BIG_EXTENSIONS
@@ -193,7 +191,7 @@ class ChunkReader:
             self.cuts.append((*line.span(2), b""))
 
     def _straighten(self, data: bytes, line: re.Match[bytes]) -> None:
-        """Leave out of an answer's line what RFC 9112 has not; its own extensions stay."""
+        """Rewrite a size line of an answer unless it is strict; valid extensions stay."""
         start, end = line.span()
         if STRICT.line.fullmatch(data, start, end) is None:
             self.cuts.append((start, end, b"%x\r\n" % int(line[1], 16)))
@@ -203,7 +201,7 @@ class ChunkReader:
         self.was_loose = self.was_loose or not data.endswith(b"\r\n", 0, end)
 
     def _closed(self, data: bytes, at: int) -> int:
-        """The length of the line end behind a chunk's data; 0: it is not there."""
+        """Length of the line end behind a chunk's data; 0 if it is missing or incomplete."""
         line_end = self._grammar.line_end.match(data, at)
         if line_end is not None:
             self._in_data = False
@@ -216,14 +214,14 @@ class ChunkReader:
         return 0
 
     def _judge_begun(self, data: bytes, at: int) -> None:
-        """A size line that is not whole: may it still become one?"""
+        """Set `error` if an incomplete size line cannot become valid."""
         longest = self._grammar.longest
         begun = data[at : at + longest]
         if len(begun) == longest or self._grammar.begun.fullmatch(begun) is None:
             self.error = _BAD_CHUNK
 
     def _finish(self, data: bytes, at: int, last: re.Match[bytes]) -> int:
-        """The last chunk, the trailers and the empty line: all of it or nothing."""
+        """Accept the last chunk with trailers and empty line, or nothing of it."""
         start = last.end()
         empty = self._grammar.line_end.match(data, start)
         end = empty.end() if empty is not None else self._trailers(data, start)
@@ -240,7 +238,7 @@ class ChunkReader:
         return end
 
     def _trailers(self, data: bytes, start: int) -> int:
-        """Where trailers and their empty line end, or 0: not yet, or `error` says why."""
+        """End of trailers and empty line; 0 if incomplete, or invalid (`error`)."""
         grammar = self._grammar
         limit = start + MAX_HEAD
         found = grammar.end.search(data, start, limit)
@@ -261,20 +259,19 @@ class ChunkReader:
         return 0
 
 
-@functools.cache  # 1.5 ms to compile, for bodies in chunks alone
+@functools.cache  # 3 ms to compile, only for chunked bodies
 def _small_chunks() -> re.Pattern[bytes]:
-    """Any number of whole chunks of 1 to 127 bytes by the letter, without extensions.
+    """Matches any number of complete strict chunks of 1 to 255 bytes without extensions.
 
-    One by one, chunks of a single byte cost 150 ms a MB; in one match they cost 5. No two
-    branches begin alike, so a match never goes back.
+    One at a time, chunks of one byte cost 85 to 150 ms per MB; in one match they cost 5. Branches
+    differ in their first byte, so a match never backtracks.
     """
-    ones = [_digit(low) + _data(low) for low in range(8, 16)]
-    both = [_digit(high) + b"(?:" + _low_digits(high) + b")" for high in range(1, 8)]
-    return re.compile(b"(?s:0{0,13}(?:" + b"|".join(both + ones) + rb")\r\n)*")
+    sizes = [_digit(high) + b"(?:" + _low_digits(high) + b")" for high in range(1, 16)]
+    return re.compile(b"(?s:0{0,13}(?:" + b"|".join(sizes) + rb")\r\n)*")
 
 
 def _low_digits(high: int) -> bytes:
-    """The rest of a size whose first digit is `high`: nothing, or one more digit."""
+    """The rest of a chunk whose size starts with digit `high` and has one or two digits."""
     two = [_digit(low) + _data(16 * high + low) for low in range(16)]
     return b"|".join([_data(high), *two])
 

@@ -1,8 +1,8 @@
-"""The head of a request: held until it is whole, judged as it comes, written anew.
+"""Parses and rewrites the head of a request, which may arrive in parts.
 
-A head has two parts, its line and its fields. Each is judged when it is whole, its single bytes
-and its size as soon as they come, and of two faults the one whose byte comes first is told. So
-the verdict does not depend on how the bytes are cut.
+Line and fields are judged when each is complete, single bytes and sizes as soon as they arrive.
+Of two errors the one whose byte comes first is reported. So the result does not depend on how
+the bytes are cut.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from v6fwd.client_ip.http.request_line import LINE_RE, check_line
 from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules, Refusal, bad_byte
 
 MAX_EMPTY_LINES = 4
-"""CRLFs skipped before a request. RFC 9112, 2.2 asks for one at least: old clients sent it
+"""Empty lines skipped before a request. RFC 9112, 2.2 asks for at least one: old clients send it
 behind a body."""
 
 
 class Head(NamedTuple):
-    """A whole head that may pass."""
+    """A complete, valid head."""
 
     end: int
     method: bytes
@@ -29,20 +29,20 @@ class Head(NamedTuple):
 
 
 class HeadReader:
-    """Reads the heads of one connection, one after the other."""
+    """Parses the heads of one connection."""
 
     __slots__ = ("_judged", "_memo", "_rules", "_searched", "empty_lines")
 
     def __init__(self, rules: HttpRules, memo: FieldMemo) -> None:
         self.empty_lines = 0
-        """Empty lines that came before the next head."""
+        """Empty lines received before the current head."""
         self._rules = rules
         self._memo = memo
-        self._searched = 0  # how much of the head at hand holds no bad byte
-        self._judged = False  # its request line was judged
+        self._searched = 0  # bytes of the current head checked so far
+        self._judged = False  # its request line is valid
 
     def empty_line(self, data: bytes, at: int) -> int:
-        """Where the empty line at data[at:] ends; 0: not whole yet. Raises Refusal."""
+        """End of the empty line at data[at:]; 0 if incomplete. Raises Refusal."""
         line = data[at : at + 2]
         if line == b"\r":
             return 0
@@ -54,8 +54,8 @@ class HeadReader:
         return at + 2
 
     def read(self, data: bytes, at: int) -> Head | None:
-        """The head at data[at:]; None: not whole yet. Raises Refusal."""
-        if data.startswith(b"\n", at):  # whatever byte came before it
+        """Parse the head at data[at:]; None if incomplete. Raises Refusal."""
+        if data.startswith(b"\n", at):  # also if a CR came before it in another read
             raise Refusal(400, "bare LF in the head")
         longest, largest = self._rules.max_line, self._rules.max_head
         line_end = data.find(b"\r\n", at, at + longest + 2)
@@ -79,7 +79,7 @@ class HeadReader:
         return Head(end, line[1], fields, data[at:line_end] + fields.rewritten)
 
     def _search(self, data: bytes, at: int, limit: int, too_much: HttpRefused) -> None:
-        """Raise Refusal for a part of a head that is not whole, if it is at fault already."""
+        """Raise Refusal for an incomplete head that is already invalid."""
         end = min(limit, len(data))
         why = bad_byte(data, at + self._searched, end)
         if why:

@@ -1,12 +1,12 @@
-"""The requests of one client connection, on their way to the target.
+"""Follows the requests of a client connection, from client to target.
 
-The stream is between requests, in a head, or in a body; a body is so many bytes (`passing`) or
-chunks. A head is held until it is whole, and is then refused or written anew (http_fields); a
-body goes through as it is, but for extensions and trailers of chunks. Once a request is refused
-nothing more is let through, and nothing of the request was if its head was at fault, or a chunk
-that came together with its head. (A head does not wait for chunks: its answer may come first.)
+The stream is between requests, in a head, or in a body, which is a number of bytes (`passing`)
+or chunks. A head is held until it is complete, then refused or rewritten; a body passes
+unchanged, except for extensions and trailers of chunks. After a refusal nothing passes. Of the
+refused request nothing has passed if its head was invalid, or a chunk that arrived together
+with its head. (A head does not wait for chunks: its answer may come first.)
 
-The verdict does not depend on how the bytes are cut; see request_head.
+The result does not depend on how the bytes are cut.
 """
 
 from __future__ import annotations
@@ -79,23 +79,23 @@ class RequestStream:
         take: see `more`.
         """
         self.passing = 0
-        """Bytes that go through as they are: move them past the stream and tell `passed`, or
-        give them to `receive`. At 0 everything must be given to `receive`."""
+        """Bytes that pass unchanged: move them past the stream and call `passed`, or give them
+        to `receive`. At 0 all bytes must go to `receive`."""
         self.refused: HttpRefused | None = None
-        """Set once, and then nothing is let through any more."""
+        """Once set, nothing passes any more."""
         self.opaque = False
-        """From here on all bytes go through as they are."""
+        """From now on all bytes pass unchanged."""
         self.opaque_why = ""
-        """What the connection started with instead of HTTP/1: "TLS", "HTTP/2" or ""."""
+        """What the client speaks instead of HTTP/1: "TLS", "HTTP/2" or ""."""
         self.begun: list[Kind] = []
-        """The requests whose heads were let through since the caller last cleared this."""
+        """Requests whose heads have passed since the caller last cleared this list."""
         self.switching = False
         """The last request asks for another protocol."""
         self.waiting = False
         """It is whole: bytes are kept until `switched` or `stayed`. Whoever
         feeds the stream bounds them by not reading on."""
         self.closing = False
-        """The last request ends the connection: what follows it is dropped."""
+        """The last request closes the connection: what follows it is dropped."""
         self.more = False
         """The last call ran out of time. Give other connections a turn, then call
         `receive(b"")`, before anything else is read."""
@@ -108,31 +108,31 @@ class RequestStream:
         self._budget = budget
         self._spare = FREE_EXTENSIONS  # of chunks, for all requests of the connection
         self._chunks: ChunkReader | None = None
-        self._chunked_from = -1  # where in the pieces at hand the request of these chunks starts
-        self._held = b""  # what came and is not judged yet
+        self._chunked_from = -1  # index in the current pieces of the chunked request's head
+        self._held = b""  # received, but incomplete or not parsed yet
         self._kept: list[bytes] = []
-        self._fresh = True  # nothing but HTTP/1 can be ruled out yet
-        self._usual_length = 0  # of the memo's; 0 when the quick path may not be taken
+        self._fresh = True  # the connection may still turn out not to be HTTP/1
+        self._usual_length = 0  # length of the memo's block; 0 if the quick path is not allowed
 
     @property
     def in_head(self) -> bool:
-        """Whether a head has begun and is not whole; empty lines before it do not count."""
+        """Whether a head is incomplete; empty lines before it do not count."""
         held = self._held
         return bool(held) and self._chunks is None and held != b"\r" and not self.more
 
     @property
     def in_body(self) -> bool:
-        """Whether a body is under way, or was when it was refused."""
+        """Whether the stream is in a body, or was when the request was refused."""
         return self.passing > 0 or self._chunks is not None
 
     @property
     def is_idle(self) -> bool:
-        """Whether the stream is between requests: no head begun, no body under way."""
+        """Whether the stream is between requests."""
         in_body = self.passing or self._chunks is not None
         return not (self._held or in_body or self.waiting or self.opaque)
 
     def receive(self, data: bytes) -> list[Piece]:
-        """The pieces that the target may have now, in order; sets the attributes above."""
+        """Return what the target may get now, in pieces, and update the attributes above."""
         one = self.one(data)
         if one is None:
             return self._receive(data)
@@ -140,9 +140,8 @@ class RequestStream:
         return [one[0]]
 
     def one(self, data: bytes) -> tuple[bytes, Kind] | None:
-        """The quick path: what the target may have if `data` is one request of the usual kind,
-        best with the fields of the last, and its kind, which is not in `begun` then. None, and
-        nothing was let through: take `receive`."""
+        """Quick path: if `data` is one plain request, best with the fields of the last one,
+        return it rewritten, with its kind, which is not added to `begun`. None: use `receive`."""
         if not self._usual_length:
             return None
         memo = self._memo
@@ -158,7 +157,7 @@ class RequestStream:
         return data[:end] + memo.usual_rewritten, _HEAD if line[1] else _PLAIN
 
     def _one_new(self, data: bytes) -> int:
-        """Take the fields of `data` for the usual ones, if it is one head; where they start."""
+        """Put the fields of `data` into the memo if it is one head; return their start, or -1."""
         end = data.find(b"\r\n")
         if len(data) > USUAL_BLOCK or data.find(b"\r\n\r\n", end) + 4 != len(data):
             return -1
@@ -173,7 +172,7 @@ class RequestStream:
         return end if self._usual_length else -1
 
     def passed(self, count: int) -> None:
-        """`count` bytes of `passing` have gone past the stream."""
+        """`count` bytes of `passing` were moved past the stream."""
         self.passing -= count
         if self._chunks is not None:
             self._chunks.skip(count)
@@ -182,14 +181,14 @@ class RequestStream:
             self._usual_length = self._quick_length()
 
     def switched(self) -> bytes:
-        """The target speaks another protocol now; gives the bytes that were kept for it."""
+        """The target has switched protocols; return the bytes that were kept for it."""
         self.waiting = False
         self.opaque = True
         kept, self._kept = b"".join(self._kept), []
         return kept
 
     def stayed(self) -> list[Piece]:
-        """The target has refused to switch; what was kept is read as HTTP, as by `receive`."""
+        """The target does not switch; parse the kept bytes as HTTP, like `receive`."""
         self.waiting = False
         kept, self._kept = b"".join(self._kept), []
         return self._receive(kept)
@@ -218,7 +217,7 @@ class RequestStream:
         return pieces
 
     def _step(self, data: bytes, at: int, pieces: list[Piece]) -> int:
-        """Take the next part of data[at:], whatever is due, and give where it ends."""
+        """Take the next part of data[at:] and return where it ends."""
         if self.passing and self._chunks is None:
             return self._body(data, at, pieces)
         if self._chunks is not None:
@@ -235,13 +234,13 @@ class RequestStream:
         return self._head(data, at, pieces)
 
     def _takes_work(self) -> bool:
-        """Whether what comes next is a head or chunks; all else is quickly moved on."""
+        """Whether a head or chunks come next; everything else is cheap."""
         if self._held or self.refused is not None or self.opaque:
             return False
         return self._chunks is not None or not (self.passing or self.waiting or self.closing)
 
     def _quick_length(self) -> int:
-        """The length of the block that the quick path may take as known; 0: not now."""
+        """The length of the memo's block; 0 if the quick path is not allowed now."""
         if self._held or self._heads.empty_lines or self._chunks is not None or self.passing:
             return 0
         if self.waiting or self.closing or self.refused is not None or self.opaque:
@@ -249,7 +248,7 @@ class RequestStream:
         return len(self._memo.usual)
 
     def _hold(self, data: bytes, at: int) -> int:
-        """Keep data[at:] until more comes."""
+        """Keep data[at:] until more arrives."""
         self._held = data[at:]
         return len(data)
 
@@ -290,7 +289,7 @@ class RequestStream:
         return self._hold(data, end) if end < len(data) else end
 
     def _take_back(self, pieces: list[Piece]) -> None:
-        """The request under way is bad: if its head came just now, the target sees none of it."""
+        """Withdraw the refused request if its head is among the current pieces."""
         if self._chunked_from >= 0:
             del pieces[self._chunked_from :]
             self.begun.pop()
@@ -306,7 +305,7 @@ class RequestStream:
         return end
 
     def _head(self, data: bytes, at: int, pieces: list[Piece]) -> int:
-        """A head at data[at:]: let it through, hold it, or raise Refusal."""
+        """Pass or hold the head at data[at:], or raise Refusal."""
         self._fresh = False
         head = self._heads.read(data, at)
         if head is None:
@@ -317,7 +316,7 @@ class RequestStream:
         return head.end
 
     def _let_through(self, method: bytes, fields: Fields) -> None:
-        """A head goes to the target: what comes next?"""
+        """Note what follows a head that has passed."""
         kind = Kind.PLAIN
         if method == b"CONNECT":
             kind = Kind.CONNECT

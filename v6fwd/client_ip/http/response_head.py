@@ -1,7 +1,4 @@
-"""The head of a response by the letter of RFC 9112: the length of its body, and what follows it.
-
-Raises for everything else, which `straighten` may be able to write anew.
-"""
+"""Parses the head of a strict response: status, length of the body, end of the connection."""
 
 from __future__ import annotations
 
@@ -17,23 +14,23 @@ from v6fwd.client_ip.http.syntax import (
 )
 
 UNKNOWN = -2
-"""In place of a length: nobody told it, and the body ends with the connection."""
+"""In place of a length: the body ends with the connection."""
 
-# RFC 9112, 4. The blank behind the status is left out by many where no reason follows.
+# RFC 9112, 4. Many omit the blank behind the status if no reason follows.
 _STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: " + VALUE + rb"*)?\r\n"
 _STATUS_RE = re.compile(_STATUS_LINE)
-PAST_MENDING_RE = re.compile(rb"\0|\r(?!\n|\Z)")  # told as soon as it comes
+PAST_MENDING_RE = re.compile(rb"\0|\r(?!\n|\Z)")  # reported as soon as it arrives
 _FRAMING_RE = re.compile(rb"\n((?i:content-length|transfer-encoding|connection)):[ \t]*([^\r]*)")
 
 
 class BadResponseError(Exception):
-    """A response cannot be passed on; the text says why."""
+    """The response cannot be passed on; the text says why."""
 
 
 def read_head(data: bytes, at: int, end: int) -> tuple[int, int, bool]:
-    """The status of a head by the letter, the length of its body and whether it is the last.
+    """Return status, length of the body, and whether the connection ends behind it.
 
-    Raises BadResponseError.
+    Raises BadResponseError unless the head is strict.
     """
     line = _STATUS_RE.match(data, at, end)
     if line is None or FIELDS_RE.fullmatch(data, line.end(), end) is None:
@@ -41,12 +38,12 @@ def read_head(data: bytes, at: int, end: int) -> tuple[int, int, bool]:
         raise BadResponseError(why or "malformed response head")
     status = int(line[2])
     framing = _Framing(data[line.end() - 1 : end], line[1])
-    # RFC 9110, 15.2: interim answers have no body. Else it must make sense even without one.
+    # RFC 9110, 15.2: interim answers have no body. In all others the length must be valid.
     return status, framing.length() if status >= 200 else 0, framing.closing
 
 
 class _Framing:
-    """What frames a response: the fields that say how long it is and whether it is the last."""
+    """The fields that frame a response, or end the connection."""
 
     __slots__ = ("_codings", "_lengths", "_minor", "closing")
 

@@ -1,12 +1,11 @@
-"""The responses of one target connection, on their way to the client.
+"""Follows the responses of a target connection, from target to client.
 
-They are read so far as HTTP demands it: to know where one ends and the next begins, that each
-was asked for, and when the connection changes its protocol. A head is held until it is whole,
-so that a client gets a 502 instead of garbage.
+They are parsed to find where each ends, whether it was requested, and where the connection
+changes its protocol. A head is held until it is complete, so that a client gets a 502 and not
+garbage.
 
-Not a byte of a response by the letter is changed. One that is not is written anew where all
-readers agree about it (see straighten), so that a client cannot read it in another way than it
-was read here; else it is an `error`.
+A strict response passes unchanged. Others are rewritten if all parsers agree about them (see
+straighten), so that the client cannot interpret them differently; else they are an `error`.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ UNTIL_EOF = -1
 """In `passing`: the body ends with the connection."""
 
 MAX_INTERIM = 1000
-"""1xx answers before the final one. HAProxy and nginx have no limit, Go takes 5; a server that
-says 102 every 20 s (RFC 2518, 10.1) is heard for five hours."""
+"""1xx answers per request. HAProxy and nginx have no limit, Go accepts 5. A server that sends a
+102 every 20 s (RFC 2518, 10.1) reaches it after five hours."""
 
 _PLAIN = Kind.PLAIN  # an enum's members are slow to look up
 _STARTS = b"HTTP/1.", b"HTTP/2.0 "
 
 _HEAD_END_RE = re.compile(rb"\n\r?\n")
-# The usual head in one go: a status that has a body, one Content-Length, nothing else that
-# frames a message or ends the connection. Group 1 is the length.
+# The usual head in one match: a status with a body, one Content-Length, nothing else that frames
+# the message or ends the connection. Group 1 is the length.
 _OTHER = (
     rb"(?:(?![CcTt](?i:ontent-length|ransfer-encoding|onnection):)"
     + TOKEN
@@ -95,55 +94,55 @@ class ResponseStream:
     def __init__(self, budget: TimeBudget = UNBOUNDED, max_head: int = MAX_RESPONSE_HEAD) -> None:
         """`budget` bounds how long one call may take: see `more`."""
         self.outstanding = 0
-        """Requests whose final response is not complete."""
+        """Requests without a complete final response."""
         self.passing = 0
-        """Bytes of a body that go through as they are, or UNTIL_EOF: move them past the stream
-        and tell `passed`, or give them to `receive`."""
+        """Bytes of a body that pass unchanged, or UNTIL_EOF: move them past the stream and call
+        `passed`, or give them to `receive`."""
         self.error = ""
-        """Why the target's answer is bad; nothing is let through any more."""
+        """Why the answer cannot be passed on; once set, nothing passes any more."""
         self.began = False
-        """Bytes of the response under way have been let through: no 502 can take its place."""
+        """Bytes of the current final response have passed: no 502 can replace it."""
         self.switched = False
-        """The target speaks another protocol: all bytes go through."""
+        """The target has switched protocols: all bytes pass."""
         self.answered_upgrade = False
-        """A request for another protocol was refused by the target; whoever goes on with the
-        requests sets it back."""
+        """The target has refused to switch protocols; the caller resets this when it continues
+        with requests."""
         self.more = False
         """The last call ran out of time. Give other connections a turn, then call
         `receive(b"")`, before anything else is read."""
         self._budget = budget
         self._max_head = max(max_head, MAX_RESPONSE_HEAD)
         self._interim = 0  # 1xx answers to the request under way
-        self._must_end = False  # another reader could find another end of the response under way
+        self._must_end = False  # parsers may differ about the end of the current response
         self._expected: deque[Kind] = deque()
         self._chunks: ChunkReader | None = None
         self._held = b""
-        self._usual = b""  # the head of the last usual response: its like need not be read again
-        self._usual_size = -1  # of that response, its body included
-        self._searched = 0  # how much of a held head holds no bad byte
-        self._last = False  # the target ends the connection with the response under way
-        self._over = False  # and has done so
+        self._usual = b""  # head of the last usual response; an equal one is not parsed again
+        self._usual_size = -1  # bytes of that response with its body
+        self._searched = 0  # bytes of a held head checked so far
+        self._last = False  # the current response ends the connection
+        self._over = False  # and is complete
 
     @property
     def is_spent(self) -> bool:
-        """The last answer that can be told from the next is complete: the connection has to end,
-        whether or not the target ends it."""
+        """Parsers may differ about where the complete response ended: close the connection, even
+        if the target does not."""
         return self._over and self._must_end
 
     def expect(self, kind: Kind) -> None:
-        """A request has been let through; called for each, in order."""
-        if self._over:  # the target said that it answers no more: RFC 9112, 9.6
+        """Note a request that has passed; call it for each, in order."""
+        if self._over:  # RFC 9112, 9.6: the target answers no more requests
             return
         self._expected.append(kind)
         self.outstanding += 1
 
     def receive(self, data: bytes) -> list[Piece]:
-        """What the client may have now; `data` itself if that is all of it."""
+        """Return what the client may get now; `data` itself if it passes whole."""
         return [data] if self.one(data) else self._receive(data)
 
     def one(self, data: bytes) -> bool:
-        """The quick path: whether `data` is one response, or the start of one, as most are, and
-        may go to the client. False, and nothing was done: take `receive`."""
+        """Quick path: whether `data` is one usual response, or its start, and may pass.
+        False: nothing was done, use `receive`."""
         if not self.outstanding or self.began or self._held or self._expected[0] is not _PLAIN:
             return False
         if data.startswith(self._usual) and len(data) == self._usual_size:
@@ -167,7 +166,7 @@ class ResponseStream:
         return True
 
     def passed(self, count: int) -> None:
-        """`count` bytes of `passing` have gone past the stream."""
+        """`count` bytes of `passing` were moved past the stream."""
         if self.passing == UNTIL_EOF:
             return
         self.passing -= count
@@ -177,7 +176,7 @@ class ResponseStream:
             self._complete()
 
     def ended(self) -> str:
-        """The target has closed: "" if that is a fine end, else why not."""
+        """The target has closed: return "" if no response was cut off, else what was."""
         if self.switched:
             return ""
         if self.passing == UNTIL_EOF:
@@ -210,11 +209,11 @@ class ResponseStream:
         return out.pieces(at)
 
     def _takes_work(self) -> bool:
-        """Whether what comes next is a head or chunks; all else is quickly moved on."""
+        """Whether a head or chunks come next; everything else is cheap."""
         return not (self.passing or self.switched or self.error or self.is_spent)
 
     def _step(self, data: bytes, at: int, out: _Output) -> int:
-        """Where in data[at:] the next part ends; `at` itself while that is not known."""
+        """Where the next part of data[at:] ends; `at` if it is incomplete."""
         if self.switched or self.passing == UNTIL_EOF:
             return len(data)
         if self._chunks is not None:
@@ -239,7 +238,7 @@ class ResponseStream:
         return end
 
     def _complete(self) -> None:
-        """The response under way is complete."""
+        """The current response is complete."""
         self._chunks = None
         self.passing = self._interim = 0
         self.began = False
@@ -277,7 +276,7 @@ class ResponseStream:
         return len(data) if self.switched else end
 
     def _search(self, data: bytes, at: int, limit: int) -> None:
-        """Raise BadResponseError for a head that is not whole, if it is at fault already."""
+        """Raise BadResponseError for an incomplete head that is already invalid."""
         end = min(limit, len(data))
         why = name_bad_byte(PAST_MENDING_RE.search(data, at + self._searched, end))
         if why:
@@ -287,7 +286,7 @@ class ResponseStream:
         self._searched = max(0, end - at - 1)
 
     def _answer(self, status: int, length: int, closing: bool) -> None:
-        """A head is whole and right in itself: what does it mean for the request?"""
+        """Apply a valid head to the request that it answers. Raises BadResponseError."""
         kind = self._expected[0]
         if status == 101:
             if kind is not Kind.UPGRADE:
@@ -322,7 +321,7 @@ class ResponseStream:
 
 
 class _Output:
-    """What of the data goes to the client, and what in the place of the rest."""
+    """Collects what the client gets of some data, with replacements."""
 
     __slots__ = ("_at", "_data", "_pieces")
 
@@ -332,14 +331,14 @@ class _Output:
         self._pieces: list[Piece] = []
 
     def replace(self, start: int, stop: int, instead: bytes) -> None:
-        """Give `instead` in place of data[start:stop]; called for one place after another."""
+        """Replace data[start:stop] by `instead`; call it in ascending order."""
         if start > self._at:
             self._pieces.append(memoryview(self._data)[self._at : start])
         self._pieces.append(instead)
         self._at = stop
 
     def pieces(self, end: int) -> list[Piece]:
-        """All up to `end`; the data itself if that is all of it."""
+        """The output up to `end`; the data itself if nothing was changed."""
         if end > self._at:
             whole = not self._at and end == len(self._data)
             self._pieces.append(self._data if whole else memoryview(self._data)[self._at : end])

@@ -1,12 +1,11 @@
-"""Heads of answers that are not by the letter of RFC 9112, written anew so that they are.
+"""Rewrites heads of answers that violate RFC 9112 into strict ones.
 
-A target is trusted, and a page that works without v6fwd must work with it. So what HAProxy,
-nginx and curl all pass is passed here, and so is what RFC 9112 tells a proxy to mend: blanks
-before a colon (5.1) and folded fields (5.2). The client gets one reading of it, in a clean
-form. What one of the three refuses, but for those two, is refused.
+A page that works without v6fwd must work with it, and the target is trusted. So what HAProxy,
+nginx and curl all accept is accepted, and what RFC 9112 tells proxies to repair: blanks before
+a colon (5.1) and folded fields (5.2). Everything else is refused.
 
-Where another reader could take the target's answer to end elsewhere, the connection ends with
-it: then nothing stands behind the doubtful end.
+If another parser could find a different end of the message, the connection ends behind it, so
+that nothing follows an ambiguous end.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import NamedTuple
 
 from v6fwd.client_ip.http.syntax import LENGTH_RE, MAX_LENGTH, TOKEN_RE
 
-# curl wants a blank behind the version. All three read more blanks than one, a tab before the
-# reason, and HTTP/2.0 as they read HTTP/1.1.
+# All three accept several blanks, a tab before the reason, and HTTP/2.0 as HTTP/1.1; curl needs a
+# blank behind the version.
 _STATUS_RE = re.compile(rb"HTTP/(1\.[01]|2\.0) +([1-9][0-9][0-9])(?:[ \t]+([^\r]*))?")
 _LINE_END_RE = re.compile(rb"\r?\n")
 _CONTROL_RE = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -26,18 +25,18 @@ _BLANKS = b" \t"
 
 
 class Straight(NamedTuple):
-    """A head by the letter, and whether the connection has to end behind its message."""
+    """A strict head, and whether the connection must end behind its message."""
 
     head: bytes
     ends: bool
 
 
 class _CannotError(Exception):
-    """The head is past mending."""
+    """The head cannot be repaired."""
 
 
 def straighten(head: bytes) -> Straight | None:
-    """A head, its empty line included, by the letter; None if it is past mending."""
+    """Rewrite a head, given with its empty line; None if it cannot be repaired."""
     try:
         return _Head(head).straight()
     except _CannotError:
@@ -45,7 +44,7 @@ def straighten(head: bytes) -> Straight | None:
 
 
 class _Head:
-    """A head, line by line."""
+    """A head that is repaired line by line."""
 
     __slots__ = ("_doubtful", "_framing", "_plain", "_reason", "_status", "_version")
 
@@ -58,7 +57,7 @@ class _Head:
         self._reason = _clean(status[3] or b"")
         self._plain: list[bytes] = []
         self._framing: dict[bytes, list[bytes]] = {_LENGTH: [], _CODING: [], _CONNECTION: []}
-        # Mixed ends of lines: a stricter reader finds other fields.
+        # With mixed line ends a stricter parser finds other fields.
         mixed = 0 < head.count(b"\r\n") < head.count(b"\n")
         self._doubtful = mixed or self._version == b"2.0"
         for line in _unfolded(lines):
@@ -79,10 +78,10 @@ class _Head:
             framing.append(value.strip(_BLANKS))
 
     def straight(self) -> Straight:
-        """The head by the letter."""
+        """The strict head."""
         framed = self._framed()
         connection = self._framing[_CONNECTION]
-        ends = self._doubtful and not self._status.startswith(b"1")  # those have no length
+        ends = self._doubtful and not self._status.startswith(b"1")  # interim answers have no body
         if ends:
             connection = [*filter(_stays, _elements(connection)), b"close"]
         if connection:
@@ -92,38 +91,38 @@ class _Head:
         return Straight(b"\r\n".join([first, *self._plain, *framed, b"", b""]), ends)
 
     def _framed(self) -> list[bytes]:
-        """The lines that tell the length of the body: RFC 9112, 6.3."""
+        """The line with the length of the body: RFC 9112, 6.3."""
         lengths, told = self._framing[_LENGTH], self._framing[_CODING]
         codings = [coding.lower() for coding in _elements(told)]
         if codings not in ([], [b"chunked"]):
             raise _CannotError
         if told and (lengths or not codings or self._version == b"1.0"):
-            self._doubtful = True  # RFC 9112, 6.1: not every reader goes by the coding then
+            self._doubtful = True  # RFC 9112, 6.1: parsers differ then
         if codings:
             self._version = b"1.1"
             return [b"Transfer-Encoding: chunked"]
         return [b"Content-Length: %d" % self._length(lengths)] if lengths else []
 
     def _length(self, values: list[bytes]) -> int:
-        """RFC 9110, 8.6: the same length said twice, in lines or a list, is that length."""
+        """RFC 9110, 8.6: a length that is repeated, in lines or a list, is accepted."""
         said = [value.strip(_BLANKS) for value in b",".join(values).split(b",")]
         bare = {value.lstrip(b"0") or b"0" for value in said if value}
         if b"" in said or len(bare) != 1 or not LENGTH_RE.fullmatch(length := bare.pop()):
             raise _CannotError
         if any(value.startswith(b"0") and value != b"0" for value in said):
-            self._doubtful = True  # some readers take leading zeros for octal
+            self._doubtful = True  # some parsers read leading zeros as octal
         if int(length) > MAX_LENGTH:
             raise _CannotError
         return int(length)
 
 
 def _unfolded(lines: list[bytes]) -> list[bytes]:
-    """The lines, each with those that continue it: RFC 9112, 5.2."""
+    """Join folded lines: RFC 9112, 5.2."""
     joined: list[bytes] = []
     for line in lines:
         if not line.startswith((b" ", b"\t")):
             joined.append(line)
-        elif not joined or _frames(joined[-1]):  # HAProxy and curl differ about what that says
+        elif not joined or _frames(joined[-1]):  # HAProxy and curl differ about those
             raise _CannotError
         else:
             joined[-1] += b" " + line.strip(_BLANKS)
@@ -136,7 +135,7 @@ def _frames(line: bytes) -> bool:
 
 
 def _elements(values: list[bytes]) -> list[bytes]:
-    """The elements of a list: RFC 9110, 5.6.1; empty ones are left out."""
+    """Elements of a list (RFC 9110, 5.6.1), without empty ones."""
     stripped = (element.strip(_BLANKS) for element in b",".join(values).split(b","))
     return [element for element in stripped if element]
 
@@ -146,5 +145,5 @@ def _stays(option: bytes) -> bool:
 
 
 def _clean(value: bytes) -> bytes:
-    """RFC 9110, 5.5: a control byte in a value means nothing; a blank takes its place."""
+    """Replace control bytes by blanks: RFC 9110, 5.5."""
     return _CONTROL_RE.sub(b" ", value).strip(_BLANKS)

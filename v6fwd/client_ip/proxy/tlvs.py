@@ -1,4 +1,4 @@
-"""What a PROXY v2 header says besides addresses: its TLVs (section 2.2.3), read and passed on."""
+"""TLVs of a PROXY v2 header (section 2.2.3): parsed, and passed on."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _FIXED = 16  # signature, version, command, family and length
 
 
 class Tlv(NamedTuple):
-    """A type and its value."""
+    """A type and a value."""
 
     type: int
     value: bytes
 
     def packed(self) -> bytes:
-        """As it stands in a header."""
+        """The bytes of the TLV."""
         return b"%c%b%b" % (self.type, len(self.value).to_bytes(2, "big"), self.value)
 
 
 def each_tlv(tlvs: bytes) -> Iterator[Tlv]:
-    """The TLVs of a block that `read_header` has checked."""
+    """Iterate over a block of TLVs that `read_header` has validated."""
     at = 0
     while at < len(tlvs):
         start = at + 3
@@ -35,16 +35,16 @@ def each_tlv(tlvs: bytes) -> Iterator[Tlv]:
 
 
 def tells_tls(tlvs: bytes) -> bool:
-    """Whether they say that the client spoke TLS to the proxy that sent them."""
+    """Whether the client used TLS towards the proxy that sent these TLVs."""
     values = (tlv.value for tlv in each_tlv(tlvs) if tlv.type == SSL)
     return any(value and value[0] & _CLIENT_SSL for value in values)
 
 
 def add_tlvs(header: bytes, tlvs: bytes, largest: int) -> bytes:
-    """A v2 header with these TLVs behind its addresses; any other header as it is.
+    """Append TLVs to a v2 header without any; return any other header unchanged.
 
-    They stand in ascending order of their types. A checksum among them is made anew. What would
-    make the header larger than `largest` bytes is left out: receivers refuse larger ones.
+    They are sorted by type. A CRC32C among them is computed anew. TLVs with which the header
+    would exceed `largest` bytes are left out, since receivers have limits.
     """
     if not header.startswith(_SIGNATURE):
         return header
@@ -55,7 +55,7 @@ def add_tlvs(header: bytes, tlvs: bytes, largest: int) -> bytes:
 
 
 def _fitting(tlvs: list[Tlv], room: int) -> list[Tlv]:
-    """Those for which there is room; the checksum comes first of all."""
+    """The TLVs that fit; space for the checksum is reserved first."""
     kept = []
     room -= sum(len(tlv.packed()) for tlv in tlvs if tlv.type == CRC32C)
     for tlv in tlvs:
@@ -69,7 +69,7 @@ def _fitting(tlvs: list[Tlv], room: int) -> list[Tlv]:
 
 
 def _with_checksum(header: bytes, at: int, tlvs: list[Tlv]) -> bytes:
-    """Put the checksum of the whole header into the place that is kept for it (2.2.3.3)."""
+    """Fill in the checksum of the whole header (2.2.3.3)."""
     for tlv in tlvs:
         start, at = at + 3, at + len(tlv.packed())
         if tlv.type == CRC32C:
