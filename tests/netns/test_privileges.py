@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import grp
 import os
 import pwd
@@ -137,6 +138,24 @@ def test_workers_of_root_are_nobody(daemon: ServeProcess, server: socket.socket)
         assert capabilities(pid) == set()
         assert (told["NoNewPrivs"], told["Seccomp"]) == ("1", "2")
     assert "workers run as user nobody" in daemon.log
+
+
+def test_root_without_the_right_to_be_another(daemon: ServeProcess, server: socket.socket) -> None:
+    """As in a container with --cap-drop ALL: workers serve without capabilities, and say so."""
+
+    def drop() -> None:
+        libc = ctypes.CDLL(None)
+        for capability in (6, 7):  # CAP_SETGID, CAP_SETUID
+            assert not libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+    port = free_port("::1")
+    daemon.configure((f"[::1]:{port}", f"127.0.0.1:{server.getsockname()[1]}"))
+    daemon.run(preexec=drop)
+    served(port, server)
+    assert daemon.log.count("cannot become user nobody: operation not permitted") == 2
+    for pid in daemon.workers():
+        assert capabilities(pid) == set()
+        assert status(pid)["Seccomp"] == "2"
 
 
 def test_a_reload_may_open_a_port_below_1024(daemon: ServeProcess, folder: Path, lab: Lab) -> None:

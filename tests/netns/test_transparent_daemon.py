@@ -252,6 +252,7 @@ def test_a_worker_that_was_taken_over(scene: Scene) -> None:
     server = scene.server("::")
     assert scene.connected(server)[2] == CLIENT_V6
     victim = scene.daemon.workers()[0]
+    os.kill(victim, signal.SIGSTOP)  # what it asks itself must not come between
     with socket_to_helper(victim) as sock:
         sock.send(wire.pack("join", "/proc/1/ns/net"))
         with pytest.raises(RelayError, match="no target of ours is in /proc/1/ns/net"):

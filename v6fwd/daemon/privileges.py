@@ -48,19 +48,24 @@ def become(user: str, keep: Iterable[int] = ()) -> None:
         raise RelayError(f"cannot become user {user}: {reason(error)}") from error
 
 
-def become_nobody() -> None:
-    """Be no user that matters, in no group, without capabilities. Raises OSError.
+def become_nobody() -> str:
+    """Be no user that matters, in no group, without capabilities; return what is missing of that.
 
-    Who is not root stays who it is.
+    Who is not root stays who it is. Raises OSError if capabilities cannot be dropped.
     """
+    missing = ""
     if not os.geteuid():
         try:
             entry = pwd.getpwnam(NOBODY)
             uid, gid = entry.pw_uid, entry.pw_gid
         except KeyError:
             uid = gid = _OVERFLOW_ID
-        _switch(uid, gid, [])
+        try:
+            _switch(uid, gid, [])
+        except OSError as error:  # a root without CAP_SETUID, which is not worth much
+            missing = f"cannot become user {NOBODY}: {reason(error)}"
     restrict()
+    return missing
 
 
 def _switch(uid: int, gid: int, groups: list[int]) -> None:

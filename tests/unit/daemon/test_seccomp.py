@@ -31,7 +31,7 @@ def run(then: Callable[[], object], *, strict: bool = False, privileged: bool = 
         status = 99
         try:
             ctypes.CDLL(None).prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
-            assert confine(strict=strict, privileged=privileged)
+            assert not confine(strict=strict, privileged=privileged)
             then()
             status = 0
         except OSError as error:
