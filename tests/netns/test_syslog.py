@@ -42,7 +42,7 @@ def test_a_real_daemon_hears_a_relay_that_stands_alone(tmp_path: Path) -> None:
     try:
         eventually(lambda: heard("ready: 1 forwards"), "the relay is ready")
         assert heard("daemon.info v6fwd-docker-proxy[")
-        assert heard(f"]: [::1]:{port} -> 127.0.0.1:9: no daemon serves it")
+        assert heard(f"]: [::1]:{port} -> 127.0.0.1:9: no daemon serves it; mode none")
         with socket.create_connection(("::1", port)) as client, pytest.raises(ConnectionError):
             client.recv(1)
         eventually(lambda: heard("daemon.warn v6fwd-docker-proxy["), "the target is down")

@@ -56,19 +56,12 @@ class AdoptedPort:
 
 
 class AdoptedPorts:
-    """One port for each shim. `decide` is called when a port has waited HOLD seconds."""
+    """One port for each shim."""
 
-    def __init__(
-        self,
-        supervisor: Supervisor,
-        limits: Limits,
-        log: Log,
-        decide: Callable[[AdoptedPort], None],
-    ) -> None:
+    def __init__(self, supervisor: Supervisor, limits: Limits, log: Log) -> None:
         self._supervisor = supervisor
         self._limits = limits
         self._log = log
-        self._decide = decide
         self._ports: dict[Endpoint, AdoptedPort] = {}
         self.all_decided = asyncio.Event()
         """Set whenever no port waits for its mode."""
@@ -163,9 +156,9 @@ class AdoptedPorts:
             else:
                 self.serve(port, port.forward)
 
-    def await_mode(self, port: AdoptedPort) -> None:
+    def await_mode(self, port: AdoptedPort, decide: Callable[[AdoptedPort], None]) -> None:
         """Call `decide` in HOLD seconds, if nothing is decided by then."""
-        port.timer = asyncio.get_running_loop().call_later(HOLD, self._decide, port)
+        port.timer = asyncio.get_running_loop().call_later(HOLD, decide, port)
 
     def serve(self, port: AdoptedPort, forward: Forward) -> None:
         """Serve a port in the mode of `forward`, or go on in that mode."""

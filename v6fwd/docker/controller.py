@@ -1,7 +1,7 @@
 """Serves the published ports of an Engine in the daemon: shims in, forwards out.
 
 `Intake` finds the shims, `AdoptedPorts` holds their ports, the `Watcher` reports the containers,
-`Modes` decides; the controller passes what each of them finds on to the others.
+`Decisions` decides; the controller passes what each of them finds on to the others.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections.abc import Collection, Coroutine, Sequence
 
 from v6fwd.config import Docker
 from v6fwd.daemon.supervisor import Supervisor
-from v6fwd.docker.adopted_ports import HOLD, AdoptedPort, AdoptedPorts, close_all
+from v6fwd.docker.adopted_ports import HOLD, AdoptedPorts, close_all
+from v6fwd.docker.decisions import Decisions
 from v6fwd.docker.direct_ports import DirectPorts
 from v6fwd.docker.engine.client import EngineApi
-from v6fwd.docker.engine.containers import Container, find_containers
+from v6fwd.docker.engine.containers import Container
 from v6fwd.docker.engine.watcher import Watcher
 from v6fwd.docker.intake import Intake
 from v6fwd.docker.ipv4_clients import Ipv4Clients
@@ -25,8 +26,6 @@ from v6fwd.docker.prestart import Prestart
 from v6fwd.docker.shim.process import LET_GO, Shim
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Limits
-
-UNKNOWN = "Docker has not told yet which container it belongs to"
 
 
 class Controller:
@@ -46,16 +45,16 @@ class Controller:
         self._ipv4_clients = Ipv4Clients(log)
         self._prestart = Prestart(log)
         self._watcher = self._watcher_of(docker.host)
-        self._containers: Sequence[Container] = ()
-        """Those that run, as the Engine told last."""
         self._tasks: set[asyncio.Task[None]] = set()
         """The watcher, and whatever waits for the workers; cancelled at the end."""
         self._watching: asyncio.Task[None] | None = None
         """The watcher's; another Engine ends it."""
         self._has_begun = False
-        """Whether the three that follow are there."""
+        """Whether it is at work, and the four that follow are there."""
         self._ports: AdoptedPorts
         """Ports with a shim."""
+        self._decisions: Decisions
+        """About these."""
         self._direct_ports: DirectPorts
         """Ports without one."""
         self._supervisor: Supervisor
@@ -66,7 +65,8 @@ class Controller:
         """Take over the shims that live, and read the announcements of others. Raises
         RelayError."""
         self._supervisor = supervisor
-        self._ports = AdoptedPorts(supervisor, self._limits, self._log, self._hold_ended)
+        self._ports = AdoptedPorts(supervisor, self._limits, self._log)
+        self._decisions = Decisions(self._ports, self._modes, self._memory)
         self._direct_ports = DirectPorts(supervisor, self._modes, self._limits, self._log)
         self._has_begun = True
         self._memory.load()
@@ -115,15 +115,16 @@ class Controller:
 
         A predecessor goes on, too, where this daemon could not take over from it.
         """
+        if not self._has_begun:
+            return
+        self._has_begun = False
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
         self._prestart.close()
         goes_on = self._intake.close() or succeeded
-        waiting = len(self._ports) if self._has_begun else 0
+        waiting = len(self._ports)
         self._ipv4_clients.close(keep=goes_on or waiting > 0)
-        if not self._has_begun:
-            return
         if waiting and not goes_on:
             text = (
                 f"clients of {waiting} published ports HANG from now on, until the next"
@@ -140,8 +141,9 @@ class Controller:
         former = self._ports.get(listen)
         if former is not None and former.shim.has_ended():
             self.ended(former.shim)
-        container = self._memory.container_of(shim)
-        if container is None:  # dockerd waits for the answer, and its container with it
+        if (
+            self._memory.container_of(shim) is None
+        ):  # dockerd waits for the answer, and its container with it
             self._ipv4_clients.apply(self._ports, [shim.flags.forward])
         sockets = self._direct_ports.take_back(listen)
         self._prestart.look()  # Engine 28 has made the namespace by now, and waits for the answer
@@ -151,11 +153,7 @@ class Controller:
             close_all(sockets)
             self._ipv4_clients.apply(self._ports, at_once=False)
             raise
-        found = [container] if container else find_containers(self._containers, port.forward)
-        if container or (found and self._watcher.is_lost):
-            self._decide_by(port, found)
-        else:
-            self._ports.await_mode(port)
+        self._decisions.adopted(port, engine_is_lost=self._watcher.is_lost)
 
     def stop(self, shim: Shim) -> None:
         """Free a shim's port, then tell it: dockerd gives the port away once it has ended."""
@@ -192,49 +190,11 @@ class Controller:
 
     def _changed(self, containers: Sequence[Container]) -> None:
         """Note which containers run, and serve their ports accordingly."""
-        self._containers = containers
-        self._modes.keep(containers)
         self._prestart.run(containers)
-        for port in self._ports:
-            if find_containers(containers, port.forward):
-                self._decide(port)
-        self._remember()
+        self._decisions.changed(containers)
         self._direct_ports.follow(containers, self._ports.listens())
         self._ipv4_clients.answered(self._watcher.answered)
         self._ipv4_clients.apply(self._ports)
-
-    # -- modes --
-
-    def _hold_ended(self, port: AdoptedPort) -> None:
-        """Decide without further waiting."""
-        self._decide(port)
-        self._remember()
-
-    def _decide(self, port: AdoptedPort) -> None:
-        """Serve a port as its container wants it; without one, only if a rule decides."""
-        self._decide_by(port, find_containers(self._containers, port.forward))
-
-    def _decide_by(self, port: AdoptedPort, found: Sequence[Container]) -> None:
-        if len(found) > 1:
-            names = " and ".join(container.name for container in found)
-            self._ports.hold(port, f"refused, as both {names} publish it")
-            return
-        container = found[0] if found else None
-        forward = self._modes.of(port.forward, container)
-        if forward is not None:
-            self._ports.serve(port, forward)
-        elif container is not None:
-            self._ports.hold(port, f"refused, as a label of container {container.name} is wrong")
-        elif not port.is_open:
-            self._ports.hold(port, UNKNOWN)
-
-    def _remember(self) -> None:
-        known = {
-            port.shim: found[0]
-            for port in self._ports
-            if len(found := find_containers(self._containers, port.forward)) == 1
-        }
-        self._memory.keep(known)
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(coroutine)

@@ -45,13 +45,13 @@ class Memory:
 
     def load(self) -> None:
         """Read what a former daemon knew, as far as it is of this boot."""
+        if not (self._folder / NAME).exists():
+            return
         try:
             with TrustedFolder(self._folder) as folder:
                 content = json.loads(folder.read(NAME, MAX_SIZE))
             if content.get("boot") == self._boot:
                 self._known = {key: _container(each) for key, each in content["shims"].items()}
-        except FileNotFoundError:
-            pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             why = reason(error) if isinstance(error, OSError) else repr(error)
             self._warn(f"cannot use {self._folder / NAME}: {why}")

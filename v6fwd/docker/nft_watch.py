@@ -7,7 +7,8 @@ import socket
 from collections.abc import Callable
 
 GATHER = 0.05
-"""Seconds that a check waits for further news: a firewall's restart changes many things."""
+"""Seconds between two checks: a firewall's restart changes many things. The first is made at once,
+as until then clients go where they must not."""
 INTERVAL = 5.0
 """Seconds between checks where news cannot be had."""
 _NETLINK_NETFILTER = 12
@@ -61,6 +62,8 @@ class TableWatch:
         self._always = always
         self._watch: NftWatch | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._last_check = 0.0
+        """When, in seconds of the loop's clock."""
 
     def start(self) -> None:
         """Watch from now on; again does no harm."""
@@ -84,9 +87,11 @@ class TableWatch:
     def _on_news(self) -> None:
         if self._watch is not None and self._watch.has_news():
             self._cancel()
-            self._timer = asyncio.get_running_loop().call_later(GATHER, self._check_now)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(self._last_check + GATHER, self._check_now)
 
     def _check_now(self) -> None:
+        self._last_check = asyncio.get_running_loop().time()
         self._cancel()
         self._wait()
         self._check()

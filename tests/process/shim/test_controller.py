@@ -269,3 +269,22 @@ async def test_who_may_come_by_file_and_label(daemon: Controlled, shim: Shim, po
     daemon.tell(described)
     await daemon.until(lambda: daemon.held)
     assert daemon.served == {}, "an allow list that cannot be read lets nobody in"
+
+
+async def test_the_redirect_outlives_a_daemon_whose_shims_live(
+    daemon: Controlled, shim: Shim, port: int
+) -> None:
+    """Docker's rule would let IPv4 clients reach the container with headers of their own."""
+    nft = Path(os.environ["PATH"].partition(":")[0]) / "nft"
+    log = nft.with_name("nft.log")
+    listing = '{"nftables": []}'
+    nft.write_text(f"#!/bin/sh\n[ $2 = list ] || cat >>{log}\necho '{listing}'\n")
+    await daemon.begin()
+    await daemon.adopted(shim, port, host="0.0.0.0")
+    assert str(port) in log.read_text(), "there before dockerd starts the container"
+    daemon.tell(container("a", port, "proxy-v2"))
+    await daemon.until(lambda: daemon.served)
+    before = log.read_text()
+    daemon.end()
+    daemon.end()  # as the daemon does, once more to be sure
+    assert log.read_text() == before

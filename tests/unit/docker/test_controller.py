@@ -40,6 +40,7 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setenv("V6FWD_RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setenv("PATH", str(tmp_path))  # this host's rules are none of our business
     bench = Bench(tmp_path)
     for engine in bench.engines:

@@ -137,3 +137,12 @@ async def test_a_folder_that_cannot_be(folder: Path, daemon: Daemon) -> None:
     folder.parent.write_text("a file")
     with pytest.raises(RelayError, match=r"cannot meet shims in .*: (not a directory|file exists)"):
         daemon.open()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+async def test_a_folder_of_another_user(folder: Path, daemon: Daemon) -> None:
+    os.makedirs(folder)
+    os.chown(folder, 65534, -1)
+    with pytest.raises(RelayError, match="cannot meet shims in"):
+        daemon.open()
+    assert os.listdir(folder) == []

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from v6fwd.docker.shim.process import NoShimError, start_time
 from v6fwd.errors import RelayError, reason
+from v6fwd.folder import TrustedFolder
 
 DEFAULT_FOLDER = "/run/v6fwd"
 NO_HOLDER = "-"
@@ -50,7 +51,7 @@ class Rendezvous:
         FIFO `rest` stays the one it was: the living shims have it open.
         """
         try:
-            self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            TrustedFolder(self._folder, mode=0o755).close()  # nobody else can put anything there
             rest = self._folder / "rest"
             if not rest.is_fifo():
                 self._replace("rest", lambda path: os.mkfifo(path, 0o600))

@@ -70,7 +70,10 @@ def main(words: Sequence[str]) -> int:
 
 async def _serve(flags: ProxyFlags, status: Status, log: Log) -> None:
     log_exceptions(asyncio.get_running_loop(), log)
-    log.info("alone", f"{flags.forward}: no daemon serves it")
+    log.info(
+        "alone",
+        f"{flags.forward}: no daemon serves it; mode none, its server sees no client addresses",
+    )
     listen = _inherited if flags.use_listen_fd else own
     relay = Foreground([flags.forward], LIMITS, log, listen=listen)
     relay.stop_on_signals()
