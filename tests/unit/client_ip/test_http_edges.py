@@ -8,10 +8,11 @@ import pytest
 
 from tests.support.http_reading import CLIENT, DIALLED, XFF, feed, maker
 from tests.unit.client_ip.http_samples import HOST, chunked, get, with_field
-from v6fwd.client_ip.http import memo
+from v6fwd.client_ip.http import crosscheck, memo
 from v6fwd.client_ip.http.address import AddressFields
 from v6fwd.client_ip.http.crosscheck import _check as check
 from v6fwd.client_ip.http.fields import FieldReader, Fields
+from v6fwd.client_ip.http.framing import MEMO_SIZE
 from v6fwd.client_ip.http.memo import USUAL_BLOCK, FieldMemo
 from v6fwd.client_ip.http.request_head import MAX_EMPTY_LINES
 from v6fwd.client_ip.http.requests import RequestStream
@@ -101,6 +102,17 @@ def test_a_bad_chunk_later_takes_nothing_back() -> None:
     assert one.in_body
 
 
+@pytest.mark.parametrize("pieces", [(b"\0",), (b"A: b\0",), (b"\r", b"X"), (b"A", b"\n")])
+def test_a_bad_byte_in_a_trailer_is_refused_at_once(pieces: tuple[bytes, ...]) -> None:
+    """Whether or not the trailer will ever be whole, and wherever it is cut."""
+    one = stream()
+    one.receive(chunked(b"0\r\n"))
+    for piece in pieces:
+        assert one.refused is None
+        one.receive(piece)
+    assert one.refused == HttpRefused(400, "malformed trailer field")
+
+
 # ---- quick paths ----------------------------------------------------------------------------
 
 
@@ -150,6 +162,26 @@ def test_the_same_block_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for each, minor in ((block, b"1"), (block, b"1"), (other, b"1"), (other, b"0"), (block, b"1")):
         assert fields.read(each, b"GET", b"/", minor).host == each[8:9]
     assert checked == [block, other, other, block]
+
+
+def test_what_both_readings_agreed_on_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the names and what frames the message; long blocks and CONNECT are asked about always."""
+    asked: list[bytes] = []
+    monkeypatch.setattr(crosscheck, "_check", lambda *args: asked.append(args[1]))
+    monkeypatch.setattr(crosscheck, "_agreed", set())
+    address = AddressFields(CLIENT, DIALLED, forwarded=False, trusted=False)
+    reader = FieldReader(address, keep_underscores=False)
+
+    def ask(block: bytes, method: bytes = b"GET") -> int:
+        before = len(asked)
+        crosscheck.check((method, b"/", b"1"), block, reader.read(block[2:], b"1"))
+        return len(asked) - before
+
+    short, other = b"\r\nHost: a\r\n\r\n", b"\r\nHost: a\r\nB: c\r\n\r\n"
+    assert [ask(short), ask(short)] == [1, 0]
+    assert [ask(other), ask(other), ask(short, b"CONNECT"), ask(short)] == [1, 0, 1, 0]
+    long = b"\r\nHost: a\r\nC: " + b"d" * MEMO_SIZE + b"\r\n\r\n"
+    assert [ask(long), ask(long)] == [1, 1]
 
 
 @pytest.mark.parametrize("have", [0, 1, 4, 5])
