@@ -110,7 +110,7 @@ def test_unbound_over_udp(served: Served) -> None:
     """Its access list lets in these two clients and nobody else, the bridge aside."""
     folder = served.engine.folder / "unbound"
     folder.mkdir()
-    server = BothUnbound(folder, proxy=False)
+    server = BothUnbound(folder, {})
     (folder / "unbound.conf").write_text(server.config())
     try:
         words = ("--publish", "8080:53/udp", *AS_HERE, "--volume", f"{folder}:/data", "bare")

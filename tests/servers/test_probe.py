@@ -15,6 +15,7 @@ from tests.support.dns_servers import ADDRESS, NAME, DnsServer, Knot, Unbound
 from tests.support.more_servers import (
     MORE_LINES,
     Dnsdist,
+    Gunicorn,
     KnotResolver,
     NginxStream,
     PdnsRecursor,
@@ -64,6 +65,7 @@ TCP: dict[type[Server], Facts] = {
     Squid: Facts(ALL, 65551),
     Exim: Facts(ALL - {"v2-wrong-transport", "v2-split"}, 232),
     Dovecot: Facts(ALL - {"v2-wrong-transport", "v2-split"}, 1500),
+    Gunicorn: Facts({"none", "v1"}, None),
 }
 TCP_DNS: dict[type[DnsServer], Facts] = {
     Unbound: Facts(ALL - {"v1", "v1-unknown"}, 65551),
@@ -116,16 +118,15 @@ def test_a_server_that_reads_the_header(stage: Stage, kind: type[Server], facts:
     server = kind(stage.folder, LINES)
     server.start(stage.lab)
     report = probe(stage, str(server.port), "--patience", "1.5", *OPTIONS.get(kind, ()))
-    assert (accepted(report), report["largest_header"]) == facts
-    assert report["mode"] == "proxy-v2"
+    forms = accepted(report) - {"x-forwarded-for"}
+    assert (forms, report["largest_header"]) == facts
+    assert report["mode"] == ("proxy-v1" if kind is Gunicorn else "proxy-v2")
     use(stage, report)
     asked = stage.curl(*server.questions(f"[{HOST_V6}]:{server.port}"))
     assert asked.returncode == 0, asked.stderr
     assert server.answer() in asked.stdout + asked.stderr
-    if kind is Varnish:
-        assert f"client {CLIENT_V6} " in asked.stdout
-        return
-    server.stop()
+    if kind is not Varnish:  # its log is another program's
+        server.stop()
     entries = server.entries(CLIENT_V6)
     eventually(lambda: all(entry in server.log for entry in entries), f"the log has {entries}")
 
@@ -141,22 +142,18 @@ def test_dns_over_tcp(stage: Stage, kind: type[DnsServer], facts: Facts) -> None
 
 @pytest.mark.parametrize(("kind", "facts"), servers(UDP))
 def test_dns_over_udp(stage: Stage, kind: type[DnsServer], facts: Facts) -> None:
-    kind(stage.folder).start(stage.lab)
+    server = kind(stage.folder)
+    server.start(stage.lab)
     report = probe(stage, "53/udp", "--patience", "0.5")
     assert (accepted(report), report["largest_header"]) == facts
     assert (report["mode"], report["udp_proxy"]) == ("proxy-v2", "every")
     use(stage, report)
     words = ("dig", f"@{HOST_V6}", "+short", "+tries=1", "+time=5", NAME, "A", NAME, "A")
     assert stage.lab.run("client", *words).stdout.split() == [ADDRESS] * 2
-    log = _log(stage.folder)
-    assert kind in (Knot, KnotResolver) or CLIENT_V6 in log, log  # the resolver's view has it
+    assert kind in (Knot, KnotResolver) or CLIENT_V6 in server.log  # the resolver's view has it
     if kind is Knot:
         whoami = stage.lab.run("client", "dig", f"@{HOST_V6}", "+short", "whoami", "AAAA")
         assert whoami.stdout.strip() == CLIENT_V6
-
-
-def _log(folder: Path) -> str:
-    return "".join(path.read_text() for path in folder.glob("*.log"))
 
 
 @pytest.mark.parametrize(

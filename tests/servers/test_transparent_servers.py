@@ -166,7 +166,7 @@ class StockUnbound(Unbound):
 @CLIENTS
 @pytest.mark.server("unbound", "dig")
 def test_unbound_over_udp(stage: Stage, client: str) -> None:
-    server = StockUnbound(stage.folder, proxy=False)
+    server = StockUnbound(stage.folder, {})
     server.start(stage.lab)
     transparent(stage, 53, "[::]:53/udp")
     question = ("+short", "+tries=1", "+time=5", NAME, "A", NAME, "A")

@@ -5,19 +5,18 @@ Each has `lines`, what makes it read the PROXY header; docs/servers.md tells peo
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from tests.support.dns_servers import ADDRESS, NAME, DnsServer
 from tests.support.servers import Nginx, Server
-from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6
+from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6, Lab
 
 MORE_LINES: dict[str, tuple[str, ...]] = {
     "nginx-stream": ("listen 80 proxy_protocol;", "set_real_ip_from 172.17.42.1;"),
     "varnishd": ("-a :80,PROXY",),
     "squid": ("http_port 80 require-proxy-header", "proxy_protocol_access allow gateway"),
-    "pdns_recursor": ("proxy-protocol-from=172.17.42.1",),
-    "dnsdist": ('setProxyProtocolACL({"172.17.42.1/32"})',),
-    "kresd": ("net.proxy_allowed({'172.17.42.1'})",),
+    "gunicorn": ("--proxy-protocol", "--proxy-allow-from 172.17.42.1"),
 }
 """What makes each of them read the header of a sender at the bridge's address."""
 
@@ -56,10 +55,9 @@ class NginxStream(Nginx):
 
 
 class Varnish(Server):
-    """Varnish, which answers by itself; varnishncsa would be its log, the answer shows as much."""
+    """Varnish, which answers by itself; varnishncsa writes its log."""
 
     program = "varnishd"
-    log_name = "output.log"
 
     def config(self) -> str:
         """See Server."""
@@ -68,7 +66,7 @@ vcl 4.1;
 backend none none;
 sub vcl_recv { return (synth(200, "OK")); }
 sub vcl_synth {
-    set resp.body = "client " + client.ip + " peer " + remote.ip + {"
+    set resp.body = "client " + client.ip + {"
 "};
     return (deliver);
 }
@@ -80,6 +78,13 @@ sub vcl_synth {
         return ["varnishd", "-F", "-n", str(self.folder / "run"), "-f", str(config), *listen,
                 "-s", "malloc,16m", "-T", "none", "-j", "none"]  # fmt: skip
 
+    def start(self, lab: Lab, host: str = "container") -> None:
+        """See Server."""
+        super().start(lab, host)
+        words = ("varnishncsa", "-n", str(self.folder / "run"), "-F", '%h "%r" %s')
+        with (self.folder / self.log_name).open("wb") as log:
+            lab.start(host, "stdbuf", "-oL", *words, stdin=subprocess.DEVNULL, stdout=log)
+
     def questions(self, url_host: str) -> list[str]:
         """See Server."""
         return [f"http://{url_host}/"]
@@ -88,9 +93,9 @@ sub vcl_synth {
         """See Server."""
         return "client "
 
-    def entries(self, client: str) -> list[str]:  # noqa: ARG002
+    def entries(self, client: str) -> list[str]:
         """See Server."""
-        return []
+        return [f'{client} "GET ']
 
 
 class Squid(Server):
@@ -140,6 +145,41 @@ class Squid(Server):
         return [f" {client} "]
 
 
+class Gunicorn(Server):
+    """gunicorn: v1 alone, and connections without a header as well."""
+
+    program = "gunicorn"
+
+    def config(self) -> str:
+        """The application, which a module is."""
+        (self.folder / "answers.py").write_text(
+            "def app(environ, start_response):\n"
+            "    start_response('200 OK', [('Content-Type', 'text/plain')])\n"
+            "    return [b'hello\\n']\n"
+        )
+        return ""
+
+    def command(self, config: Path) -> list[str]:  # noqa: ARG002
+        """See Server."""
+        lines = self.lines.get(self.program, ())
+        return ["gunicorn", "--chdir", str(self.folder), "--bind", "0.0.0.0:80",
+                "--access-logfile", str(self.folder / "access.log"),
+                "--access-logformat", '%(h)s "%(r)s" %(s)s',
+                *(word for line in lines for word in line.split()), "answers:app"]  # fmt: skip
+
+    def questions(self, url_host: str) -> list[str]:
+        """See Server."""
+        return [f"http://{url_host}/one"]
+
+    def answer(self) -> str:
+        """See Server."""
+        return "hello\n"
+
+    def entries(self, client: str) -> list[str]:
+        """See Server."""
+        return [f'{client} "GET /one HTTP/1.1" 200']
+
+
 class PdnsRecursor(DnsServer):
     """PowerDNS Recursor: every query from the sender needs the header."""
 
@@ -161,7 +201,7 @@ class PdnsRecursor(DnsServer):
                 "quiet=no",
                 "threads=1",
                 "security-poll-suffix=",
-                *(MORE_LINES[self.program] if self.proxy else ()),
+                *self.lines,
                 "",
             ]
         )
@@ -184,7 +224,7 @@ class Dnsdist(DnsServer):
             [
                 'setLocal("0.0.0.0:53")',
                 'setACL({"0.0.0.0/0", "::/0"})',
-                *(MORE_LINES[self.program] if self.proxy else ()),
+                *self.lines,
                 'setSecurityPollSuffix("")',
                 f'addAction(AllRule(), LogAction("{log}", false, true, false, false))',
                 f'addAction(QNameRule("{NAME}."), SpoofAction("{ADDRESS}"))',
@@ -209,7 +249,7 @@ class KnotResolver(DnsServer):
         return "\n".join(
             [
                 "net.listen('0.0.0.0', 53, { kind = 'dns' })",
-                *(MORE_LINES[self.program] if self.proxy else ()),
+                *self.lines,
                 "modules.load('view')",
                 *(
                     f"view:addr('{client}', policy.all(policy.ANSWER({answer})))"
