@@ -98,7 +98,7 @@ def listeners_inside(facts: Facts) -> Iterator[Finding]:
 
 
 def _inside(
-    container: Container, name: str, port: int, mode: ClientIP, sockets: list[Listening]
+    container: Container, name: str, port: int, mode: ClientIP | None, sockets: list[Listening]
 ) -> Iterator[Finding]:
     looked_at = f"listening sockets in container {container.name}, port {name}"
     reachable = [each for each in sockets if not _is_loopback(each.host)]
@@ -218,12 +218,12 @@ def _has_ipv6(container: Container) -> bool:
 
 def _mode(
     facts: Facts, container: Container, host_port: int, port: int, protocol: Protocol
-) -> ClientIP:
-    """As the daemon says, else as labels have it."""
+) -> ClientIP | None:
+    """As the daemon says, else as labels have it. None: a wrong label, so the port is refused."""
     status = known(facts.status)
     for forward in (status or {}).get("forwards") or ():
         listen = f":{host_port}" if protocol is Protocol.TCP else f":{host_port}/udp"
         if forward.get("listen", "").endswith(f"]{listen}") and forward.get("client_ip"):
             return ClientIP(forward["client_ip"])
     published: Published = container.as_published(host_port, port, protocol)
-    return choose(published).client_ip or ClientIP.NONE
+    return choose(published).client_ip
