@@ -24,7 +24,7 @@ class Served:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.run_folder = engine.folder / "meeting"
+        self.run_folder = engine.folder / "run"
         self._base = engine.folder / "serve"
         self._base.mkdir()
         self.pseudo_store = self._base / "pseudo-ipv4.sqlite"

@@ -159,7 +159,7 @@ async def test_new_flows_per_second() -> None:
 
 
 async def test_flows_that_were_reset_are_over() -> None:
-    """However a flow ends, its seat is free: here by a target that is not there."""
+    """However a flow ends, its slot is free: here by a target that is not there."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         dead = Endpoint("127.0.0.1", server.getsockname()[1])
     async with relaying(dead, guard=Guard(client_flows=1)) as running:
