@@ -36,7 +36,7 @@ def cycle(name: str, then: Callable[[], object] | None = None) -> None:
         policy.accept_pseudo(protocol, 80)
     add_placeholder(name).close()
     for client in CLIENTS:
-        policy.client_came(client)
+        policy.udp_clients.add(client)
     if then is not None:
         then()
     namespaces.leave(name)

@@ -3,9 +3,11 @@
 Imports point down this list (tests/unit/test_architecture.py):
 
     cli/        click commands, one file each: parse, call, print
+    doctor/     what on a host keeps IPv6 clients from being served or seen, and the mend
     docker/     the shim that dockerd starts, the controller that serves its port, daemon.json
     daemon/     serve: a supervisor with the listening sockets, workers, control socket, metrics
     demo/       the main job with nothing but this package; the lab network of namespaces
+    probe/      asks a server which forms of the PROXY header it accepts
     relay/      sockets and time: what all flows share; tcp/, http/, udp/, transparent/
     netns/      Linux network namespaces: find, enter, put rules there and take them back
     config/     v6fwd.toml: files, tables, keys, and every mistake in them at once

@@ -122,7 +122,7 @@ def scene(lab: Lab, folder: Path) -> Iterator[Scene]:
     assert "Traceback" not in daemon.log
 
 
-def by_both(scene: Scene) -> bool:
+def served_by_both_workers(scene: Scene) -> bool:
     """Whether both workers have had flows."""
     return all(worker["flows"] for worker in scene.daemon.status()["workers"])
 
@@ -142,9 +142,9 @@ def test_both_workers_name_the_client(scene: Scene) -> None:
             assert plain(address) == (source, one.getsockname()[1])
             udp.sendto(b"answer", address)
             assert one.recv(100) == b"answer"
-        if by_both(scene):
+        if served_by_both_workers(scene):
             break
-    assert by_both(scene)
+    assert served_by_both_workers(scene)
     assert in_place(scene.lab) != before
     scene.close()
     scene.configure(pairs=())
@@ -159,9 +159,9 @@ def test_both_workers_give_the_same_pseudo_address(scene: Scene) -> None:
     seen = set()
     for _ in range(200):
         seen.add(scene.connected(target)[2])
-        if by_both(scene):
+        if served_by_both_workers(scene):
             break
-    assert by_both(scene)
+    assert served_by_both_workers(scene)
     (pseudo,) = seen
     assert find_pseudo(scene.store, socket.inet_aton(pseudo))[0].network[:6].hex() == "20010db80001"
 
@@ -186,7 +186,7 @@ def test_a_reload_changes_the_mode(scene: Scene) -> None:
     assert scene.connected(scene.server("::"))[2] == CLIENT_V6
 
 
-def test_a_container_that_comes_later(scene: Scene) -> None:
+def test_a_container_that_starts_after_the_daemon(scene: Scene) -> None:
     """The daemon starts all the same, and says what is not there."""
     scene.configure()
     right = scene.daemon.config.read_text()
@@ -198,7 +198,7 @@ def test_a_container_that_comes_later(scene: Scene) -> None:
     assert scene.connected(scene.server("::"))[2] == CLIENT_V6
 
 
-def test_nobody_keeps_what_it_takes(scene: Scene, folder: Path) -> None:
+def test_workers_have_no_capability_and_helpers_those_they_need(scene: Scene, folder: Path) -> None:
     """Helpers have these rights and no more; workers, also those that follow a dead one, none."""
     daemon = scene.daemon
     daemon.control = folder / "run" / "control.sock"

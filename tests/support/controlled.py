@@ -1,5 +1,8 @@
-"""The Docker controller in the test's own event loop, with real shims and an Engine that is told
-what to answer. Its supervisor has no workers: what it would serve is in `served`."""
+"""For tests of the Docker controller in the test's own event loop: real shims, an Engine of ours.
+
+The Engine answers what it is told. The supervisor has no workers: what it would serve is in
+`served`.
+"""
 
 from __future__ import annotations
 

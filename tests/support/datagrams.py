@@ -1,4 +1,4 @@
-"""Datagram sockets in the test's own event loop, for clients and for targets."""
+"""For tests of UDP in the test's own event loop: sockets of clients and of targets."""
 
 from __future__ import annotations
 

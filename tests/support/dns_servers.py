@@ -1,9 +1,10 @@
-"""DNS servers of Debian that read PROXY v2 over UDP, each in the foreground of a lab host."""
+"""For tests with real DNS servers that read PROXY v2 over UDP, in a lab."""
 
 from __future__ import annotations
 
 import subprocess
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,14 +16,29 @@ ADDRESS = "192.0.2.77"
 """What every server here answers for NAME."""
 
 
+DNS_LINES: dict[str, tuple[str, ...]] = {
+    "unbound": ("proxy-protocol-port: 53",),
+    "knotd": ("proxy-allowlist: [172.17.42.1]",),
+    "pdns_recursor": ("proxy-protocol-from=172.17.42.1",),
+    "dnsdist": ('setProxyProtocolACL({"172.17.42.1/32"})',),
+    "kresd": ("net.proxy_allowed({'172.17.42.1'})",),
+}
+"""What makes each server read the PROXY header: docs/servers.md tells people the same lines."""
+
+
 class DnsServer(ABC):
-    """A name server on port 53 of the container."""
+    """A name server on port 53 of the container; `lines` are what makes it learn the client."""
 
     program: ClassVar[str]
 
-    def __init__(self, folder: Path, *, proxy: bool = True) -> None:
+    def __init__(self, folder: Path, lines: Mapping[str, tuple[str, ...]] = DNS_LINES) -> None:
         self.folder = folder
-        self.proxy = proxy
+        self.lines = lines.get(self.program, ())
+
+    @property
+    def log(self) -> str:
+        """All that it has said."""
+        return "".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
 
     @abstractmethod
     def config(self) -> str:
@@ -64,7 +80,7 @@ class Unbound(DnsServer):
 
     def config(self) -> str:
         """See DnsServer."""
-        switch = "proxy-protocol-port: 53" if self.proxy else ""
+        switch = "\n    ".join(self.lines)
         return f"""
 server:
     username: ""
@@ -89,12 +105,6 @@ remote-control:
         """See DnsServer."""
         return [self.program, "-d", "-c", str(config)]
 
-    @property
-    def log(self) -> str:
-        """Who asked what."""
-        path = self.folder / "query.log"
-        return path.read_text() if path.exists() else ""
-
 
 class Knot(DnsServer):
     """Knot DNS: its module whoami answers with the address of whoever asks."""
@@ -111,7 +121,7 @@ class Knot(DnsServer):
             "$ORIGIN whoami.\n@ 60 SOA ns.example.org. a 1 3600 600 86400 60\n"
             "@ NS ns.example.org.\n"
         )
-        switch = f"proxy-allowlist: [{BRIDGE_V4}]" if self.proxy else ""
+        switch = "\n    ".join(self.lines)
         return f"""
 server:
     listen: 0.0.0.0@53

@@ -1,4 +1,4 @@
-"""`v6fwd forward` as a real process: started, waited for, measured, stopped."""
+"""For tests of `v6fwd forward` as a process: start, wait for, measure, stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`v6fwd serve --docker` beside a real engine, in the network namespace of its host."""
+"""For tests of `v6fwd serve --docker` beside a real Engine, in its host's namespace."""
 
 from __future__ import annotations
 

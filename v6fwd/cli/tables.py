@@ -53,5 +53,5 @@ def duration(seconds: float) -> str:
 
 
 def moment(stamp: float) -> str:
-    """A time in the local zone."""
+    """Date and time in the local time zone; `stamp` is seconds since the epoch."""
     return datetime.fromtimestamp(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -27,6 +27,7 @@ from v6fwd.model import (
     TransparentFallback,
     UdpProxy,
     parse_listen,
+    parse_max_head,
     parse_networks,
     parse_rate,
     parse_seconds,
@@ -37,6 +38,7 @@ Parse = Callable[[Any], Any]
 """Parses a value as TOML delivers it; raises InputError."""
 
 MAX_WORKERS = 256
+MAX_PROXY_HEADER = 0xFFFF
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -90,6 +92,10 @@ def _seconds(value: Any) -> float:
 
 def _seconds_or_zero(value: Any) -> float:
     return parse_seconds(_number(value), zero=True)
+
+
+def _head_size(value: Any) -> int:
+    return parse_max_head(_number(value))
 
 
 def _rate(value: Any) -> float:
@@ -185,6 +191,7 @@ FLOW_LIMITS: dict[str, Parse] = {
     "idle-timeout": _seconds_or_zero,
     "header-timeout": _seconds,
     "request-timeout": _seconds,
+    "max-head": _head_size,
     "udp-timeout": _seconds,
 }
 GUARD: dict[str, Parse] = {
@@ -206,6 +213,7 @@ MODES: dict[str, Parse] = {
     "client-ip": functools.partial(_choice, kind=ClientIP),
     "accept-proxy": _networks,
     "udp-proxy": functools.partial(_choice, kind=UdpProxy),
+    "pass-tlvs": functools.partial(_whole, least=0, most=MAX_PROXY_HEADER),
     "trust-forwarded": _networks,
     "keep-underscores": _truth,
     "on-opaque": functools.partial(_choice, kind=OnOpaque),

@@ -60,7 +60,7 @@ class Rule:
         )
 
     def fits(self, port: Published) -> bool:
-        """Return whether it is for this port."""
+        """Whether the rule matches this port."""
         networks = port.networks or ("",)
         return (
             self.fits_port(port)

@@ -35,6 +35,8 @@ from v6fwd.relay.counters import Snapshot
 
 PATIENCE = 10.0
 """Seconds for a worker to answer; a new one opens thousands of forwards first."""
+LITTLE_PATIENCE = 1.0
+"""Seconds for one that has been silent already."""
 MISSED = 5
 """Beats without an answer after which a worker counts as hung."""
 LATE = 2
@@ -110,7 +112,7 @@ class WorkerHandle:
         self._asked[number := self._next()] = question
         self.send(Ask(number, what))
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(LITTLE_PATIENCE if self.is_silent else PATIENCE):
                 answer = await question.future
         except TimeoutError:  # stopped or overloaded: its last reports must do
             del self._asked[number]

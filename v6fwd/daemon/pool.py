@@ -20,17 +20,22 @@ from v6fwd.errors import reason
 from v6fwd.log import Log
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
+from v6fwd.relay.ends import End
 
 BEAT = 2.0
 """Seconds between two signs of life; see handle.MISSED."""
 MARGIN = 2.0
 """Seconds that a worker has beyond the end of its drain: for resets, and for rules to be undone."""
-LOST = "lost with its worker"
+LOST = End.LOST.text
 """How the flows of a killed worker ended."""
 
 
 class WorkerPool:
-    """Keeps `count` workers alive. `brief` sends a new one the forwards that it is to serve."""
+    """Keeps `count` workers alive. `brief` sends a new one the forwards that it is to serve.
+
+    Large because the life of a worker is one cycle (fork, brief, watch, kill, replace) over the
+    same tables, beside what the supervisor asks of all workers.
+    """
 
     def __init__(
         self, count: int, setup: Setup, log: Log, brief: Callable[[int, WorkerHandle], None]

@@ -10,7 +10,10 @@ from typing import Any, NoReturn
 
 from v6fwd.log import Log
 
-_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_IGNORED = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
+)
 """Sent to the whole process group by a terminal or a service manager: the supervisor decides."""
 
 

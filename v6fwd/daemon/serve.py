@@ -1,4 +1,4 @@
-"""The life of the daemon: taken over or begun, ready, told to reload, drained."""
+"""The life of the daemon: start or takeover, ready, reload, drain."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, log_exceptions
 from v6fwd.model import Endpoint, Forward, InputError, parse_listen
 from v6fwd.relay.budget import raised_limit
+from v6fwd.relay.foreground import ignore_stray_signals
 
 AT_RUN_TIME = ("forwards", "docker")
-"""What a reload can change; the rest of Config waits for the next start."""
+"""The settings that a reload applies; the others wait for the next start."""
 RULING = ("reload", "drain", "takeover", "leave")
 """Requests that change something: of root and the daemon's own user only. The group of the control
 socket may read."""
@@ -39,26 +40,30 @@ FLOWS_A_LINE = 500
 
 
 class ForwardSource(Protocol):
-    """A part of the daemon that opens and closes forwards by itself, as Docker wants them."""
+    """Opens and closes forwards of its own, such as those of published ports."""
 
     async def begin(self, supervisor: Supervisor) -> None:
-        """Serve what there is by now, and from then on what comes. Raises RelayError."""
+        """Open the forwards that exist, and from then on those that appear. Raises RelayError."""
 
     def endpoints(self) -> Collection[Endpoint]:
-        """What it serves."""
+        """Return the endpoints that it serves."""
 
     def held(self) -> list[dict[str, str]]:
         """What it does not serve although it is asked to: `listen`, `target` and `why`."""
 
     def reconfigure(self, docker: Docker) -> None:
-        """The configuration has been read again."""
+        """Apply a configuration that was reloaded."""
 
     def close(self, *, succeeded: bool) -> None:
-        """Open and close nothing more; `succeeded`: another daemon goes on. Called once or more."""
+        """Stop. `succeeded`: another daemon takes over. May be called more than once."""
 
 
 class Daemon:
-    """A supervisor, its control socket, its configuration, on a running event loop."""
+    """The supervisor, its control socket and its configuration, on a running event loop.
+
+    Large because the parts of the daemon meet in its life: start, takeover, reload, drain, stop.
+    Each part has a class of its own.
+    """
 
     def __init__(
         self, path: Path, config: Config, log: Log, sources: Sequence[ForwardSource] = ()
@@ -83,7 +88,7 @@ class Daemon:
         self._web = self._web_server()
 
     async def run(self) -> None:
-        """From start to end. Raises RelayError."""
+        """Run from start to end. Raises RelayError."""
         self._obey_signals()
         alive = asyncio.ensure_future(self._tell_the_watchdog())
         try:
@@ -99,7 +104,7 @@ class Daemon:
             self.supervisor.pool.kill()
 
     def _close(self) -> None:
-        """Answer nobody any more."""
+        """Close the control socket and the pages, and stop the sources."""
         self._control.close()
         if self._web is not None:
             self._web.close()
@@ -107,7 +112,7 @@ class Daemon:
             source.close(succeeded=bool(self._kept))
 
     async def _begin(self) -> None:
-        """Take over, or open; then say that it is ready."""
+        """Take the sockets over or open them, start the workers, report ready."""
         path = self._config.control.socket
         predecessor = Predecessor.at(path, self._trusted_users()) if path else None
         if predecessor is not None:
@@ -138,7 +143,7 @@ class Daemon:
         return {0, os.geteuid()} | ({pwd.getpwnam(user).pw_uid} if user else set())
 
     def _close_inherited(self) -> None:
-        """Let go of a predecessor's sockets that nobody wants."""
+        """Close the predecessor's sockets that no forward needs."""
         for listen, _ in [*self.supervisor.listen_sockets]:
             if listen not in self.supervisor.forwards:
                 self.supervisor.listen_sockets.close(listen)
@@ -147,9 +152,9 @@ class Daemon:
         return f"ready: {len(self._configured)} forwards"
 
     def _become(self, user: str) -> None:
-        """Give up root: every socket is open. What a reload opens may be a port below 1024.
+        """Give up root: every socket is open. A reload may open a port below 1024.
 
-        Workers are forked from here on, so what they need is kept.
+        Helpers are forked from here on, so the capabilities that they need are kept.
         """
         if self._config.control.socket:
             give_folder(self._config.control.socket, user)
@@ -158,7 +163,7 @@ class Daemon:
     # -- systemd and Prometheus --
 
     def _take_from_systemd(self) -> None:
-        """Hold the sockets that were passed to us."""
+        """Hold the sockets that systemd passed."""
         listens = [forward.listen for forward in self._config.forwards]
         sockets, warnings = match(inherited_sockets(os.environ), listens)
         for text in warnings:
@@ -192,14 +197,16 @@ class Daemon:
     # -- signals --
 
     def _obey_signals(self) -> None:
-        """SIGTERM drains, SIGINT too but not for long; SIGHUP reloads."""
+        """SIGTERM and SIGQUIT drain, SIGINT too within a shorter time; SIGHUP reloads."""
+        ignore_stray_signals()
         add, limits = asyncio.get_running_loop().add_signal_handler, self._config.limits
         add(signal.SIGTERM, self.stop, limits.drain_timeout)
         add(signal.SIGINT, self.stop, limits.interrupt_timeout)
+        add(signal.SIGQUIT, self.stop, limits.drain_timeout)
         add(signal.SIGHUP, self.reload)
 
     def stop(self, grace: float) -> None:
-        """Stop accepting, let flows finish for `grace` seconds; called again: stop now."""
+        """Stop accepting and let flows finish for `grace` seconds. A second call stops at once."""
         if not self._stopping.done():
             if not self._kept:  # else the service goes on, with our successor
                 self._notifier.stopping("draining")
@@ -210,9 +217,9 @@ class Daemon:
     # -- reload --
 
     def reload(self) -> list[str]:
-        """Read the configuration anew and do what has changed; gives the errors, if any.
+        """Read the configuration and apply what has changed; return the errors, if any.
 
-        A file with a mistake changes nothing.
+        An invalid configuration changes nothing.
         """
         self._notifier.reloading()
         try:
@@ -321,7 +328,7 @@ class Daemon:
 
 
 def serve(path: Path, config: Config, log: Log, sources: Sequence[ForwardSource] = ()) -> None:
-    """Serve until SIGINT or SIGTERM, or until a successor has taken over. Raises RelayError."""
+    """Serve until SIGINT or SIGTERM, or until a successor takes over. Raises RelayError."""
 
     async def main() -> None:
         log_exceptions(asyncio.get_running_loop(), log)

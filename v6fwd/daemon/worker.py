@@ -1,4 +1,4 @@
-"""A worker: a relay that does what the supervisor says, and drains when there is none any more."""
+"""A worker: a relay that follows the supervisor's messages and drains if the supervisor dies."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ REPORT_EVERY = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a worker is born with."""
+    """The settings of a worker that do not change."""
 
     limits: Limits
     log: Log
@@ -51,7 +51,7 @@ class Setup:
 
 
 class Worker:
-    """The process's relay and its end of the channel."""
+    """The relay of this process and its end of the channel."""
 
     def __init__(
         self, sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients
@@ -79,7 +79,7 @@ class Worker:
         self.done = asyncio.Event()
 
     async def serve(self) -> None:
-        """Until a drain is over."""
+        """Serve until a drain is over."""
         reporting = asyncio.ensure_future(self._report_again_and_again())
         try:
             await self.done.wait()
@@ -112,12 +112,12 @@ class Worker:
             case UseHelper():
                 from v6fwd.daemon.helper_ops import HelperOps  # for mode transparent alone
 
-                self._relay.privileged_ops = HelperOps(
+                self._relay.targets.privileged_ops = HelperOps(
                     socket.socket(fileno=fd), self._log, self._relay.reactor.loop.call_later
                 )
 
     def _alike(self, forward: Forward) -> Forward:
-        """The same forward, of parts that it has in common with others: most differ in ports."""
+        """Return an equal forward that shares its parts with others: most differ in ports only."""
         one = self._parts
         return replace(
             forward,
@@ -153,7 +153,7 @@ class Worker:
             self.done.set()
 
     def _orphaned(self) -> None:
-        """The supervisor is gone: free the ports for its successor."""
+        """Drain, so that the ports are free for a new supervisor."""
         if self._draining is None:
             self._log.error("orphaned", "the supervisor is gone: this worker drains")
         self._drain(self._limits.drain_timeout, take_queue=True)
@@ -164,7 +164,7 @@ class Worker:
             self._report()
 
     def _report(self) -> None:
-        """Tell what has changed; of forwards that nobody uses there is nothing to tell or keep."""
+        """Report the counters that have changed; unused forwards have none."""
         activity, before = self._relay.activity(), self._reported
         self._reported = activity
         changed = {listen for listen in activity if activity[listen] != before.get(listen)}

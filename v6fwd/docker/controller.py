@@ -29,7 +29,11 @@ from v6fwd.model import Endpoint, Limits
 
 
 class Controller:
-    """A ForwardSource of the daemon: opens and closes forwards as Docker publishes ports."""
+    """A ForwardSource of the daemon: opens and closes forwards as Docker publishes ports.
+
+    Large because shims, containers, modes and the firewall report to it, and each report is a
+    method. The ports, the intake of shims and every rule have classes of their own.
+    """
 
     def __init__(self, docker: Docker, limits: Limits, log: Log) -> None:
         self._docker = docker

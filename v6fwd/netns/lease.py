@@ -1,9 +1,9 @@
-"""Who uses a network namespace at present, across processes, and what must be undone in it.
+"""Counts the processes that use a network namespace, so that the last one undoes everything.
 
-A lease is a file in LEASES, named after the namespace, that its users lock shared (flock(2)).
-Whoever can lock it alone is the last: it undoes, and removes the file. The kernel gives locks
-back when a process dies, whatever of; so a lease that nobody has locked was left by a kill,
-and the next one who comes by undoes that.
+A lease is a file in LEASES, named after the namespace, on which each user holds a shared lock
+(flock(2)). A process that can lock it exclusively is the last: it undoes everything and removes
+the file. The kernel releases locks when a process dies, however it dies; so a lease without a
+lock was left by a killed process, and the next process to take a lease undoes it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from v6fwd.netns.handle import own_identity
 from v6fwd.netns.namespace import identity_of
 
 LEASES = Path("/run/v6fwd/netns")
-"""One place for all processes, whoever started them: they must see each other's leases."""
+"""The same for all processes: they must see each other's leases."""
 LOCK = "lock"
-"""The file in LEASES that is locked while leases are taken and given back."""
+"""The file in LEASES that is locked while leases are taken and released."""
 OWN = ""
 """The name of the namespace that the process itself is in."""
 
@@ -33,7 +33,7 @@ Undo = Callable[[str, dict[str, str]], None]
 
 
 class Lease:
-    """Our share in a namespace. Made under `leases_locked`."""
+    """This process's use of a namespace. Made under `leases_locked`."""
 
     def __init__(self, identity: str, name: str) -> None:
         """Take it. Raises OSError."""
@@ -46,13 +46,16 @@ class Lease:
         self._write()
 
     def remember(self, sysctl: str, value: str) -> None:
-        """A sysctl was `value` before we changed it; what was first remembered stays."""
+        """Note that a sysctl was `value` before we changed it; the first value noted stays."""
         self.sysctls = _read(self._fd).get("sysctls", {})
         self.sysctls.setdefault(sysctl, value)
         self._write()
 
     def give_back(self, undo: Callable[[dict[str, str]], None]) -> None:
-        """Let go; calls `undo` with the sysctls to be put back if nobody else has a share."""
+        """Release it; calls `undo` with the sysctls to be restored if no other process has one.
+
+        Raises OSError, and what `undo` raises.
+        """
         try:
             if _is_ours_alone(self._fd):
                 undo(_read(self._fd).get("sysctls", {}))
@@ -69,7 +72,7 @@ class Lease:
 
 @contextlib.contextmanager
 def leases_locked() -> Iterator[None]:
-    """Nobody else takes or gives back a lease meanwhile. Raises RelayError."""
+    """Keep other processes from taking or releasing leases. Raises RelayError."""
     try:
         with _folder() as folder:
             fd = _open(folder, LOCK, os.O_CREAT)
@@ -83,9 +86,9 @@ def leases_locked() -> Iterator[None]:
 
 
 def undo_the_dead(undo: Undo) -> int:
-    """Undo what killed processes left, where that can still be reached; gives how many there were.
+    """Undo what killed processes left in namespaces that still exist; gives their number.
 
-    To be called under `leases_locked`.
+    Call it under `leases_locked`. Raises OSError.
     """
     count = 0
     with _folder() as folder:

@@ -1,4 +1,4 @@
-"""What a container's namespace needs so that a socket in it can have a client's address.
+"""Rules and routes in a container's namespace that let a socket there have a client's address.
 
 The target's answers must find that socket rather than leave by the container's network device.
 Which packets those are depends on the destination (client_ip/destination.py):
@@ -8,7 +8,7 @@ Which packets those are depends on the destination (client_ip/destination.py):
     from the container's  they carry the mark of the connection that they belong to, since a
     own address, TCP      listener passes its SYN's mark on (tcp_fwmark_accept)
     UDP                   a server may leave the source of its answers to the kernel; so their
-                          destination is a client with a session
+                          destination is a client with a session (`udp_clients`)
 
 All but the marked ones must come from the target's port, too, and not only for good measure: to
 connect(2) to an IPv6 address without a route, the kernel takes *any* source that it finds, in an
@@ -23,9 +23,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
-import os
 import socket
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,20 +31,21 @@ from typing import Any
 from v6fwd.client_ip.destination import V4_LOOPBACK, V6_LOOPBACK
 from v6fwd.client_ip.pseudo_ipv4 import PSEUDO_BITS, PSEUDO_NET
 from v6fwd.errors import NotPermittedError, RelayError, reason
-from v6fwd.model import Address, Protocol
+from v6fwd.model import Protocol
 from v6fwd.netns.handle import own_identity
 from v6fwd.netns.lease import OWN, Lease, leases_locked, undo_the_dead
 from v6fwd.netns.namespace import Namespace
 from v6fwd.netns.netlink import LocalRoute, Net, Netlink, Rule, SockDiag
+from v6fwd.netns.udp_clients import CLIENT_TABLES, UdpClients
 
 PRIORITY = 32
-"""Of all our rules: behind `local` (0), before what a VPN in the container may have put there."""
+"""Of all our rules: after `local` (0), before those that a VPN in the container may have added."""
 TABLE = 0x76366677
 """Everything is local. A table's number is free as long as nobody has the same: "v6fw"."""
 PSEUDO_TABLE = TABLE + 1
 """240.0.0.0/4 is local."""
 CLIENTS_TABLE = TABLE + 2
-"""UDP clients with a session are local."""
+"""Held UDP clients in earlier versions; removed with the rest."""
 MARK = TABLE
 """On connections to the container's own address."""
 TABLES = frozenset((TABLE, PSEUDO_TABLE, CLIENTS_TABLE))
@@ -78,7 +77,6 @@ class NetnsPolicy:
         """Take a lease, after cleaning up behind killed processes. Raises RelayError."""
         self.namespace = Namespace(name)
         self._done: set[Rule] = set()
-        self._clients: Counter[bytes] = Counter()
         try:
             with leases_locked():
                 undo_the_dead(_undo_by_name)
@@ -90,6 +88,7 @@ class NetnsPolicy:
             self.namespace.close()
             raise _cannot(f"use network namespace {name}", "CAP_SYS_ADMIN", error) from None
         self.diag = self._diag
+        self.udp_clients = UdpClients(self._netlink, PRIORITY)
 
     def close(self) -> None:
         """Give the lease back; the last process to do so undoes everything."""
@@ -100,7 +99,7 @@ class NetnsPolicy:
         self.namespace.close()
 
     def has(self, packed: bytes) -> bool:
-        """Whether this is an address of its own; one may have come since. Raises RelayError."""
+        """Whether an address is on one of its devices; asks again if not. Raises RelayError."""
         if packed not in {net.packed for net in self.addresses}:
             with self._naming():
                 self.addresses = self._netlink.addresses()
@@ -147,13 +146,10 @@ class NetnsPolicy:
 
     def accept_datagrams(self, family: int, port: int) -> None:
         """For the answers of a UDP server to clients whose real addresses it knows."""
-        rule = Rule(family, PRIORITY, CLIENTS_TABLE, **_answers(Protocol.UDP, port))
-        if rule not in self._done:
-            with self._naming():
-                if family == socket.AF_INET6:
-                    self._switch_ipv6_on()
-                self._netlink.add_rule(rule)
-            self._done.add(rule)
+        with self._naming():
+            if family == socket.AF_INET6:
+                self._switch_ipv6_on()
+            self.udp_clients.serve(family, port)
 
     def keep_placeholder(self, changed: dict[str, str]) -> None:
         """Keep PLACEHOLDER as long as the lease; the sysctls `changed` for it go back then."""
@@ -168,22 +164,6 @@ class NetnsPolicy:
         """Remove PLACEHOLDER, whoever else uses the namespace; IPv6 stays on. Raises RelayError."""
         with self._naming():
             self._netlink.delete_loopback_address(PLACEHOLDER)
-
-    def client_came(self, client: Address) -> None:
-        """A UDP client has a session: answers to it stay inside. Raises OSError."""
-        packed = client.packed
-        if not self._clients[packed]:
-            self._netlink.add_route(_client_route(packed))
-        self._clients[packed] += 1
-
-    def client_left(self, client: Address) -> None:
-        """One of its sessions has ended."""
-        packed = client.packed
-        self._clients[packed] -= 1
-        if self._clients[packed] <= 0:
-            del self._clients[packed]
-            with contextlib.suppress(OSError):
-                self._netlink.delete_route(_client_route(packed))
 
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:
@@ -266,26 +246,24 @@ class PseudoRoute:
             raise _cannot("add the route local 240.0.0.0/4", "CAP_NET_ADMIN", error) from None
 
     def close(self) -> None:
-        """Remove it, unless another process has use for it."""
+        """Remove it, unless another process uses it."""
         with contextlib.suppress(OSError, RelayError), leases_locked():
             self._lease.give_back(lambda sysctls: undo_rules(self._netlink, sysctls))
         self._netlink.close()
 
 
 def undo_rules(netlink: Netlink, sysctls: dict[str, str]) -> None:
-    """Remove all that we ever put into the namespace that the thread is in. Raises OSError."""
-    netlink.delete_rules(TABLES)
-    netlink.delete_routes(TABLES | {LOCAL_TABLE})
+    """Remove everything of ours from the namespace that the thread is in. Raises OSError."""
+    netlink.delete_rules(TABLES, CLIENT_TABLES)
+    netlink.delete_routes(TABLES, CLIENT_TABLES, {LOCAL_TABLE})
     netlink.delete_loopback_address(PLACEHOLDER)
     for sysctl, value in sysctls.items():
-        if (
-            sysctl == LO_IPV6 or sysctl in MARK_SYSCTLS
-        ):  # a lease is a file, and files can be edited
+        if sysctl in (LO_IPV6, *MARK_SYSCTLS):  # a lease is a file, and files can be edited
             _write_sysctl(sysctl, value)
 
 
 def _undo_by_name(name: str, sysctls: dict[str, str]) -> None:
-    """What a killed process left. A namespace that cannot be entered any more has no need of it."""
+    """Undo what a killed process left. A namespace that is gone needs nothing undone."""
     with contextlib.suppress(OSError, RelayError):
         if name == OWN:
             _undo_here(sysctls)
@@ -306,20 +284,13 @@ def _undo_here(sysctls: dict[str, str]) -> None:
         netlink.close()
 
 
-def _client_route(packed: bytes) -> LocalRoute:
-    """One for each process: its number is the metric, so that none removes another's."""
-    source = _SOURCES[socket.AF_INET if len(packed) == 4 else socket.AF_INET6]
-    net = Net(packed, len(packed) * 8)
-    return LocalRoute(net, CLIENTS_TABLE, source=source, metric=os.getpid())
-
-
 def listening(policy: NetnsPolicy, protocol: Protocol, port: int) -> list[tuple[bytes, bool]]:
-    """Who listens on a port inside: addresses, and whether for IPv6 alone. Raises OSError."""
+    """The addresses listened on at a port, and whether for IPv6 alone. Raises OSError."""
     return [(bound.packed, bound.v6_only) for bound in policy.diag.listening(protocol, port)]
 
 
 def _answers(protocol: Protocol, port: int) -> dict[str, Any]:
-    """What a rule says of the packets that a server on a port sends."""
+    """The part of a rule that matches packets that a server on a port sends."""
     return {"protocol": protocol, "source_port": port}
 
 

@@ -1,4 +1,4 @@
-"""What is done to descriptors: opening listeners, keepalive, half-close, reset, addresses."""
+"""System calls on sockets: open listeners, set keepalive, half-close, reset, read addresses."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def listen_address(endpoint: Endpoint, kind: int) -> tuple[int, Any]:
 
 
 def tune(sock: socket.SocketType) -> None:
-    """Small writes at once, dead ends noticed within about three minutes."""
+    """Send small writes at once; notice a dead peer within about three minutes."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for level, option, value in _KEEPALIVE:
         sock.setsockopt(level, option, value)
@@ -83,7 +83,7 @@ def address_of(sockaddr: Any) -> Address:
 
 
 def local_address(fd: int) -> Address:
-    """The address that the client of a connected socket dialled."""
+    """The address that the client of a connected socket connected to."""
     sock = _borrow(fd)
     try:
         return address_of(sock.getsockname())
@@ -142,7 +142,7 @@ def pending_error(fd: int) -> int:
 
 
 def is_connected(fd: int) -> bool:
-    """Whether the connect(2) under way has ended well."""
+    """Whether the connect(2) under way has succeeded."""
     sock = _borrow(fd)
     try:
         sock.getpeername()

@@ -17,6 +17,7 @@ from tests.support.process import PATIENCE, ForwardProcess, free_port
 from tests.support.relaying import relaying, until
 from v6fwd.errors import RelayError
 from v6fwd.model import Address, Endpoint, Limits, Protocol
+from v6fwd.relay.ends import End
 from v6fwd.relay.target import DirectTarget
 from v6fwd.relay.udp.listener import UdpListener
 from v6fwd.relay.udp_sockets import open_udp_listener, prepare_udp_listener
@@ -89,7 +90,7 @@ async def test_log_flows() -> None:
             for data in (b"", b"four"):
                 one.send(data, ("127.0.0.1", running.port))
                 await one.receive()
-            sessions(running)[0].close("expired")
+            sessions(running)[0].close(End.EXPIRED)
             assert (
                 f"flow 127.0.0.1:{one.port} -> [::]:0/udp -> {target.endpoint} none:"
                 " 4 bytes in 2 datagrams up, 4 in 2 down, 0."

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from v6fwd.client_ip.destination import Destinations, find_destinations
+from v6fwd.client_ip.destination import Destination, Destinations, find_destinations
 from v6fwd.client_ip.presentable import REMEMBERED, SourceFilter
 from v6fwd.model import parse_networks
 
@@ -67,6 +67,22 @@ def test_ways_to_an_ipv4_target(listening: str, for_v6: str, for_v4: str) -> Non
 )
 def test_ways_to_other_targets(listening: str, target: str, for_v6: str, for_v4: str) -> None:
     assert told(find_destinations([(packed(listening), False)], packed(target))) == (for_v6, for_v4)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_loopback"),
+    [
+        ("::1", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("172.17.0.2", False),
+        ("128.0.0.1", False),
+        ("7f00::1", False),  # begins with the byte 127
+        ("::2", False),
+    ],
+)
+def test_what_is_loopback(address: str, is_loopback: bool) -> None:
+    assert Destination(packed(address)).is_loopback is is_loopback
 
 
 @pytest.mark.parametrize(

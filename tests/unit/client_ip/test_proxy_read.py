@@ -546,7 +546,7 @@ def test_the_library_reads_alike(pair: tuple[Address, Address], tlvs: bytes) -> 
     ports = source.port.to_bytes(2, "big") + destination.port.to_bytes(2, "big")
     family = TCP4 if len(source.packed) == 4 else TCP6
     data = v2(PROXY, family, source.packed + destination.packed + ports + tlvs)
-    assert read_header(data) == Header(len(data), *pair)
+    assert read_header(data) == Header(len(data), *pair, tlvs)
     assert told_by_the_library(data) == pair
 
 

@@ -54,10 +54,11 @@ EVERYTHING = Forward(
     ClientIP.TRANSPARENT,
     parse_networks("10.0.0.0/8,fd00::/8"),
     UdpProxy.FIRST,
+    232,
     parse_networks("::/0"),
     keep_underscores=True,
     on_opaque=OnOpaque.PASS,
-    limits=Limits(1.5, 2, 3, 4, 5, 6, 7, 8),
+    limits=Limits(1.5, 2, 3, 4, 5, 6, 7, 20_000, 8),
     guard=Guard(parse_networks("192.0.2.1"), (), 3, 0.5, 128),
     transparent=Transparent("name", TransparentFallback.NONE, 128, "/a/file"),
 )

@@ -146,7 +146,7 @@ def test_another_engine_may_have_no_userland_proxy(bench: Bench) -> None:
 
 
 def test_a_shim_comes(bench: Bench) -> None:
-    """The controller closes it before it adopts the shim's."""
+    """The controller closes ours before it takes the shim's."""
     bench.follow(bench.container())
     bench.direct_ports.close(bench.listen)
     assert bench.supervisor.forwards == {}

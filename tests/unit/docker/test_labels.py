@@ -67,6 +67,7 @@ def test_the_narrowest_goes(
             False,
         ),
         ("v6fwd.client-ip.53-udp", "proxy-v1", "proxy-v1 is for TCP only", False),
+        ("v6fwd.client-ip.53-udp", "forwarded", "forwarded is for HTTP over TCP", False),
     ],
 )
 def test_a_wrong_label_is_one_line(key: str, value: str, error: str, refused: bool) -> None:
@@ -110,6 +111,16 @@ def test_which_ports_a_wrong_label_refuses(
     read = read_labels({"v6fwd.client-ip": "proxy-v2", **labels})
     found = [read.find(*port) for port in ((80, TCP), (53, TCP), (53, UDP))]
     assert [label.client_ip if label else "no label" for label in found] == list(modes)
+
+
+@pytest.mark.parametrize("port", [1, 65535])
+@pytest.mark.parametrize("mode", [V1, ClientIP.FORWARDED])
+def test_the_first_and_the_last_port(port: int, mode: ClientIP) -> None:
+    read = read_labels({f"v6fwd.client-ip.{port}-tcp": mode})
+    assert read.errors == ()
+    found = read.find(port, TCP)
+    assert found is not None
+    assert found.client_ip is mode
 
 
 def test_two_labels_that_differ() -> None:

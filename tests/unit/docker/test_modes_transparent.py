@@ -43,6 +43,14 @@ def test_without_a_process_there_is_no_namespace(modes: Modes) -> None:
     assert served_by(modes, container(0, LABELS)).transparent == HOW
 
 
+def test_without_a_container_there_is_no_namespace(modes: Modes) -> None:
+    """A rule alone decides, and the container cannot be asked for."""
+    modes.rules = [Rule(ClientIP.TRANSPARENT)]
+    served = modes.of(FORWARD, None)
+    assert served is not None
+    assert served.transparent == HOW
+
+
 def test_other_modes_know_nothing_of_it(modes: Modes) -> None:
     served = served_by(modes, container(4711, {"v6fwd.client-ip": "proxy-v2"}))
     assert served.transparent == Transparent()

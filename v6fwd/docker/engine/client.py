@@ -52,6 +52,11 @@ class EngineApi:
             raise EngineError(f"Docker at {self.host} answers with something else than containers")
         return answer
 
+    async def get(self, path: str) -> Any:
+        """The answer to any other question. Raises EngineError."""
+        async with self._ask(path) as reader:
+            return _json(await _whole(reader))
+
     async def pid(self, container: str) -> int:
         """Return the first process of a container; 0 where the Engine cannot tell now."""
         try:

@@ -32,6 +32,8 @@ class BindAddress(NamedTuple):
     is_foreign: bool = True
     """Whether the address is not among those of the socket's namespace."""
     mark: int = 0
+    is_exact: bool = False
+    """Whether no other port will do."""
 
 
 Make = Callable[[int, int], socket.SocketType]
@@ -126,14 +128,17 @@ def _bind(sock: socket.SocketType, family: int, address: BindAddress) -> None:
         sock.setsockopt(level, option, 1)
     if address.mark:
         sock.setsockopt(socket.SOL_SOCKET, SO_MARK, address.mark)
-    bind(sock, address.host, address.port)
+    bind(sock, address.host, address.port, is_exact=address.is_exact)
 
 
-def bind(sock: socket.SocketType, host: str, port: int) -> None:
-    """Bind to an address and a port, or another one if that is taken. Raises OSError."""
+def bind(sock: socket.SocketType, host: str, port: int, *, is_exact: bool = False) -> None:
+    """Bind to an address and a port; to another port if that is taken, unless `is_exact`.
+
+    Raises OSError.
+    """
     try:
         sock.bind((host, port))
     except OSError as error:
-        if error.errno != errno.EADDRINUSE or not port:
+        if error.errno != errno.EADDRINUSE or is_exact or not port:
             raise
         sock.bind((host, 0))

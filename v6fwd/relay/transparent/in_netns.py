@@ -33,6 +33,8 @@ class NetnsAddress(NamedTuple):
 
     epoch: int
     destination: Destination
+    port: int
+    """Of the socket that has the client's address."""
 
 
 class NetnsPath:
@@ -72,8 +74,8 @@ class NetnsPath:
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:
         request, sockaddr = self._request(source)
-        address = NetnsAddress(request.epoch, request.destination)
         sock = self._resources.ops.bound_socket(request)
+        address = NetnsAddress(request.epoch, request.destination, sock.getsockname()[1])
         try:
             return connect_datagrams_from(sock, sockaddr), address
         except BaseException:
@@ -94,7 +96,8 @@ class NetnsPath:
 
     def client_left(self, address: Any, source: Address) -> None:
         if isinstance(address, NetnsAddress) and not address.destination.is_pseudo:
-            self._resources.ops.client_left(self._netns, address.epoch, source)
+            client = Address(source.packed, address.port)
+            self._resources.ops.client_left(self._netns, address.epoch, client)
 
     def refresh(self, then: Callable[[], None]) -> bool:
         before = self._epoch, self._destinations

@@ -22,8 +22,9 @@ from v6fwd.netns.handle import Handle
 from v6fwd.netns.netlink import Net
 from v6fwd.netns.policy import MARK, NetnsPolicy, PseudoRoute, listening
 from v6fwd.netns.search import search
+from v6fwd.netns.udp_clients import UdpClients
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.transparent.bind import BindAddress, bound_socket, may_bind, unbound_socket
+from v6fwd.relay.transparent.bind import BindAddress, Make, bound_socket, may_bind, unbound_socket
 from v6fwd.relay.transparent.privileged import AheadRequest, NetnsView, SocketRequest
 from v6fwd.relay.transparent.pseudo_store import PseudoStore
 
@@ -91,17 +92,11 @@ class Namespaces:
         if entered is None or entered.epoch != request.epoch:
             raise OSError(errno.ECONNREFUSED, "")
         family, mark = _prepare(entered, request.destination, request.protocol, request.port)
-        policy = entered.policy
-        make = functools.partial(_socket_in, policy.namespace)
+        make = functools.partial(_socket_in, entered.policy.namespace)
+        if request.protocol is Protocol.UDP and not request.destination.is_pseudo:
+            return _udp_socket(make, family, client, entered.policy.udp_clients)
         address = BindAddress(client.host, client.port, mark=mark)
-        if request.protocol is Protocol.TCP or request.destination.is_pseudo:
-            return bound_socket(make, family, request.protocol, address)
-        policy.client_came(client)
-        try:
-            return bound_socket(make, family, request.protocol, address)
-        except BaseException:
-            policy.client_left(client)
-            raise
+        return bound_socket(make, family, request.protocol, address)
 
     def sockets_ahead(self, request: AheadRequest) -> list[socket.SocketType]:
         """Make TCP sockets that are bound later. Raises RelayError and OSError."""
@@ -116,14 +111,17 @@ class Namespaces:
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
         entered = self._entered.get(netns)
         if entered is not None and entered.epoch == epoch:
-            entered.policy.client_left(client)
+            entered.policy.udp_clients.remove(client)
 
     def store(self, path: str) -> PseudoStore:
         found = self._stores.get(path)
         if found is None:
-            found = self._stores[path] = PseudoStore(path)
+            found = self._stores[path] = PseudoStore(path, tell=self._tell_set_aside)
             found.write_seen_from(self._reactor.loop)
         return found
+
+    def _tell_set_aside(self, text: str) -> None:
+        self._log.warning("pseudo-store", text)
 
     def own_pseudo_net(self) -> None:
         if self._route is None:
@@ -231,6 +229,25 @@ def _accept(
         policy.accept_marked(family)
         return family, MARK
     return family, 0
+
+
+def _udp_socket(make: Make, family: int, client: Address, clients: UdpClients) -> socket.SocketType:
+    """A socket with a client's real address and a port at which answers stay inside."""
+    for port in clients.ports(client):
+        address = BindAddress(client.host, port, is_exact=True)
+        try:
+            sock = bound_socket(make, family, Protocol.UDP, address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            continue  # a server has the port, or another forward's session of this client
+        try:
+            clients.add(client._replace(port=port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    raise OSError(errno.EADDRNOTAVAIL, "")
 
 
 def _socket_in(namespace: Handle, family: int, kind: int) -> socket.SocketType:

@@ -94,7 +94,10 @@ class PrivilegedOps(Interface):
         """
 
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
-        """Remove what `bound_socket` put in place for one UDP client's real address."""
+        """Remove what `bound_socket` put in place for a UDP socket with a real address.
+
+        `client` has that socket's port, which may be another than the client's.
+        """
 
     def store(self, path: str) -> PseudoAddresses:
         """The store of pseudo addresses in a file of root's. Raises RelayError."""

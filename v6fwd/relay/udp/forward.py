@@ -14,6 +14,8 @@ from v6fwd.relay.target import Target, tell_failed
 from v6fwd.relay.udp.pktinfo import Family
 from v6fwd.relay.udp.resources import UdpCounters, UdpResources
 
+LOOP = "loop"
+"""Counted with Admission's reasons: an answer would come back in as a client's datagram."""
 _FULL = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -75,6 +77,11 @@ class UdpForward:
         """Count a client whose address cannot be preserved and that is refused for it."""
         count(self.flows.refused, NOT_PRESERVED)
         self._tell_refused(key, str(error), "client")
+
+    def would_loop(self, key: bytes) -> None:
+        """Count a datagram whose source is a listener of ours."""
+        count(self.flows.refused, LOOP)
+        self._tell_refused(key, "its source is one of v6fwd's own listeners", "client")
 
     def target_failed(self, error: OSError) -> None:
         """Count a target that cannot be reached."""

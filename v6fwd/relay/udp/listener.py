@@ -18,6 +18,7 @@ from v6fwd.client_ip.proxy.read import Header
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Endpoint, Forward
+from v6fwd.relay.ends import End
 from v6fwd.relay.target import Target
 from v6fwd.relay.udp.demux import Demux
 from v6fwd.relay.udp.forward import UdpForward
@@ -58,6 +59,7 @@ class UdpListener:
         self._pending = PendingClients()
         self._takes_new_clients = True
         self._gathers = False
+        resources.own.add(sock)
         resources.reactor.watch(self._fd, select.EPOLLIN, self)
 
     @property
@@ -218,7 +220,7 @@ class UdpListener:
             self._reads = False
             self._forward.resources.reactor.unwatch(self._fd)
 
-    def close(self, end: str) -> None:
+    def close(self, end: End) -> None:
         """End the sessions and free the port."""
         if self._socket.fileno() < 0:
             return
@@ -226,4 +228,5 @@ class UdpListener:
             session.close(end)
         self._forward.resources.replies.forget(self._forward)
         self.refuse_new_clients(reads=False)
+        self._forward.resources.own.remove(self._fd)
         self._socket.close()

@@ -261,7 +261,6 @@ class Outbox(Messages):
         self.count = number + 1
 
     def clear(self) -> None:
-        """See Messages."""
         super().clear()
         self._used = 0
 
@@ -294,7 +293,6 @@ class Growing(Messages):
         self._words[number * _HEADER_WORDS + _IOV_COUNT_AT] = count + 1
 
     def clear(self) -> None:
-        """See Messages."""
         for number in self._segmented:
             base = number * _HEADER_WORDS
             self._words[base + _IOV_COUNT_AT] = 1

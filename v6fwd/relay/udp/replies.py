@@ -15,11 +15,11 @@ from v6fwd.relay.udp.mmsg import META_SIZE, PIECES, SLOT_SIZE, SLOTS, Growing, I
 from v6fwd.relay.udp.pktinfo import Family
 
 LOOKS = 2
-"""Times that replies wait for those of the next events, if there are any to be seen to."""
+"""Turns of the reactor for which replies wait for more, while there are events."""
 HOLD = 0.001
-"""Seconds after which they do not: events of TCP can take long."""
+"""Seconds that they wait at most: events of TCP can take long."""
 _ENOUGH = SLOTS // 2
-"""Slots with a reply from which nothing is waited for: the next events need some, too."""
+"""Slots in use from which replies do not wait: the next events need some, too."""
 
 
 class Sending(Protocol):
@@ -32,14 +32,14 @@ class Sending(Protocol):
         """A reply was not taken by the kernel."""
 
     def on_exception(self, error: Exception) -> None:
-        """Something that nobody expected."""
+        """Log a defect."""
 
 
 class Answered(Protocol):
     """A session, whose client gets the replies."""
 
     block: bytes
-    """See Family.block."""
+    """Name and control message of replies to the client, made by Family.block."""
     down_limit: int
     """The longest segment worth sending; each client has a path of its own."""
 
@@ -122,7 +122,7 @@ class Replies(Growing):
         self._used = 0
 
     def resume(self) -> None:
-        """See Resumable."""
+        """Send now, or wait for the replies of the next events."""
         reactor = self._reactor
         self._looks += 1
         may_wait = self._used < _ENOUGH and self._looks <= LOOKS
@@ -145,7 +145,6 @@ class Replies(Growing):
             self._sending = None
 
     def clear(self) -> None:
-        """See Messages."""
         super().clear()
         self._runs.clear()
         self._owners.clear()

@@ -20,10 +20,11 @@ from typing import Any
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address, UdpProxy
 from v6fwd.relay.counters import Counters
+from v6fwd.relay.ends import End
 from v6fwd.relay.target import Target
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, first_of, pack, pack_behind
-from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, Sessions
+from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, REPLIED, Sessions
 from v6fwd.relay.udp_sockets import receive_segmented
 
 BUSY_FROM = 3
@@ -40,8 +41,8 @@ GONE = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDO
 class UdpSession:
     """One client's datagrams, to one local address of a forward.
 
-    All in one object with many slots: a second one would cost each datagram a look-up and each
-    idle session 50 bytes.
+    Large because all is in one object with many slots: a second one would cost each datagram a
+    look-up and each idle session 50 bytes.
     """
 
     __slots__ = {  # noqa: RUF023 - by subject
@@ -66,7 +67,7 @@ class UdpSession:
         "_events": "events until the session looks for more than one datagram; 0: it does",
         "_began_bulk": "whether UDP_GRO is on",
         "_sessions": "the table",
-        "rank": "ASKED, ANSWERED or PROVEN",
+        "rank": "ASKED, ANSWERED, REPLIED or PROVEN",
         "stamp": "the table's stamp when a datagram last moved",
         "closed": "whether it has ended",
         "_started": "seconds on the reactor's clock",
@@ -119,7 +120,7 @@ class UdpSession:
     def send(self, items: list[Item]) -> None:
         """Pass on datagrams that are in the inbox."""
         if self.rank == ANSWERED:
-            self._sessions.promote(self, PROVEN)
+            self._sessions.promote(self, REPLIED)
         start, size, segment = items[0]
         if len(items) == 1 and not segment and not self._header_due:
             # The path of nearly all: written out here, since a call costs a tenth of it.
@@ -241,7 +242,7 @@ class UdpSession:
         replies.put(self, size)
         self.down_count += 1
         self.down_bytes += size
-        if self.rank == ASKED or self.stamp != self._sessions.stamp:
+        if self.rank < ANSWERED or self.stamp != self._sessions.stamp:
             self._answered()
 
     def _receive_all(self) -> None:
@@ -277,14 +278,14 @@ class UdpSession:
             self._target_gone(error)
 
     def _answered(self) -> None:
-        if self.rank == ASKED:
-            self._sessions.promote(self, ANSWERED)
+        if self.rank < ANSWERED:
+            self._sessions.promote(self, ANSWERED if self.rank == ASKED else PROVEN)
         elif self.stamp != self._sessions.stamp:
             self._sessions.touch(self)
 
     # -- the end --
 
-    def close(self, end: str) -> None:
+    def close(self, end: End) -> None:
         if self.closed:
             return
         self.closed = True
@@ -302,7 +303,7 @@ class UdpSession:
     def on_exception(self, error: Exception) -> None:
         """A defect of ours, or no memory: it costs this session alone."""
         self._forward.resources.log.limited("defect", "defect", f"internal error: {error!r}")
-        self.close("internal error")
+        self.close(End.INTERNAL_ERROR)
 
     def move_table(self, sessions: Sessions) -> None:
         """Let another table see to the end of this session."""
@@ -329,14 +330,14 @@ class UdpSession:
         """How long it lives."""
         return self._forward.resources.reactor.clock() - self._started
 
-    def _record(self, end: str) -> None:
+    def _record(self, end: End) -> None:
         forward, resources = self.forward, self._forward.resources
         seconds = self.seconds()
         resources.log.info(
             "flow",
             f"flow {self.client} -> {forward.listen} -> {forward.target} {forward.client_ip}:"
             f" {self.up_bytes} bytes in {self.up_count} datagrams up,"
-            f" {self.down_bytes} in {self.down_count} down, {seconds:.3f} s, {end}",
+            f" {self.down_bytes} in {self.down_count} down, {seconds:.3f} s, {end.text}",
             client=self.client,
             listen=forward.listen,
             target=forward.target,
@@ -346,5 +347,5 @@ class UdpSession:
             bytes_down=self.down_bytes,
             datagrams_down=self.down_count,
             seconds=round(seconds, 6),
-            end=end,
+            end=end.text,
         )

@@ -35,6 +35,7 @@ class SessionMaker:
 
         Raises ClientRefusedError where it would fail again.
         """
+        self._refuse_own(key)
         source, destination = self._addresses(key, header)
         slot = self._admit(source)
         resources = self._forward.resources
@@ -53,6 +54,13 @@ class SessionMaker:
         self._forward.counters.sessions += 1
         self._forward.flows.flows += 1
         return session
+
+    def _refuse_own(self, key: bytes) -> None:
+        """Raises ClientRefusedError where the answers would come back to a listener of ours."""
+        forward = self._forward
+        if forward.resources.own.has(forward.family.client(key), forward.family.scope(key)):
+            forward.would_loop(key)
+            raise ClientRefusedError
 
     def _addresses(self, key: bytes, header: Header | None) -> tuple[Address, Address]:
         """The client's address, and the one that it wrote to."""

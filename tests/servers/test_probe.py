@@ -1,0 +1,227 @@
+"""`v6fwd probe` against real servers: it finds what each accepts, and its mode then works."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.support.dns_servers import ADDRESS, NAME, DnsServer, Knot, Unbound
+from tests.support.more_servers import (
+    MORE_LINES,
+    Dnsdist,
+    Gunicorn,
+    KnotResolver,
+    NginxStream,
+    PdnsRecursor,
+    Squid,
+    Varnish,
+)
+from tests.support.process import eventually
+from tests.support.servers import (
+    FIELD_LINES,
+    PROXY_LINES,
+    Apache,
+    Dovecot,
+    Exim,
+    HAProxy,
+    Lighttpd,
+    Nginx,
+    Server,
+)
+from tests.support.stage import Stage
+from v6fwd.demo.lab import CLIENT_V6, CONTAINER_V4, HOST_V6
+
+pytestmark = [pytest.mark.netns, pytest.mark.server("curl", "dig")]
+
+PSEUDO = re.compile(r"\b2[45][0-9](?:\.[0-9]{1,3}){3}\b")
+"""An address of 240.0.0.0/4: what servers that listen on IPv4 alone see of an IPv6 client."""
+LINES = PROXY_LINES | MORE_LINES
+
+
+class Facts(NamedTuple):
+    """What a server does: the forms that it accepts, and the largest v2 header."""
+
+    accepted: set[str]
+    largest: int | None
+
+
+ALL = {"v1", "v2", "v2-ipv4", "v2-tlvs", "v2-wrong-crc", "v2-local", "v2-wrong-transport",
+       "v1-unknown", "v2-split"}  # fmt: skip
+DGRAM = {"v2", "v2-ipv4", "v2-tlvs", "v2-wrong-crc", "v2-local", "v2-wrong-transport",
+         "every-datagram"}  # fmt: skip
+TCP: dict[type[Server], Facts] = {
+    Apache: Facts(ALL - {"v2-wrong-transport", "v1-unknown"}, 232),
+    Nginx: Facts(ALL - {"v2-split"}, 1024),
+    NginxStream: Facts(ALL - {"v2-split"}, 107),
+    HAProxy: Facts(ALL - {"v2-wrong-crc", "v2-wrong-transport", "v2-split"}, 16384),
+    Lighttpd: Facts(ALL - {"v2-split"}, 256),
+    Varnish: Facts(ALL - {"v2-wrong-crc", "v1-unknown"}, 428),
+    Squid: Facts(ALL, 65551),
+    Exim: Facts(ALL - {"v2-wrong-transport", "v2-split"}, 232),
+    Dovecot: Facts(ALL - {"v2-wrong-transport", "v2-split"}, 1500),
+    Gunicorn: Facts({"none", "v1"}, None),
+}
+TCP_DNS: dict[type[DnsServer], Facts] = {
+    Unbound: Facts(ALL - {"v1", "v1-unknown"}, 65551),
+    PdnsRecursor: Facts(ALL - {"v1", "v1-unknown"}, 512),
+    Dnsdist: Facts(ALL - {"v1", "v1-unknown"}, 512),
+    KnotResolver: Facts((ALL | {"none"}) - {"v1", "v1-unknown", "v2-split"}, 65535),
+    Knot: Facts({"none"}, None),
+}
+UDP: dict[type[DnsServer], Facts] = {
+    Unbound: Facts(DGRAM, 1400),
+    PdnsRecursor: Facts(DGRAM, 512),
+    Dnsdist: Facts(DGRAM, 512),
+    KnotResolver: Facts(DGRAM | {"none", "first-datagram"}, 1400),
+    Knot: Facts((DGRAM | {"none", "first-datagram"}) - {"v2-local", "v2-wrong-transport"}, 1400),
+}
+OPTIONS: dict[type[Server], tuple[str, ...]] = {Squid: ("--path", "http://container/")}
+
+
+def servers(table: dict[Any, Facts]) -> list[Any]:
+    """Parameters: a server and its facts."""
+    return [
+        pytest.param(kind, facts, marks=pytest.mark.server(kind.program), id=kind.__name__)
+        for kind, facts in table.items()
+    ]
+
+
+def probe(stage: Stage, target: str, *options: str, status: int = 0) -> dict[str, Any]:
+    """What `v6fwd probe --json` on the host says of a target in the container."""
+    command = (sys.executable, "-m", "v6fwd", "probe", f"{CONTAINER_V4}:{target}", "--json")
+    probed = stage.lab.run("host", *command, *options)
+    assert probed.returncode == status, probed.stdout + probed.stderr
+    found: dict[str, Any] = json.loads(probed.stdout)
+    return found
+
+
+def accepted(report: dict[str, Any]) -> set[str]:
+    """The forms that were."""
+    return {form["form"] for form in report["forms"] if form["result"] == "accepted"}
+
+
+def use(stage: Stage, report: dict[str, Any], *more: str) -> None:
+    """Run the very command that the report has."""
+    program, command, *words = shlex.split(report["command"])
+    assert (program, command) == ("v6fwd", "forward")
+    stage.start_forward(*words, *more)
+
+
+@pytest.mark.parametrize(("kind", "facts"), servers(TCP))
+def test_a_server_that_reads_the_header(stage: Stage, kind: type[Server], facts: Facts) -> None:
+    server = kind(stage.folder, LINES)
+    server.start(stage.lab)
+    report = probe(stage, str(server.port), "--patience", "1.5", *OPTIONS.get(kind, ()))
+    forms = accepted(report) - {"x-forwarded-for"}
+    assert (forms, report["largest_header"]) == facts
+    assert report["mode"] == ("proxy-v1" if kind is Gunicorn else "proxy-v2")
+    use(stage, report)
+    asked = stage.curl(*server.questions(f"[{HOST_V6}]:{server.port}"))
+    assert asked.returncode == 0, asked.stderr
+    assert server.answer() in asked.stdout + asked.stderr
+    if kind is not Varnish:  # its log is another program's
+        server.stop()
+    entries = server.entries(CLIENT_V6)
+    eventually(lambda: all(entry in server.log for entry in entries), f"the log has {entries}")
+
+
+@pytest.mark.parametrize(("kind", "facts"), servers(TCP_DNS))
+def test_dns_over_tcp(stage: Stage, kind: type[DnsServer], facts: Facts) -> None:
+    kind(stage.folder).start(stage.lab)
+    report = probe(stage, "53", "--speaks", "dns", "--patience", "1")
+    assert Facts(accepted(report), report["largest_header"]) == facts
+    mode = "transparent" if facts.largest is None else "proxy-v2"
+    assert report["mode"] == mode
+
+
+@pytest.mark.parametrize(("kind", "facts"), servers(UDP))
+def test_dns_over_udp(stage: Stage, kind: type[DnsServer], facts: Facts) -> None:
+    server = kind(stage.folder)
+    server.start(stage.lab)
+    report = probe(stage, "53/udp", "--patience", "0.5")
+    assert (accepted(report), report["largest_header"]) == facts
+    assert (report["mode"], report["udp_proxy"]) == ("proxy-v2", "every")
+    use(stage, report)
+    words = ("dig", f"@{HOST_V6}", "+short", "+tries=1", "+time=5", NAME, "A", NAME, "A")
+    assert stage.lab.run("client", *words).stdout.split() == [ADDRESS] * 2
+    assert kind in (Knot, KnotResolver) or CLIENT_V6 in server.log  # the resolver's view has it
+    if kind is Knot:
+        whoami = stage.lab.run("client", "dig", f"@{HOST_V6}", "+short", "whoami", "AAAA")
+        assert whoami.stdout.strip() == CLIENT_V6
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.server(kind.program), id=kind.__name__)
+     for kind in (Apache, HAProxy, Varnish, Exim, Dovecot)],
+)  # fmt: skip
+def test_a_server_that_reads_no_header(stage: Stage, kind: type[Server], tmp_path: Path) -> None:
+    """It refuses all of them, and transparent works."""
+    server = kind(stage.folder, {})
+    server.start(stage.lab)
+    report = probe(stage, str(server.port))
+    assert accepted(report) - {"x-forwarded-for"} == {"none"}
+    assert report["mode"] == "transparent"
+    use(stage, report, "--pseudo-store", str(tmp_path / "pseudo.sqlite"))
+    asked = stage.curl(*server.questions(f"[{HOST_V6}]:{server.port}"))
+    assert asked.returncode == 0, asked.stderr
+    server.stop()
+    told = server.log + asked.stdout
+    assert CLIENT_V6 in told or PSEUDO.search(told), told
+
+
+class NginxThatTells(Nginx):
+    """At /who it answers with the client's address."""
+
+    def config(self) -> str:
+        """See Server."""
+        return super().config().replace("dav_methods PUT;", "location /who { return 200 "
+                                        "'$remote_addr'; }")  # fmt: skip
+
+
+@pytest.mark.server("nginx")
+def test_a_server_that_reads_x_forwarded_for(stage: Stage) -> None:
+    """A page that shows its client tells, and the mode then works."""
+    NginxThatTells(stage.folder, FIELD_LINES).start(stage.lab)
+    assert probe(stage, "80")["mode"] == "transparent"
+    report = probe(stage, "80", "--path", "/who")
+    assert report["mode"] == "x-forwarded-for"
+    assert {form["client_seen"] for form in report["forms"]} == {None, True}
+    use(stage, report)
+    assert stage.curl(f"http://[{HOST_V6}]/who").stdout == CLIENT_V6
+
+
+@pytest.mark.server("nginx")
+def test_a_server_that_does_not_use_what_it_reads(stage: Stage) -> None:
+    """`proxy_protocol` without `set_real_ip_from`: the header goes in, the gateway comes out."""
+    NginxThatTells(stage.folder, {"nginx": ("listen 80 proxy_protocol;",)}).start(stage.lab)
+    report = probe(stage, "80", "--path", "/who", status=1)
+    assert report["mode"] == "proxy-v2"
+    assert any("trust the header's address" in note for note in report["notes"])
+
+
+@pytest.mark.server("nginx")
+def test_a_table_for_people(stage: Stage) -> None:
+    NginxThatTells(stage.folder, PROXY_LINES).start(stage.lab)
+    command = (sys.executable, "-m", "v6fwd", "probe", f"{CONTAINER_V4}:80", "--path", "/who")
+    probed = stage.lab.run("host", *command)
+    assert probed.returncode == 0, probed.stderr
+    rows = [line.split() for line in probed.stdout.splitlines()]
+    assert any(row[:1] == ["v2"] and row[-1] == "yes" for row in rows), probed.stdout
+    assert "largest v2 header: 1024 bytes" in probed.stdout
+    assert "v6fwd forward '[::]:80' '172.17.0.2:80' --client-ip proxy-v2" in probed.stdout
+
+
+def test_nobody_listens(stage: Stage) -> None:
+    for target, why in (("80", "connection refused"), ("53/udp", "port unreachable")):
+        command = (sys.executable, "-m", "v6fwd", "probe", f"{CONTAINER_V4}:{target}")
+        probed = stage.lab.run("host", *command)
+        assert probed.returncode == 1
+        assert why in probed.stderr
+        assert len(probed.stderr.splitlines()) == 1

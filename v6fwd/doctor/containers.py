@@ -1,0 +1,229 @@
+"""Checks of each container: who its clients are taken for, and whom it trusts. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from v6fwd.config.rules import Published
+from v6fwd.docker.engine.containers import Container
+from v6fwd.docker.policy.modes import choose
+from v6fwd.doctor.facts import Engine, Facts, known
+from v6fwd.doctor.finding import Finding, Severity
+from v6fwd.doctor.serving import running
+from v6fwd.model import ClientIP, Protocol
+from v6fwd.netns.view import Listening
+
+_NET_RE = re.compile(r"(?<![\w.:])((?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:/[0-9]{1,2})?)(?![\w.])")
+_WORDS = {"PERMIT_DOCKER": ("network", "host", "connected-networks")}
+"""Variables of well-known images that mean "trust Docker's networks" (docker-mailserver)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A server that is known by its image's name: its line for the PROXY header."""
+
+    name: str
+    line: str
+
+
+_SERVERS = {
+    "httpd": Known("Apache", "RemoteIPProxyProtocol On"),
+    "apache": Known("Apache", "RemoteIPProxyProtocol On"),
+    "nginx": Known("nginx", "listen 80 proxy_protocol; set_real_ip_from GATEWAY;"
+                            " real_ip_header proxy_protocol;"),
+    "haproxy": Known("HAProxy", "bind :80 accept-proxy"),
+    "varnish": Known("Varnish", "-a :80,PROXY"),
+    "traefik": Known("Traefik", "--entrypoints.web.proxyProtocol.trustedIPs=GATEWAY"),
+    "postfix": Known("Postfix", "-o smtpd_upstream_proxy_protocol=haproxy"),
+    "dovecot": Known("Dovecot", "haproxy = yes; haproxy_trusted_networks = GATEWAY"),
+    "mailserver": Known("docker-mailserver", "-o smtpd_upstream_proxy_protocol=haproxy"),
+    "mariadb": Known("MariaDB", "proxy_protocol_networks = GATEWAY"),
+    "unbound": Known("unbound", "proxy-protocol-port: 53"),
+    "dnsdist": Known("dnsdist", 'setProxyProtocolACL({"GATEWAY/32"})'),
+}  # fmt: skip
+
+
+def recognised(image: str) -> Known | None:
+    """The server in an image, by the last part of its name without a tag."""
+    name = os.path.basename(image.partition("@")[0]).partition(":")[0].lower()
+    return next((each for key, each in _SERVERS.items() if key in name), None)
+
+
+def lost_clients(facts: Facts) -> Iterator[Finding]:
+    """Published ports whose IPv6 clients the container takes for the bridge."""
+    for container in running(facts):
+        if _has_ipv6(container):
+            continue
+        ports = [
+            f"{port}/{protocol}"
+            for host_port, port, protocol in sorted(container.published)
+            if _mode(facts, container, host_port, port, protocol) is ClientIP.NONE
+        ]
+        if ports:
+            gateway = gateway_of(facts, container) or "GATEWAY"
+            server = recognised(container.image)
+            other = (
+                f"; or proxy-v2, and for {server.name}: {server.line.replace('GATEWAY', gateway)}"
+                if server
+                else ""
+            )
+            yield Finding(
+                "client-lost",
+                Severity.WARNING,
+                f"container {container.name} ({container.image}), ports {', '.join(ports)}",
+                f"no mode: IPv6 clients come from {gateway}",
+                "logs, bans, limits and access lists take all IPv6 clients for one",
+                f"recreate it with: --label v6fwd.client-ip=transparent{other}",
+            )
+
+
+def listeners_inside(facts: Facts) -> Iterator[Finding]:
+    """Whether a published port has a server in the container, and for which families."""
+    for container in running(facts):
+        if container.id not in facts.inside:
+            continue
+        for host_port, port, protocol in sorted(container.published):
+            sockets = [
+                each
+                for each in facts.inside[container.id]
+                if (each.port, each.protocol) == (port, protocol)
+            ]
+            mode = _mode(facts, container, host_port, port, protocol)
+            yield from _inside(container, f"{port}/{protocol}", port, mode, sockets)
+
+
+def _inside(
+    container: Container, name: str, port: int, mode: ClientIP | None, sockets: list[Listening]
+) -> Iterator[Finding]:
+    looked_at = f"listening sockets in container {container.name}, port {name}"
+    reachable = [each for each in sockets if not _is_loopback(each.host)]
+    if not reachable:
+        found = f"{sockets[0].host} alone" if sockets else "none"
+        yield Finding(
+            "nobody-in-container",
+            Severity.ERROR,
+            looked_at,
+            found,
+            "whoever connects to the published port is cut off",
+            f"let the server in it listen on 0.0.0.0:{port}, or publish the port that it has",
+        )
+    elif mode is ClientIP.TRANSPARENT and not any(6 in each.families for each in reachable):
+        yield Finding(
+            "pseudo-clients",
+            Severity.WARNING,
+            looked_at,
+            f"{reachable[0].host}, IPv4 alone, in mode transparent",
+            "it sees IPv6 clients as addresses of 240.0.0.0/4 (`v6fwd whois` tells whose): access"
+            " lists by IPv6 address have no effect there, and one for IPv4 has to name 240.0.0.0/4",
+            f"let the server in it listen on [::]:{port}",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "::1" or host.startswith("127.")
+
+
+def own_ipv6(facts: Facts) -> Iterator[Finding]:
+    """Containers that need no proxy for IPv6: Docker's own rules keep the client."""
+    engine = known(facts.engine)
+    if engine is None:
+        return
+    for container in running(facts):
+        if _has_ipv6(container) and container.published:
+            yield Finding(
+                "own-ipv6",
+                Severity.NOTE,
+                f"networks of container {container.name}",
+                f"it has IPv6 of its own: {next(each for each in container.hosts if ':' in each)}",
+                "Docker can forward IPv6 clients to it with their addresses, without any proxy:"
+                " Engine 27 and later do, earlier ones if they are told",
+                '"ip6tables": true, "experimental": true in daemon.json (before Engine 27)',
+            )
+
+
+def trusts_bridge(facts: Facts) -> Iterator[Finding]:
+    """Settings that trust the address that all IPv6 clients seem to come from."""
+    engine = known(facts.engine)
+    if engine is None:
+        return
+    for container in running(facts):
+        gateway = gateway_of(facts, container)
+        if not gateway or not container.published or not _any_lost(facts, container):
+            continue
+        for where, text in _settings(engine, container):
+            trusted = _trusts(where, text, gateway)
+            if trusted:
+                yield Finding(
+                    "trusts-bridge",
+                    Severity.WARNING,
+                    f"{where} of container {container.name}",
+                    f"{trusted} has the bridge's address {gateway} in it",
+                    "all IPv6 clients come from that address, and are trusted: an open relay, if"
+                    " this is a mail server",
+                    "recreate it with: --label v6fwd.client-ip=transparent",
+                )
+                break
+
+
+def _any_lost(facts: Facts, container: Container) -> bool:
+    return any(
+        _mode(facts, container, *each) is ClientIP.NONE for each in container.published
+    ) and not _has_ipv6(container)
+
+
+def _settings(engine: Engine, container: Container) -> Iterator[tuple[str, str]]:
+    """Where a container's configuration can be seen from outside: variables and its command."""
+    config = (engine.details.get(container.id) or {}).get("Config") or {}
+    for variable in config.get("Env") or ():
+        name, _, value = variable.partition("=")
+        yield f"variable {name}", value
+    for word in (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())):
+        yield "the command", word
+
+
+def _trusts(where: str, text: str, gateway: str) -> str:
+    """The network in the text that has the gateway in it; "" if there is none."""
+    name = where.removeprefix("variable ")
+    if text in _WORDS.get(name, ()):
+        return f"{name}={text}"
+    for match in _NET_RE.finditer(text):
+        try:
+            network = ipaddress.ip_network(match[1], strict=False)
+        except ValueError:
+            continue
+        if network.prefixlen and ipaddress.ip_address(gateway) in network:
+            return match[1]
+    return ""
+
+
+def gateway_of(facts: Facts, container: Container) -> str:
+    """The IPv4 address of the bridge that the container is on."""
+    engine = known(facts.engine)
+    item: Mapping[str, Any] = next(
+        (each for each in (engine.containers if engine else ()) if each.get("Id") == container.id),
+        {},
+    )
+    networks = (item.get("NetworkSettings") or {}).get("Networks") or {}
+    return next((each["Gateway"] for each in networks.values() if each.get("Gateway")), "")
+
+
+def _has_ipv6(container: Container) -> bool:
+    return any(":" in each for each in container.hosts)
+
+
+def _mode(
+    facts: Facts, container: Container, host_port: int, port: int, protocol: Protocol
+) -> ClientIP | None:
+    """As the daemon says, else as labels have it. None: a wrong label, so the port is refused."""
+    status = known(facts.status)
+    for forward in (status or {}).get("forwards") or ():
+        listen = f":{host_port}" if protocol is Protocol.TCP else f":{host_port}/udp"
+        if forward.get("listen", "").endswith(f"]{listen}") and forward.get("client_ip"):
+            return ClientIP(forward["client_ip"])
+    published: Published = container.as_published(host_port, port, protocol)
+    return choose(published).client_ip

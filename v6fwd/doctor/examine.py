@@ -1,0 +1,77 @@
+"""All checks, and what they say of a host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from v6fwd.doctor import containers, docker, host, ports, serving
+from v6fwd.doctor.facts import Facts, Unknown
+from v6fwd.doctor.finding import Diagnosis, Finding, NotLookedAt, Severity
+
+Check = Callable[[Facts], Iterator[Finding]]
+
+CHECKS: tuple[Check, ...] = (
+    host.ipv6_disabled,
+    host.no_global_address,
+    host.duplicate_address,
+    host.prefix_length,
+    host.accept_ra,
+    host.no_route,
+    host.bindv6only,
+    host.denials,
+    ports.listeners,
+    ports.held_by_dockerd,
+    ports.firewall,
+    ports.docker_user,
+    ports.answers,
+    docker.daemon_json,
+    docker.contradictions,
+    docker.bridge_addresses,
+    docker.overlaps,
+    docker.stale_routes,
+    docker.rootless,
+    serving.daemon,
+    serving.shims,
+    serving.labels,
+    serving.rights,
+    containers.listeners_inside,
+    containers.lost_clients,
+    containers.trusts_bridge,
+    containers.own_ipv6,
+)
+"""In the order in which a client meets what they look at."""
+
+_SOURCES = {
+    "listening": "listening sockets",
+    "nft": "nftables' rules",
+    "ip6tables": "ip6tables' rules",
+    "iptables": "iptables' rules",
+    "denials": "denials of SELinux and AppArmor",
+    "engine": "Docker's containers and networks",
+    "status": "the daemon of v6fwd",
+}
+"""What may be Unknown, in words."""
+_ORDER = list(Severity)
+
+
+def examine(facts: Facts) -> Diagnosis:
+    """What is wrong, the gravest first, and what could not be looked at."""
+    found = [finding for check in CHECKS for finding in check(facts)]
+    found.sort(key=lambda finding: _ORDER.index(finding.severity))
+    return Diagnosis(tuple(found), tuple(_not_looked_at(facts)))
+
+
+def _not_looked_at(facts: Facts) -> Iterator[NotLookedAt]:
+    for name, what in _SOURCES.items():
+        value = getattr(facts, name)
+        if isinstance(value, Unknown):
+            yield NotLookedAt(what, value.why)
+    hidden = _sockets_of_strangers(facts)
+    if hidden:
+        yield NotLookedAt("whose some listening sockets are", f"{hidden} are not shown to us")
+
+
+def _sockets_of_strangers(facts: Facts) -> int:
+    """Listening sockets of the ports in question without an owner that we may see."""
+    sockets = (socket for port in facts.ports() for socket in facts.listeners(port))
+    return sum(socket.inode not in facts.owners for socket in sockets)

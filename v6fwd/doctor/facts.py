@@ -1,0 +1,161 @@
+"""The host as the checks see it: plain values. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+from v6fwd.docker.shim.published import PublishedPort
+from v6fwd.model import Protocol
+from v6fwd.netns.view import Device, DeviceAddress, Listening, Route
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Could not be looked at; `why` is for people."""
+
+    why: str
+
+
+Maybe: TypeAlias = _Value | Unknown
+
+
+def known(value: Maybe[_Value]) -> _Value | None:
+    """The value, None where it could not be looked at."""
+    return None if isinstance(value, Unknown) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process. `started`: seconds since the epoch; `capabilities`: the effective ones."""
+
+    pid: int
+    name: str
+    uid: int = 0
+    started: float = 0.0
+    capabilities: int = 0
+    words: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}, pid {self.pid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port that clients are to reach."""
+
+    number: int
+    protocol: Protocol = Protocol.TCP
+
+    def __str__(self) -> str:
+        slash = "" if self.protocol is Protocol.TCP else "/udp"
+        return f"{self.number}{slash}"
+
+    @property
+    def slashed(self) -> str:
+        """As firewalls name it: 8080/tcp."""
+        return f"{self.number}/{self.protocol}"
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonJson:
+    """dockerd's file: what it says, and when it was written. `error`: why it cannot be read."""
+
+    path: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    written: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What Docker answers; lists as its API has them."""
+
+    host: str
+    containers: tuple[Mapping[str, Any], ...] = ()
+    networks: tuple[Mapping[str, Any], ...] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By id: the containers themselves, as far as there was time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that was read. What was not asked for is empty."""
+
+    named: tuple[Port, ...] = ()
+    """Ports that the user asks about."""
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    """Below /proc/sys, by path: net/ipv6/bindv6only."""
+    devices: tuple[Device, ...] = ()
+    addresses: tuple[DeviceAddress, ...] = ()
+    routes: tuple[Route, ...] = ()
+    listening: Maybe[tuple[Listening, ...]] = ()
+    owners: Mapping[int, Process] = field(default_factory=dict)
+    """Whose a listening socket is, by its inode; as far as /proc shows it."""
+    nft: Maybe[tuple[Mapping[str, Any], ...]] = ()
+    ip6tables: Maybe[str] = ""
+    iptables: Maybe[str] = ""
+    denials: Maybe[tuple[str, ...]] = ()
+    """Lines in which SELinux or AppArmor refused something to a program of ours or Docker's."""
+    daemon_json: DaemonJson | None = None
+    dockerd: tuple[Process, ...] = ()
+    published: tuple[PublishedPort, ...] = ()
+    engine: Maybe[Engine | None] = None
+    """None: there is no Docker."""
+    inside: Mapping[str, tuple[Listening, ...]] = field(default_factory=dict)
+    """Who listens in a container, by its id; as far as its network could be entered."""
+    status: Maybe[Mapping[str, Any] | None] = None
+    """What `v6fwd serve` answers; None: it does not run."""
+    daemon: Process | None = None
+    """That daemon."""
+    shim_installed: bool = False
+
+    def device(self, name: str) -> Device | None:
+        """The device of that name."""
+        return next((device for device in self.devices if device.name == name), None)
+
+    @property
+    def bridges(self) -> list[Device]:
+        """The bridges: Docker's, and perhaps others."""
+        return [device for device in self.devices if device.kind == "bridge"]
+
+    @property
+    def uplinks(self) -> list[Device]:
+        """Devices by which clients may come: up, no bridge, in no bridge, not `lo`."""
+        return [
+            device
+            for device in self.devices
+            if device.is_up and device.kind not in ("bridge", "dummy", "ifb")
+            if device.name != "lo" and not device.master
+        ]
+
+    def ports(self) -> list[Port]:
+        """What clients are to reach: the named ones, else all that is published or forwarded."""
+        if self.named:
+            return list(self.named)
+        found = [(each.forward.listen.port, each.forward.protocol) for each in self.published]
+        found += [(socket.port, socket.protocol) for socket in self._ours()]
+        return [Port(*each) for each in sorted(set(found))]
+
+    def _ours(self) -> list[Listening]:
+        sockets = known(self.listening) or ()
+        return [
+            socket
+            for socket in sockets
+            if socket.is_any and (owner := self.owners.get(socket.inode)) is not None
+            if owner.name == "v6fwd"
+        ]
+
+    def listeners(self, port: Port) -> list[Listening]:
+        """Who takes clients of a port at all addresses, or at one that is not loopback."""
+        sockets = known(self.listening) or ()
+        return [
+            socket
+            for socket in sockets
+            if (socket.port, socket.protocol) == (port.number, port.protocol)
+            if socket.host != "::1" and not socket.host.startswith("127.")
+        ]

@@ -1,0 +1,181 @@
+"""Checks of the host's own IPv6: addresses, routes, sysctls, and who refuses what. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from v6fwd.doctor.facts import Facts, known
+from v6fwd.doctor.finding import Finding, Severity
+from v6fwd.netns.view import Device, DeviceAddress
+
+_DEFAULT = ipaddress.ip_network("::/0")
+
+
+def ipv6_disabled(facts: Facts) -> Iterator[Finding]:
+    """The kernel's switch, for all devices or for one by which clients come."""
+    if facts.sysctls and "net/ipv6/bindv6only" not in facts.sysctls:
+        yield Finding(
+            "no-ipv6-kernel",
+            Severity.ERROR,
+            "/proc/sys/net/ipv6",
+            "the kernel has no IPv6",
+            "no program of this host can have an IPv6 client",
+            "remove ipv6.disable=1 from the kernel's command line, and reboot",
+        )
+        return
+    for name in _switched_off(facts):
+        yield Finding(
+            "ipv6-disabled",
+            Severity.ERROR,
+            f"net.ipv6.conf.{name}.disable_ipv6",
+            "it is 1",
+            "the kernel drops all IPv6 packets there, and has removed the addresses",
+            f"sysctl -w net.ipv6.conf.{name}.disable_ipv6=0",
+        )
+
+
+def _switched_off(facts: Facts) -> list[str]:
+    names = [name for name in ("all", *_names(facts.uplinks)) if _conf(facts, name, "disable_ipv6")]
+    return names[:1] if names[:1] == ["all"] else names
+
+
+def no_global_address(facts: Facts) -> Iterator[Finding]:
+    """An address that clients from elsewhere can reach."""
+    if not facts.uplinks or _switched_off(facts) or global_addresses(facts):
+        return
+    names = _names(facts.uplinks)
+    yield Finding(
+        "no-global-ipv6",
+        Severity.ERROR,
+        f"addresses of {', '.join(names)}",
+        "no global IPv6 address",
+        "no IPv6 client from elsewhere can reach this host",
+        f"ip -6 address add ADDRESS/64 dev {names[0]}",
+    )
+
+
+def duplicate_address(facts: Facts) -> Iterator[Finding]:
+    """Duplicate address detection (RFC 4862, 5.4) has found somebody else."""
+    for address in facts.addresses:
+        if address.is_duplicate:
+            yield Finding(
+                "duplicate-address",
+                Severity.ERROR,
+                f"addresses of {address.device}",
+                f"{address} is used by another host of the link (dadfailed)",
+                "the kernel does not use the address",
+                f"ip -6 address delete {address} dev {address.device}",
+            )
+
+
+def accept_ra(facts: Facts) -> Iterator[Finding]:
+    """A host that forwards ignores router advertisements, unless accept_ra is 2 (ip-sysctl)."""
+    for device in facts.uplinks:
+        forwards = _conf(facts, "all", "forwarding") or _conf(facts, device.name, "forwarding")
+        value = facts.sysctls.get(f"net/ipv6/conf/{device.name}/accept_ra")
+        if forwards and value == "1" and not _is_static(facts, device):
+            yield Finding(
+                "accept-ra",
+                Severity.ERROR,
+                f"net.ipv6.conf.{device.name}.accept_ra and forwarding",
+                "accept_ra is 1 while the host forwards IPv6",
+                "router advertisements are ignored: address and default route are not renewed",
+                f"sysctl -w net.ipv6.conf.{device.name}.accept_ra=2",
+            )
+
+
+def _is_static(facts: Facts, device: Device) -> bool:
+    """Whether somebody has set address and default route by hand."""
+    routes = any(r.network == _DEFAULT and r.device == device.name for r in facts.routes)
+    return routes and any(
+        address.is_permanent for address in global_addresses(facts) if address.device == device.name
+    )
+
+
+def no_route(facts: Facts) -> Iterator[Finding]:
+    """A way back to clients that are not on the link."""
+    if not global_addresses(facts) or any(route.network == _DEFAULT for route in facts.routes):
+        return
+    name = global_addresses(facts)[0].device
+    yield Finding(
+        "no-ipv6-route",
+        Severity.ERROR,
+        "the main routing table",
+        "no IPv6 default route",
+        "answers to clients beyond the link cannot leave: they see a timeout",
+        f"ip -6 route add default via ROUTER dev {name}",
+    )
+
+
+def prefix_length(facts: Facts) -> Iterator[Finding]:
+    """An address of /128 is alone on its link, unless a route says what else is there."""
+    for address in global_addresses(facts):
+        own = ipaddress.ip_address(address.address)
+        is_covered = any(
+            own in route.network
+            for route in facts.routes
+            if route.device == address.device and not route.gateway and route.network.prefixlen
+            if route.network.prefixlen < 128
+        )
+        if address.length == 128 and not is_covered and address.is_permanent:
+            network = ipaddress.ip_network(f"{own}/64", strict=False)
+            yield Finding(
+                "prefix-length",
+                Severity.ERROR,
+                f"addresses and routes of {address.device}",
+                f"{address} has a prefix length of 128, and nothing routes its network there",
+                "neighbours on the link are not answered directly, or not at all",
+                f"ip -6 route add {network} dev {address.device}",
+            )
+
+
+def bindv6only(facts: Facts) -> Iterator[Finding]:
+    """What `[::]` means to programs that do not say it themselves."""
+    if facts.sysctls.get("net/ipv6/bindv6only") == "1":
+        yield Finding(
+            "bindv6only",
+            Severity.WARNING,
+            "net.ipv6.bindv6only",
+            "it is 1",
+            "programs that listen on [::] and expect both families get no IPv4 client",
+            "sysctl -w net.ipv6.bindv6only=0",
+        )
+
+
+def denials(facts: Facts) -> Iterator[Finding]:
+    """SELinux and AppArmor."""
+    lines = known(facts.denials) or ()
+    if not lines:
+        return
+    is_selinux = "avc:" in lines[-1]
+    profile = lines[-1].partition('profile="')[2].partition('"')[0]
+    yield Finding(
+        "denied",
+        Severity.ERROR,
+        "the audit log" if is_selinux else "the kernel's log",
+        lines[-1].strip()[-160:],
+        f"{'SELinux' if is_selinux else 'AppArmor'} has refused this {len(lines)} times",
+        "ausearch -m avc -ts boot | audit2allow -M v6fwd && semodule -i v6fwd.pp"
+        if is_selinux
+        else f"aa-complain {profile or 'PROFILE'}",
+    )
+
+
+def global_addresses(facts: Facts) -> list[DeviceAddress]:
+    """IPv6 addresses of the devices by which clients come."""
+    names = _names(facts.uplinks)
+    return [
+        address
+        for address in facts.addresses
+        if address.device in names and ":" in address.address
+        if address.is_global and not address.is_duplicate
+    ]
+
+
+def _names(devices: list[Device]) -> list[str]:
+    return [device.name for device in devices]
+
+
+def _conf(facts: Facts, name: str, key: str) -> bool:
+    return facts.sysctls.get(f"net/ipv6/conf/{name}/{key}", "0") == "1"

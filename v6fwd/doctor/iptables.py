@@ -1,0 +1,90 @@
+"""The same question for what iptables-save prints. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from v6fwd.doctor.firewall import PASSED, RETURNED, Dropped, Packet, Rule, both, walk
+
+_VERDICTS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "drop", "RETURN": "return"}
+_NO_MATCH = ("-m", "--match", "--comment", "--reject-with", "--log-prefix", "--log-level")
+"""Options with a value that say nothing about which packets fit."""
+
+
+def dropped_by_iptables(saved: str, packet: Packet) -> Dropped | None:
+    """The rule of `filter` that drops the packet on its way to a socket of this host."""
+    tool = "ip6tables" if packet.is_ipv6 else "iptables"
+    chains, policies = read(saved, packet)
+    verdict, text = walk(chains, "INPUT")
+    if verdict in (PASSED, RETURNED) and policies.get("INPUT") == "DROP":
+        verdict, text = "drop", "policy DROP"
+    if verdict != "drop":
+        return None
+    is_ufw = any(name.startswith(("ufw-", "ufw6-")) for name in policies)
+    return Dropped("ufw" if is_ufw else tool, "", "filter", "INPUT", text)
+
+
+def read(saved: str, packet: Packet) -> tuple[dict[str, list[Rule]], dict[str, str]]:
+    """The chains of the table `filter` as the packet sees them, and their policies."""
+    chains: dict[str, list[Rule]] = {}
+    policies: dict[str, str] = {}
+    table = ""
+    for line in saved.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif table == "filter" and line.startswith(":"):
+            name, policy = line[1:].split()[:2]
+            policies[name] = policy
+        elif table == "filter" and line.startswith("-A "):
+            name, *words = shlex.split(line)[1:]
+            chains.setdefault(name, []).extend(_rule(line, words, packet))
+    return chains, policies
+
+
+def _rule(line: str, words: Sequence[str], packet: Packet) -> Iterator[Rule]:
+    fits: bool | None = True
+    inverted, at = False, 0
+    while at < len(words):
+        word = words[at]
+        value = words[at + 1] if at + 1 < len(words) else ""
+        at += 2
+        if word == "!":
+            inverted, at = True, at - 1
+            continue
+        if word in ("-j", "--jump", "-g", "--goto"):
+            kind = "goto" if word in ("-g", "--goto") else "jump"
+            verdict = _VERDICTS.get(value, kind)
+            yield Rule(line, fits, verdict, value if verdict == kind else "")
+            return
+        if word not in _NO_MATCH:
+            found = _fits(word, value, packet)
+            fits = both(fits, (not found) if inverted and found is not None else found)
+        inverted = False
+
+
+def _fits(option: str, value: str, packet: Packet) -> bool | None:
+    if option in ("-p", "--protocol"):
+        return value in (packet.port.protocol, "all")
+    if option in ("--dport", "--dports", "--destination-port"):
+        return any(_in_range(packet.port.number, part) for part in value.split(","))
+    if option in ("-i", "--in-interface"):
+        return _is_device(value, packet)
+    if option in ("--ctstate", "--state"):
+        return packet.state.upper() in value.split(",")
+    if option in ("--dst-type",):
+        return value == "LOCAL"
+    return None  # a source, a set, a rate: not about everybody
+
+
+def _is_device(value: str, packet: Packet) -> bool | None:
+    if not packet.devices:
+        return False if value == "lo" else None
+    if value.endswith("+"):
+        return any(name.startswith(value[:-1]) for name in packet.devices)
+    return value in packet.devices
+
+
+def _in_range(port: int, part: str) -> bool:
+    low, colon, high = part.partition(":")
+    return int(low or 0) <= port <= int(high or 65535 if colon else low or 0)

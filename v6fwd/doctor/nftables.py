@@ -1,0 +1,224 @@
+"""Whether a client's packet is dropped, by what `nft -j list ruleset` prints. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from v6fwd.doctor.firewall import PASSED, RETURNED, Dropped, Packet, Rule, both, walk
+from v6fwd.model import Protocol
+
+_IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
+
+
+def dropped_by_nft(
+    ruleset: Sequence[Mapping[str, Any]], packet: Packet, *, with_iptables: bool = False
+) -> Iterator[Dropped]:
+    """What drops the packet on its way to a socket of this host (hook input).
+
+    `with_iptables`: tables that iptables made are judged here as well.
+    """
+    for chain in _base_chains(ruleset, packet, "input"):
+        family, table, name = chain["family"], chain["table"], chain["name"]
+        is_iptables = family in ("ip", "ip6") and table in _IPTABLES_TABLES and name.isupper()
+        if is_iptables and not with_iptables:
+            continue
+        verdict, text = walk(_nft_chains(ruleset, family, table, packet), name)
+        if verdict in (PASSED, RETURNED) and chain.get("policy") == "drop":
+            verdict, text = "drop", "policy drop"
+        if verdict == "drop":
+            tool = "firewalld" if table == "firewalld" else "nft"
+            yield Dropped(tool, family, table, name, text)
+
+
+def _base_chains(
+    ruleset: Iterable[Mapping[str, Any]], packet: Packet, hook: str
+) -> list[Mapping[str, Any]]:
+    families = ("inet", "ip6" if packet.is_ipv6 else "ip")
+    chains = [
+        item["chain"]
+        for item in ruleset
+        if "chain" in item and item["chain"].get("hook") == hook
+        if item["chain"]["family"] in families and item["chain"].get("type") == "filter"
+    ]
+    return sorted(chains, key=lambda chain: int(chain.get("prio", 0)))
+
+
+def _nft_chains(
+    ruleset: Iterable[Mapping[str, Any]], family: str, table: str, packet: Packet
+) -> dict[str, list[Rule]]:
+    sets: dict[str, Any] = {}
+    chains: dict[str, list[Rule]] = {}
+    rules = []
+    for item in ruleset:
+        for kind, value in item.items():
+            if not isinstance(value, Mapping) or value.get("family") != family:
+                continue
+            if kind in ("set", "map") and value["table"] == table:
+                sets[value["name"]] = value.get("elem", [])
+            if kind == "rule" and value["table"] == table:
+                rules.append(value)
+    for rule in rules:
+        chains.setdefault(rule["chain"], []).extend(_nft_rule(rule["expr"], sets, packet))
+    return chains
+
+
+def _nft_rule(
+    expressions: Sequence[Any], sets: Mapping[str, Any], packet: Packet
+) -> Iterator[Rule]:
+    fits: bool | None = True
+    for expression in expressions:
+        if not isinstance(expression, Mapping):
+            continue
+        ((kind, value),) = expression.items()
+        if kind == "match":
+            fits = both(fits, _nft_match(value, sets, packet))
+        elif kind == "limit":
+            fits = both(fits, not value.get("inv", False))  # a lone client stays below a rate
+        elif kind in ("xt", "ct count", "ct helper"):
+            fits = None
+        elif kind == "vmap":
+            yield from _nft_vmap(value, sets, packet, fits)
+        elif kind in ("accept", "return"):
+            yield Rule(_nft_text(expressions), fits, kind)
+        elif kind in ("drop", "reject"):
+            yield Rule(_nft_text(expressions), fits, "drop")
+        elif kind in ("jump", "goto"):
+            yield Rule(_nft_text(expressions), fits, kind, value["target"])
+
+
+def _nft_vmap(
+    value: Mapping[str, Any], sets: Mapping[str, Any], packet: Packet, fits: bool | None
+) -> Iterator[Rule]:
+    for key, verdict in _elements(value["data"], sets):
+        match = {"op": "==", "left": value["key"], "right": key}
+        yield from _nft_rule([{"match": match}, verdict], sets, packet) if fits else ()
+
+
+def _nft_match(match: Mapping[str, Any], sets: Mapping[str, Any], packet: Packet) -> bool | None:
+    values = _values_of(match["left"], packet)
+    if values is None:
+        return None
+    if not values:  # a field that the packet has not
+        return False
+    found = any(_is_among(value, match["right"], sets) for value in values)
+    op = match["op"]
+    if op in ("==", "in"):
+        return found
+    if op == "!=":
+        return not found
+    return _compared(op, values, match["right"])
+
+
+def _compared(op: str, values: Sequence[Any], right: Any) -> bool | None:
+    (value,) = values if len(values) == 1 else (None,)
+    if not isinstance(value, int) or not isinstance(right, int):
+        return None
+    return {"<": value < right, ">": value > right, "<=": value <= right, ">=": value >= right}.get(
+        op
+    )
+
+
+def _values_of(left: Any, packet: Packet) -> Sequence[Any] | None:
+    """What the packet has there; () for nothing, None where it depends on the client."""
+    if not isinstance(left, Mapping):
+        return None
+    ((kind, what),) = left.items()
+    if kind == "payload":
+        return _payload(what, packet)
+    if kind == "meta":
+        return _meta(what.get("key", ""), packet)
+    if kind == "ct":
+        return (packet.state,) if what.get("key") == "state" else None
+    if kind == "fib":
+        return ("local",) if what.get("result") == "type" else None
+    return None
+
+
+def _payload(what: Mapping[str, Any], packet: Packet) -> Sequence[Any] | None:
+    protocol, name = what.get("protocol"), what.get("field")
+    if protocol in tuple(Protocol) or protocol == "th":
+        if protocol not in ("th", packet.port.protocol):
+            return ()
+        return (packet.port.number,) if name == "dport" else None
+    if protocol in ("ip", "ip6"):
+        if (protocol == "ip6") is not packet.is_ipv6:
+            return ()
+        return (packet.port.protocol.value,) if name in ("nexthdr", "protocol") else None
+    return () if protocol in ("icmp", "icmpv6", "sctp", "dccp", "arp") else None
+
+
+def _meta(key: str, packet: Packet) -> Sequence[Any] | None:
+    if key == "l4proto":
+        return (packet.port.protocol.value,)
+    if key in ("nfproto", "protocol"):
+        return ("ipv6", "ip6") if packet.is_ipv6 else ("ipv4", "ip")
+    if key in ("iifname", "iif"):
+        return tuple(packet.devices) or None
+    return None
+
+
+def _is_among(value: Any, right: Any, sets: Mapping[str, Any]) -> bool:
+    if isinstance(right, str) and right.endswith("*") and isinstance(value, str):
+        return value.startswith(right[:-1])
+    if isinstance(right, str) and right.startswith("@"):
+        return any(_is_among(value, each, sets) for each in sets.get(right[1:], []))
+    if isinstance(right, list):  # ct state established,related
+        return any(_is_among(value, each, sets) for each in right)
+    if isinstance(right, Mapping):
+        if "set" in right:
+            return any(_is_among(value, each, sets) for each in _elements(right, sets))
+        if "range" in right:
+            low, high = right["range"]
+            return isinstance(value, int) and isinstance(low, int) and low <= value <= high
+        if "elem" in right:
+            return _is_among(value, right["elem"].get("val"), sets)
+        return False
+    return bool(value == right)
+
+
+def _elements(right: Any, sets: Mapping[str, Any]) -> Sequence[Any]:
+    if isinstance(right, str):
+        found: Sequence[Any] = sets.get(right.removeprefix("@"), [])
+        return found
+    elements = right.get("set", []) if isinstance(right, Mapping) else []
+    return elements if isinstance(elements, list) else [elements]
+
+
+def _nft_text(expressions: Sequence[Any]) -> str:
+    """A rule about as nft(8) writes it."""
+    return " ".join(filter(None, map(_nft_word, expressions)))
+
+
+def _nft_word(expression: Any) -> str:
+    if not isinstance(expression, Mapping):
+        return ""
+    ((kind, value),) = expression.items()
+    if kind == "match":
+        op = "" if value["op"] in ("==", "in") else f"{value['op']} "
+        return f"{_nft_left(value['left'])} {op}{_nft_right(value['right'])}"
+    if kind in ("jump", "goto"):
+        return f"{kind} {value['target']}"
+    return "" if kind in ("counter", "log", "comment") else kind
+
+
+def _nft_left(left: Any) -> str:
+    if not isinstance(left, Mapping):
+        return str(left)
+    ((kind, what),) = left.items()
+    if kind == "payload":
+        return f"{what.get('protocol', '')} {what.get('field', '')}"
+    return f"{kind} {what.get('key', '')}" if isinstance(what, Mapping) else kind
+
+
+def _nft_right(right: Any) -> str:
+    if isinstance(right, Mapping):
+        if "set" in right:
+            return f"{{ {', '.join(map(_nft_right, _elements(right, {})))} }}"
+        if "range" in right:
+            return "-".join(map(str, right["range"]))
+        if "prefix" in right:
+            return f"{right['prefix']['addr']}/{right['prefix']['len']}"
+    if isinstance(right, list):
+        return ",".join(map(str, right))
+    return str(right)

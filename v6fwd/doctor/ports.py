@@ -1,0 +1,176 @@
+"""Checks of each port that clients are to reach: who listens, and what drops packets. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from v6fwd.doctor.facts import Facts, Port, Process, known
+from v6fwd.doctor.finding import Finding, Severity
+from v6fwd.doctor.firewall import Dropped, Packet
+from v6fwd.doctor.host import global_addresses
+from v6fwd.doctor.iptables import dropped_by_iptables, read
+from v6fwd.doctor.nftables import dropped_by_nft
+from v6fwd.netns.view import Listening
+
+_DOCKERS = ("docker-proxy", "dockerd", "hold", "v6fwd")
+"""Programs that leave the other family to a brother, or to Docker's own rules."""
+_EPHEMERAL = Port(40000)
+"""A port that the kernel may give to a connection of ours."""
+
+
+def listeners(facts: Facts) -> Iterator[Finding]:
+    """Whether anybody takes IPv6 clients of the port."""
+    if known(facts.listening) is None:
+        return
+    for port in facts.ports():
+        sockets = facts.listeners(port)
+        families = frozenset[int]().union(*(socket.families for socket in sockets))
+        if not sockets:
+            yield _nobody(port)
+        elif 6 not in families:
+            yield _ipv4_only(facts, port, sockets[0])
+        elif 4 not in families and not _is_dockers(facts, sockets[0]):
+            yield _ipv6_only(facts, port, sockets[0])
+
+
+def held_by_dockerd(facts: Facts) -> Iterator[Finding]:
+    """Swarm's routing mesh: dockerd has the port's socket, and accepts nobody."""
+    for port in facts.ports():
+        for socket in facts.listeners(port):
+            owner = facts.owners.get(socket.inode)
+            if owner is not None and owner.name == "dockerd" and 6 in socket.families:
+                yield Finding(
+                    "swarm-ingress",
+                    Severity.ERROR,
+                    f"the listener of port {port}",
+                    f"{socket.host}:{port} is held by {owner}, which never accepts",
+                    "an ingress port of Swarm is for IPv4 alone: IPv6 clients connect, and hang",
+                    f"docker service update --publish-rm {port.number} --publish-add"
+                    f" mode=host,published={port.number},target=TARGET SERVICE",
+                )
+
+
+def _nobody(port: Port) -> Finding:
+    return Finding(
+        "nobody-listens",
+        Severity.ERROR,
+        f"listening sockets of port {port}",
+        "none, but for loopback",
+        "clients are refused",
+        f"v6fwd forward '[::]:{port}' TARGET",
+    )
+
+
+def _ipv4_only(facts: Facts, port: Port, socket: Listening) -> Finding:
+    addresses = global_addresses(facts)
+    address = addresses[0].address if addresses else "ADDRESS"
+    target = "127.0.0.1" if socket.is_any else socket.host
+    return Finding(
+        "ipv4-only-listener",
+        Severity.ERROR,
+        f"listening sockets of port {port}",
+        f"{socket.host}:{port.number} alone, of {_owner(facts, socket)}",
+        "IPv6 clients are refused",
+        f"v6fwd forward '[{address}]:{port}' {target}:{port.number}",
+    )
+
+
+def _ipv6_only(facts: Facts, port: Port, socket: Listening) -> Finding:
+    is_sysctl = facts.sysctls.get("net/ipv6/bindv6only") == "1"
+    return Finding(
+        "ipv6-only-listener",
+        Severity.WARNING,
+        f"listening sockets of port {port}",
+        f"[{socket.host}]:{port.number} for IPv6 alone, of {_owner(facts, socket)}",
+        "IPv4 clients are refused",
+        "sysctl -w net.ipv6.bindv6only=0, and restart the program"
+        if is_sysctl
+        else f"let it listen on 0.0.0.0:{port.number} as well",
+    )
+
+
+def _owner(facts: Facts, socket: Listening) -> str:
+    owner: Process | None = facts.owners.get(socket.inode)
+    return str(owner) if owner else "a process that is not shown to us"
+
+
+def _is_dockers(facts: Facts, socket: Listening) -> bool:
+    owner = facts.owners.get(socket.inode)
+    return owner is not None and owner.name.startswith(_DOCKERS)
+
+
+def firewall(facts: Facts) -> Iterator[Finding]:
+    """Rules and policies that drop the first packet of every IPv6 client."""
+    for port in facts.ports():
+        for dropped in dropped_packets(facts, port):
+            where = f"table {dropped.family} {dropped.table}".replace("  ", " ")
+            yield Finding(
+                "firewall",
+                Severity.ERROR,
+                f"{_tool(dropped)}: {where}, chain {dropped.chain}",
+                f"port {port.slashed} is dropped: {dropped.rule}",
+                "IPv6 clients see a timeout or a refusal",
+                dropped.mend(port),
+            )
+
+
+def dropped_packets(facts: Facts, port: Port) -> list[Dropped]:
+    """What drops an IPv6 client's first packet to this host."""
+    packet = Packet(port, frozenset(device.name for device in facts.uplinks))
+    return _dropped(facts, packet)
+
+
+def _dropped(facts: Facts, packet: Packet) -> list[Dropped]:
+    saved = known(facts.ip6tables if packet.is_ipv6 else facts.iptables)
+    found = list(dropped_by_nft(known(facts.nft) or (), packet, with_iptables=saved is None))
+    dropped = dropped_by_iptables(saved, packet) if saved else None
+    return found + ([dropped] if dropped else [])
+
+
+def answers(facts: Facts) -> Iterator[Finding]:
+    """Rules that drop what a container answers to the relay: it comes in by the bridge."""
+    bridges = {device.index: device.name for device in facts.bridges}
+    used = {bridges[device.master] for device in facts.devices if device.master in bridges}
+    for name in sorted(used):
+        packet = Packet(_EPHEMERAL, frozenset((name,)), is_ipv6=False, state="established")
+        for dropped in _dropped(facts, packet):
+            yield Finding(
+                "answers-dropped",
+                Severity.ERROR,
+                f"{_tool(dropped)}: table {dropped.table}, chain {dropped.chain}",
+                f"what containers answer by {name} is dropped: {dropped.rule}",
+                "no relay of this host can connect to a container there: clients see a timeout",
+                dropped.mend_answers(name),
+            )
+
+
+def _tool(dropped: Dropped) -> str:
+    return "nftables" if dropped.tool == "nft" else dropped.tool
+
+
+def docker_user(facts: Facts) -> Iterator[Finding]:
+    """DOCKER-USER judges what is forwarded; IPv6 clients of a proxied port come by INPUT."""
+    saved = known(facts.iptables)
+    if not saved or not facts.ports() or not facts.published:
+        return
+    chains, _ = read(saved, Packet(facts.ports()[0], is_ipv6=False))
+    rules = [rule for rule in chains.get("DOCKER-USER", ()) if rule.verdict != "return"]
+    has_own = bool(_guards_input(facts))
+    if rules and not has_own:
+        ports = ",".join(str(port.number) for port in facts.ports()[:15])
+        yield Finding(
+            "docker-user",
+            Severity.WARNING,
+            "iptables: chain DOCKER-USER",
+            f"{len(rules)} rules, the first: {rules[0].text}",
+            "they do not hold for IPv6 clients, who come through the proxy and so by INPUT",
+            f"ip6tables -I INPUT -p tcp -m multiport --dports {ports} -s NETWORK -j DROP",
+        )
+
+
+def _guards_input(facts: Facts) -> list[str]:
+    """Rules of ip6tables' INPUT that name a port in question."""
+    saved = known(facts.ip6tables) or ""
+    numbers = {str(port.number) for port in facts.ports()}
+    lines = (line for line in saved.splitlines() if line.startswith("-A INPUT "))
+    return [line for line in lines if numbers & set(line.replace(",", " ").split())]

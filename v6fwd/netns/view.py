@@ -1,0 +1,198 @@
+"""What the network of this namespace looks like: devices, addresses, routes, listening sockets.
+
+Reads only, all of it by netlink(7), so it needs no program and no rights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import struct
+from dataclasses import dataclass
+
+from v6fwd.model import IPNetwork, Protocol, ip_text
+from v6fwd.netns.netlink import Netlink, SockDiag, read_attributes, read_number
+
+_NEW_LINK, _GET_LINK = 16, 18  # linux/rtnetlink.h
+_NEW_ADDRESS, _GET_ADDRESS = 20, 22
+_NEW_ROUTE, _GET_ROUTE = 24, 26
+_SOCKETS_BY_FAMILY = 20  # linux/sock_diag.h
+_UP, _RUNNING = 0x1, 0x40  # net/if.h
+_UNICAST = 1  # RTN_UNICAST
+_MAIN_TABLE = 254
+_PERMANENT = 0x80  # IFA_F_PERMANENT: not by router advertisement
+_DAD_FAILED = 0x08
+_LISTEN, _CLOSE = 10, 7  # net/tcp_states.h
+_STATE = {Protocol.TCP: _LISTEN, Protocol.UDP: _CLOSE}
+_NUMBER = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A network device. `kind` is the driver's ("bridge", "veth"), "" for hardware and `lo`."""
+
+    index: int
+    name: str
+    kind: str = ""
+    master: int = 0
+    is_up: bool = True
+    has_carrier: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAddress:
+    """An address of a device, and the network that its prefix length makes."""
+
+    device: str
+    address: str
+    length: int
+    is_global: bool = True
+    is_permanent: bool = True
+    is_duplicate: bool = False
+
+    @property
+    def network(self) -> IPNetwork:
+        """What is on the link."""
+        return ipaddress.ip_network(f"{self.address}/{self.length}", strict=False)
+
+    def __str__(self) -> str:
+        return f"{self.address}/{self.length}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A unicast route of the main table; `gateway` is "" for a network on the link."""
+
+    network: IPNetwork
+    device: str
+    gateway: str = ""
+
+    def __str__(self) -> str:
+        via = f" via {self.gateway}" if self.gateway else ""
+        return f"{self.network}{via} dev {self.device}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A socket that takes connections or first datagrams; `inode` tells whose it is."""
+
+    protocol: Protocol
+    host: str
+    port: int
+    v6_only: bool
+    inode: int
+
+    @property
+    def is_any(self) -> bool:
+        """Whether it takes what comes to any address of its families."""
+        return self.host in ("::", "0.0.0.0")
+
+    @property
+    def families(self) -> frozenset[int]:
+        """4, 6 or both."""
+        if ":" not in self.host:
+            return frozenset((4,))
+        return frozenset((6,)) if self.v6_only or self.host != "::" else frozenset((4, 6))
+
+
+class View(Netlink):
+    """Asks about the namespace that the thread is in. Every call raises OSError."""
+
+    def devices(self) -> list[Device]:
+        """All devices."""
+        found = []
+        for body in self._dump(_GET_LINK, bytes(16), _NEW_LINK):
+            index, flags = struct.unpack_from("=iI", body, 4)
+            attributes = read_attributes(body[16:])
+            info = read_attributes(attributes.get(18, b""))
+            found.append(
+                Device(
+                    index,
+                    _text(attributes.get(3)),
+                    _text(info.get(1)),
+                    read_number(attributes.get(10)),
+                    bool(flags & _UP),
+                    bool(flags & _RUNNING),
+                )
+            )
+        return found
+
+    def device_addresses(self) -> list[DeviceAddress]:
+        """All addresses but those of `lo`."""
+        names = {device.index: device.name for device in self.devices()}
+        found = []
+        for body in self._dump(_GET_ADDRESS, bytes(8), _NEW_ADDRESS):
+            length, flags, scope = body[1], body[2], body[3]
+            name = names.get(read_number(body[4:8]), "")
+            attributes = read_attributes(body[8:])
+            packed = attributes.get(2) or attributes.get(1)
+            flags |= read_number(attributes.get(8))
+            if packed and name not in ("", "lo"):
+                found.append(
+                    DeviceAddress(
+                        name,
+                        ip_text(packed),
+                        length,
+                        scope == 0,
+                        bool(flags & _PERMANENT),
+                        bool(flags & _DAD_FAILED),
+                    )
+                )
+        return found
+
+    def routes(self) -> list[Route]:
+        """The unicast routes of the main table."""
+        names = {device.index: device.name for device in self.devices()}
+        found = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for body in self._dump(_GET_ROUTE, struct.pack("=B11x", family), _NEW_ROUTE):
+                route = _route(body, names)
+                if route is not None:
+                    found.append(route)
+        return found
+
+
+class ListeningSockets(SockDiag):
+    """All sockets that take connections or first datagrams, of whatever port."""
+
+    def all(self) -> list[Listening]:
+        """TCP and UDP, IPv4 and IPv6. Raises OSError."""
+        found = []
+        for protocol in Protocol:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                request = struct.pack(
+                    "=BBBxI48x", family, _NUMBER[protocol], 0, 1 << _STATE[protocol]
+                )
+                with contextlib.suppress(FileNotFoundError):  # no IPv6 in this kernel
+                    for body in self._dump(_SOCKETS_BY_FAMILY, request, _SOCKETS_BY_FAMILY):
+                        found += _listening(protocol, body)
+        return found
+
+
+def _listening(protocol: Protocol, body: bytes) -> list[Listening]:
+    port, remote_port = struct.unpack_from("!HH", body, 4)
+    if remote_port or not port:
+        return []
+    size = 4 if body[0] == socket.AF_INET else 16
+    v6_only = read_attributes(body[72:]).get(11, b"\0") != b"\0"  # INET_DIAG_SKV6ONLY
+    inode = read_number(body[68:72])
+    return [Listening(protocol, ip_text(body[8 : 8 + size]), port, v6_only, inode)]
+
+
+def _route(body: bytes, names: dict[int, str]) -> Route | None:
+    family, length, kind = body[0], body[1], body[7]
+    attributes = read_attributes(body[12:])
+    table = read_number(attributes.get(15)) or body[4]
+    name = names.get(read_number(attributes.get(4)), "")
+    if kind != _UNICAST or table != _MAIN_TABLE or not name or name == "lo":
+        return None
+    size = 4 if family == socket.AF_INET else 16
+    packed = attributes.get(1, bytes(size))
+    gateway = attributes.get(5)
+    network = ipaddress.ip_network((packed, length), strict=False)
+    return Route(network, name, ip_text(gateway) if gateway else "")
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").rstrip(b"\0").decode(errors="replace")
