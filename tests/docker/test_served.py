@@ -28,7 +28,7 @@ import socket, sys
 client = socket.create_connection((sys.argv[1], 8080), 1)
 client.sendall(b"hello")
 client.shutdown(socket.SHUT_WR)
-print(client.recv(99).decode(), end="")
+print(client.recv(99).decode(errors="replace"), end="")
 """
 PUBLISHED = ("--publish", "8080:80/tcp", "--publish", "8080:80/udp")
 ENDPOINTS = {"0.0.0.0:8080", "[::]:8080", "0.0.0.0:8080/udp", "[::]:8080/udp"}
@@ -290,7 +290,8 @@ def test_the_engine_restarts_under_a_container(served: Served) -> None:
     before = dict(served.engine.proxies())
     served.engine.stop()
     eventually(lambda: not served.modes(), "its ports are closed")
-    assert reaches_nobody(served), "the container lives on, and takes a header from anybody"
+    for _ in range(5):  # a change of the rules may be gathered with others
+        assert reaches_nobody(served), "the container lives on, and takes a header from anybody"
     served.engine.start(**served.environment())
     assert not before.keys() & dict(served.engine.proxies()).keys()
     eventually(lambda: set(served.modes().values()) == {"proxy-v2"}, "the mode is known")
@@ -330,4 +331,5 @@ def test_the_engine_is_killed(served: Served) -> None:
     run(served, "--label", "v6fwd.client-ip=proxy-v2")
     served.engine.stop(signal.SIGKILL)
     eventually(lambda: not served.modes() and not served.engine.proxies(), "all is closed")
-    assert reaches_nobody(served)
+    for _ in range(5):
+        assert reaches_nobody(served)
