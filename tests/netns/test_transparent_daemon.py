@@ -152,6 +152,26 @@ def test_both_workers_name_the_client(scene: Scene) -> None:
     eventually(lambda: in_place(scene.lab) == before, "the container as it was")
 
 
+def test_nothing_of_a_udp_session_outlives_it(scene: Scene) -> None:
+    """The helper removes its routes and rules by the port that the session's socket had."""
+    scene.configure(more="[defaults]\nudp-timeout = 0.2\n")
+    text = scene.daemon.config.read_text().replace("\n[defaults]\nclient-ip", "\nclient-ip")
+    scene.daemon.config.write_text(text)
+    scene.run()
+    udp = scene.server("::", UDP)
+    for source in DIALLED:
+        one = scene.client(source, UDP)
+        one.send(b"question")
+        _, address = udp.recvfrom(100)
+        assert f"dport {address[1]}" in in_place(scene.lab)["rules"]
+        assert source in in_place(scene.lab)["routes"]
+    eventually(
+        lambda: not any(source in in_place(scene.lab)["routes"] for source in DIALLED),
+        "the clients' routes have gone",
+    )
+    assert " dport " not in in_place(scene.lab)["rules"]
+
+
 def test_both_workers_give_the_same_pseudo_address(scene: Scene) -> None:
     scene.configure()
     scene.run()

@@ -45,7 +45,7 @@ _REQUESTS: dict[str, tuple[type, ...]] = {
     "leave": (str,),
     "try_out": (str, bytes, int),
     "look": (str, bytes, str, int),
-    "client_left": (str, int, bytes),
+    "client_left": (str, int, bytes, int),
     "store": (str,),
     "pseudo": (str, bytes, int, bool),
     "own_pseudo_net": (),
@@ -80,7 +80,7 @@ class Desk:
         self._guards: dict[tuple[str, Destination, int], tuple[tuple[Net, ...], int]] = {}
         """Programs for sockets made ahead, with the addresses that they know of."""
         self._joined: Counter[str] = Counter()
-        self._clients: Counter[tuple[str, int, bytes]] = Counter()
+        self._clients: Counter[tuple[str, int, Address]] = Counter()
 
     def bound_socket(self, request: SocketRequest) -> socket.SocketType:
         """Make the socket of a request. Raises RefusedError, RelayError, OSError."""
@@ -92,7 +92,8 @@ class Desk:
             raise RefusedError(f"{client.host} is {why}")
         sock = self._ops.bound_socket(request)
         if request.protocol is Protocol.UDP and not destination.is_pseudo:
-            self._clients[netns, request.epoch, client.packed] += 1
+            bound = Address(client.packed, sock.getsockname()[1])  # maybe another port
+            self._clients[netns, request.epoch, bound] += 1
         return sock
 
     def sockets_ahead(self, request: AheadRequest) -> list[socket.SocketType]:
@@ -172,13 +173,13 @@ class Desk:
         _need(permitted, f"no target of ours is in {netns}")
         return self._ops.look(netns, target, transport, port)
 
-    def _client_left(self, netns: str, epoch: int, client: bytes) -> None:
-        key = (netns, epoch, client)
+    def _client_left(self, netns: str, epoch: int, client: bytes, port: int) -> None:
+        key = (netns, epoch, Address(client, port))
         _need(self._clients[key] > 0, "the client had no session")
         self._clients[key] -= 1
         if not self._clients[key]:
             del self._clients[key]
-        self._ops.client_left(netns, epoch, Address(client, 0))
+        self._ops.client_left(netns, epoch, Address(client, port))
 
     def _store(self, path: str) -> None:
         _need(self._permits.may_store(path), f"{path} is no store of ours")

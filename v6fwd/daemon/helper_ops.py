@@ -95,7 +95,7 @@ class HelperOps:
         return fds
 
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
-        self._ask("client_left", netns, epoch, client.packed)
+        self._ask("client_left", netns, epoch, client.packed, client.port)
 
     def store(self, path: str) -> HelperStore:
         found = self._stores.get(path)

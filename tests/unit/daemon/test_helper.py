@@ -34,6 +34,15 @@ CLIENT = Address(packed("2001:db8::1"), 54321)
 VIEW = NetnsView(7, (NET,), ((bytes(16), False),))
 
 
+class FakeSocket:
+    """Bound to a port of its own."""
+
+    port = 4000
+
+    def getsockname(self) -> tuple[str, int]:
+        return "", self.port
+
+
 class FakeOps:
     """PrivilegedOps that note what they are asked for."""
 
@@ -53,7 +62,7 @@ class FakeOps:
 
     def bound_socket(self, request: SocketRequest) -> Any:
         self.done.append(("bound_socket", request))
-        return "a socket"
+        return FakeSocket()
 
 
 def permit(netns: str = "box", target: str = TARGET, protocol: Protocol = Protocol.TCP) -> Permit:
@@ -129,7 +138,7 @@ def test_what_a_forward_needs(kind: str, words: list[Any]) -> None:
         ("store", ["/etc/shadow"]),
         ("pseudo", ["/store", CLIENT.packed, 128, True]),
         ("pseudo", ["/store", packed("192.0.2.1"), 64, True]),
-        ("client_left", ["box", 7, CLIENT.packed]),
+        ("client_left", ["box", 7, CLIENT.packed, 54321]),
         ("own_pseudo_net", []),
     ],
     ids=str,
@@ -177,7 +186,7 @@ def test_every_join_is_left_once() -> None:
 )
 def test_sockets_of_clients(wanted: SocketRequest) -> None:
     office = Office(permit())
-    assert str(office.desk.bound_socket(wanted)) == "a socket"
+    assert isinstance(office.desk.bound_socket(wanted), FakeSocket)
     assert office.ops.done == [("bound_socket", wanted)]
 
 
@@ -211,9 +220,12 @@ def test_sockets_that_are_refused(wanted: SocketRequest) -> None:
 
 def test_udp_sessions_end_as_often_as_they_began() -> None:
     office = Office(permit(protocol=Protocol.UDP))
+    """By the port that the socket got, which may be another than the client's."""
     office.desk.bound_socket(request(protocol=Protocol.UDP))
-    office.ask("client_left", "box", 7, CLIENT.packed)
-    assert office.refuses("client_left", "box", 7, CLIENT.packed)
+    assert office.refuses("client_left", "box", 7, CLIENT.packed, CLIENT.port)
+    office.ask("client_left", "box", 7, CLIENT.packed, FakeSocket.port)
+    assert office.ops.done[-1] == ("client_left", "box", 7, CLIENT._replace(port=FakeSocket.port))
+    assert office.refuses("client_left", "box", 7, CLIENT.packed, FakeSocket.port)
 
 
 def test_a_permit_that_is_revoked_is_good_for_a_while() -> None:
