@@ -94,6 +94,14 @@ async def test_accepting_fails_for_a_while() -> None:
         assert not entrance._socket.times
 
 
+async def read_as_client(running: Running) -> None:
+    """Raises ConnectionResetError, at connect(2) already if the reset comes that early."""
+    reader, writer = await running.connect()
+    with contextlib.closing(writer):
+        async with asyncio.timeout(PATIENCE):
+            await reader.read()
+
+
 async def test_what_was_accepted_is_closed() -> None:
     """Between accept(2) and the flow that owns the descriptor."""
     async with target(echo) as behind, relaying(behind) as running:
@@ -111,10 +119,7 @@ async def test_what_was_accepted_is_closed() -> None:
             raise MemoryError
 
         acceptor._make = fail_once
-        with pytest.raises(ConnectionResetError):  # it can come before the connection is made
-            reader, writer = await running.connect()
-            with contextlib.closing(writer):
-                async with asyncio.timeout(PATIENCE):
-                    await reader.read()
+        with pytest.raises(ConnectionResetError):
+            await read_as_client(running)
         await served(running)
         assert len(os.listdir("/proc/self/fd")) <= before
