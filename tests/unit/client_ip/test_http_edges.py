@@ -112,6 +112,17 @@ def test_a_bad_byte_in_a_trailer_is_refused_at_once(pieces: tuple[bytes, ...]) -
     assert one.refused == HttpRefused(400, "malformed trailer field")
 
 
+@pytest.mark.parametrize("begun", [b"G", b"GET / HT", b"GET / HTTP/1.1\r\nA: b"])
+@pytest.mark.parametrize("before", [b"", get()])
+def test_a_bad_byte_in_a_head_is_refused_at_once(before: bytes, begun: bytes) -> None:
+    """Behind another request, too: what was searched counts from where the head begins."""
+    one = stream()
+    one.receive(before + begun)
+    assert one.refused is None
+    one.receive(b"\0")
+    assert one.refused is not None
+
+
 # ---- quick paths ----------------------------------------------------------------------------
 
 
