@@ -40,6 +40,28 @@ def test_four_empty_lines_are_the_most() -> None:
     assert refused == HttpRefused(400, "empty lines before a request")
 
 
+def test_a_request_line_has_8190_bytes_at_most() -> None:
+    """In one piece and with its end in the next."""
+    longest = b"GET /".ljust(8190 - len(b" HTTP/1.1"), b"a") + b" HTTP/1.1"
+    assert len(longest) == 8190
+    for parts in ([get(line=longest)], [longest, get(line=longest)[8190:]]):
+        fine = feed(maker(), parts)
+        assert fine.refused is None
+        assert len(fine.begun) == 1
+    above = longest.replace(b"/a", b"/aa")
+    assert feed(maker(), [get(line=above)]).refused == HttpRefused(414, "request line too long")
+
+
+@pytest.mark.parametrize(("status", "switches"), [(200, True), (299, True), (300, False)])
+def test_which_answers_to_connect_open_a_tunnel(status: int, switches: bool) -> None:
+    """RFC 9110, 9.3.6: any of 2xx."""
+    one = ResponseStream()
+    one.expect(Kind.CONNECT)
+    one.receive(b"HTTP/1.1 %d x\r\nContent-Length: 0\r\n\r\n" % status)
+    assert one.switched is switches
+    assert one.answered_upgrade is not switches
+
+
 def test_a_length_is_a_number_of_63_bits() -> None:
     most = 2**63 - 1
     one = stream()
