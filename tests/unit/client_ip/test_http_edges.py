@@ -17,7 +17,6 @@ from v6fwd.client_ip.http.memo import USUAL_BLOCK, FieldMemo
 from v6fwd.client_ip.http.requests import MAX_EMPTY_LINES, RequestStream
 from v6fwd.client_ip.http.responses import ResponseStream
 from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules, Kind
-from v6fwd.client_ip.proxy.read import V1_MAX, ProxyHeaderError, read_header
 
 EMPTY = b"\r\n"
 
@@ -71,15 +70,6 @@ def test_a_length_is_a_number_of_63_bits() -> None:
     above = stream()
     above.receive(get(HOST + b"Content-Length: %d\r\n" % (most + 1)))
     assert above.refused is not None
-
-
-@pytest.mark.parametrize("start", [b"PROXY UNKNOWN ", b"PROXY TCP4 1.2.3.4 "])
-def test_a_line_of_107_bytes_without_an_end_is_too_long(start: bytes) -> None:
-    begun = start.ljust(V1_MAX - 1, b"1")
-    assert len(begun) == 106
-    assert read_header(begun) is None
-    with pytest.raises(ProxyHeaderError, match="longer than 107 bytes"):
-        read_header(begun + b"1")
 
 
 # ---- what a proxy tells ---------------------------------------------------------------------
@@ -143,6 +133,12 @@ def test_a_bad_byte_in_a_head_is_refused_at_once(before: bytes, begun: bytes) ->
     assert one.refused is None
     one.receive(b"\0")
     assert one.refused is not None
+
+
+def test_a_bad_byte_that_comes_with_the_last_chunk() -> None:
+    one = stream()
+    one.receive(chunked(b"0\r\n\0"))
+    assert one.refused == HttpRefused(400, "malformed trailer field")
 
 
 # ---- quick paths ----------------------------------------------------------------------------
