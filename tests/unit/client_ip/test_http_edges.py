@@ -47,6 +47,11 @@ def test_a_request_line_has_8190_bytes_at_most() -> None:
         fine = feed(maker(), parts)
         assert fine.refused is None
         assert len(fine.begun) == 1
+    endless = stream()
+    endless.receive(b"GET /".ljust(8191, b"a"))
+    assert endless.refused is None
+    endless.receive(b"a")
+    assert endless.refused == HttpRefused(414, "request line too long")
     above = longest.replace(b"/a", b"/aa")
     assert feed(maker(), [get(line=above)]).refused == HttpRefused(414, "request line too long")
 
