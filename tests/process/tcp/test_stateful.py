@@ -115,6 +115,8 @@ class End:
     """It has ended its stream."""
     gone: bool = False
     """It has reset its connection or closed it."""
+    unheard: bool = False
+    """A write has failed."""
     saw: str = ""
     """How what it reads ended: "end", "reset", or not yet."""
 
@@ -127,7 +129,8 @@ class End:
     @property
     def can_write(self) -> bool:
         """Whether it may still send."""
-        return not (self.ended or self.gone or self.saw == "reset") and self.sent < MOST
+        over = self.ended or self.gone or self.unheard or self.saw == "reset"
+        return not over and self.sent < MOST
 
     def write(self, size: int, flags: int = 0) -> int:
         """Send up to `size` bytes, as many as there is room for; gives how many that were."""
@@ -148,6 +151,7 @@ class End:
 
         EPIPE is a reset behind an end of stream (RFC 9293, CLOSE-WAIT), and that end was clean.
         """
+        self.unheard = True
         self.drain()
         if isinstance(error, ConnectionResetError) or not self.saw:
             self.saw = "reset"

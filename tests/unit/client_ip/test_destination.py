@@ -101,6 +101,7 @@ def test_who_is_hidden(client: str, why: str | None) -> None:
     for _ in range(2):  # the second answer is remembered
         found = hidden.why(packed(client))
         assert (found is None) if why is None else (found is not None and why in found)
+        assert packed(client) in hidden._known
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -18,7 +18,6 @@ from v6fwd.client_ip.http.request_head import MAX_EMPTY_LINES
 from v6fwd.client_ip.http.requests import RequestStream
 from v6fwd.client_ip.http.responses import ResponseStream
 from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules, Kind
-from v6fwd.client_ip.proxy.read import V1_MAX, ProxyHeaderError, read_header
 
 EMPTY = b"\r\n"
 
@@ -41,6 +40,33 @@ def test_four_empty_lines_are_the_most() -> None:
     assert refused == HttpRefused(400, "empty lines before a request")
 
 
+def test_a_request_line_has_8190_bytes_at_most() -> None:
+    """In one piece and with its end in the next."""
+    longest = b"GET /".ljust(8190 - len(b" HTTP/1.1"), b"a") + b" HTTP/1.1"
+    assert len(longest) == 8190
+    for parts in ([get(line=longest)], [longest, get(line=longest)[8190:]]):
+        fine = feed(maker(), parts)
+        assert fine.refused is None
+        assert len(fine.begun) == 1
+    endless = stream()
+    endless.receive(b"GET /".ljust(8191, b"a"))
+    assert endless.refused is None
+    endless.receive(b"a")
+    assert endless.refused == HttpRefused(414, "request line too long")
+    above = longest.replace(b"/a", b"/aa")
+    assert feed(maker(), [get(line=above)]).refused == HttpRefused(414, "request line too long")
+
+
+@pytest.mark.parametrize(("status", "switches"), [(200, True), (299, True), (300, False)])
+def test_which_answers_to_connect_open_a_tunnel(status: int, switches: bool) -> None:
+    """RFC 9110, 9.3.6: any of 2xx."""
+    one = ResponseStream()
+    one.expect(Kind.CONNECT)
+    one.receive(b"HTTP/1.1 %d x\r\nContent-Length: 0\r\n\r\n" % status)
+    assert one.switched is switches
+    assert one.answered_upgrade is not switches
+
+
 def test_a_length_is_a_number_of_63_bits() -> None:
     most = 2**63 - 1
     one = stream()
@@ -50,15 +76,6 @@ def test_a_length_is_a_number_of_63_bits() -> None:
     above = stream()
     above.receive(get(HOST + b"Content-Length: %d\r\n" % (most + 1)))
     assert above.refused is not None
-
-
-@pytest.mark.parametrize("start", [b"PROXY UNKNOWN ", b"PROXY TCP4 1.2.3.4 "])
-def test_a_line_of_107_bytes_without_an_end_is_too_long(start: bytes) -> None:
-    begun = start.ljust(V1_MAX - 1, b"1")
-    assert len(begun) == 106
-    assert read_header(begun) is None
-    with pytest.raises(ProxyHeaderError, match="longer than 107 bytes"):
-        read_header(begun + b"1")
 
 
 # ---- what a proxy tells ---------------------------------------------------------------------
@@ -110,6 +127,23 @@ def test_a_bad_byte_in_a_trailer_is_refused_at_once(pieces: tuple[bytes, ...]) -
     for piece in pieces:
         assert one.refused is None
         one.receive(piece)
+    assert one.refused == HttpRefused(400, "malformed trailer field")
+
+
+@pytest.mark.parametrize("begun", [b"G", b"GET / HT", b"GET / HTTP/1.1\r\nA: b"])
+@pytest.mark.parametrize("before", [b"", get()])
+def test_a_bad_byte_in_a_head_is_refused_at_once(before: bytes, begun: bytes) -> None:
+    """Behind another request, too: what was searched counts from where the head begins."""
+    one = stream()
+    one.receive(before + begun)
+    assert one.refused is None
+    one.receive(b"\0")
+    assert one.refused is not None
+
+
+def test_a_bad_byte_that_comes_with_the_last_chunk() -> None:
+    one = stream()
+    one.receive(chunked(b"0\r\n\0"))
     assert one.refused == HttpRefused(400, "malformed trailer field")
 
 

@@ -357,6 +357,22 @@ def test_a_lock_is_on_one_bucket(table: ClientTable) -> None:
     assert locked_for_others(table, range(3, 9)) == []
 
 
+def test_a_table_whose_descriptor_is_0_has_locks() -> None:
+    """As in a process that was started without standard input."""
+    child = os.fork()
+    if not child:
+        os.close(0)
+        table = ClientTable(workers=2)
+        table.lock(5)
+        locked = [table.fd, *locked_for_others(table, range(4, 7))]
+        table.unlock(5)
+        left = locked_for_others(table, range(4, 7))
+        table.close()
+        is_closed = table.fd == -1
+        os._exit(0 if (locked, left, is_closed) == ([0, 5], [], True) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_entering_leaves_no_lock(table: ClientTable, workers: list[Clients]) -> None:
     workers[0].enter(key(1), 1, 0)
     workers[0].enter(key(1), 1, 0)  # refused

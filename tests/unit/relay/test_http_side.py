@@ -216,6 +216,27 @@ def test_nobody_keeps_the_turn_for_more_than_sixteen_messages(flow: Stage, calls
     assert flow.got(17) == b"1" + b"n" * 16
 
 
+def test_a_full_read_is_not_the_last(flow: Stage) -> None:
+    """Only a short one has emptied the socket."""
+    flow.send(bytes(FULL) + b"rest")
+    flow.client.on_event(IN | OUT)
+    assert flow.unread() == 0
+    assert judge(flow).took == [("take", FULL), ("take", 4)]
+
+
+def test_an_answer_up_to_the_end_is_moved_as_it_is_from_there(flow: Stage, calls: Calls) -> None:
+    """Its head says so: nothing behind it is judged."""
+    judge(flow).follows = -1
+    flow.send(b"head")
+    flow.client.on_event(IN | END)
+    assert flow.turns.later == [flow.client]
+    assert calls.count("readv") == 1
+    flow.send(b"body")
+    flow.turns.next()
+    assert judge(flow).took == [("take", 4)]
+    assert flow.got(8) == b"headbody"
+
+
 def test_the_judge_stops_the_reading(flow: Stage, calls: Calls) -> None:
     judge(flow).goes_on = False
     flow.send(b"hello")
