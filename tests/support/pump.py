@@ -134,6 +134,7 @@ def connected(buffer: int = 0) -> tuple[socket.socket, socket.socket]:
     near.setblocking(False)
     if buffer:
         near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # as sockets.tune does
     return near, far
 
 

@@ -109,8 +109,6 @@ class End:
     """What the other end must see before anything that was sent here."""
     sent: int = 0
     received: bytearray = field(default_factory=bytearray)
-    urged: bool = False
-    """It has sent an urgent byte that was read."""
     ended: bool = False
     """It has ended its stream."""
     gone: bool = False
@@ -286,7 +284,7 @@ def step(flow: Flow, end: End, what: str, size: int) -> None:
     if what == "write":
         end.write(size)
     elif what == "urgent":
-        urge(flow, end)
+        end.write(1, socket.MSG_OOB)
     elif what == "read":
         end.read(size)
     elif what == "all":
@@ -300,17 +298,6 @@ def step(flow: Flow, end: End, what: str, size: int) -> None:
         end.finish()
     else:
         end.leave(cut=what == "reset")
-
-
-def urge(flow: Flow, end: End) -> None:
-    """Send an urgent byte; what follows it waits until that one has come.
-
-    A target's socket learns to keep urgent bytes in line with the first one: until then, the
-    kernel drops a byte whose mark a second one takes.
-    """
-    if end.write(1, socket.MSG_OOB) and not end.urged and end is flow.target:
-        flow.until("all", flow.client)
-        end.urged = True
 
 
 def begun(

@@ -573,11 +573,6 @@ def test_what_nobody_expected_is_told(flow: Stage) -> None:
 # ---- an urgent byte -------------------------------------------------------------------------
 
 
-def is_inline(sock: socket.socket) -> int:
-    """SO_OOBINLINE."""
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE)
-
-
 def test_an_urgent_byte_is_one_among_the_others(flow: Stage) -> None:
     flow.send(b"before")
     flow.source.send(b"!", socket.MSG_OOB)
@@ -589,7 +584,6 @@ def test_an_urgent_byte_is_one_among_the_others(flow: Stage) -> None:
     while flow.unread():
         flow.client.on_event(IN)
     assert flow.got(12) == b"before!after"
-    assert is_inline(flow.near)
     assert flow.client.urgent
 
 
@@ -611,7 +605,6 @@ def test_after_an_urgent_byte_nothing_is_spliced(flow: Stage, calls: Calls) -> N
 def test_an_urgent_mark_in_bulk_is_read_over(flow: Stage, calls: Calls) -> None:
     """At the mark splice gives 0, and recv reads it with what is behind, and the end."""
     in_bulk(flow, calls)
-    flow.near.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
     flow.source.send(b"!", socket.MSG_OOB)
     flow.source.sendall(b"tail")
     flow.end()
@@ -620,18 +613,10 @@ def test_an_urgent_mark_in_bulk_is_read_over(flow: Stage, calls: Calls) -> None:
     assert flow.flow.told == [("ended", flow.client)]
 
 
-def test_a_second_urgent_byte_changes_nothing(flow: Stage) -> None:
-    flow.client.on_event(URGENT)
-    flow.near.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 0)
-    flow.client.on_event(URGENT)
-    assert not is_inline(flow.near)
-
-
-def test_without_an_urgent_byte_nothing_is_set(flow: Stage) -> None:
+def test_without_an_urgent_byte_splice_may_be_used(flow: Stage) -> None:
     flow.send(b"hello")
     flow.client.on_event(IN | END)
     assert not flow.client.urgent
-    assert not is_inline(flow.near)
 
 
 def test_an_urgent_event_reads_on_behind_a_short_read(flow: Stage, calls: Calls) -> None:

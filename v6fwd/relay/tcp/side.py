@@ -22,7 +22,7 @@ from typing import Protocol
 
 from v6fwd.relay.pump import FlowEvents
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import keep_urgent_inline, pending_error
+from v6fwd.relay.sockets import pending_error
 from v6fwd.relay.tcp.pipes import Pipe, PipePool
 
 COPY_SIZE = 64 * 1024
@@ -291,13 +291,9 @@ class Side:
         self.flow.ended(self)
 
     def _go_urgent(self) -> None:
-        """Deliver the urgent byte in line, as RFC 6093 asks, and copy from now on.
-
-        A client's descriptor has SO_OOBINLINE from its listener, since it is read before events.
-        """
+        """Copy from now on: splice would stop at the mark. sockets.tune keeps the byte in line."""
         self.urgent = True
         self.full_reads = 0
-        keep_urgent_inline(self.fd)
 
 
 def join(client: Side, target: Side, held: bytes, moved: int, *, watched: bool) -> None:

@@ -75,6 +75,7 @@ def unbound_socket(make: Make, family: int, mark: int) -> socket.SocketType:
 
 def _prepare_stream(sock: socket.SocketType) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # see sockets.tune
     # The same client may speak to two ports of the target from one port of its own.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
