@@ -238,8 +238,10 @@ class SockDiag(Netlink):
         found = []
         state = _LISTEN if protocol is Protocol.TCP else _CLOSE
         for family in (socket.AF_INET, socket.AF_INET6):
-            # inet_diag_req_v2: family, protocol, extensions, pad, states, and an empty socket id
-            request = struct.pack("=BBBxI48x", family, _IP_PROTO[protocol], 0, 1 << state)
+            # inet_diag_req_v2: family, protocol, extensions, pad, states, and a socket id of which
+            # the kernel compares the source port: a container may have 60,000 other listeners.
+            head = struct.pack("=BBBxI", family, _IP_PROTO[protocol], 0, 1 << state)
+            request = head + struct.pack("!H46x", port)
             with _tolerating(errno.ENOENT):  # no IPv6 in this kernel
                 for body in self._dump(_SOCKETS_BY_FAMILY, request, _SOCKETS_BY_FAMILY):
                     found += _bound(body, port)
