@@ -104,10 +104,9 @@ class Netlink:
         """Close the socket."""
         self._socket.close()
 
-    def add_rule(self, rule: Rule) -> None:
-        """Put a rule in place; it may be there already."""
-        with _tolerating(errno.EEXIST):
-            self._change(_NEW_RULE, _CREATE | _EXCL, _rule_body(rule))
+    def add_rule(self, rule: Rule) -> bool:
+        """Put a rule in place; False if it is there already."""
+        return self._add(_NEW_RULE, _rule_body(rule))
 
     def delete_rule(self, rule: Rule) -> None:
         """Remove a rule, if it is there."""
@@ -125,10 +124,9 @@ class Netlink:
                     count += 1
         return count
 
-    def add_route(self, route: LocalRoute) -> None:
-        """Put a route in place; it may be there already."""
-        with _tolerating(errno.EEXIST):
-            self._change(_NEW_ROUTE, _CREATE | _EXCL, _route_body(route))
+    def add_route(self, route: LocalRoute) -> bool:
+        """Put a route in place; False if it is there already."""
+        return self._add(_NEW_ROUTE, _route_body(route))
 
     def delete_route(self, route: LocalRoute) -> None:
         """Remove a route, if it is there."""
@@ -146,11 +144,10 @@ class Netlink:
                     count += 1
         return count
 
-    def add_loopback_address(self, net: Net) -> None:
-        """Give `lo` an address, and no route; it may have it already."""
+    def add_loopback_address(self, net: Net) -> bool:
+        """Give `lo` an address, and no route; False if it has it already."""
         flags = number_attribute(8, _NODAD | _NOPREFIXROUTE)
-        with _tolerating(errno.EEXIST):
-            self._change(_NEW_ADDRESS, _CREATE | _EXCL, _address_body(net) + flags)
+        return self._add(_NEW_ADDRESS, _address_body(net) + flags)
 
     def delete_loopback_address(self, net: Net) -> None:
         """Take an address from `lo`, if it has it."""
@@ -184,6 +181,13 @@ class Netlink:
             if error.errno not in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES):
                 raise
             return False  # a route that leads nowhere
+
+    def _add(self, kind: int, body: bytes) -> bool:
+        try:
+            self._change(kind, _CREATE | _EXCL, body)
+        except FileExistsError:
+            return False
+        return True
 
     def _change(self, kind: int, flags: int, body: bytes) -> None:
         self._send(kind, _REQUEST | _ACK | flags, body)

@@ -77,6 +77,9 @@ class NetnsPolicy:
         """Take a lease, after cleaning up behind killed processes. Raises RelayError."""
         self.namespace = Namespace(name)
         self._done: set[Rule] = set()
+        self._routes: set[LocalRoute] = set()
+        self._addresses_added: set[Net] = set()
+        self._sysctls: dict[str, str] = {}
         try:
             with leases_locked():
                 undo_the_dead(_undo_by_name)
@@ -129,7 +132,7 @@ class NetnsPolicy:
         if rule not in self._done:
             with self._naming():
                 # `source` is for UDP servers that leave it to the kernel
-                self._netlink.add_route(LocalRoute(_PSEUDO, PSEUDO_TABLE, source=V4_LOOPBACK))
+                self._add_route(LocalRoute(_PSEUDO, PSEUDO_TABLE, source=V4_LOOPBACK))
                 self._netlink.add_rule(rule)
             self._done.add(rule)
 
@@ -165,6 +168,27 @@ class NetnsPolicy:
         with self._naming():
             self._netlink.delete_loopback_address(PLACEHOLDER)
 
+    def restore(self) -> int:
+        """Put back what somebody has removed; gives how much that was. Raises RelayError.
+
+        `ip rule flush` and `ip link set lo down` are in many scripts of network managers.
+        """
+        with self._naming():
+            count = self._restore_sysctls()
+            count += sum(map(self._netlink.add_loopback_address, self._addresses_added))
+            count += sum(map(self._netlink.add_route, self._routes))
+            count += sum(map(self._netlink.add_rule, self._done))
+            return count + self.udp_clients.restore()
+
+    def _restore_sysctls(self) -> int:
+        count = 0
+        with self.namespace.entered():
+            for sysctl, value in self._sysctls.items():
+                if _read_sysctl(sysctl) != value:
+                    _write_sysctl(sysctl, value)
+                    count += 1
+        return count
+
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:
         """Turn what the kernel refuses into a RelayError."""
@@ -175,18 +199,24 @@ class NetnsPolicy:
             raise _cannot(what, "CAP_NET_ADMIN", error) from None
 
     def _add_everything(self, family: int) -> None:
-        route = LocalRoute(_EVERYTHING[family], TABLE, source=_SOURCES[family])
+        self._add_route(LocalRoute(_EVERYTHING[family], TABLE, source=_SOURCES[family]))
+
+    def _add_route(self, route: LocalRoute) -> None:
         self._netlink.add_route(route)
+        self._routes.add(route)
 
     def _switch_ipv6_on(self) -> None:
         """Docker switches it off in containers of IPv4 networks (20.10: on `lo` as well)."""
         if self._set_sysctl(LO_IPV6, "0"):
-            self._netlink.add_loopback_address(Net(V6_LOOPBACK, 128))
+            address = Net(V6_LOOPBACK, 128)
+            self._netlink.add_loopback_address(address)
+            self._addresses_added.add(address)
 
     def _set_sysctl(self, sysctl: str, value: str) -> bool:
         """Set it and remember what it was; False where it was that already."""
         with self.namespace.entered():
             before = _read_sysctl(sysctl)
+        self._sysctls[sysctl] = value
         if before == value:
             return False
         with leases_locked():

@@ -13,6 +13,7 @@ there are SLOTS of them at most; a client that comes when none is free gets a po
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 from collections.abc import Iterator
@@ -78,6 +79,29 @@ class UdpClients:
             self._netlink.delete_route(self._route(client))
         if not clients:
             self._shut(client.port)
+
+    def restore(self) -> int:
+        """Put back rules and routes that somebody has removed; gives their number. Raises OSError.
+
+        They are many, so the first of each kind stands for all.
+        """
+        rules, routes = self._rules(), self._routes()
+        count = sum(self._netlink.add_rule(rule) for rule in itertools.islice(rules, 1))
+        count += sum(self._netlink.add_route(route) for route in itertools.islice(routes, 1))
+        if count:
+            count += sum(map(self._netlink.add_rule, rules))
+            count += sum(map(self._netlink.add_route, routes))
+        return count
+
+    def _rules(self) -> Iterator[Rule]:
+        for port in self._slots:
+            for family, server in self._servers:
+                yield self._rule(family, server, port)
+
+    def _routes(self) -> Iterator[LocalRoute]:
+        for port, clients in self._clients.items():
+            for packed in clients:
+                yield self._route(Address(packed, port))
 
     def _open(self, port: int) -> None:
         used = set(self._slots.values())

@@ -84,6 +84,10 @@ class Namespaces:
     def look(self, netns: str, target: bytes, protocol: Protocol, port: int) -> NetnsView:
         self._check(netns)
         entered = self._enter(netns, target)
+        restored = entered.policy.restore()
+        if restored:
+            text = f"somebody removed rules or routes of v6fwd from network namespace {netns}"
+            self._log.warning("netns-restored", f"{text}: {restored} put back", netns=netns)
         found = listening(entered.policy, protocol, port)
         return NetnsView(entered.epoch, tuple(entered.policy.addresses), tuple(found))
 
