@@ -41,7 +41,9 @@ class Ward:
     def start(self) -> None:
         """A right host: routes both ways, an address on the bridge, a forward that works."""
         self.daemon_json.write_text(json.dumps({"bip": f"{BRIDGE_V4}/16"}))
-        self.sh(f"ip -6 route add default via {CLIENT_V6} dev eth0")
+        self.sh(
+            f"ip -6 route add default via {CLIENT_V6} dev eth0; sysctl -qw net.ipv4.ip_forward=1"
+        )
         self.lab.ip("client", "address", "add", f"{FAR_CLIENT}/128", "dev", "lo")
         (self.folder / "index.html").write_text("hello\n")
         serve = (sys.executable, "-m", "http.server", "80", "--directory", str(self.folder))
@@ -143,6 +145,8 @@ BACK = (
     f"ip -6 route replace default via {CLIENT_V6} dev eth0"
 )
 """What the host's network scripts do when a device has IPv6 again."""
+FORGET = "\nip -6 neighbour flush dev eth0"
+"""So that the client has to be found again."""
 
 
 def nft(*rules: str, before: str = "", policy: str = "accept") -> str:
@@ -237,6 +241,25 @@ WRONG = {
         "overlapping-prefixes",
         "ip link add br-0123456789ab type bridge; ip link set br-0123456789ab up;"
         "ip address add 172.17.0.1/24 dev br-0123456789ab",
+    ),
+    "device down": Wrong("no-uplink", "ip link set eth0 down", then=BACK),
+    "small packets": Wrong("mtu", "ip link set eth0 mtu 1000", then=BACK),
+    "no way to clients": Wrong(
+        "refusing-route",
+        "ip -6 route add unreachable 2001:db8:2::/48",
+        client=FAR_CLIENT,
+    ),
+    "no way to containers": Wrong("refusing-route", "ip route add blackhole 172.17.0.0/24"),
+    "nft, before routing": Wrong(
+        "firewall", nft("tcp dport 8080 drop").replace("hook input", "hook prerouting")
+    ),
+    "nft, neighbours": Wrong(
+        "icmpv6-dropped",
+        nft("tcp dport 8080 accept; iifname docker0 accept", policy="drop") + FORGET,
+    ),
+    "ip6tables, neighbours": Wrong(
+        "icmpv6-dropped",
+        "ip6tables -A INPUT -p tcp -j ACCEPT; ip6tables -P INPUT DROP" + FORGET,
     ),
     "old route": Wrong(
         "stale-route",

@@ -11,12 +11,15 @@ from v6fwd.doctor.finding import Diagnosis, Finding, NotLookedAt, Severity
 Check = Callable[[Facts], Iterator[Finding]]
 
 CHECKS: tuple[Check, ...] = (
+    host.devices,
     host.ipv6_disabled,
     host.no_global_address,
     host.duplicate_address,
     host.prefix_length,
     host.accept_ra,
     host.no_route,
+    host.refusing_routes,
+    host.forwarding,
     host.bindv6only,
     host.denials,
     ports.listeners,
@@ -24,8 +27,12 @@ CHECKS: tuple[Check, ...] = (
     ports.firewall,
     ports.docker_user,
     ports.answers,
+    ports.neighbours,
     docker.daemon_json,
     docker.contradictions,
+    docker.outside_bip,
+    docker.published_address,
+    docker.missing_proxy,
     docker.bridge_addresses,
     docker.overlaps,
     docker.stale_routes,

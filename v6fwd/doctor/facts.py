@@ -113,6 +113,8 @@ class Facts:
     daemon: Process | None = None
     """That daemon."""
     shim_installed: bool = False
+    proxy_missing: str = ""
+    """The path in "userland-proxy-path", where no program is."""
 
     def device(self, name: str) -> Device | None:
         """The device of that name."""

@@ -26,6 +26,15 @@ class Packet:
     devices: frozenset[str] = frozenset()
     is_ipv6: bool = True
     state: str = "new"
+    is_neighbour: bool = False
+    """A neighbour solicitation (RFC 4861), in place of what goes to `port`."""
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """What rules call its protocol."""
+        if self.is_neighbour:
+            return ("ipv6-icmp", "icmpv6", "58")
+        return (self.port.protocol.value,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,13 @@ class Dropped:
     table: str
     chain: str
     rule: str
+
+    def mend_neighbours(self) -> str:
+        """The command that lets ICMPv6 in."""
+        if self.tool == "nft":
+            rule = "meta l4proto ipv6-icmp accept"
+            return f"nft insert rule {self.family} {self.table} {self.chain} {rule}"
+        return f"ip6tables -I {self.chain} -p ipv6-icmp -j ACCEPT"
 
     def mend_answers(self, device: str) -> str:
         """The command that lets in what answers us by a device."""

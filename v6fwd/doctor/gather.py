@@ -95,6 +95,7 @@ def gather(ports: Iterable[Port] = (), where: Where | None = None) -> Facts:
         status=status,
         daemon=_daemon(status, where.proc),
         shim_installed=_has_shim(daemon_json),
+        proxy_missing=_missing_proxy(daemon_json),
     )
 
 
@@ -141,7 +142,7 @@ def _listening(where: Where) -> Any:
 def read_sysctls(proc: Path, devices: Iterable[Device]) -> dict[str, str]:
     """What decides about IPv6; those that are not there are left out."""
     names = ["all", "default", *(device.name for device in devices)]
-    paths = ["net/ipv6/bindv6only"]
+    paths = ["net/ipv6/bindv6only", "net/ipv4/ip_forward"]
     paths += [
         f"net/ipv6/conf/{name}/{key}"
         for name in names
@@ -257,6 +258,11 @@ def read_daemon_json(path: Path) -> DaemonJson | None:
 
 def _has_shim(file: DaemonJson | None) -> bool:
     return file is not None and os.path.basename(str(file.values.get(KEY, ""))) == SHIM
+
+
+def _missing_proxy(file: DaemonJson | None) -> str:
+    path = str(file.values.get(KEY, "")) if file is not None else ""
+    return path if path and not os.access(path, os.X_OK) else ""
 
 
 def _published(where: Where) -> tuple[PublishedPort, ...]:

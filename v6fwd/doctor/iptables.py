@@ -65,7 +65,9 @@ def _rule(line: str, words: Sequence[str], packet: Packet) -> Iterator[Rule]:
 
 def _fits(option: str, value: str, packet: Packet) -> bool | None:
     if option in ("-p", "--protocol"):
-        return value in (packet.port.protocol, "all")
+        return value in (*packet.protocols, "all")
+    if option in ("--icmpv6-type", "--icmpv6type"):
+        return packet.is_neighbour and value in ("135", "neighbour-solicitation")
     if option in ("--dport", "--dports", "--destination-port"):
         return any(_in_range(packet.port.number, part) for part in value.split(","))
     if option in ("-i", "--in-interface"):

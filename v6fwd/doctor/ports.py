@@ -144,6 +144,21 @@ def answers(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def neighbours(facts: Facts) -> Iterator[Finding]:
+    """Without neighbour discovery nobody on the link finds this host: it is IPv6's ARP."""
+    devices = frozenset(device.name for device in facts.uplinks)
+    packet = Packet(_EPHEMERAL, devices, state="untracked", is_neighbour=True)
+    for dropped in _dropped(facts, packet):
+        yield Finding(
+            "icmpv6-dropped",
+            Severity.ERROR,
+            f"{_tool(dropped)}: table {dropped.table}, chain {dropped.chain}",
+            f"neighbour solicitations are dropped: {dropped.rule}",
+            "routers and neighbours do not find this host's address: clients see a timeout",
+            dropped.mend_neighbours(),
+        )
+
+
 def _tool(dropped: Dropped) -> str:
     return "nftables" if dropped.tool == "nft" else dropped.tool
 

@@ -101,6 +101,26 @@ WRONG: dict[str, tuple[Facts, str, str]] = {
     "no userland proxy": (
         with_file({"userland-proxy": False}), "userland-proxy-off", '"userland-proxy": true'
     ),
+    "ports on IPv4": (with_file({"ip": "0.0.0.0"}), "published-on-ipv4", 'remove "ip"'),
+    "no shim": (
+        replace(
+            with_file({"userland-proxy-path": "/gone/v6fwd-docker-proxy"}),
+            proxy_missing="/gone/v6fwd-docker-proxy",
+        ),
+        "proxy-missing",
+        "v6fwd docker install",
+    ),
+    "outside bip": (
+        with_file({"bip": f"{GATEWAY}/16", "fixed-cidr": "172.18.0.0/24"}),
+        "outside-bip",
+        'remove "fixed-cidr"',
+    ),
+    "nothing is forwarded": (
+        replace(RIGHT, dockerd=(Process(9, "dockerd"),), sysctls={**RIGHT.sysctls,
+                "net/ipv4/ip_forward": "0"}),
+        "ip-forward",
+        "sysctl -w net.ipv4.ip_forward=1",
+    ),
     "bip": (
         replace(with_file({"bip": "172.30.0.1/16"}), addresses=RIGHT.addresses[:2]),
         "bridge-address",
