@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SHIM := v6fwd/docker/shim/v6fwd-docker-proxy
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: help demo test lint format unit bench fuzz clean engine hold packages-demo packages-test packages-bench
+.PHONY: help demo test lint format unit bench fuzz clean engine postfix hold packages-demo packages-test packages-bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -15,7 +15,7 @@ help: ## this list
 demo: packages-demo $(VENV)/installed ## the main job: two log lines, without and with the client's address
 	@$(BIN)/v6fwd demo
 
-test: packages-test engine lint .corpora/complete ## lint, strict types and every test; servers are installed first
+test: packages-test engine postfix lint .corpora/complete ## lint, strict types and every test; servers are installed first
 	$(BIN)/python scripts/run-tests
 
 lint: $(VENV)/installed-test
@@ -47,6 +47,9 @@ packages-demo packages-test packages-bench: packages-%:
 
 engine: ## the second Docker Engine that the tests run; without it they say what they left out
 	@scripts/install-engine >/dev/null || true
+
+postfix: packages-test
+	@scripts/install-postfix >/dev/null || true
 
 hold: packages-test ## what a shim becomes, built anew from hold.c for each machine
 	@scripts/build-hold

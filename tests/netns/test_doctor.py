@@ -103,7 +103,7 @@ class Ward:
     def is_served(self, client: str = CLIENT_V6) -> bool:
         """Whether a request of an IPv6 client is answered."""
         url = f"http://[{HOST_V6}]:{PORT}/index.html"
-        words = ("curl", "--silent", "--max-time", "2", "--interface", client, url)
+        words = ("curl", "--silent", "--max-time", "1", "--interface", client, url)
         return self.lab.run("client", *words).stdout == "hello\n"
 
     def end(self) -> None:
@@ -134,9 +134,8 @@ def test_words_for_people(ward: Ward) -> None:
                "--socket", "/x", "--daemon-json", "/x")  # fmt: skip
     done = ward.lab.run("host", *command)
     assert done.returncode == 1
-    assert "warning: it is 1" in done.stdout
-    assert "looked at  net.ipv6.bindv6only" in done.stdout
-    assert "mend       sysctl -w net.ipv6.bindv6only=0" in done.stdout
+    assert "warning: net.ipv6.bindv6only: it is 1\n" in done.stdout
+    assert "  mend  sysctl -w net.ipv6.bindv6only=0\n" in done.stdout
 
 
 GUARD = "ct state established,related accept; meta l4proto ipv6-icmp accept;"

@@ -19,6 +19,7 @@ from tests.support.more_servers import (
     KnotResolver,
     NginxStream,
     PdnsRecursor,
+    Postfix,
     Squid,
     Varnish,
 )
@@ -65,6 +66,7 @@ TCP: dict[type[Server], Facts] = {
     Squid: Facts(ALL, 65551),
     Exim: Facts(ALL - {"v2-wrong-transport", "v2-split"}, 232),
     Dovecot: Facts(ALL - {"v2-wrong-transport", "v2-split"}, 1500),
+    Postfix: Facts(ALL - {"v2-wrong-transport", "v1-unknown", "v2-split"}, 536),
     Gunicorn: Facts({"none", "v1"}, None),
 }
 TCP_DNS: dict[type[DnsServer], Facts] = {
@@ -159,7 +161,7 @@ def test_dns_over_udp(stage: Stage, kind: type[DnsServer], facts: Facts) -> None
 @pytest.mark.parametrize(
     "kind",
     [pytest.param(kind, marks=pytest.mark.server(kind.program), id=kind.__name__)
-     for kind in (Apache, HAProxy, Varnish, Exim, Dovecot)],
+     for kind in (Apache, HAProxy, Varnish, Exim, Postfix, Dovecot)],
 )  # fmt: skip
 def test_a_server_that_reads_no_header(stage: Stage, kind: type[Server], tmp_path: Path) -> None:
     """It refuses all of them, and transparent works."""

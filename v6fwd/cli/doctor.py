@@ -74,26 +74,22 @@ def _show(diagnosis: Diagnosis) -> None:
     for finding in diagnosis.findings:
         _show_finding(console, finding)
     for each in diagnosis.not_looked_at:
-        console.print(f"not looked at: {_clean(each.what)}: {_clean(each.why)}", markup=False)
+        line = f"not looked at: {_clean(each.what)}: {_clean(each.why)}"
+        console.print(line, markup=False, soft_wrap=True)
     if not diagnosis.findings:
         console.print("nothing is wrong with what was looked at", style="green")
 
 
 def _show_finding(console: object, finding: Finding) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     assert isinstance(console, Console)
-    style = _COLOURS[finding.severity]
-    console.print(Text(f"{finding.severity}: {_clean(finding.found)}", style=f"bold {style}"))
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, text in (("looked at", finding.looked_at), ("why", finding.why)):
-        table.add_row(f"  {name}", Text(_clean(text)))
-    console.print(table)
-    console.print(Text(f"  mend       {_clean(finding.mend)}"), soft_wrap=True)
+    style = f"bold {_COLOURS[finding.severity]}"
+    head = Text(finding.severity, style=style)
+    console.print(head + Text(f": {_clean(finding.looked_at)}: {_clean(finding.found)}", style=""))
+    for name, text in (("why", finding.why), ("mend", finding.mend)):
+        console.print(Text(f"  {name:<5} {_clean(text)}"), soft_wrap=True)
 
 
 def _clean(text: str) -> str:
