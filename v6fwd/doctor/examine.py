@@ -44,6 +44,7 @@ CHECKS: tuple[Check, ...] = (
     containers.listeners_inside,
     containers.lost_clients,
     containers.trusts_bridge,
+    containers.configurations,
     containers.own_ipv6,
 )
 """In the order in which a client meets what they look at."""
