@@ -229,6 +229,21 @@ WRONG = {
     "iptables, answers": Wrong(
         "answers-dropped", "iptables -A INPUT -i eth0 -j ACCEPT; iptables -P INPUT DROP"
     ),
+    "nft, replies": Wrong(
+        "replies-dropped",
+        nft("oifname eth0 tcp sport 8080-8090 drop").replace("hook input", "hook output"),
+    ),
+    "ip6tables, replies": Wrong("replies-dropped", "ip6tables -P OUTPUT DROP"),
+    "nft, to containers": Wrong(
+        "way-to-container",
+        nft("ct state established,related accept", "meta l4proto ipv6-icmp accept", policy="drop")
+        .replace("hook input", "hook output"),
+    ),
+    "iptables, to containers": Wrong(
+        "way-to-container",
+        "iptables -A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT; iptables -A OUTPUT -o lo"
+        " -j ACCEPT; iptables -P OUTPUT DROP",
+    ),
     "bridge without address": Wrong(
         "bridge-address", f"ip address delete {BRIDGE_V4}/16 dev docker0"
     ),
@@ -291,6 +306,7 @@ def test_rules_about_some_clients_are_no_finding(ward: Ward) -> None:
         "ct state invalid drop",
         "tcp dport 8080 limit rate over 400/second drop",
         "udp dport 8080 drop",
+        "tcp sport 8080 drop",
         'iifname "wlan0" drop',
     )
     banned = "set banned { type ipv6_addr; elements = { 2001:db8:9::1 }; }"

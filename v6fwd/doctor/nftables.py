@@ -14,11 +14,12 @@ _IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 def dropped_by_nft(
     ruleset: Sequence[Mapping[str, Any]], packet: Packet, *, with_iptables: bool = False
 ) -> Iterator[Dropped]:
-    """What drops the packet on its way to a socket of this host (hooks prerouting and input).
+    """What drops the packet on its way to a socket of this host, or out of it.
 
     `with_iptables`: tables that iptables made are judged here as well.
     """
-    for chain in _base_chains(ruleset, packet, ("prerouting", "input")):
+    hooks = ("output", "postrouting") if packet.is_out else ("prerouting", "input")
+    for chain in _base_chains(ruleset, packet, hooks):
         family, table, name = chain["family"], chain["table"], chain["name"]
         is_iptables = family in ("ip", "ip6") and table in _IPTABLES_TABLES and name.isupper()
         if is_iptables and not with_iptables:
@@ -140,7 +141,8 @@ def _payload(what: Mapping[str, Any], packet: Packet) -> Sequence[Any] | None:
     if protocol in tuple(Protocol) or protocol == "th":
         if packet.is_neighbour or protocol not in ("th", packet.port.protocol):
             return ()
-        return (packet.port.number,) if name == "dport" else None
+        number = {"dport": packet.destination_port, "sport": packet.source_port}.get(str(name))
+        return None if number is None else (number,)
     if protocol in ("ip", "ip6"):
         if (protocol == "ip6") is not packet.is_ipv6:
             return ()
@@ -155,8 +157,9 @@ def _meta(key: str, packet: Packet) -> Sequence[Any] | None:
         return packet.protocols
     if key in ("nfproto", "protocol"):
         return ("ipv6", "ip6") if packet.is_ipv6 else ("ipv4", "ip")
-    if key in ("iifname", "iif"):
-        return tuple(packet.devices) or None
+    if key in ("iifname", "iif", "oifname", "oif"):
+        is_meant = key.startswith("o") is packet.is_out
+        return (tuple(packet.devices) or None) if is_meant else ()
     return None
 
 
