@@ -122,8 +122,10 @@ def test_a_server_that_reads_the_header(stage: Stage, kind: type[Server], facts:
     server = kind(stage.folder, LINES)
     server.start(stage.lab)
     report = probe(stage, str(server.port), "--patience", "1.5", *OPTIONS.get(kind, ()))
-    forms = accepted(report) - {"x-forwarded-for"}
-    assert (forms, report["largest_header"]) == facts
+    assert accepted(report) - {"x-forwarded-for"} == facts.accepted
+    largest = report["largest_header"]
+    # What is more than TCP's first ten packets may come in two reads, which HAProxy refuses.
+    assert largest == facts.largest or (kind is HAProxy and 7000 < largest < 16384)
     assert report["mode"] == ("proxy-v1" if kind is Gunicorn else "proxy-v2")
     use(stage, report)
     asked = stage.curl(*server.questions(f"[{HOST_V6}]:{server.port}"))

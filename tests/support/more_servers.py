@@ -121,6 +121,7 @@ class Squid(Server):
                 f"pid_filename {self.folder}/squid.pid",
                 "cache_effective_user proxy",
                 "cache deny all",
+                "shutdown_lifetime 0 seconds",
                 "visible_hostname container",
                 "",
             ]

@@ -68,8 +68,8 @@ def probe(target: Endpoint, as_json: bool, **others: Any) -> None:
     """Send a server each form of the PROXY header, and say which mode of v6fwd fits it.
 
     Nothing is sent but the first bytes of the protocol that the port speaks (HTTP GET, SMTP EHLO,
-    a DNS query without recursion, ...), over at most 80 connections within 60 seconds. The server's
-    log then has the client's address that the headers named, where it reads them.
+    a DNS query without recursion, ...), over at most 100 connections within 60 seconds. The
+    server's log then has the client's address that the headers named, where it reads them.
     """
     from v6fwd.probe.exchange import ProbeError  # the daemon, a command beside this one, needs
     from v6fwd.probe.run import Options  # none of it
