@@ -10,7 +10,7 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint const
 
 RINGS := unit process netns servers docker
 
-.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate hold engine clean
+.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate hold engine postfix clean
 .PHONY: packages-demo packages-test packages-bench
 
 # A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
@@ -20,7 +20,7 @@ help: ## 0 s | this list
 demo: packages-demo $(VENV)/installed ## 5 s | the main job: two log lines, without and with the client's address
 	@$(BIN)/v6fwd demo
 
-test: packages-test engine check .corpora/complete ## 9 min | `check` and every ring; installs the servers first
+test: packages-test engine postfix check .corpora/complete ## 9 min | `check` and every ring; installs the servers first
 	$(BIN)/python scripts/run-tests
 
 check: lint ## 20 s | what a commit must pass: ruff, format, strict types, shellcheck
@@ -60,6 +60,9 @@ hold: packages-test ## 1 s | build the holder, which a shim becomes, from hold.c
 
 engine: ## 0 s | fetch the second Docker Engine for the tests; without it they are left out
 	@scripts/install-engine >/dev/null || true
+
+postfix: packages-test ## 0 s | unpack Debian's Postfix for the tests; without it they are left out
+	@scripts/install-postfix >/dev/null || true
 
 packages-demo: ## 0 s | install the Debian packages that `demo` needs
 packages-test: ## 0 s | install the Debian packages that the tests need

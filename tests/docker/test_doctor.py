@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from tests.docker.conftest import ask
+from tests.docker.conftest import apache_conf, ask
+from tests.support.paths import ROOT
 from tests.support.process import eventually
 from tests.support.served import Served
 from v6fwd.demo.lab import BRIDGE_V4, CLIENT_V6, HOST_V6
 
 pytestmark = pytest.mark.server("nft")
 
+HTTPD_CONF = ROOT / "examples/httpd/httpd.conf"
 TRANSPARENT = ("--label", "v6fwd.client-ip=transparent")
 
 
@@ -95,6 +97,19 @@ def test_labels_that_say_nothing(served: Served) -> None:
 def test_a_port_that_nobody_serves_in_the_container(served: Served) -> None:
     served.engine.run("--name", "one", "--publish", "8080:81/tcp", *TRANSPARENT, "echo", "80")
     assert "port 81/tcp" in findings(served)["nobody-in-container"]["looked_at"]
+
+
+def test_a_server_that_trusts_a_whole_network(served: Served) -> None:
+    """Its file is read where it is, in the container."""
+    conf = HTTPD_CONF.read_text().replace(
+        "RemoteIPProxyProtocol On",
+        "RemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy 172.17.0.0/16",
+    )
+    words = (*apache_conf(served, conf), "--label", "v6fwd.client-ip=x-forwarded-for")
+    served.engine.run("--name", "one", "--publish", "8080:80/tcp", *words, "httpd")
+    finding = findings(served)["trusts-network"]
+    assert "/usr/local/apache2/conf/httpd.conf, line " in finding["looked_at"]
+    assert finding["mend"].endswith(f"RemoteIPInternalProxy {BRIDGE_V4}")
 
 
 def test_a_bridge_that_has_lost_its_address(served: Served) -> None:

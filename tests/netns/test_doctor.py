@@ -41,7 +41,9 @@ class Ward:
     def start(self) -> None:
         """A right host: routes both ways, an address on the bridge, a forward that works."""
         self.daemon_json.write_text(json.dumps({"bip": f"{BRIDGE_V4}/16"}))
-        self.sh(f"ip -6 route add default via {CLIENT_V6} dev eth0")
+        self.sh(
+            f"ip -6 route add default via {CLIENT_V6} dev eth0; sysctl -qw net.ipv4.ip_forward=1"
+        )
         self.lab.ip("client", "address", "add", f"{FAR_CLIENT}/128", "dev", "lo")
         (self.folder / "index.html").write_text("hello\n")
         serve = (sys.executable, "-m", "http.server", "80", "--directory", str(self.folder))
@@ -101,7 +103,7 @@ class Ward:
     def is_served(self, client: str = CLIENT_V6) -> bool:
         """Whether a request of an IPv6 client is answered."""
         url = f"http://[{HOST_V6}]:{PORT}/index.html"
-        words = ("curl", "--silent", "--max-time", "2", "--interface", client, url)
+        words = ("curl", "--silent", "--max-time", "1", "--interface", client, url)
         return self.lab.run("client", *words).stdout == "hello\n"
 
     def end(self) -> None:
@@ -132,9 +134,8 @@ def test_words_for_people(ward: Ward) -> None:
                "--socket", "/x", "--daemon-json", "/x")  # fmt: skip
     done = ward.lab.run("host", *command)
     assert done.returncode == 1
-    assert "warning: it is 1" in done.stdout
-    assert "looked at  net.ipv6.bindv6only" in done.stdout
-    assert "mend       sysctl -w net.ipv6.bindv6only=0" in done.stdout
+    assert "warning: net.ipv6.bindv6only: it is 1\n" in done.stdout
+    assert "  mend  sysctl -w net.ipv6.bindv6only=0\n" in done.stdout
 
 
 GUARD = "ct state established,related accept; meta l4proto ipv6-icmp accept;"
@@ -143,6 +144,8 @@ BACK = (
     f"ip -6 route replace default via {CLIENT_V6} dev eth0"
 )
 """What the host's network scripts do when a device has IPv6 again."""
+FORGET = "\nip -6 neighbour flush dev eth0"
+"""So that the client has to be found again."""
 
 
 def nft(*rules: str, before: str = "", policy: str = "accept") -> str:
@@ -226,6 +229,21 @@ WRONG = {
     "iptables, answers": Wrong(
         "answers-dropped", "iptables -A INPUT -i eth0 -j ACCEPT; iptables -P INPUT DROP"
     ),
+    "nft, replies": Wrong(
+        "replies-dropped",
+        nft("oifname eth0 tcp sport 8080-8090 drop").replace("hook input", "hook output"),
+    ),
+    "ip6tables, replies": Wrong("replies-dropped", "ip6tables -P OUTPUT DROP"),
+    "nft, to containers": Wrong(
+        "way-to-container",
+        nft("ct state established,related accept", "meta l4proto ipv6-icmp accept", policy="drop")
+        .replace("hook input", "hook output"),
+    ),
+    "iptables, to containers": Wrong(
+        "way-to-container",
+        "iptables -A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT; iptables -A OUTPUT -o lo"
+        " -j ACCEPT; iptables -P OUTPUT DROP",
+    ),
     "bridge without address": Wrong(
         "bridge-address", f"ip address delete {BRIDGE_V4}/16 dev docker0"
     ),
@@ -237,6 +255,25 @@ WRONG = {
         "overlapping-prefixes",
         "ip link add br-0123456789ab type bridge; ip link set br-0123456789ab up;"
         "ip address add 172.17.0.1/24 dev br-0123456789ab",
+    ),
+    "device down": Wrong("no-uplink", "ip link set eth0 down", then=BACK),
+    "small packets": Wrong("mtu", "ip link set eth0 mtu 1000", then=BACK),
+    "no way to clients": Wrong(
+        "refusing-route",
+        "ip -6 route add unreachable 2001:db8:2::/48",
+        client=FAR_CLIENT,
+    ),
+    "no way to containers": Wrong("refusing-route", "ip route add blackhole 172.17.0.0/24"),
+    "nft, before routing": Wrong(
+        "firewall", nft("tcp dport 8080 drop").replace("hook input", "hook prerouting")
+    ),
+    "nft, neighbours": Wrong(
+        "icmpv6-dropped",
+        nft("tcp dport 8080 accept; iifname docker0 accept", policy="drop") + FORGET,
+    ),
+    "ip6tables, neighbours": Wrong(
+        "icmpv6-dropped",
+        "ip6tables -A INPUT -p tcp -j ACCEPT; ip6tables -P INPUT DROP" + FORGET,
     ),
     "old route": Wrong(
         "stale-route",
@@ -269,6 +306,7 @@ def test_rules_about_some_clients_are_no_finding(ward: Ward) -> None:
         "ct state invalid drop",
         "tcp dport 8080 limit rate over 400/second drop",
         "udp dport 8080 drop",
+        "tcp sport 8080 drop",
         'iifname "wlan0" drop',
     )
     banned = "set banned { type ipv6_addr; elements = { 2001:db8:9::1 }; }"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from tests.support.more_servers import (
     KnotResolver,
     NginxStream,
     PdnsRecursor,
+    Postfix,
     Squid,
     Varnish,
 )
@@ -33,6 +35,7 @@ from tests.support.servers import (
     Lighttpd,
     Nginx,
     Server,
+    is_listening,
 )
 from tests.support.stage import Stage
 from v6fwd.demo.lab import CLIENT_V6, CONTAINER_V4, HOST_V6
@@ -65,6 +68,7 @@ TCP: dict[type[Server], Facts] = {
     Squid: Facts(ALL, 65551),
     Exim: Facts(ALL - {"v2-wrong-transport", "v2-split"}, 232),
     Dovecot: Facts(ALL - {"v2-wrong-transport", "v2-split"}, 1500),
+    Postfix: Facts(ALL - {"v2-wrong-transport", "v1-unknown", "v2-split"}, 536),
     Gunicorn: Facts({"none", "v1"}, None),
 }
 TCP_DNS: dict[type[DnsServer], Facts] = {
@@ -118,8 +122,10 @@ def test_a_server_that_reads_the_header(stage: Stage, kind: type[Server], facts:
     server = kind(stage.folder, LINES)
     server.start(stage.lab)
     report = probe(stage, str(server.port), "--patience", "1.5", *OPTIONS.get(kind, ()))
-    forms = accepted(report) - {"x-forwarded-for"}
-    assert (forms, report["largest_header"]) == facts
+    assert accepted(report) - {"x-forwarded-for"} == facts.accepted
+    largest = report["largest_header"]
+    # What is more than TCP's first ten packets may come in two reads, which HAProxy refuses.
+    assert largest == facts.largest or (kind is HAProxy and 7000 < largest < 16384)
     assert report["mode"] == ("proxy-v1" if kind is Gunicorn else "proxy-v2")
     use(stage, report)
     asked = stage.curl(*server.questions(f"[{HOST_V6}]:{server.port}"))
@@ -159,7 +165,7 @@ def test_dns_over_udp(stage: Stage, kind: type[DnsServer], facts: Facts) -> None
 @pytest.mark.parametrize(
     "kind",
     [pytest.param(kind, marks=pytest.mark.server(kind.program), id=kind.__name__)
-     for kind in (Apache, HAProxy, Varnish, Exim, Dovecot)],
+     for kind in (Apache, HAProxy, Varnish, Exim, Postfix, Dovecot)],
 )  # fmt: skip
 def test_a_server_that_reads_no_header(stage: Stage, kind: type[Server], tmp_path: Path) -> None:
     """It refuses all of them, and transparent works."""
@@ -204,6 +210,55 @@ def test_a_server_that_does_not_use_what_it_reads(stage: Stage) -> None:
     report = probe(stage, "80", "--path", "/who", status=1)
     assert report["mode"] == "proxy-v2"
     assert any("trust the header's address" in note for note in report["notes"])
+
+
+class TlsNginx(Nginx):
+    """nginx that speaks TLS."""
+
+    port = 443
+
+    def config(self) -> str:
+        """See Server."""
+        key, certificate = self.folder / "key.pem", self.folder / "certificate.pem"
+        words = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                 "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=container",
+                 "-keyout", str(key), "-out", str(certificate))  # fmt: skip
+        subprocess.run(words, check=True, capture_output=True)
+        lines = f"ssl_certificate {certificate}; ssl_certificate_key {key};"
+        return super().config().replace("dav_methods PUT;", lines)
+
+
+@pytest.mark.server("nginx", "openssl")
+@pytest.mark.parametrize(
+    ("line", "facts"),
+    [
+        ("listen 443 ssl proxy_protocol;", Facts(ALL - {"v2-split"}, 108)),
+        ("listen 443 ssl;", Facts({"none"}, None)),
+    ],
+    ids=["with", "without"],
+)
+def test_tls(stage: Stage, line: str, facts: Facts) -> None:
+    """The ClientHello behind the header is answered by a ServerHello, or not at all."""
+    TlsNginx(stage.folder, {"nginx": (line,)}).start(stage.lab)
+    report = probe(stage, "443")
+    assert report["speaks"] == "tls"
+    assert (accepted(report), report["largest_header"]) == facts
+
+
+@pytest.mark.server("sshd", "ssh-keygen")
+def test_openssh(stage: Stage) -> None:
+    """It greets, and takes no header for a version line."""
+    key = stage.folder / "key"
+    make = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    subprocess.run(make, check=True)
+    sshd = f"/usr/sbin/sshd -D -e -f /dev/null -h {key}"
+    script = f"mount -t tmpfs none /run; mkdir /run/sshd; exec {sshd}"
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    stage.lab.start("container", "unshare", "--mount", "sh", "-ec", script, **quiet)
+    eventually(lambda: is_listening(stage.lab, "container", 22), "sshd listens")
+    report = probe(stage, "22")
+    assert (report["speaks"], accepted(report)) == ("ssh", {"none"})
+    assert report["mode"] == "transparent"
 
 
 @pytest.mark.server("nginx")

@@ -15,6 +15,7 @@ from tests.support.more_servers import (
     KnotResolver,
     NginxStream,
     PdnsRecursor,
+    Postfix,
     Squid,
     Varnish,
 )
@@ -49,6 +50,7 @@ SERVERS: dict[str, tuple[type[Server] | type[DnsServer], str]] = {
     "Varnish": (Varnish, "varnishd"),
     "Squid": (Squid, "squid"),
     "gunicorn": (Gunicorn, "gunicorn"),
+    "Postfix": (Postfix, "postfix"),
     "Exim": (Exim, "exim4"),
     "Dovecot": (Dovecot, "dovecot"),
     "unbound": (Unbound, "unbound"),

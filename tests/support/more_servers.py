@@ -5,10 +5,12 @@ Each has `lines`, what makes it read the PROXY header; docs/servers.md tells peo
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
 from tests.support.dns_servers import ADDRESS, NAME, DnsServer
+from tests.support.engine import CACHE
 from tests.support.servers import Nginx, Server
 from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6, Lab
 
@@ -16,6 +18,7 @@ MORE_LINES: dict[str, tuple[str, ...]] = {
     "nginx-stream": ("listen 80 proxy_protocol;", "set_real_ip_from 172.17.42.1;"),
     "varnishd": ("-a :80,PROXY",),
     "squid": ("http_port 80 require-proxy-header", "proxy_protocol_access allow gateway"),
+    "postfix": ("-o smtpd_upstream_proxy_protocol=haproxy",),
     "gunicorn": ("--proxy-protocol", "--proxy-allow-from 172.17.42.1"),
 }
 """What makes each of them read the header of a sender at the bridge's address."""
@@ -118,6 +121,7 @@ class Squid(Server):
                 f"pid_filename {self.folder}/squid.pid",
                 "cache_effective_user proxy",
                 "cache deny all",
+                "shutdown_lifetime 0 seconds",
                 "visible_hostname container",
                 "",
             ]
@@ -178,6 +182,75 @@ class Gunicorn(Server):
     def entries(self, client: str) -> list[str]:
         """See Server."""
         return [f'{client} "GET /one HTTP/1.1" 200']
+
+
+class Postfix(Server):
+    """Postfix, unpacked by scripts/install-postfix: its master, and one smtpd on port 25."""
+
+    root = CACHE / "postfix" / "usr/lib/postfix"
+    program = str(root / "sbin/master")
+    port = 25
+    log_name = "mail.log"
+    owner = "proxy"
+    """Of Debian's base; a user without privileges."""
+
+    def config(self) -> str:
+        """main.cf; it asks no DNS who a client is, and knows no user."""
+        return "\n".join(
+            [
+                "compatibility_level = 3.6",
+                f"queue_directory = {self.folder}/queue",
+                f"data_directory = {self.folder}/data",
+                f"daemon_directory = {self.root}/sbin",
+                f"shlib_directory = {self.root}",
+                f"import_environment = MAIL_CONFIG LD_LIBRARY_PATH={self.root}",
+                f"mail_owner = {self.owner}",
+                "setgid_group = games",
+                f"maillog_file = {self.folder}/mail.log",
+                f"maillog_file_prefixes = {self.folder}",
+                "myhostname = mail.example",
+                "smtpd_peername_lookup = no",
+                "local_recipient_maps =",
+                "alias_maps =",
+                "",
+            ]
+        )
+
+    def command(self, config: Path) -> list[str]:  # noqa: ARG002
+        """See Server."""
+        config_folder = self.folder / "etc"
+        config_folder.mkdir()
+        (config_folder / "main.cf").write_text(self.config())
+        options = " ".join(self.lines.get("postfix", ()))
+        (config_folder / "master.cf").write_text(
+            f"smtp inet n - n - - smtpd {options}\n"
+            "postlog unix-dgram n - n - 1 postlogd\n"
+            "proxymap unix - - n - - proxymap\n"
+            "anvil unix - - n - 1 anvil\n"
+            "rewrite unix - - n - - trivial-rewrite\n"
+        )
+        environment = (f"LD_LIBRARY_PATH={self.root}", f"MAIL_CONFIG={config_folder}")
+        return ["env", *environment, self.program, "-c", str(config_folder), "-d"]
+
+    def prepare(self) -> None:
+        """Make the queue, which `postfix check` would."""
+        super().prepare()
+        (self.folder / "queue" / "pid").mkdir(parents=True)
+        for name in ("data", "queue/private", "queue/public"):
+            (self.folder / name).mkdir()
+            shutil.chown(self.folder / name, self.owner)
+
+    def questions(self, url_host: str) -> list[str]:
+        """Two commands in one session."""
+        return ["--verbose", "--request", "NOOP", f"smtp://{url_host}/probe.example"]
+
+    def answer(self) -> str:
+        """See Server."""
+        return "250 2.0.0 Ok"
+
+    def entries(self, client: str) -> list[str]:
+        """See Server."""
+        return [f" connect from unknown[{client}]"]
 
 
 class PdnsRecursor(DnsServer):

@@ -133,7 +133,7 @@ class Server(ABC):
     def start(self, lab: Lab, host: str = "container") -> None:
         """Run it until the lab ends; returns when it listens."""
         self.prepare()
-        config = self.folder / f"{self.program}.conf"
+        config = self.folder / f"{Path(self.program).name}.conf"
         config.write_text(self.config())
         with (self.folder / "output.log").open("wb") as output:
             options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output}

@@ -10,21 +10,17 @@ from pathlib import Path
 import click
 
 from v6fwd.cli.asking import json_option, socket_option
-from v6fwd.doctor.examine import examine
-from v6fwd.doctor.facts import Port
 from v6fwd.doctor.finding import Diagnosis, Finding
-from v6fwd.doctor.gather import Where, gather
-from v6fwd.model import InputError, parse_listen
+from v6fwd.model import Endpoint, InputError, parse_listen
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
-def _ports(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> list[Port]:
+def _ports(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> list[Endpoint]:
     try:
-        found = [endpoint for word in words for endpoint in parse_listen(word)]
+        return [endpoint for word in words for endpoint in parse_listen(word)]
     except InputError as error:
         raise click.BadParameter(str(error), ctx, param) from None
-    return [Port(endpoint.port, endpoint.protocol) for endpoint in found]
 
 
 @click.command(epilog="Exit status: 0 if all is well, 1 if something needs attention.")
@@ -38,7 +34,11 @@ def _ports(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -
 @socket_option
 @json_option
 def doctor(
-    ports: list[Port], daemon_json: Path | None, docker_host: str | None, path: str, as_json: bool
+    ports: list[Endpoint],
+    daemon_json: Path | None,
+    docker_host: str | None,
+    path: str,
+    as_json: bool,
 ) -> None:
     """Check this host, Docker and v6fwd; change nothing. PORTs are checked one by one.
 
@@ -46,16 +46,20 @@ def doctor(
     what was found, why it matters, and what mends it. Runs without root and without Docker, and
     says what it could not look at.
     """
+    # 1 MB that the daemon, which is a command beside this one, need not have
+    from v6fwd.doctor.examine import examine
+    from v6fwd.doctor.facts import Port
+    from v6fwd.doctor.gather import Where, gather
+
     where = Where(control=path)
     if daemon_json is not None:
         where = replace(where, daemon_json=daemon_json)
     if docker_host is not None:
         if not docker_host.startswith("unix:///"):
-            raise click.BadParameter(
-                f"{docker_host!r} is not unix:///PATH", param_hint="docker-host"
-            )
+            raise click.BadParameter(f"{docker_host!r} is not unix:///PATH")
         where = replace(where, engine=docker_host)
-    diagnosis = examine(gather(ports, where))
+    named = [Port(endpoint.port, endpoint.protocol) for endpoint in ports]
+    diagnosis = examine(gather(named, where))
     if as_json:
         click.echo(json.dumps(diagnosis.to_json(), indent=2))
     else:
@@ -70,26 +74,22 @@ def _show(diagnosis: Diagnosis) -> None:
     for finding in diagnosis.findings:
         _show_finding(console, finding)
     for each in diagnosis.not_looked_at:
-        console.print(f"not looked at: {_clean(each.what)}: {_clean(each.why)}", markup=False)
+        line = f"not looked at: {_clean(each.what)}: {_clean(each.why)}"
+        console.print(line, markup=False, soft_wrap=True)
     if not diagnosis.findings:
         console.print("nothing is wrong with what was looked at", style="green")
 
 
 def _show_finding(console: object, finding: Finding) -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     assert isinstance(console, Console)
-    style = _COLOURS[finding.severity]
-    console.print(Text(f"{finding.severity}: {_clean(finding.found)}", style=f"bold {style}"))
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, text in (("looked at", finding.looked_at), ("why", finding.why)):
-        table.add_row(f"  {name}", Text(_clean(text)))
-    console.print(table)
-    console.print(Text(f"  mend       {_clean(finding.mend)}"), soft_wrap=True)
+    style = f"bold {_COLOURS[finding.severity]}"
+    head = Text(finding.severity, style=style)
+    console.print(head + Text(f": {_clean(finding.looked_at)}: {_clean(finding.found)}", style=""))
+    for name, text in (("why", finding.why), ("mend", finding.mend)):
+        console.print(Text(f"  {name:<5} {_clean(text)}"), soft_wrap=True)
 
 
 def _clean(text: str) -> str:

@@ -10,12 +10,9 @@ import click
 
 from v6fwd.cli.asking import json_option
 from v6fwd.model import Endpoint, InputError, is_ip, parse_seconds, parse_target
-from v6fwd.probe.exchange import ProbeError
 from v6fwd.probe.forms import CLIENT
 from v6fwd.probe.openings import NAMES
 from v6fwd.probe.report import Report, Tried
-from v6fwd.probe.run import Options
-from v6fwd.probe.run import probe as ask
 
 _SEEN = {True: "yes", False: "no", None: "cannot be told"}
 _COLOURS = {"accepted": "green", "refused": "red", "silent": "yellow", "unclear": "yellow"}
@@ -71,9 +68,13 @@ def probe(target: Endpoint, as_json: bool, **others: Any) -> None:
     """Send a server each form of the PROXY header, and say which mode of v6fwd fits it.
 
     Nothing is sent but the first bytes of the protocol that the port speaks (HTTP GET, SMTP EHLO,
-    a DNS query without recursion, ...), over at most 80 connections within 60 seconds. The server's
-    log then has the client's address that the headers named, where it reads them.
+    a DNS query without recursion, ...), over at most 100 connections within 60 seconds. The
+    server's log then has the client's address that the headers named, where it reads them.
     """
+    from v6fwd.probe.exchange import ProbeError  # the daemon, a command beside this one, needs
+    from v6fwd.probe.run import Options  # none of it
+    from v6fwd.probe.run import probe as ask
+
     if others["speaks"] not in (None, "dns") and target.protocol == "udp":
         raise click.UsageError("over UDP a probe speaks DNS alone")
     options = Options(**{key: value or "" for key, value in others.items() if key != "patience"},

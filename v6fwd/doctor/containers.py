@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +10,13 @@ from typing import Any
 from v6fwd.config.rules import Published
 from v6fwd.docker.engine.containers import Container
 from v6fwd.docker.policy.modes import choose
+from v6fwd.doctor.configs import TrustLine, network_with, trust_lines
 from v6fwd.doctor.facts import Engine, Facts, known
 from v6fwd.doctor.finding import Finding, Severity
 from v6fwd.doctor.serving import running
 from v6fwd.model import ClientIP, Protocol
 from v6fwd.netns.view import Listening
 
-_NET_RE = re.compile(r"(?<![\w.:])((?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:/[0-9]{1,2})?)(?![\w.])")
 _WORDS = {"PERMIT_DOCKER": ("network", "host", "connected-networks")}
 """Variables of well-known images that mean "trust Docker's networks" (docker-mailserver)."""
 
@@ -187,18 +185,50 @@ def _settings(engine: Engine, container: Container) -> Iterator[tuple[str, str]]
 
 
 def _trusts(where: str, text: str, gateway: str) -> str:
-    """The network in the text that has the gateway in it; "" if there is none."""
+    """What in the text trusts the gateway; "" if nothing does."""
     name = where.removeprefix("variable ")
     if text in _WORDS.get(name, ()):
         return f"{name}={text}"
-    for match in _NET_RE.finditer(text):
-        try:
-            network = ipaddress.ip_network(match[1], strict=False)
-        except ValueError:
+    network = network_with(text, gateway)
+    if network is None:
+        return ""
+    return str(network.network_address if network.prefixlen == 32 else network)
+
+
+def configurations(facts: Facts) -> Iterator[Finding]:
+    """Lines of servers' files that trust the bridge's address, or a whole network's headers."""
+    for container in running(facts):
+        gateway = gateway_of(facts, container)
+        if not gateway or not container.published:
             continue
-        if network.prefixlen and ipaddress.ip_address(gateway) in network:
-            return match[1]
-    return ""
+        is_lost = _any_lost(facts, container)
+        for file in facts.configs.get(container.id, ()):
+            for line in trust_lines(file, gateway):
+                yield from _trust(container, line, gateway, is_lost)
+
+
+def _trust(container: Container, line: TrustLine, gateway: str, is_lost: bool) -> Iterator[Finding]:
+    looked_at = f"{line.where}, of container {container.name}"
+    if line.by_header and line.network.prefixlen < 32:
+        yield Finding(
+            "trusts-network",
+            Severity.WARNING,
+            looked_at,
+            line.line,
+            f"every address of {line.network} may name any client in a header: other containers,"
+            " and whoever comes by way of them",
+            f"trust v6fwd's address alone: {line.line.replace(str(line.network), gateway)}",
+        )
+    elif is_lost:
+        what = "their headers are believed" if line.by_header else "they are trusted: an open relay"
+        yield Finding(
+            "trusts-bridge",
+            Severity.WARNING,
+            looked_at,
+            f"{line.line} (the bridge has {gateway})",
+            f"all IPv6 clients come from that address, and {what}",
+            "recreate it with: --label v6fwd.client-ip=transparent",
+        )
 
 
 def gateway_of(facts: Facts, container: Container) -> str:

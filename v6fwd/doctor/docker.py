@@ -110,6 +110,59 @@ def contradictions(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def published_address(facts: Facts) -> Iterator[Finding]:
+    """ "ip" in the file: where ports are published that say no address."""
+    address = facts.daemon_json.values.get("ip") if facts.daemon_json else None
+    if isinstance(address, str) and ":" not in address and facts.daemon_json:
+        path = facts.daemon_json.path
+        yield Finding(
+            "published-on-ipv4",
+            Severity.ERROR,
+            path,
+            f'"ip": "{address}"',
+            "ports are published there, so on IPv4 alone, unless they name an address",
+            f'remove "ip" from {path}; {RESTART}, and recreate the containers',
+        )
+
+
+def missing_proxy(facts: Facts) -> Iterator[Finding]:
+    """A proxy that dockerd cannot start."""
+    if facts.proxy_missing and facts.daemon_json:
+        yield Finding(
+            "proxy-missing",
+            Severity.ERROR,
+            f'"userland-proxy-path" in {facts.daemon_json.path}',
+            f"{facts.proxy_missing} is no program",
+            "containers with published ports do not start",
+            "v6fwd docker install, or `v6fwd docker uninstall` for docker-proxy",
+        )
+
+
+def outside_bip(facts: Facts) -> Iterator[Finding]:
+    """ "fixed-cidr" and "default-gateway" must be in the network of "bip"."""
+    values = facts.daemon_json.values if facts.daemon_json else {}
+    try:
+        network = ipaddress.ip_interface(values["bip"]).network
+        inner = [
+            (key, ipaddress.ip_network(values[key], strict=False))
+            for key in ("fixed-cidr", "default-gateway")
+            if key in values
+        ]
+    except (KeyError, ValueError):
+        return
+    for key, each in inner:
+        if not _within(each, network) and facts.daemon_json:
+            path = facts.daemon_json.path
+            yield Finding(
+                "outside-bip",
+                Severity.ERROR,
+                path,
+                f'"{key}": "{values[key]}" is not in {network}, the network of "bip"',
+                "the Engine refuses to start, or its containers have no gateway",
+                f'remove "{key}" from {path}; {RESTART}',
+            )
+
+
 def bridge_addresses(facts: Facts) -> Iterator[Finding]:
     """Each bridge has the address of its network, is up, and has no other."""
     expected = expected_addresses(facts)
@@ -218,7 +271,9 @@ def stale_routes(facts: Facts) -> Iterator[Finding]:
             if address.device != bridge.name or not address.is_global:
                 continue
             for route in facts.routes:
-                if route.device == bridge.name or not _within(route.network, address.network):
+                if route.refuses or route.device == bridge.name:
+                    continue
+                if not _within(route.network, address.network):
                     continue
                 if any(
                     _overlap(each.network, route.network)

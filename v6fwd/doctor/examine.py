@@ -11,21 +11,29 @@ from v6fwd.doctor.finding import Diagnosis, Finding, NotLookedAt, Severity
 Check = Callable[[Facts], Iterator[Finding]]
 
 CHECKS: tuple[Check, ...] = (
+    host.devices,
     host.ipv6_disabled,
     host.no_global_address,
     host.duplicate_address,
     host.prefix_length,
     host.accept_ra,
     host.no_route,
+    host.refusing_routes,
+    host.forwarding,
     host.bindv6only,
     host.denials,
     ports.listeners,
     ports.held_by_dockerd,
     ports.firewall,
     ports.docker_user,
-    ports.answers,
+    ports.replies,
+    ports.containers,
+    ports.neighbours,
     docker.daemon_json,
     docker.contradictions,
+    docker.outside_bip,
+    docker.published_address,
+    docker.missing_proxy,
     docker.bridge_addresses,
     docker.overlaps,
     docker.stale_routes,
@@ -37,6 +45,7 @@ CHECKS: tuple[Check, ...] = (
     containers.listeners_inside,
     containers.lost_clients,
     containers.trusts_bridge,
+    containers.configurations,
     containers.own_ipv6,
 )
 """In the order in which a client meets what they look at."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from v6fwd.docker.shim.published import PublishedPort
+from v6fwd.doctor.configs import ConfigFile
 from v6fwd.model import Protocol
 from v6fwd.netns.view import Device, DeviceAddress, Listening, Route
 
@@ -108,11 +109,15 @@ class Facts:
     """None: there is no Docker."""
     inside: Mapping[str, tuple[Listening, ...]] = field(default_factory=dict)
     """Who listens in a container, by its id; as far as its network could be entered."""
+    configs: Mapping[str, tuple[ConfigFile, ...]] = field(default_factory=dict)
+    """Configurations of well-known servers in a container, by its id."""
     status: Maybe[Mapping[str, Any] | None] = None
     """What `v6fwd serve` answers; None: it does not run."""
     daemon: Process | None = None
     """That daemon."""
     shim_installed: bool = False
+    proxy_missing: str = ""
+    """The path in "userland-proxy-path", where no program is."""
 
     def device(self, name: str) -> Device | None:
         """The device of that name."""

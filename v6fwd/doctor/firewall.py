@@ -6,6 +6,7 @@ client (its address, a rate, a mark) is taken for one that is not about everybod
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +16,17 @@ _DEPTH = 16
 """Jumps within jumps; the kernel has the same limit."""
 
 
+class Way(enum.Enum):
+    """Where a packet goes."""
+
+    IN = enum.auto()  # to a socket of this host
+    REPLY = enum.auto()  # from the port, to a client
+    CONTAINER = enum.auto()  # from a relay of this host, to a container's port
+
+
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A packet that comes in: over IPv6 or IPv4, by one of these devices.
+    """A packet that comes in, or goes out, by one of these devices; over IPv6 or IPv4.
 
     A client's first one is `new` to conntrack, a container's answer to us is `established`.
     """
@@ -26,6 +35,31 @@ class Packet:
     devices: frozenset[str] = frozenset()
     is_ipv6: bool = True
     state: str = "new"
+    is_neighbour: bool = False
+    """A neighbour solicitation (RFC 4861), in place of what goes to `port`."""
+    way: Way = Way.IN
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it leaves this host."""
+        return self.way is not Way.IN
+
+    @property
+    def source_port(self) -> int | None:
+        """None: it depends on the client, or on the kernel."""
+        return self.port.number if self.way is Way.REPLY else None
+
+    @property
+    def destination_port(self) -> int | None:
+        """None: it depends on the client."""
+        return None if self.way is Way.REPLY else self.port.number
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """What rules call its protocol."""
+        if self.is_neighbour:
+            return ("ipv6-icmp", "icmpv6", "58")
+        return (self.port.protocol.value,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +72,27 @@ class Dropped:
     table: str
     chain: str
     rule: str
+
+    def mend_replies(self, port: Port) -> str:
+        """The command that lets answers of a port out."""
+        if self.tool == "nft":
+            rule = f"{port.protocol} sport {port.number} accept"
+            return f"nft insert rule {self.family} {self.table} {self.chain} {rule}"
+        return f"ip6tables -I {self.chain} -p {port.protocol} --sport {port.number} -j ACCEPT"
+
+    def mend_way_to(self, device: str) -> str:
+        """The command that lets a relay reach the containers behind a device."""
+        if self.tool == "nft":
+            rule = f"oifname {device} accept"
+            return f"nft insert rule {self.family} {self.table} {self.chain} {rule}"
+        return f"iptables -I {self.chain} -o {device} -j ACCEPT"
+
+    def mend_neighbours(self) -> str:
+        """The command that lets ICMPv6 in."""
+        if self.tool == "nft":
+            rule = "meta l4proto ipv6-icmp accept"
+            return f"nft insert rule {self.family} {self.table} {self.chain} {rule}"
+        return f"ip6tables -I {self.chain} -p ipv6-icmp -j ACCEPT"
 
     def mend_answers(self, device: str) -> str:
         """The command that lets in what answers us by a device."""

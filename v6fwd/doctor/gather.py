@@ -22,6 +22,7 @@ from v6fwd.docker.daemon_json import KEY
 from v6fwd.docker.engine.client import EngineApi, EngineError
 from v6fwd.docker.install import DAEMON_JSON, SHIM
 from v6fwd.docker.shim.published import PublishedPort, published_ports
+from v6fwd.doctor.configs import ConfigFile, read_configs
 from v6fwd.doctor.facts import DaemonJson, Engine, Facts, Port, Process, Unknown
 from v6fwd.doctor.processes import named, owners, read_process, shares_network
 from v6fwd.errors import RelayError, reason
@@ -66,7 +67,7 @@ def gather(ports: Iterable[Port] = (), where: Where | None = None) -> Facts:
             "denials": lambda: _denials(where.root),
             "published": lambda: _published(where),
             "dockerd": lambda: tuple(named("dockerd", where.proc)),
-            "engine": lambda: _docker(where.engine),
+            "engine": lambda: _docker(where.engine, where.proc),
             "status": lambda: _status(where.control),
         }
     )
@@ -74,7 +75,7 @@ def gather(ports: Iterable[Port] = (), where: Where | None = None) -> Facts:
     listening, whose = _or(got["owners"], (got["owners"], {}))
     daemon_json = read_daemon_json(where.daemon_json)
     status = got["status"]
-    engine, inside = _or(got["engine"], (got["engine"], {}))
+    engine, inside, configs = _or(got["engine"], (got["engine"], {}, {}))
     return Facts(
         named=tuple(ports),
         sysctls=read_sysctls(where.proc, devices),
@@ -92,9 +93,11 @@ def gather(ports: Iterable[Port] = (), where: Where | None = None) -> Facts:
         published=_or(got["published"], ()),
         engine=engine,
         inside=inside,
+        configs=configs,
         status=status,
         daemon=_daemon(status, where.proc),
         shim_installed=_has_shim(daemon_json),
+        proxy_missing=_missing_proxy(daemon_json),
     )
 
 
@@ -141,7 +144,7 @@ def _listening(where: Where) -> Any:
 def read_sysctls(proc: Path, devices: Iterable[Device]) -> dict[str, str]:
     """What decides about IPv6; those that are not there are left out."""
     names = ["all", "default", *(device.name for device in devices)]
-    paths = ["net/ipv6/bindv6only"]
+    paths = ["net/ipv6/bindv6only", "net/ipv4/ip_forward"]
     paths += [
         f"net/ipv6/conf/{name}/{key}"
         for name in names
@@ -259,24 +262,33 @@ def _has_shim(file: DaemonJson | None) -> bool:
     return file is not None and os.path.basename(str(file.values.get(KEY, ""))) == SHIM
 
 
+def _missing_proxy(file: DaemonJson | None) -> str:
+    path = str(file.values.get(KEY, "")) if file is not None else ""
+    return path if path and not os.access(path, os.X_OK) else ""
+
+
 def _published(where: Where) -> tuple[PublishedPort, ...]:
     return tuple(
         port for port in published_ports(where.proc) if shares_network(port.pid, where.proc)
     )
 
 
-def _docker(host: str) -> tuple[Engine | Unknown | None, dict[str, tuple[Listening, ...]]]:
-    """What the Engine says, and who listens in its containers."""
+def _docker(
+    host: str, proc: Path
+) -> tuple[
+    Engine | Unknown | None, dict[str, tuple[Listening, ...]], dict[str, tuple[ConfigFile, ...]]
+]:
+    """What the Engine says, who listens in its containers, and their configurations."""
     engine = _engine(host)
-    if not isinstance(engine, Engine):
-        return engine, {}
-    found = {}
-    for container, details in engine.details.items():
+    listening: dict[str, tuple[Listening, ...]] = {}
+    configs: dict[str, tuple[ConfigFile, ...]] = {}
+    for container, details in engine.details.items() if isinstance(engine, Engine) else ():
         pid = (details.get("State") or {}).get("Pid")
         if pid:
             with contextlib.suppress(RelayError, OSError):  # not root, or it has ended
-                found[container] = _listening_in(str(pid))
-    return engine, found
+                listening[container] = _listening_in(str(pid))
+            configs[container] = read_configs(proc / str(pid) / "root")
+    return engine, listening, configs
 
 
 def _listening_in(pid: str) -> tuple[Listening, ...]:

@@ -10,6 +10,7 @@ from v6fwd.doctor.finding import Finding, Severity
 from v6fwd.netns.view import Device, DeviceAddress
 
 _DEFAULT = ipaddress.ip_network("::/0")
+_LEAST_MTU = 1280
 
 
 def ipv6_disabled(facts: Facts) -> Iterator[Finding]:
@@ -44,6 +45,8 @@ def no_global_address(facts: Facts) -> Iterator[Finding]:
     """An address that clients from elsewhere can reach."""
     if not facts.uplinks or _switched_off(facts) or global_addresses(facts):
         return
+    if any(device.mtu < _LEAST_MTU for device in facts.uplinks):
+        return  # told of as such
     names = _names(facts.uplinks)
     yield Finding(
         "no-global-ipv6",
@@ -95,7 +98,8 @@ def _is_static(facts: Facts, device: Device) -> bool:
 
 def no_route(facts: Facts) -> Iterator[Finding]:
     """A way back to clients that are not on the link."""
-    if not global_addresses(facts) or any(route.network == _DEFAULT for route in facts.routes):
+    routes = [route for route in facts.routes if not route.refuses]
+    if not global_addresses(facts) or any(route.network == _DEFAULT for route in routes):
         return
     name = global_addresses(facts)[0].device
     yield Finding(
@@ -108,6 +112,72 @@ def no_route(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def refusing_routes(facts: Facts) -> Iterator[Finding]:
+    """Routes that say "nowhere" to clients or to containers."""
+    bridges = [each for each in facts.addresses if facts.bridges and each.is_global]
+    for route in facts.routes:
+        if not route.refuses:
+            continue
+        takes = [
+            each
+            for each in bridges
+            if each.network.version == route.network.version
+            if each.network.overlaps(route.network)
+        ]
+        if route.network == _DEFAULT or takes or route.network.version == 6:
+            family = "-6 " if route.network.version == 6 else ""
+            yield Finding(
+                "refusing-route",
+                Severity.ERROR,
+                "the main routing table",
+                str(route),
+                "answers to clients, or packets for containers, go nowhere",
+                f"ip {family}route delete {route}",
+            )
+
+
+def devices(facts: Facts) -> Iterator[Finding]:
+    """Whether any device leads outside, and may carry IPv6 (RFC 8200, 5: 1280 bytes at least)."""
+    down = [
+        device
+        for device in facts.devices
+        if not device.is_up and device.kind in ("", "veth", "bond", "vlan") and not device.master
+        if device.name != "lo"
+    ]
+    if facts.devices and not facts.uplinks and down:
+        yield Finding(
+            "no-uplink",
+            Severity.ERROR,
+            "the devices of this host",
+            f"none that leads outside is up; {', '.join(each.name for each in down)} down",
+            "nobody reaches this host",
+            f"ip link set {down[0].name} up",
+        )
+    for device in facts.uplinks:
+        if device.mtu < _LEAST_MTU:
+            yield Finding(
+                "mtu",
+                Severity.ERROR,
+                f"device {device.name}",
+                f"its MTU is {device.mtu}",
+                "the kernel has no IPv6 on a link that cannot carry 1280 bytes",
+                f"ip link set {device.name} mtu 1500",
+            )
+
+
+def forwarding(facts: Facts) -> Iterator[Finding]:
+    """Docker needs it for everything but the proxied ports."""
+    if facts.dockerd and facts.sysctls.get("net/ipv4/ip_forward") == "0":
+        yield Finding(
+            "ip-forward",
+            Severity.ERROR,
+            "net.ipv4.ip_forward",
+            "it is 0, and dockerd runs",
+            "IPv4 clients do not reach containers, and containers reach nobody outside",
+            "sysctl -w net.ipv4.ip_forward=1",
+        )
+
+
 def prefix_length(facts: Facts) -> Iterator[Finding]:
     """An address of /128 is alone on its link, unless a route says what else is there."""
     for address in global_addresses(facts):
@@ -116,6 +186,7 @@ def prefix_length(facts: Facts) -> Iterator[Finding]:
             own in route.network
             for route in facts.routes
             if route.device == address.device and not route.gateway and route.network.prefixlen
+            if not route.refuses
             if route.network.prefixlen < 128
         )
         if address.length == 128 and not is_covered and address.is_permanent:

@@ -13,16 +13,17 @@ _NO_MATCH = ("-m", "--match", "--comment", "--reject-with", "--log-prefix", "--l
 
 
 def dropped_by_iptables(saved: str, packet: Packet) -> Dropped | None:
-    """The rule of `filter` that drops the packet on its way to a socket of this host."""
+    """The rule of `filter` that drops the packet on its way to a socket of this host, or out."""
     tool = "ip6tables" if packet.is_ipv6 else "iptables"
     chains, policies = read(saved, packet)
-    verdict, text = walk(chains, "INPUT")
-    if verdict in (PASSED, RETURNED) and policies.get("INPUT") == "DROP":
+    hook = "OUTPUT" if packet.is_out else "INPUT"
+    verdict, text = walk(chains, hook)
+    if verdict in (PASSED, RETURNED) and policies.get(hook) == "DROP":
         verdict, text = "drop", "policy DROP"
     if verdict != "drop":
         return None
     is_ufw = any(name.startswith(("ufw-", "ufw6-")) for name in policies)
-    return Dropped("ufw" if is_ufw else tool, "", "filter", "INPUT", text)
+    return Dropped("ufw" if is_ufw else tool, "", "filter", hook, text)
 
 
 def read(saved: str, packet: Packet) -> tuple[dict[str, list[Rule]], dict[str, str]]:
@@ -65,11 +66,17 @@ def _rule(line: str, words: Sequence[str], packet: Packet) -> Iterator[Rule]:
 
 def _fits(option: str, value: str, packet: Packet) -> bool | None:
     if option in ("-p", "--protocol"):
-        return value in (packet.port.protocol, "all")
+        return value in (*packet.protocols, "all")
+    if option in ("--icmpv6-type", "--icmpv6type"):
+        return packet.is_neighbour and value in ("135", "neighbour-solicitation")
     if option in ("--dport", "--dports", "--destination-port"):
-        return any(_in_range(packet.port.number, part) for part in value.split(","))
+        return _has_port(packet.destination_port, value)
+    if option in ("--sport", "--sports", "--source-port"):
+        return _has_port(packet.source_port, value)
     if option in ("-i", "--in-interface"):
-        return _is_device(value, packet)
+        return _is_device(value, packet) if not packet.is_out else False
+    if option in ("-o", "--out-interface"):
+        return _is_device(value, packet) if packet.is_out else False
     if option in ("--ctstate", "--state"):
         return packet.state.upper() in value.split(",")
     if option in ("--dst-type",):
@@ -83,6 +90,11 @@ def _is_device(value: str, packet: Packet) -> bool | None:
     if value.endswith("+"):
         return any(name.startswith(value[:-1]) for name in packet.devices)
     return value in packet.devices
+
+
+def _has_port(port: int | None, value: str) -> bool | None:
+    """Whether it is among them; None where it depends on the client."""
+    return None if port is None else any(_in_range(port, part) for part in value.split(","))
 
 
 def _in_range(port: int, part: str) -> bool:

@@ -14,11 +14,12 @@ _IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 def dropped_by_nft(
     ruleset: Sequence[Mapping[str, Any]], packet: Packet, *, with_iptables: bool = False
 ) -> Iterator[Dropped]:
-    """What drops the packet on its way to a socket of this host (hook input).
+    """What drops the packet on its way to a socket of this host, or out of it.
 
     `with_iptables`: tables that iptables made are judged here as well.
     """
-    for chain in _base_chains(ruleset, packet, "input"):
+    hooks = ("output", "postrouting") if packet.is_out else ("prerouting", "input")
+    for chain in _base_chains(ruleset, packet, hooks):
         family, table, name = chain["family"], chain["table"], chain["name"]
         is_iptables = family in ("ip", "ip6") and table in _IPTABLES_TABLES and name.isupper()
         if is_iptables and not with_iptables:
@@ -32,16 +33,16 @@ def dropped_by_nft(
 
 
 def _base_chains(
-    ruleset: Iterable[Mapping[str, Any]], packet: Packet, hook: str
+    ruleset: Iterable[Mapping[str, Any]], packet: Packet, hooks: Sequence[str]
 ) -> list[Mapping[str, Any]]:
     families = ("inet", "ip6" if packet.is_ipv6 else "ip")
     chains = [
         item["chain"]
         for item in ruleset
-        if "chain" in item and item["chain"].get("hook") == hook
+        if "chain" in item and item["chain"].get("hook") in hooks
         if item["chain"]["family"] in families and item["chain"].get("type") == "filter"
     ]
-    return sorted(chains, key=lambda chain: int(chain.get("prio", 0)))
+    return sorted(chains, key=lambda each: (hooks.index(each["hook"]), int(each.get("prio", 0))))
 
 
 def _nft_chains(
@@ -138,23 +139,27 @@ def _values_of(left: Any, packet: Packet) -> Sequence[Any] | None:
 def _payload(what: Mapping[str, Any], packet: Packet) -> Sequence[Any] | None:
     protocol, name = what.get("protocol"), what.get("field")
     if protocol in tuple(Protocol) or protocol == "th":
-        if protocol not in ("th", packet.port.protocol):
+        if packet.is_neighbour or protocol not in ("th", packet.port.protocol):
             return ()
-        return (packet.port.number,) if name == "dport" else None
+        number = {"dport": packet.destination_port, "sport": packet.source_port}.get(str(name))
+        return None if number is None else (number,)
     if protocol in ("ip", "ip6"):
         if (protocol == "ip6") is not packet.is_ipv6:
             return ()
-        return (packet.port.protocol.value,) if name in ("nexthdr", "protocol") else None
+        return packet.protocols if name in ("nexthdr", "protocol") else None
+    if protocol == "icmpv6" and packet.is_neighbour:
+        return ("nd-neighbor-solicit",) if name == "type" else None
     return () if protocol in ("icmp", "icmpv6", "sctp", "dccp", "arp") else None
 
 
 def _meta(key: str, packet: Packet) -> Sequence[Any] | None:
     if key == "l4proto":
-        return (packet.port.protocol.value,)
+        return packet.protocols
     if key in ("nfproto", "protocol"):
         return ("ipv6", "ip6") if packet.is_ipv6 else ("ipv4", "ip")
-    if key in ("iifname", "iif"):
-        return tuple(packet.devices) or None
+    if key in ("iifname", "iif", "oifname", "oif"):
+        is_meant = key.startswith("o") is packet.is_out
+        return (tuple(packet.devices) or None) if is_meant else ()
     return None
 
 

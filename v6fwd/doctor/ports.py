@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from v6fwd.doctor.facts import Facts, Port, Process, known
 from v6fwd.doctor.finding import Finding, Severity
-from v6fwd.doctor.firewall import Dropped, Packet
+from v6fwd.doctor.firewall import Dropped, Packet, Way
 from v6fwd.doctor.host import global_addresses
 from v6fwd.doctor.iptables import dropped_by_iptables, read
 from v6fwd.doctor.nftables import dropped_by_nft
@@ -103,11 +103,10 @@ def firewall(facts: Facts) -> Iterator[Finding]:
     """Rules and policies that drop the first packet of every IPv6 client."""
     for port in facts.ports():
         for dropped in dropped_packets(facts, port):
-            where = f"table {dropped.family} {dropped.table}".replace("  ", " ")
             yield Finding(
                 "firewall",
                 Severity.ERROR,
-                f"{_tool(dropped)}: {where}, chain {dropped.chain}",
+                _where(dropped),
                 f"port {port.slashed} is dropped: {dropped.rule}",
                 "IPv6 clients see a timeout or a refusal",
                 dropped.mend(port),
@@ -127,21 +126,73 @@ def _dropped(facts: Facts, packet: Packet) -> list[Dropped]:
     return found + ([dropped] if dropped else [])
 
 
-def answers(facts: Facts) -> Iterator[Finding]:
-    """Rules that drop what a container answers to the relay: it comes in by the bridge."""
+def replies(facts: Facts) -> Iterator[Finding]:
+    """Rules that drop what this host answers to clients."""
+    devices = frozenset(device.name for device in facts.uplinks)
+    for port in facts.ports():
+        for dropped in _dropped(facts, Packet(port, devices, state="established", way=Way.REPLY)):
+            yield Finding(
+                "replies-dropped",
+                Severity.ERROR,
+                _where(dropped),
+                f"answers of port {port.slashed} are dropped: {dropped.rule}",
+                "IPv6 clients see a timeout",
+                dropped.mend_replies(port),
+            )
+
+
+def containers(facts: Facts) -> Iterator[Finding]:
+    """Rules that come between a relay of this host and the containers: both ways."""
     bridges = {device.index: device.name for device in facts.bridges}
     used = {bridges[device.master] for device in facts.devices if device.master in bridges}
     for name in sorted(used):
-        packet = Packet(_EPHEMERAL, frozenset((name,)), is_ipv6=False, state="established")
-        for dropped in _dropped(facts, packet):
+        devices = frozenset((name,))
+        answer = Packet(_EPHEMERAL, devices, is_ipv6=False, state="established")
+        for dropped in _dropped(facts, answer):
             yield Finding(
                 "answers-dropped",
                 Severity.ERROR,
-                f"{_tool(dropped)}: table {dropped.table}, chain {dropped.chain}",
+                _where(dropped),
                 f"what containers answer by {name} is dropped: {dropped.rule}",
                 "no relay of this host can connect to a container there: clients see a timeout",
                 dropped.mend_answers(name),
             )
+        for port in _targets(facts):
+            for dropped in _dropped(facts, Packet(port, devices, False, way=Way.CONTAINER)):
+                yield Finding(
+                    "way-to-container",
+                    Severity.ERROR,
+                    _where(dropped),
+                    f"what goes to containers by {name} is dropped: {dropped.rule}",
+                    "no relay of this host can connect to a container there: clients see a timeout",
+                    dropped.mend_way_to(name),
+                )
+
+
+def _targets(facts: Facts) -> list[Port]:
+    """Ports of containers; one as good as any where none is known."""
+    found = {(each.forward.target.port, each.forward.protocol) for each in facts.published}
+    return [Port(*each) for each in sorted(found)[:1]] or [Port(80)]
+
+
+def _where(dropped: Dropped) -> str:
+    table = f"{dropped.family} {dropped.table}".strip()
+    return f"{_tool(dropped)}: table {table}, chain {dropped.chain}"
+
+
+def neighbours(facts: Facts) -> Iterator[Finding]:
+    """Without neighbour discovery nobody on the link finds this host: it is IPv6's ARP."""
+    devices = frozenset(device.name for device in facts.uplinks)
+    packet = Packet(_EPHEMERAL, devices, state="untracked", is_neighbour=True)
+    for dropped in _dropped(facts, packet):
+        yield Finding(
+            "icmpv6-dropped",
+            Severity.ERROR,
+            _where(dropped),
+            f"neighbour solicitations are dropped: {dropped.rule}",
+            "routers and neighbours do not find this host's address: clients see a timeout",
+            dropped.mend_neighbours(),
+        )
 
 
 def _tool(dropped: Dropped) -> str:

@@ -46,11 +46,13 @@ def named(name: str, proc: Path) -> list[Process]:
 
 
 def shares_network(pid: int, proc: Path) -> bool:
-    """Whether a process is in our network namespace; true where that is not shown."""
+    """Whether a process is in our network namespace; true where that is not shown to us."""
     try:
         return os.stat(proc / str(pid) / "ns/net").st_ino == os.stat(proc / "self/ns/net").st_ino
-    except OSError:
+    except PermissionError:
         return True
+    except OSError:  # it has ended
+        return False
 
 
 def owners(inodes: Collection[int], proc: Path) -> dict[int, Process]:

@@ -20,6 +20,8 @@ _NEW_ROUTE, _GET_ROUTE = 24, 26
 _SOCKETS_BY_FAMILY = 20  # linux/sock_diag.h
 _UP, _RUNNING = 0x1, 0x40  # net/if.h
 _UNICAST = 1  # RTN_UNICAST
+_REFUSING = {6: "blackhole", 7: "unreachable", 8: "prohibit"}  # RTN_*
+_KERNEL = 2  # RTPROT_KERNEL
 _MAIN_TABLE = 254
 _PERMANENT = 0x80  # IFA_F_PERMANENT: not by router advertisement
 _DAD_FAILED = 0x08
@@ -38,6 +40,7 @@ class Device:
     master: int = 0
     is_up: bool = True
     has_carrier: bool = True
+    mtu: int = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,19 @@ class DeviceAddress:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A unicast route of the main table; `gateway` is "" for a network on the link."""
+    """A route of the main table; `gateway` is "" for a network on the link.
+
+    `refuses` is "blackhole", "unreachable" or "prohibit" where packets are not to go anywhere.
+    """
 
     network: IPNetwork
     device: str
     gateway: str = ""
+    refuses: str = ""
 
     def __str__(self) -> str:
+        if self.refuses:
+            return f"{self.refuses} {self.network}"
         via = f" via {self.gateway}" if self.gateway else ""
         return f"{self.network}{via} dev {self.device}"
 
@@ -114,6 +123,7 @@ class View(Netlink):
                     read_number(attributes.get(10)),
                     bool(flags & _UP),
                     bool(flags & _RUNNING),
+                    read_number(attributes.get(4)),
                 )
             )
         return found
@@ -142,7 +152,7 @@ class View(Netlink):
         return found
 
     def routes(self) -> list[Route]:
-        """The unicast routes of the main table."""
+        """The routes of the main table, but the kernel's own refusals."""
         names = {device.index: device.name for device in self.devices()}
         found = []
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -185,13 +195,14 @@ def _route(body: bytes, names: dict[int, str]) -> Route | None:
     attributes = read_attributes(body[12:])
     table = read_number(attributes.get(15)) or body[4]
     name = names.get(read_number(attributes.get(4)), "")
-    if kind != _UNICAST or table != _MAIN_TABLE or not name or name == "lo":
+    refuses = _REFUSING.get(kind, "") if body[5] != _KERNEL else ""
+    if table != _MAIN_TABLE or not (refuses or (kind == _UNICAST and name not in ("", "lo"))):
         return None
     size = 4 if family == socket.AF_INET else 16
     packed = attributes.get(1, bytes(size))
     gateway = attributes.get(5)
     network = ipaddress.ip_network((packed, length), strict=False)
-    return Route(network, name, ip_text(gateway) if gateway else "")
+    return Route(network, name, ip_text(gateway) if gateway else "", refuses)
 
 
 def _text(value: bytes | None) -> str:

@@ -17,8 +17,8 @@ from v6fwd.probe.judge import End, Heard
 from v6fwd.probe.openings import Opening
 from v6fwd.relay.sockets import address_of
 
-CONNECTIONS = 80
-"""Connections or UDP sockets in all: the forms are a dozen, the largest header another twenty."""
+CONNECTIONS = 100
+"""Connections or UDP sockets in all: the forms are a dozen, the largest header another sixty."""
 SECONDS = 60.0
 """For the whole probe."""
 MAX_ANSWER = 64 * 1024
@@ -158,6 +158,9 @@ def _is_whole(protocol: str, data: bytes) -> bool:
     """Whether an answer needs nothing more to be judged."""
     if protocol in ("smtp", "ftp"):
         return _REPLY_END.search(data) is not None
+    if protocol == "greeting":
+        last = data.rstrip(b"\r\n").rpartition(b"\n")[2]
+        return data.endswith(b"\n") and last[3:4] != b"-"
     if protocol == "imap":
         return b"\nv6 " in data and data.endswith(b"\n")
     if protocol == "dns":

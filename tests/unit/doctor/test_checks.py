@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from v6fwd import __version__
 from v6fwd.docker.shim.published import PublishedPort, ServedBy
+from v6fwd.doctor.configs import ConfigFile, read_configs
 from v6fwd.doctor.examine import examine
 from v6fwd.doctor.facts import DaemonJson, Engine, Facts, Port, Process, Unknown
 from v6fwd.doctor.finding import Severity
@@ -100,6 +103,26 @@ WRONG: dict[str, tuple[Facts, str, str]] = {
     ),
     "no userland proxy": (
         with_file({"userland-proxy": False}), "userland-proxy-off", '"userland-proxy": true'
+    ),
+    "ports on IPv4": (with_file({"ip": "0.0.0.0"}), "published-on-ipv4", 'remove "ip"'),
+    "no shim": (
+        replace(
+            with_file({"userland-proxy-path": "/gone/v6fwd-docker-proxy"}),
+            proxy_missing="/gone/v6fwd-docker-proxy",
+        ),
+        "proxy-missing",
+        "v6fwd docker install",
+    ),
+    "outside bip": (
+        with_file({"bip": f"{GATEWAY}/16", "fixed-cidr": "172.18.0.0/24"}),
+        "outside-bip",
+        'remove "fixed-cidr"',
+    ),
+    "nothing is forwarded": (
+        replace(RIGHT, dockerd=(Process(9, "dockerd"),), sysctls={**RIGHT.sysctls,
+                "net/ipv4/ip_forward": "0"}),
+        "ip-forward",
+        "sysctl -w net.ipv4.ip_forward=1",
     ),
     "bip": (
         replace(with_file({"bip": "172.30.0.1/16"}), addresses=RIGHT.addresses[:2]),
@@ -229,6 +252,46 @@ def test_who_trusts_the_bridge(config: dict[str, Any], found: str) -> None:
     findings = examine(with_engine(container(NONE), config=config)).findings
     trusts = [finding for finding in findings if finding.id == "trusts-bridge"]
     assert [finding.found.split()[0] for finding in trusts] == ([found] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("line", "labels", "which", "mend"),
+    [
+        ("mynetworks = 127.0.0.0/8, 172.16.0.0/12", NONE, "trusts-bridge", "=transparent"),
+        ("mynetworks = 127.0.0.0/8, 172.16.0.0/12", TRANSPARENT, "", ""),
+        (f"mynetworks = {GATEWAY}", NONE, "trusts-bridge", "=transparent"),
+        ("# mynetworks = 172.16.0.0/12", NONE, "", ""),
+        ("mynetworks = 10.0.0.0/8 127.0.0.0/8", NONE, "", ""),
+        ("allow 172.17.0.0/16;", NONE, "trusts-bridge", "=transparent"),
+        ("set_real_ip_from 172.17.0.0/16;", NONE, "trusts-network", f"from {GATEWAY};"),
+        ("set_real_ip_from 172.17.0.0/16;", TRANSPARENT, "trusts-network", f"from {GATEWAY};"),
+        (f"set_real_ip_from {GATEWAY};", NONE, "trusts-bridge", "=transparent"),
+        (f"set_real_ip_from {GATEWAY};", {"v6fwd.client-ip": "proxy-v2"}, "", ""),
+        ("RemoteIPInternalProxy 172.16.0.0/12", TRANSPARENT, "trusts-network", GATEWAY),
+        ("listen 172.17.0.1:80;", NONE, "", ""),
+    ],
+)
+def test_lines_that_trust(line: str, labels: dict[str, str], which: str, mend: str) -> None:
+    file = ConfigFile("/etc/x.conf", f"first\n  {line}\n")
+    facts = replace(with_engine(container(labels)), configs={"c1": (file,)})
+    found = [each for each in examine(facts).findings if each.id.startswith("trusts")]
+    assert [each.id for each in found] == ([which] if which else [])
+    for each in found:
+        assert mend in each.mend
+        assert each.looked_at == "/etc/x.conf, line 2, of container web"
+
+
+def test_files_of_a_container(tmp_path: Path) -> None:
+    """Regular files alone: what else is there, the container may have put there to hold us up."""
+    folder = tmp_path / "etc/nginx/conf.d"
+    folder.mkdir(parents=True)
+    (folder / "a.conf").write_text("set_real_ip_from 10.0.0.0/8;")
+    (folder / "b.conf").symlink_to("/etc/passwd")
+    os.mkfifo(folder / "c.conf")
+    (folder / "d.conf").mkdir()
+    assert read_configs(tmp_path) == (
+        ConfigFile("/etc/nginx/conf.d/a.conf", "set_real_ip_from 10.0.0.0/8;"),
+    )
 
 
 def test_nobody_is_trusted_in_place_of_the_client_where_it_is_seen() -> None:
