@@ -24,7 +24,7 @@ from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.sockets import open_listener
-from v6fwd.relay.targets import Targets
+from v6fwd.relay.targets.shared import Targets
 from v6fwd.relay.udp.listener import UdpListener
 from v6fwd.relay.udp_sockets import open_udp_listener
 

@@ -21,7 +21,7 @@ from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address, UdpProxy
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
-from v6fwd.relay.target import Target
+from v6fwd.relay.targets.target import Target
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, first_of, pack, pack_behind
 from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, REPLIED, Sessions
@@ -297,6 +297,8 @@ class UdpSession:
         self._forward.flows.flow_ended(end, self.up_bytes, self.down_bytes, self.seconds())
         resources.reactor.close_fd(self.fd)
         self.target.client_left(self.address, self.client)
+        if self.rank == ASKED:
+            self.target.was_silent(self.address)
         if resources.log_flows:
             self._record(end)
 

@@ -9,7 +9,9 @@ from functools import partial
 from v6fwd.log import Log
 from v6fwd.model import ClientIP, Forward
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.target import DirectTarget, Target
+from v6fwd.relay.targets.direct import DirectTarget
+from v6fwd.relay.targets.resolver import Resolver
+from v6fwd.relay.targets.target import Target
 from v6fwd.relay.transparent.privileged import PrivilegedOps
 
 
@@ -22,6 +24,7 @@ class Targets:
         self.privileged_ops: PrivilegedOps | None = None
         """What does privileged operations for this process; None: it has the privileges itself."""
         self._targets: dict[Hashable, Target] = {}
+        self._resolver = Resolver()
         self._make_transparent: Callable[[Forward], Target] | None = None
         self._close_transparent: Callable[[], None] | None = None
 
@@ -75,14 +78,14 @@ class Targets:
 
     def _make(self, forward: Forward) -> Target:
         if forward.client_ip is not ClientIP.TRANSPARENT:
-            return DirectTarget(forward.target, self._reactor)
+            return DirectTarget(forward.target, self._reactor, self._resolver)
         if self._make_transparent is None:
             # Imported on demand: it is a sixth of the relay, and brings SQLite along.
             from v6fwd.relay.transparent.choose import make_target
             from v6fwd.relay.transparent.resources import TransparentResources
 
             shared = TransparentResources(self._reactor, self._log, self.privileged_ops)
-            self._make_transparent = partial(make_target, resources=shared)
+            self._make_transparent = partial(make_target, resources=shared, resolver=self._resolver)
             self._close_transparent = shared.close
         return self._make_transparent(forward)
 
