@@ -20,6 +20,8 @@ from v6fwd.relay.udp_sockets import connect_datagrams
 
 REFRESH_INTERVAL = 1.0
 """Seconds between two questions to the resolver about one name, however many dials fail."""
+SILENT_INTERVAL = 5.0
+"""The same where UDP sessions had no answer: some servers never give one."""
 MAX_AGE = 30.0
 """Seconds for which an answer is believed while flows begin: a container may get a new address,
 and another one its old."""
@@ -186,8 +188,6 @@ class DirectTarget:
     def datagram_address(self) -> SocketAddress:
         """Where a new UDP session sends to. Raises OSError where there is no address."""
         self.addresses()
-        if self.is_name:
-            self._refresh_after(MAX_AGE)
         return self.order()[0]
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:  # noqa: ARG002
@@ -203,7 +203,9 @@ class DirectTarget:
         self.refresh(_nothing)
 
     def was_silent(self, address: Any) -> None:
-        self.was_refused(address)
+        """The same, less often: some servers never answer, as those for syslog."""
+        self.failed(address)
+        self._refresh_after(SILENT_INTERVAL)
 
     def client_left(self, address: Any, source: Address) -> None:
         """Nothing was put in place for it."""

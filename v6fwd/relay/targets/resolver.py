@@ -1,8 +1,8 @@
 """Asks the resolver in threads of its own: getaddrinfo(3) blocks, and cannot be cancelled.
 
 A name whose servers are silent keeps its thread for as long as resolv.conf says. So a name has one
-thread at most, and names that were slow the last time have half of the threads among them:
-however many there are, the others are resolved.
+thread at most, and threads that take long do not count as those of the others: beside up to
+THREADS silent names, a new one waits for seconds and no longer.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-THREADS = 64
-"""Names that are asked for at the same time."""
-SLOW_THREADS = 32
-"""How many of them may be names that were slow."""
+QUICK_THREADS = 64
+"""Names that are asked for at the same time, those that take long aside."""
+SLOW_THREADS = 64
+"""How many threads may run for names that took long the last time."""
+THREADS = 256
+"""The bound of all; an idle thread is some 30 KB of memory."""
 SLOW_AFTER = 1.0
-"""Seconds after which an answer counts as slow."""
+"""Seconds after which a question takes long."""
 
 Found = list[tuple[int, Any]]
 """Families and socket addresses, with port 0."""
@@ -41,7 +43,8 @@ class Resolver:
         self._asked: dict[str, list[asyncio.Future[Found]]] = {}
         self._waiting: deque[str] = deque()
         self._began: dict[str, float] = {}
-        self._slow: set[str] = set()
+        self._slow: set[str] = set()  # they took long the last time, or do now
+        self._timer: asyncio.TimerHandle | None = None
 
     async def ask(self, name: str, loop: asyncio.AbstractEventLoop) -> Found:
         """The addresses of a name. Raises OSError."""
@@ -56,16 +59,28 @@ class Resolver:
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start a thread for each name that may have one."""
-        slow = sum(name in self._slow for name in self._began)
+        now = self._clock()
+        self._slow.update(name for name, at in self._began.items() if now - at >= SLOW_AFTER)
         for _ in range(len(self._waiting)):
             name = self._waiting.popleft()
-            is_slow = name in self._slow
-            if len(self._began) >= THREADS or (is_slow and slow >= SLOW_THREADS):
+            if self._has_room(name in self._slow):
+                self._began[name] = now
+                self._start(name, loop)
+            else:
                 self._waiting.append(name)
-                continue
-            slow += is_slow
-            self._began[name] = self._clock()
-            self._start(name, loop)
+        if self._waiting and self._timer is None:
+            self._timer = loop.call_later(SLOW_AFTER, self._look_again, loop)
+
+    def _has_room(self, is_slow: bool) -> bool:
+        slow = len(self._slow & self._began.keys())
+        if len(self._began) >= THREADS:
+            return False
+        return slow < SLOW_THREADS if is_slow else len(self._began) - slow < QUICK_THREADS
+
+    def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Questions that take long by now make room for others."""
+        self._timer = None
+        self._begin(loop)
 
     def _start(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
         # A daemon: the end of the process does not wait for a silent name.
@@ -90,7 +105,7 @@ class Resolver:
     def _answered(
         self, name: str, answer: Found | Exception, loop: asyncio.AbstractEventLoop
     ) -> None:
-        if self._clock() - self._began.pop(name) > SLOW_AFTER:
+        if self._clock() - self._began.pop(name) >= SLOW_AFTER:
             self._slow.add(name)
         else:
             self._slow.discard(name)
