@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from v6fwd.log import Log
@@ -95,16 +95,26 @@ class Relay:
         await self.resolve(forward)
         self.begin(forward, sock or listen_on(forward.listen))
 
+    def check_loops(self, pairs: Iterable[tuple[Forward, socket.socket]]) -> None:
+        """Look at forwards that are about to begin. Raises RelayError: one leads back to itself."""
+        forwards = []
+        for forward, sock in pairs:
+            self.targets.listens(Key(forward.listen), forward, sock)
+            forwards.append(forward)
+        self.targets.check(forwards)
+
     def begin(self, forward: Forward, sock: socket.socket, shard: int = 0) -> None:
         """Serve who comes to a listening socket; a target's name is resolved meanwhile."""
         target = self.targets.resolving(forward)
         port = open_port(forward, target, sock, self._gate, self.resources)
         self._ports[Key(forward.listen, shard)] = port
+        self.targets.listens(Key(forward.listen, shard), forward, sock)
         self._ports_changed()
 
     def replace(self, forward: Forward, shard: int = 0) -> None:
         """Serve new flows of the port at `forward.listen` as `forward` says. Raises KeyError."""
         self._ports[Key(forward.listen, shard)].replace(forward, self.targets.resolving(forward))
+        self.targets.changed(Key(forward.listen, shard), forward)
         self._ports_changed()
 
     def close_forward(
@@ -116,6 +126,7 @@ class Relay:
         `take_queue`: serve who has come already; not if another process goes on at the socket.
         """
         port = self._ports.pop(Key(listen, shard))
+        self.targets.left(Key(listen, shard))
         self._leaving.add(port)
         port.stop_listening(take_queue=take_queue)
         if listen.protocol is Protocol.UDP:
@@ -148,6 +159,7 @@ class Relay:
         self.resources.share_out(len(every), of_udp, NAMESPACE_DESCRIPTORS * transparent)
         self._idle.keep({each.idle_timeout for each in limits})
         open_forwards = [port.forward for port in self._ports.values()]
+        self.targets.refuse_loops(open_forwards)
         if self.targets.leave_unused(open_forwards, self._live_forwards):
             self._tidy_again()
 

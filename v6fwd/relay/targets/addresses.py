@@ -22,13 +22,23 @@ class Addresses:
 
     def __init__(self) -> None:
         self.all: tuple[SocketAddress, ...] = ()
+        """Those that may be used."""
+        self.found: tuple[SocketAddress, ...] = ()
+        """All, in the resolver's order."""
+        self._refused: frozenset[SocketAddress] = frozenset()
         self._turn = 0
         self._failed: dict[SocketAddress, float] = {}  # until when; the oldest failure first
 
     def replace(self, found: Iterable[SocketAddress]) -> None:
         """Take another answer of the resolver. Failures of addresses that stay are kept."""
-        self.all = tuple(dict.fromkeys(found))
+        self.found = tuple(dict.fromkeys(found))
+        self.all = tuple(each for each in self.found if each not in self._refused)
         self._failed = {each: due for each, due in self._failed.items() if each in self.all}
+
+    def refuse(self, addresses: Iterable[SocketAddress]) -> None:
+        """Use all but these from now on."""
+        self._refused = frozenset(addresses)
+        self.replace(self.found)
 
     def order(self, now: float) -> list[SocketAddress]:
         """All addresses in the order in which a new flow tries them; the next flow's differs."""

@@ -15,6 +15,7 @@ from v6fwd.model import Address, Endpoint, Protocol
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import tune
 from v6fwd.relay.targets.addresses import Addresses, SocketAddress
+from v6fwd.relay.targets.loops import LEADS_BACK
 from v6fwd.relay.targets.resolver import Resolver
 from v6fwd.relay.udp_sockets import connect_datagrams
 
@@ -49,6 +50,8 @@ class DirectTarget:
         self._reactor = reactor
         self._resolver = resolver or Resolver()
         self.known = Addresses()
+        self.on_found: Callable[[], None] = _nothing
+        """Called when the resolver has answered: may refuse addresses."""
         self._waiting: list[Callable[[], None]] = []
         self._impatient: list[Callable[[], None]] = []  # who waits for PATIENCE at most
         self._refreshing: asyncio.Task[None] | None = None
@@ -56,6 +59,14 @@ class DirectTarget:
 
     def __len__(self) -> int:
         return len(self.known.all)
+
+    @property
+    def found(self) -> Sequence[SocketAddress]:
+        return self.known.found
+
+    def refuse(self, addresses: Sequence[SocketAddress]) -> None:
+        if addresses or len(self.known.all) < len(self.known.found):
+            self.known.refuse(addresses)
 
     # -- the resolver --
 
@@ -87,6 +98,7 @@ class DirectTarget:
         except OSError as error:
             raise RelayError(f"cannot resolve target {self.endpoint}: {reason(error)}") from error
         self.known.replace(found)
+        self.on_found()
 
     async def _ask(self) -> list[SocketAddress]:
         found = await self._resolver.ask(self.endpoint.host, self._reactor.loop)
@@ -174,7 +186,7 @@ class DirectTarget:
         found = self.known.all
         if not found:
             self.refresh(_nothing)
-            raise OSError(0, _UNRESOLVED)
+            raise OSError(0, LEADS_BACK if self.known.found else _UNRESOLVED)
         return found
 
     @staticmethod

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 
+from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import ClientIP, Forward
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.direct import DirectTarget
+from v6fwd.relay.targets.loops import Loops
 from v6fwd.relay.targets.resolver import Resolver
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.transparent.privileged import PrivilegedOps
@@ -25,6 +28,7 @@ class Targets:
         """What does privileged operations for this process; None: it has the privileges itself."""
         self._targets: dict[Hashable, Target] = {}
         self._resolver = Resolver()
+        self._loops = Loops()
         self._make_transparent: Callable[[Forward], Target] | None = None
         self._close_transparent: Callable[[], None] | None = None
 
@@ -32,7 +36,8 @@ class Targets:
         """The target of a forward; its addresses may not be known yet."""
         key = _key(forward)
         if key not in self._targets:
-            self._targets[key] = self._make(forward)
+            target = self._targets[key] = self._make(forward)
+            target.on_found = lambda: self._refuse_loop(target, forward)
         return self._targets[key]
 
     def resolving(self, forward: Forward) -> Target:
@@ -46,6 +51,49 @@ class Targets:
         """Learn the addresses of targets. Raises RelayError."""
         targets = {self.of(forward) for forward in forwards}
         await asyncio.gather(*(target.resolve() for target in targets))
+
+    # -- loops --
+
+    def listens(self, key: Hashable, forward: Forward, sock: socket.socket) -> None:
+        """A socket is listened on for a forward; `refuse_loops` must follow."""
+        self._loops.add(key, sock, forward.protocol, self.of(forward))
+
+    def changed(self, key: Hashable, forward: Forward) -> None:
+        """A socket is listened on for another forward; `refuse_loops` must follow."""
+        self._loops.change(key, self.of(forward))
+
+    def left(self, key: Hashable) -> None:
+        """A socket is listened on no more; `refuse_loops` must follow."""
+        self._loops.remove(key)
+
+    def refuse_loops(self, forwards: Iterable[Forward]) -> None:
+        """Let no forward lead back to itself: addresses that do are refused, and it is logged."""
+        for forward in {_key(forward): forward for forward in forwards}.values():
+            self._refuse_loop(self.of(forward), forward)
+
+    def check(self, forwards: Iterable[Forward]) -> None:
+        """Raises RelayError where all addresses of a target lead back to the forward."""
+        for forward in forwards:
+            target = self.of(forward)
+            if target.found and len(self._loops.leading_back(target, forward.protocol)) == len(
+                target.found
+            ):
+                raise RelayError(_loop_text(forward))
+
+    def _refuse_loop(self, target: Target, forward: Forward) -> None:
+        back = self._loops.leading_back(target, forward.protocol)
+        target.refuse(back)
+        if back:
+            self._log.limited(
+                f"loop {forward.target}",
+                "loop",
+                _loop_text(forward),
+                burst=1,
+                target=forward.target,
+                listen=forward.listen,
+            )
+
+    # -- the end of a target --
 
     def leave_unused(
         self, open_forwards: Iterable[Forward], live: Callable[[], Iterable[Forward]]
@@ -97,6 +145,13 @@ class Targets:
                 target=forward.target,
                 listen=forward.listen,
             )
+
+
+def _loop_text(forward: Forward) -> str:
+    return (
+        f"target {forward.target} of {forward.listen} leads back to the forward itself;"
+        " it must be the address of the server behind it"
+    )
 
 
 def _key(forward: Forward) -> Hashable:

@@ -21,6 +21,16 @@ class Target(Interface):
     def is_name(self) -> bool:
         """Whether there may be several addresses, and others tomorrow: `order` tells which."""
 
+    on_found: Callable[[], None]
+    """Called when the resolver has answered."""
+
+    @property
+    def found(self) -> Sequence[SocketAddress]:
+        """All addresses that are known, refused or not."""
+
+    def refuse(self, addresses: Sequence[SocketAddress]) -> None:
+        """Lead to no such address, from now on and to the next call."""
+
     @property
     def holds(self) -> bool:
         """Whether flows need what `close` gives back."""

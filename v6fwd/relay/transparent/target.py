@@ -58,6 +58,21 @@ class TransparentTarget:
     def is_name(self) -> bool:
         return self._direct.is_name
 
+    @property
+    def on_found(self) -> Callable[[], None]:
+        return self._direct.on_found
+
+    @on_found.setter
+    def on_found(self, call: Callable[[], None]) -> None:
+        self._direct.on_found = call
+
+    @property
+    def found(self) -> Sequence[SocketAddress]:
+        return self._direct.found
+
+    def refuse(self, addresses: Sequence[SocketAddress]) -> None:
+        self._direct.refuse(addresses)
+
     def renew(self, then: Callable[[], None]) -> bool:
         return self._direct.renew(then)
 
