@@ -20,6 +20,7 @@ from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Live
 from v6fwd.relay.idle import IdleSweeps
 from v6fwd.relay.listener import Gate, Listener, Siblings
+from v6fwd.relay.loop_watch import LoopWatch
 from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources
@@ -73,6 +74,8 @@ class Relay:
         self._gate = Gate(self.reactor, self.flows, log, siblings)
         self._idle = IdleSweeps(self.reactor, self.flows)
         self.targets = Targets(self.reactor, log)
+        refuse = self.targets.refuse_for_a_while
+        self._loop_watch = LoopWatch(self.reactor, self.flows, refuse, log)
         self._ports: dict[Key, Port] = {}
         self._leaving: set[Port] = set()  # closed, with flows that may still finish
         self._tidying: asyncio.Handle | None = None  # the next _tidy
@@ -224,6 +227,7 @@ class Relay:
         for port in self._every_port():
             port.end(End.STOPPED)
         self._idle.close()
+        self._loop_watch.close()
         self.resources.close()
         self.targets.close()
         self.reactor.close()

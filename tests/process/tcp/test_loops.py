@@ -10,10 +10,12 @@ import pytest
 
 from tests.support.process import PATIENCE, ForwardProcess, free_port
 from tests.support.relaying import Running, echo, relaying, target
-from v6fwd.model import Endpoint
+from v6fwd.model import Endpoint, Limits
+from v6fwd.relay import loop_watch
 from v6fwd.relay.targets import direct
 from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.direct import DirectTarget
+from v6fwd.relay.targets.loops import Loops
 
 
 @pytest.mark.parametrize(
@@ -97,3 +99,15 @@ async def test_seen_when_a_name_moves(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(direct, "REFRESH_INTERVAL", 0.0)
         assert await answer(running) == b"hello"
         await running.no_flows()
+
+
+async def test_seen_in_its_flows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with NAT: no address tells."""
+    monkeypatch.setattr(Loops, "leading_back", lambda *_: [])
+    monkeypatch.setattr(loop_watch, "INTERVAL", 0.01)
+    monkeypatch.setattr(loop_watch, "SUSPICIOUS", 8)
+    async with target(echo) as alive, relaying(alive, limits=Limits(max_flows=200)) as running:
+        (port,) = running.relay._ports.values()
+        running.relay.replace(replace(port.forward, target=Endpoint("127.0.0.1", running.port)))
+        await is_reset(running)
+        assert "leads back to the forward itself" in running.log

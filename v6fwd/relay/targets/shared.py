@@ -17,6 +17,9 @@ from v6fwd.relay.targets.resolver import Resolver
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.transparent.privileged import PrivilegedOps
 
+LOOP_PAUSE = 60.0
+"""Seconds for which a target is refused whose flows came in again."""
+
 
 class Targets:
     """Makes targets when forwards need them, and closes those that nobody needs any more."""
@@ -29,6 +32,8 @@ class Targets:
         self._targets: dict[Hashable, Target] = {}
         self._resolver = Resolver()
         self._loops = Loops()
+        self._looped: set[Hashable] = set()
+        """Of targets whose flows came in again: they are refused for LOOP_PAUSE."""
         self._make_transparent: Callable[[Forward], Target] | None = None
         self._close_transparent: Callable[[], None] | None = None
 
@@ -71,6 +76,21 @@ class Targets:
         for forward in {_key(forward): forward for forward in forwards}.values():
             self._refuse_loop(self.of(forward), forward)
 
+    def refuse_for_a_while(self, forward: Forward) -> None:
+        """Its flows came in again, and no address tells why: let no flow go there for a time."""
+        key = _key(forward)
+        if key not in self._targets or key in self._looped:
+            return
+        self._looped.add(key)
+        self._refuse_loop(self._targets[key], forward)
+        self._reactor.loop.call_later(LOOP_PAUSE, self._try_again, key)
+
+    def _try_again(self, key: Hashable) -> None:
+        self._looped.discard(key)
+        if (target := self._targets.get(key)) is not None:
+            target.refuse(())
+            target.on_found()
+
     def check(self, forwards: Iterable[Forward]) -> None:
         """Raises RelayError where all addresses of a target lead back to the forward."""
         for forward in forwards:
@@ -81,7 +101,10 @@ class Targets:
                 raise RelayError(_loop_text(forward))
 
     def _refuse_loop(self, target: Target, forward: Forward) -> None:
-        back = self._loops.leading_back(target, forward.protocol)
+        if _key(forward) in self._looped:
+            back = [*target.found]
+        else:
+            back = self._loops.leading_back(target, forward.protocol)
         target.refuse(back)
         if back:
             self._log.limited(
