@@ -84,6 +84,7 @@ class Foreground:
         await self.relay.resolve(*self._forwards)
         with contextlib.ExitStack() as opened:  # all or none
             sockets = [opened.enter_context(self._listen(each.listen)) for each in self._forwards]
+            self.relay.check_loops(zip(self._forwards, sockets, strict=True))
             opened.pop_all()
         for forward, sock in zip(self._forwards, sockets, strict=True):
             self.relay.begin(forward, sock)

@@ -16,7 +16,7 @@ from v6fwd.relay.http.flow import HttpFlow
 from v6fwd.relay.http.forward import HttpForward
 from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.resources import Resources
-from v6fwd.relay.target import Target
+from v6fwd.relay.targets.target import Target
 from v6fwd.relay.tcp.accept import Acceptor
 from v6fwd.relay.tcp.flow import TcpFlow
 from v6fwd.relay.tcp.forward import tcp_forward

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from v6fwd.log import Log
@@ -20,11 +20,12 @@ from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Live
 from v6fwd.relay.idle import IdleSweeps
 from v6fwd.relay.listener import Gate, Listener, Siblings
+from v6fwd.relay.loop_watch import LoopWatch
 from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.sockets import open_listener
-from v6fwd.relay.targets import Targets
+from v6fwd.relay.targets.shared import Targets
 from v6fwd.relay.udp.listener import UdpListener
 from v6fwd.relay.udp_sockets import open_udp_listener
 
@@ -73,6 +74,8 @@ class Relay:
         self._gate = Gate(self.reactor, self.flows, log, siblings)
         self._idle = IdleSweeps(self.reactor, self.flows)
         self.targets = Targets(self.reactor, log)
+        refuse = self.targets.refuse_for_a_while
+        self._loop_watch = LoopWatch(self.reactor, self.flows, refuse, log)
         self._ports: dict[Key, Port] = {}
         self._leaving: set[Port] = set()  # closed, with flows that may still finish
         self._tidying: asyncio.Handle | None = None  # the next _tidy
@@ -95,16 +98,26 @@ class Relay:
         await self.resolve(forward)
         self.begin(forward, sock or listen_on(forward.listen))
 
+    def check_loops(self, pairs: Iterable[tuple[Forward, socket.socket]]) -> None:
+        """Look at forwards that are about to begin. Raises RelayError: one leads back to itself."""
+        forwards = []
+        for forward, sock in pairs:
+            self.targets.listens(Key(forward.listen), forward, sock)
+            forwards.append(forward)
+        self.targets.check(forwards)
+
     def begin(self, forward: Forward, sock: socket.socket, shard: int = 0) -> None:
         """Serve who comes to a listening socket; a target's name is resolved meanwhile."""
         target = self.targets.resolving(forward)
         port = open_port(forward, target, sock, self._gate, self.resources)
         self._ports[Key(forward.listen, shard)] = port
+        self.targets.listens(Key(forward.listen, shard), forward, sock)
         self._ports_changed()
 
     def replace(self, forward: Forward, shard: int = 0) -> None:
         """Serve new flows of the port at `forward.listen` as `forward` says. Raises KeyError."""
         self._ports[Key(forward.listen, shard)].replace(forward, self.targets.resolving(forward))
+        self.targets.changed(Key(forward.listen, shard), forward)
         self._ports_changed()
 
     def close_forward(
@@ -116,6 +129,7 @@ class Relay:
         `take_queue`: serve who has come already; not if another process goes on at the socket.
         """
         port = self._ports.pop(Key(listen, shard))
+        self.targets.left(Key(listen, shard))
         self._leaving.add(port)
         port.stop_listening(take_queue=take_queue)
         if listen.protocol is Protocol.UDP:
@@ -148,6 +162,7 @@ class Relay:
         self.resources.share_out(len(every), of_udp, NAMESPACE_DESCRIPTORS * transparent)
         self._idle.keep({each.idle_timeout for each in limits})
         open_forwards = [port.forward for port in self._ports.values()]
+        self.targets.refuse_loops(open_forwards)
         if self.targets.leave_unused(open_forwards, self._live_forwards):
             self._tidy_again()
 
@@ -212,6 +227,7 @@ class Relay:
         for port in self._every_port():
             port.end(End.STOPPED)
         self._idle.close()
+        self._loop_watch.close()
         self.resources.close()
         self.targets.close()
         self.reactor.close()

@@ -100,6 +100,7 @@ class Resources:
             resources.close()
         for udp in self._udp.values():
             udp.sessions.close_all(End.STOPPED)
+            udp.silences.close()
         self.pipes.close()
 
 

@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.process import PATIENCE, free_port
-from tests.support.relaying import Running, echo, relaying, target, until
+from tests.support.relaying import Running, Serve, echo, relaying, target, until
 from tests.support.rig import Rig, echoed, read_all, was_reset
-from v6fwd.errors import RelayError
 from v6fwd.model import Endpoint
-from v6fwd.relay import target as target_module
-from v6fwd.relay.target import DirectTarget
+from v6fwd.relay.targets import direct as direct_module
+from v6fwd.relay.targets.addresses import SocketAddress
+from v6fwd.relay.targets.direct import DirectTarget
 
 
 @pytest.fixture
@@ -118,14 +119,13 @@ class Resolver:
         self.endpoints: tuple[Endpoint, ...] | None = endpoints
         self.asked = 0
 
-    async def resolve(self, target: DirectTarget) -> None:
-        """As DirectTarget.resolve."""
+    async def ask(self) -> list[SocketAddress]:
+        """As DirectTarget._ask."""
         self.asked += 1
         await asyncio.sleep(0)
         if self.endpoints is None:
-            raise RelayError("cannot resolve")
-        found = [(socket.AF_INET, (end.host, end.port)) for end in self.endpoints]
-        target._addresses = list(found)
+            raise OSError(0, "cannot resolve")
+        return [(socket.AF_INET, (end.host, end.port)) for end in self.endpoints]
 
 
 @contextlib.asynccontextmanager
@@ -134,8 +134,8 @@ async def resolving(
 ) -> AsyncIterator[tuple[Running, Resolver]]:
     """A relay to a name that leads to `endpoints` first."""
     resolver = Resolver(*endpoints)
-    monkeypatch.setattr(target_module, "REFRESH_INTERVAL", 0.0)
-    monkeypatch.setattr(DirectTarget, "resolve", lambda self: resolver.resolve(self))
+    monkeypatch.setattr(direct_module, "REFRESH_INTERVAL", 0.0)
+    monkeypatch.setattr(DirectTarget, "_ask", lambda _self: resolver.ask())
     async with relaying(Endpoint("app.test", 80)) as running:
         yield running, resolver
 
@@ -171,11 +171,87 @@ async def is_refused(running: Running) -> None:
     await running.no_flows()
 
 
-async def test_second_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    dead = await dead_endpoint()
-    async with target(echo) as alive, resolving(monkeypatch, dead, alive) as (running, resolver):
+@pytest.mark.parametrize("dead_ones", [1, 1000])
+async def test_an_address_that_answers_is_found(
+    monkeypatch: pytest.MonkeyPatch, dead_ones: int
+) -> None:
+    """Behind a refusing one, and behind more than the interpreter may recurse."""
+    dead = (await dead_endpoint()).port
+    refusing = [Endpoint(f"127.1.{n // 250}.{1 + n % 250}", dead) for n in range(dead_ones)]
+    async with (
+        target(echo) as alive,
+        resolving(monkeypatch, *refusing, alive) as (running, resolver),
+    ):
         await is_served(running)
         assert resolver.asked == 1
+        assert "internal error" not in running.log
+
+
+async def test_a_silent_address_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch, unanswering: socket.socket
+) -> None:
+    """It is passed over once it has lost."""
+    silent = Endpoint(*unanswering.getsockname())
+    async with target(echo) as alive, resolving(monkeypatch, silent, alive) as (running, _):
+        for _ in range(4):
+            await is_served(running)
+        assert "cannot connect" not in running.log
+
+
+async def test_addresses_that_answer_are_taken_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    served = [0, 0, 0]
+
+    def counting(number: int) -> Serve:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            served[number] += 1
+            await echo(reader, writer)
+
+        return serve
+
+    async with contextlib.AsyncExitStack() as servers:
+        ends = [await servers.enter_async_context(target(counting(n))) for n in range(3)]
+        running, _ = await servers.enter_async_context(resolving(monkeypatch, *ends))
+        for _ in range(9):
+            await is_served(running)
+    assert served == [3, 3, 3]
+
+
+async def test_a_name_that_moves_is_noticed_while_the_old_address_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The container that has the old address now must not get another one's clients."""
+
+    async def stranger(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with (
+        target(stranger) as old,
+        target(echo) as new,
+        resolving(monkeypatch, old) as (running, resolver),
+    ):
+        resolver.endpoints = (new,)
+        running.relay.reactor.clock = lambda: time.monotonic() + direct_module.MAX_AGE
+        await is_served(running)
+        await is_served(running)
+        assert resolver.asked == 2
+
+
+async def test_an_old_answer_does_for_flows_while_the_resolver_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with target(echo) as alive, resolving(monkeypatch, alive) as (running, resolver):
+        silence = asyncio.Event()
+
+        async def ask() -> list[SocketAddress]:
+            await silence.wait()
+            return []
+
+        monkeypatch.setattr(resolver, "ask", ask)
+        monkeypatch.setattr(direct_module, "PATIENCE", 0.01)
+        running.relay.reactor.clock = lambda: time.monotonic() + direct_module.MAX_AGE
+        await is_served(running)
+        await is_served(running)
+        silence.set()
 
 
 async def test_name_is_resolved_again(monkeypatch: pytest.MonkeyPatch) -> None:

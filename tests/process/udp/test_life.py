@@ -18,7 +18,7 @@ from tests.support.relaying import relaying, until
 from v6fwd.errors import RelayError
 from v6fwd.model import Address, Endpoint, Limits, Protocol
 from v6fwd.relay.ends import End
-from v6fwd.relay.target import DirectTarget
+from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.udp.listener import UdpListener
 from v6fwd.relay.udp_sockets import open_udp_listener, prepare_udp_listener
 
@@ -149,7 +149,7 @@ async def test_another_address_of_the_target() -> None:
             listener = running.relay.listeners[0]
             assert isinstance(listener, UdpListener)
             assert isinstance(listener.forward.target, DirectTarget)
-            listener.forward.target._addresses = addresses[::-1]
+            listener.forward.target.known.replace(addresses[::-1])
             while not counters(running).refused:
                 one.send(b"hello?", ("::1", running.port))
                 await asyncio.sleep(0.001)

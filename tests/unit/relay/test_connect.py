@@ -14,11 +14,11 @@ import pytest
 
 from v6fwd.client_ip.proxy.read import Header
 from v6fwd.errors import ClientRefusedError
-from v6fwd.model import Address, Endpoint
+from v6fwd.model import Address, Endpoint, Limits
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import reset_on_close
-from v6fwd.relay.tcp.connect import FIRST_SIZE, Connect
+from v6fwd.relay.tcp.connect import BATCH, FIRST_SIZE, Connect
 from v6fwd.relay.tcp.forward import TcpForward
 
 OUT = select.EPOLLOUT
@@ -38,6 +38,9 @@ class Site:
         """What the attempts to connect give, in turn."""
         self.asked: list[int] = []
         self.addresses = 1
+        self.is_old = False
+        self.verdicts: list[tuple[int, bool]] = []
+        """Which addresses failed, and which answered."""
         self.can_refresh = False
         self.resolved: Callable[[], None] | None = None
         self.later: list[Callable[[], None]] = []
@@ -62,10 +65,24 @@ class Site:
         return 0.0
 
     def call_later(self, delay: float, callback: Callable[..., None], *args: object) -> Any:  # noqa: ARG002
-        self.later.append(lambda: callback(*args))
-        return SimpleNamespace(cancel=lambda: None)
+        def call() -> None:
+            callback(*args)
+
+        def cancel() -> None:
+            if call in self.later:
+                self.later.remove(call)
+
+        self.later.append(call)
+        return SimpleNamespace(cancel=cancel)
+
+    def call_soon(self, callback: Callable[..., None], *args: object) -> Any:
+        return self.call_later(0, callback, *args)
 
     def watch(self, fd: int, mask: int, handler: Any) -> None:  # noqa: ARG002
+        self.watched[fd] = handler
+
+    def change_handler(self, fd: int, handler: Any) -> None:
+        assert fd in self.watched
         self.watched[fd] = handler
 
     def pass_on(self, fd: int, mask: int) -> None:
@@ -77,11 +94,27 @@ class Site:
 
     # -- the target --
 
-    def __len__(self) -> int:
-        return self.addresses
+    @property
+    def is_name(self) -> bool:
+        return self.addresses > 1
 
-    def dial(self, number: int, source: Address | None) -> int:  # noqa: ARG002
-        self.asked.append(number)
+    def renew(self, then: Callable[[], None]) -> bool:
+        if self.is_old:
+            self.is_old, self.resolved = False, then
+            return True
+        return False
+
+    def order(self) -> list[Any]:
+        return list(range(self.addresses))
+
+    def failed(self, address: int) -> None:
+        self.verdicts.append((address, False))
+
+    def answered(self, address: int) -> None:
+        self.verdicts.append((address, True))
+
+    def dial(self, number: int | None, source: Address | None) -> int:  # noqa: ARG002
+        self.asked.append(number or 0)
         step = self.script.pop(0)
         if isinstance(step, int):
             return step
@@ -91,6 +124,24 @@ class Site:
         if self.can_refresh:
             self.resolved = then
         return self.can_refresh
+
+    def a_silent_target(self) -> int:
+        """The next attempt has no answer; gives its descriptor."""
+        sock = socket.socket()
+        sock.setblocking(False)
+        self.script.append(sock.detach())
+        return cast("int", self.script[-1])
+
+    def answers(self, fd: int) -> socket.socket:
+        """A silent target is connected now."""
+        theirs, ours = socket.socketpair()
+        theirs.settimeout(5)
+        self._ours.append(theirs)
+        os.dup2(ours.fileno(), fd)
+        os.set_blocking(fd, False)
+        ours.close()
+        self.watched[fd].on_event(OUT)
+        return theirs
 
     def a_target(self) -> socket.socket:
         """The next attempt connects to this."""
@@ -139,7 +190,7 @@ class Site:
             target=self,
             write_header=write if first else None,
             resources=SimpleNamespace(reactor=self, connects=self.connects),
-            forward=SimpleNamespace(target=Endpoint("", 0, path=self.path)),
+            forward=SimpleNamespace(target=Endpoint("", 0, path=self.path), limits=Limits()),
         )
         self.connect = Connect(
             self, cast("TcpForward", forward), self.client_fd, CLIENT, told, said
@@ -256,6 +307,101 @@ def test_the_next_address_is_tried(site: Site) -> None:
     site.a_target()
     site.begin(b"x")
     assert site.asked == [0, 1, 2]
+    assert site.reports == [("connected", b"", 1, False, False)]
+
+
+def test_a_thousand_that_refuse_let_others_have_their_turn(site: Site) -> None:
+    site.addresses = 1001
+    site.script = [REFUSED] * 1000
+    site.a_target()
+    site.begin(b"x")
+    rounds = 0
+    while not site.reports:
+        rounds += 1
+        assert len(site.connects) == 1, "within the time limit"
+        site.later.pop()()
+    assert site.asked == list(range(1001))
+    assert rounds == 1000 // BATCH
+    assert site.reports == [("connected", b"", 1, False, False)]
+
+
+def test_a_silent_address_is_raced(site: Site) -> None:
+    """The winner has the client's bytes, and the loser only a reset."""
+    site.addresses = 2
+    loser = site.a_silent_target()
+    winner = site.a_silent_target()
+    site.begin()
+    assert site.asked == [0]
+    site.later.pop()()
+    assert site.asked == [0, 1]
+    site.client.send(b"hello")
+    assert site.answers(winner).recv(100) == b"hello"
+    assert site.reports == [("connected", b"", 5, True, False)]
+    assert site.verdicts == [(1, True), (0, False)]
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(loser)
+    assert list(site.watched) == [winner]
+
+
+def test_a_silent_address_may_still_win(site: Site) -> None:
+    site.addresses = 2
+    winner, loser = site.a_silent_target(), site.a_silent_target()
+    site.begin()
+    site.later.pop()()
+    site.client.send(b"hello")
+    assert site.answers(winner).recv(100) == b"hello"
+    assert site.reports == [("connected", b"", 5, True, False)]
+    assert site.verdicts == [(1, False), (0, True)]
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(loser)
+
+
+def test_the_silent_one_is_waited_for_when_the_others_refuse(site: Site) -> None:
+    site.addresses = 3
+    silent = site.a_silent_target()
+    site.script += [REFUSED, REFUSED]
+    site.begin()
+    site.later.pop()()
+    assert (site.asked, site.reports, len(site.connects)) == ([0, 1, 2], [], 1)
+    site.answers(silent)
+    assert site.reports == [("connected", b"", 0, True, False)]
+
+
+def test_time_is_up_for_all_addresses_together(site: Site) -> None:
+    site.addresses, site.can_refresh = 3, True
+    fds = [site.a_silent_target() for _ in range(3)]
+    connect = site.begin()
+    for _ in range(2):
+        site.later.pop()()
+    connect.expired()
+    assert site.reports == [("failed", errno.ETIMEDOUT)]
+    assert sorted(site.verdicts) == [(0, False), (1, False), (2, False)]
+    assert site.resolved is not None, "the name may have moved"
+    for fd in fds:
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(fd)
+
+
+def test_a_race_ends_with_its_flow(site: Site) -> None:
+    site.addresses = 3
+    fds = [site.a_silent_target() for _ in range(2)]
+    connect = site.begin()
+    site.later.pop()()
+    connect.stop()
+    site.later.clear()
+    assert (site.reports, site.watched, len(site.connects)) == ([], {}, 0)
+    for fd in fds:
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(fd)
+
+
+def test_an_old_answer_is_renewed_first(site: Site) -> None:
+    site.addresses, site.is_old = 2, True
+    site.a_target()
+    site.begin(b"x")
+    assert (site.asked, site.reports, len(site.connects)) == ([], [], 1)
+    assert site.resolved is not None
+    site.resolved()
     assert site.reports == [("connected", b"", 1, False, False)]
 
 

@@ -20,7 +20,7 @@ from v6fwd.log import Log
 from v6fwd.model import Address, Endpoint, Protocol, Transparent, TransparentFallback
 from v6fwd.netns.netlink import Net
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.target import DirectTarget
+from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.transparent.in_netns import LOOK_AGAIN, LOOK_AT_MOST, NetnsAddress, NetnsPath
 from v6fwd.relay.transparent.path import Path as TargetPath
 from v6fwd.relay.transparent.privileged import NetnsView, SocketRequest
@@ -182,7 +182,7 @@ def test_what_is_asked_for(
     assert path.why_not_preserved(client) is None
     with contextlib.suppress(OSError):
         if protocol is Protocol.TCP:
-            path.connect(0, client)
+            path.connect(None, client)
         else:
             socket.close(path.connect_datagrams(client)[0])
     [request, *_] = setting.ops.requests
@@ -275,7 +275,7 @@ def test_who_is_preserved_over_the_network(
 def test_the_pseudo_net_is_ours_before_anybody_speaks_from_it(setting: Setting) -> None:
     path = setting.routed()
     setting.ops.not_there = RelayError("no")
-    for connect in (lambda: path.connect(0, V6), lambda: path.connect_datagrams(V6)):
+    for connect in (lambda: path.connect(None, V6), lambda: path.connect_datagrams(V6)):
         with pytest.raises(RelayError):
             connect()
     assert setting.ops.pseudo_net == 2
@@ -286,7 +286,7 @@ def test_the_pseudo_net_is_ours_before_anybody_speaks_from_it(setting: Setting) 
 
 def test_refuse_is_the_last_word(setting: Setting) -> None:
     target = setting.target(setting.netns(), TransparentFallback.REFUSE)
-    for serve in (target.connect_datagrams, lambda client: target.dial(0, client)):
+    for serve in (target.connect_datagrams, lambda client: target.dial(None, client)):
         with pytest.raises(ClientRefusedError, match="a loopback address"):
             serve(address("::1"))
     assert setting.ops.requests == []
@@ -310,7 +310,7 @@ def test_a_namespace_that_is_gone_looks_as_if_nobody_listened(
     setting.ops.view = error
     target = setting.target(setting.netns(), TransparentFallback.NONE)
     with pytest.raises(ConnectionRefusedError):
-        target.dial(0, V6)
+        target.dial(None, V6)
 
 
 @pytest.mark.parametrize(

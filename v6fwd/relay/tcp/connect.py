@@ -15,7 +15,9 @@ from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address
 from v6fwd.relay.pump import ConnectEvents
 from v6fwd.relay.sockets import is_connected, local_address, pending_error, reset_on_close
+from v6fwd.relay.targets.target import Target
 from v6fwd.relay.tcp.forward import TcpForward
+from v6fwd.relay.tcp.race import Race
 from v6fwd.relay.tcp.side import READ_WRITE, buffer
 
 FIRST_SIZE = 16 * 1024
@@ -23,6 +25,8 @@ FIRST_SIZE = 16 * 1024
 RETRY = 0.010
 """Seconds until a connect is tried again for which there was no descriptor, or no room in the
 queue of a unix socket."""
+BATCH = 16
+"""Addresses that refuse at once before other flows have their turn: a name may have a thousand."""
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 _first_buffers: Sequence[memoryview] = [buffer[:FIRST_SIZE]]
@@ -32,7 +36,6 @@ class Connect:
     """Connects one flow to its target, and reports to the flow exactly once."""
 
     __slots__ = (
-        "_attempt",
         "_client_ended",
         "_client_fd",
         "_destination",
@@ -42,6 +45,7 @@ class Connect:
         "_forward",
         "_header_size",
         "_owner",
+        "_race",
         "_refreshed",
         "_said",
         "_source",
@@ -71,38 +75,74 @@ class Connect:
         self._first: bytes | None = None  # the header, and what the client has said behind it
         self._header_size = 0
         self._fd = -1  # the target's, until it is handed over
-        self._attempt = 0  # the number of the address that is tried
+        self._race: Race | None = None  # where the target has several addresses
         self._refreshed = False  # the resolver has been asked again
         self._client_ended = False
         self._done = False
 
     def start(self) -> None:
-        """Connect to the next address. May report before it returns."""
+        """Connect; of several addresses to the next. May report before it returns."""
+        target = self._forward.target
+        if target.is_name and self._race is None and self._asks(target):
+            return
+        for _ in range(BATCH):
+            if not self._fails_at_once():
+                return
+        self._start_again_soon()
+
+    def _fails_at_once(self) -> bool:
+        """Begin with an address; True: there is another one, to be tried now."""
+        race = self._race
         try:
-            self._fd = fd = self._forward.target.dial(self._attempt, self._source)
+            address = race.at if race is not None else None
+            self._fd = fd = self._forward.target.dial(address, self._source)
         except ClientRefusedError as error:
             self.stop()
             self._owner.client_refused(str(error))
-            return
+            return False
         except OSError as error:
             if error.errno in _NO_DESCRIPTOR or self._is_full(error):
                 self._start_again_later()
-            else:
-                self._failed(error)
-            return
+                return False
+            return self._failed(error)
         if not self._first_read():
-            return
+            return False
         if self._first and self._write_first(watched=False):
-            return
+            return False
         resources = self._forward.resources
         resources.reactor.watch(fd, READ_WRITE, self)
-        resources.connects.add(self)
+        if race is None:
+            resources.connects.add(self)
+        else:
+            self._start_clock()
+            race.began()
+        return False
+
+    def _start_clock(self) -> None:
+        """One time limit for all addresses together."""
+        if self not in self._forward.resources.connects:
+            self._forward.resources.connects.add(self)
+
+    def _asks(self, target: Target) -> bool:
+        """Choose the order of addresses; True: the resolver is asked before."""
+        resources = self._forward.resources
+        if not self._refreshed and target.renew(self._renewed):
+            self._start_clock()
+            return True
+        addresses = target.order()
+        if len(addresses) > 1:
+            limit = self._forward.forward.limits.connect_timeout
+            self._race = Race(self, resources.reactor, target, addresses, limit)
+        return False
 
     def stop(self) -> None:
         """Reset the target if one was tried, and report nothing any more."""
         self._done = True
         self._forward.resources.connects.discard(self)
         self._drop_target()
+        if self._race is not None:
+            self._race.close()
+            self._race = None
 
     # -- what the client has to say --
 
@@ -150,8 +190,8 @@ class Connect:
         fd = self._fd
         if not is_connected(fd):
             error = pending_error(fd)
-            if error:
-                self._failed(OSError(error, ""))
+            if error and self._failed(OSError(error, "")):
+                self.start()
             return
         if self._first_read() and self._write_first(watched=True):
             self._forward.resources.reactor.pass_on(fd, mask)
@@ -167,10 +207,14 @@ class Connect:
         except BlockingIOError:
             return False
         except OSError as error:
-            self._failed(error)
+            if self._failed(error):
+                self._start_again_soon()
             return True
         self._done = True
         self._forward.resources.connects.discard(self)
+        if self._race is not None:
+            self._race.won()
+            self._race = None  # it knows us: no cycle is left for the collector
         self._owner.connected(
             fd,
             first[sent:],
@@ -187,25 +231,57 @@ class Connect:
 
     def expired(self) -> None:
         """The connect timeout has passed: there is no time for another address."""
-        self._attempt, self._refreshed = len(self._forward.target), True
+        if self._race is not None:
+            self._race.give_up()
+        if not self._refreshed:
+            self._refreshed = True
+            self._forward.target.refresh(_nothing)
         self._failed(OSError(errno.ETIMEDOUT, ""))
 
     # -- other addresses --
 
-    def _failed(self, error: OSError) -> None:
-        """Try the next address, then what the resolver says now, then give up."""
-        connects, target = self._forward.resources.connects, self._forward.target
-        connects.discard(self)
-        self._drop_target()
-        self._attempt += 1
-        if self._attempt < len(target):
+    def try_next(self) -> None:
+        """The address is silent: try the next one beside it."""
+        if self._race is not None and self._fd >= 0:
+            self._race.set_aside(self._fd)
+            self._fd = -1
             self.start()
-        elif not self._refreshed and target.refresh(self._resolved):
+
+    def earlier_connected(self, fd: int, mask: int) -> None:
+        """Use an address that was silent before; the present one is reset."""
+        assert self._race is not None
+        self._race.overtakes(fd)
+        self._drop_target()
+        self._fd = fd
+        self._forward.resources.reactor.change_handler(fd, self)
+        self.on_event(mask)
+
+    def earlier_failed(self, error: OSError) -> None:
+        """Give up if that was the last address that might have answered."""
+        if self._race is not None and self._race.at is None:
+            self._failed(error)
+
+    def _failed(self, error: OSError) -> bool:
+        """Give up the address, and where it was the last, ask what the resolver says now.
+
+        True: there is another one, to be tried now.
+        """
+        connects, race = self._forward.resources.connects, self._race
+        self._drop_target()
+        if race is not None:
+            if race.failed():
+                return True
+            if race.waits:
+                return False
+            self._race = None
+        connects.discard(self)
+        if not self._refreshed and self._forward.target.refresh(self._resolved):
             self._refreshed = True
             connects.add(self)
         else:
             self._done = True
             self._owner.connect_failed(error)
+        return False
 
     def _drop_target(self) -> None:
         """Reset it: it may have been connected, and a clean end would say that all was well."""
@@ -219,23 +295,35 @@ class Connect:
         self._forward.resources.connects.discard(self)
         if self._done:
             return
-        self._attempt = 0
+        self._race = None  # it is over
         if self._first is not None:  # what the target is told may have changed
             rest = self._first[self._header_size :]
             self._first = self._header() + rest
         self.start()
 
+    def _renewed(self) -> None:
+        """The resolver has answered, or has been waited for long enough."""
+        if not self._done:
+            self.start()
+
     def _is_full(self, error: OSError) -> bool:
         """A unix socket whose queue is full refuses with EAGAIN, and tells nobody of room."""
         return error.errno == errno.EAGAIN and bool(self._forward.forward.target.path)
 
+    def _start_again_soon(self) -> None:
+        """After others had their turn."""
+        self._start_clock()
+        self._forward.resources.reactor.loop.call_soon(self._start_again)
+
     def _start_again_later(self) -> None:
         """Until the connect timeout: the client has been let in, and others will leave."""
-        resources = self._forward.resources
-        if self not in resources.connects:
-            resources.connects.add(self)
-        resources.reactor.loop.call_later(RETRY, self._start_again)
+        self._start_clock()
+        self._forward.resources.reactor.loop.call_later(RETRY, self._start_again)
 
     def _start_again(self) -> None:
         if not self._done:
             self.start()
+
+
+def _nothing() -> None:
+    """Whoever asks the resolver for others has nothing to do with the answer."""

@@ -9,7 +9,7 @@ from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import ClientIP, Forward
 from v6fwd.relay.admission import Admission, admission_of
 from v6fwd.relay.counters import Counters
-from v6fwd.relay.target import Target
+from v6fwd.relay.targets.target import Target
 from v6fwd.relay.tcp.resources import TcpResources
 
 

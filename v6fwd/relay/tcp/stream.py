@@ -18,7 +18,7 @@ from v6fwd.relay.ends import End
 from v6fwd.relay.pump import Wait
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import address_of, end_writing, peer_address, reset_on_close
-from v6fwd.relay.target import tell_failed
+from v6fwd.relay.targets.target import tell_failed
 from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.tcp.last_bytes import LastBytes, is_hung_up
 from v6fwd.relay.tcp.pipes import PipePool
@@ -263,6 +263,10 @@ class StreamFlow(ABC):
     def seconds(self) -> float:
         """How long it lives."""
         return self.reactor.clock() - self._started
+
+    def descriptors(self) -> tuple[int, int] | None:
+        """The client's and the target's; None while there are not both."""
+        return (self.client.fd, self.target.fd) if self._has_sides() else None
 
     def _has_sides(self) -> bool:
         return hasattr(self, "target")

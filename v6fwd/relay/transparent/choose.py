@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from v6fwd.errors import RelayError
 from v6fwd.model import NO_NETNS, Endpoint, Forward
-from v6fwd.relay.target import DirectTarget
+from v6fwd.relay.targets.direct import DirectTarget
+from v6fwd.relay.targets.resolver import Resolver
 from v6fwd.relay.transparent.in_netns import NetnsPath
 from v6fwd.relay.transparent.path import Path
 from v6fwd.relay.transparent.resources import TransparentResources
@@ -14,12 +15,14 @@ from v6fwd.relay.transparent.routed import RoutedPath
 from v6fwd.relay.transparent.target import TransparentTarget
 
 
-def make_target(forward: Forward, resources: TransparentResources) -> TransparentTarget:
+def make_target(
+    forward: Forward, resources: TransparentResources, resolver: Resolver | None = None
+) -> TransparentTarget:
     """The target of a transparent forward. A namespace that is not configured is searched."""
     options = forward.transparent
     if not options.netns and _is_local(forward.target, resources):
         options = replace(options, netns=forward.target.host)
-    direct = DirectTarget(forward.target, resources.reactor)
+    direct = DirectTarget(forward.target, resources.reactor, resolver)
     path: Path
     if options.netns in ("", NO_NETNS):
         path = RoutedPath(direct, options, resources)

@@ -14,7 +14,8 @@ from v6fwd.client_ip.presentable import SourceFilter
 from v6fwd.errors import RelayError
 from v6fwd.model import Address, Transparent, ip_text
 from v6fwd.netns.netlink import Net
-from v6fwd.relay.target import DirectTarget
+from v6fwd.relay.targets.addresses import SocketAddress
+from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.transparent.bind import connect_datagrams_from, connect_from
 from v6fwd.relay.transparent.path import unusable
 from v6fwd.relay.transparent.privileged import SocketRequest, nets_of
@@ -68,7 +69,11 @@ class NetnsPath:
             return "the target does not listen for IPv4 clients"
         return why
 
-    def connect(self, number: int, source: Address) -> int:  # noqa: ARG002 - there is one address
+    def connect(
+        self,
+        address: SocketAddress | None,  # noqa: ARG002 - there is one
+        source: Address,
+    ) -> int:
         request, sockaddr = self._request(source)
         return connect_from(functools.partial(self._bound, request), source.port, sockaddr)
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Address, Endpoint
+from v6fwd.relay.targets.addresses import SocketAddress
 
 
 class Path(Protocol):
@@ -23,7 +24,7 @@ class Path(Protocol):
         Raises RelayError, and OSError where nobody listens.
         """
 
-    def connect(self, number: int, source: Address) -> int:
+    def connect(self, address: SocketAddress | None, source: Address) -> int:
         """Start to connect as a client; gives the descriptor. Raises RelayError and OSError."""
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:

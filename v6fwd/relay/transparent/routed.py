@@ -10,7 +10,8 @@ from typing import Any
 
 from v6fwd.client_ip.presentable import SourceFilter
 from v6fwd.model import Address, Protocol, Transparent
-from v6fwd.relay.target import DirectTarget
+from v6fwd.relay.targets.addresses import SocketAddress
+from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.transparent.bind import (
     BindAddress,
     bound_socket,
@@ -43,15 +44,15 @@ class RoutedPath:
             return "the target has no IPv4 address"
         return self._filter.why(source.packed)
 
-    def connect(self, number: int, source: Address) -> int:
-        family, sockaddr = self._direct.addresses()[number]
+    def connect(self, address: SocketAddress | None, source: Address) -> int:
+        family, sockaddr = address or self._direct.addresses()[0]
         if family != socket.AF_INET:
             raise OSError(errno.EAFNOSUPPORT, "")
         bound = functools.partial(_bound, Protocol.TCP, self._pseudo(source))
         return connect_from(bound, source.port, sockaddr)
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:
-        address = self._direct.datagram_address
+        address = self._direct.datagram_address()
         sock = _bound(Protocol.UDP, self._pseudo(source), source.port)
         return connect_datagrams_from(sock, address[1]), address
 

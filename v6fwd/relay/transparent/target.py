@@ -7,14 +7,15 @@ bridge's or none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from v6fwd.client_ip.proxy.write import HeaderWriter, write_v2, write_v2_dgram
 from v6fwd.errors import ClientRefusedError, NotPermittedError, RelayError
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol, TransparentFallback
-from v6fwd.relay.target import DirectTarget
+from v6fwd.relay.targets.addresses import SocketAddress
+from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.transparent.path import Path, unusable
 
 
@@ -53,12 +54,43 @@ class TransparentTarget:
 
         self._direct.resolve_later(resolved)
 
-    def dial(self, number: int, source: Address | None = None) -> int:
+    @property
+    def is_name(self) -> bool:
+        return self._direct.is_name
+
+    @property
+    def on_found(self) -> Callable[[], None]:
+        return self._direct.on_found
+
+    @on_found.setter
+    def on_found(self, call: Callable[[], None]) -> None:
+        self._direct.on_found = call
+
+    @property
+    def found(self) -> Sequence[SocketAddress]:
+        return self._direct.found
+
+    def refuse(self, addresses: Sequence[SocketAddress]) -> None:
+        self._direct.refuse(addresses)
+
+    def renew(self, then: Callable[[], None]) -> bool:
+        return self._direct.renew(then)
+
+    def order(self) -> Sequence[SocketAddress]:
+        return self._direct.order()
+
+    def failed(self, address: SocketAddress) -> None:
+        self._direct.failed(address)
+
+    def answered(self, address: SocketAddress) -> None:
+        self._direct.answered(address)
+
+    def dial(self, address: SocketAddress | None, source: Address | None = None) -> int:
         assert source is not None
         try:
             if self._falls_back(source):
-                return self._direct.dial(number)
-            return self._path.connect(number, source)
+                return self._direct.dial(address)
+            return self._path.connect(address, source)
         except RelayError as error:
             raise self._unusable(error) from error
 
@@ -74,6 +106,9 @@ class TransparentTarget:
         return self._path.has_moved(address)
 
     def was_refused(self, address: Any) -> None:
+        self._path.was_refused(address)
+
+    def was_silent(self, address: Any) -> None:
         self._path.was_refused(address)
 
     def client_left(self, address: Any, source: Address) -> None:

@@ -10,7 +10,7 @@ from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Forward
 from v6fwd.relay.admission import NOT_PRESERVED, tell_refused
 from v6fwd.relay.counters import Counters, count
-from v6fwd.relay.target import Target, tell_failed
+from v6fwd.relay.targets.target import Target, tell_failed
 from v6fwd.relay.udp.pktinfo import Family
 from v6fwd.relay.udp.resources import UdpCounters, UdpResources
 

@@ -19,7 +19,7 @@ from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Endpoint, Forward
 from v6fwd.relay.ends import End
-from v6fwd.relay.target import Target
+from v6fwd.relay.targets.target import Target
 from v6fwd.relay.udp.demux import Demux
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import Item, count_of

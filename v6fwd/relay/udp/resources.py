@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 
 from v6fwd.log import Log
 from v6fwd.relay.clients import Clients
+from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.udp.gso import Sender
 from v6fwd.relay.udp.mmsg import Inbox, Memory
@@ -39,6 +40,10 @@ class UdpCounters:
         return sum(astuple(self))
 
 
+SILENCE = 2.0
+"""Seconds for the first answer to a session, before its target is looked for elsewhere."""
+
+
 class UdpResources:
     """What all UDP forwards of a process share; the sessions only those with one timeout."""
 
@@ -54,6 +59,8 @@ class UdpResources:
         self.sender = Sender()
         self.replies = Replies(reactor, self.sender)
         self.own = OwnListeners()
+        self.silences = Deadlines(reactor, SILENCE)
+        """Sessions with a target that has a name, which may have moved, until it has answered."""
         self.scratch = Memory(256)  # a PROXY header without TLVs has 52 bytes
 
     def with_sessions(self, sessions: Sessions) -> UdpResources:

@@ -21,7 +21,7 @@ from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address, UdpProxy
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
-from v6fwd.relay.target import Target
+from v6fwd.relay.targets.target import Target
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, first_of, pack, pack_behind
 from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, REPLIED, Sessions
@@ -114,6 +114,9 @@ class UdpSession:
             os.close(self.fd)
             target.client_left(self.address, client)
             raise
+        if target.is_name:
+            target.renew(self._follow)
+            forward.resources.silences.add(self)
 
     # -- up: from the client --
 
@@ -216,6 +219,25 @@ class UdpSession:
             except OSError as failure:
                 forward.target_failed(failure)
 
+    def expired(self) -> None:
+        """The target has had its time to answer: if it did not, look for it elsewhere."""
+        if self.rank == ASKED and not self.closed:
+            self._forward.resources.silences.add(self)
+            self.target.was_silent(self.address)
+            self._follow()
+
+    def _follow(self) -> None:
+        """Go where the target's name leads now: it may have moved before the session began."""
+        if self.closed or self.rank != ASKED or not self.target.has_moved(self.address):
+            return
+        try:
+            self._move_to(self.target, *self.target.connect_datagrams(self.client))
+            self._header_due = bool(self._header)  # the new target has not seen it
+        except ClientRefusedError as refusal:
+            self._forward.not_preserved(self.key, refusal)
+        except OSError as failure:
+            self._forward.target_failed(failure)
+
     def _move_to(self, target: Target, fd: int, address: Any) -> None:
         """Use another socket: the target's address has changed, or the target."""
         reactor = self._forward.resources.reactor
@@ -292,6 +314,8 @@ class UdpSession:
         resources = self._forward.resources
         self._sessions.remove(self)
         self._forward.forget(self.key)
+        if self.target.is_name:
+            resources.silences.discard(self)
         if self.slot >= 0:
             resources.clients.leave(self.slot)
         self._forward.flows.flow_ended(end, self.up_bytes, self.down_bytes, self.seconds())

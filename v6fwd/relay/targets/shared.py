@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 
+from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import ClientIP, Forward
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.target import DirectTarget, Target
+from v6fwd.relay.targets.direct import DirectTarget
+from v6fwd.relay.targets.loops import Loops
+from v6fwd.relay.targets.resolver import Resolver
+from v6fwd.relay.targets.target import Target
 from v6fwd.relay.transparent.privileged import PrivilegedOps
+
+LOOP_PAUSE = 60.0
+"""Seconds for which a target is refused whose flows came in again."""
 
 
 class Targets:
@@ -22,6 +30,10 @@ class Targets:
         self.privileged_ops: PrivilegedOps | None = None
         """What does privileged operations for this process; None: it has the privileges itself."""
         self._targets: dict[Hashable, Target] = {}
+        self._resolver = Resolver()
+        self._loops = Loops()
+        self._looped: set[Hashable] = set()
+        """Of targets whose flows came in again: they are refused for LOOP_PAUSE."""
         self._make_transparent: Callable[[Forward], Target] | None = None
         self._close_transparent: Callable[[], None] | None = None
 
@@ -29,7 +41,8 @@ class Targets:
         """The target of a forward; its addresses may not be known yet."""
         key = _key(forward)
         if key not in self._targets:
-            self._targets[key] = self._make(forward)
+            target = self._targets[key] = self._make(forward)
+            target.on_found = lambda: self._refuse_loop(target, forward)
         return self._targets[key]
 
     def resolving(self, forward: Forward) -> Target:
@@ -43,6 +56,67 @@ class Targets:
         """Learn the addresses of targets. Raises RelayError."""
         targets = {self.of(forward) for forward in forwards}
         await asyncio.gather(*(target.resolve() for target in targets))
+
+    # -- loops --
+
+    def listens(self, key: Hashable, forward: Forward, sock: socket.socket) -> None:
+        """A socket is listened on for a forward; `refuse_loops` must follow."""
+        self._loops.add(key, sock, forward.protocol, self.of(forward))
+
+    def changed(self, key: Hashable, forward: Forward) -> None:
+        """A socket is listened on for another forward; `refuse_loops` must follow."""
+        self._loops.change(key, self.of(forward))
+
+    def left(self, key: Hashable) -> None:
+        """A socket is listened on no more; `refuse_loops` must follow."""
+        self._loops.remove(key)
+
+    def refuse_loops(self, forwards: Iterable[Forward]) -> None:
+        """Let no forward lead back to itself: addresses that do are refused, and it is logged."""
+        for forward in {_key(forward): forward for forward in forwards}.values():
+            self._refuse_loop(self.of(forward), forward)
+
+    def refuse_for_a_while(self, forward: Forward) -> None:
+        """Its flows came in again, and no address tells why: let no flow go there for a time."""
+        key = _key(forward)
+        if key not in self._targets or key in self._looped:
+            return
+        self._looped.add(key)
+        self._refuse_loop(self._targets[key], forward)
+        self._reactor.loop.call_later(LOOP_PAUSE, self._try_again, key)
+
+    def _try_again(self, key: Hashable) -> None:
+        self._looped.discard(key)
+        if (target := self._targets.get(key)) is not None:
+            target.refuse(())
+            target.on_found()
+
+    def check(self, forwards: Iterable[Forward]) -> None:
+        """Raises RelayError where all addresses of a target lead back to the forward."""
+        for forward in forwards:
+            target = self.of(forward)
+            if target.found and len(self._loops.leading_back(target, forward.protocol)) == len(
+                target.found
+            ):
+                raise RelayError(_loop_text(forward))
+
+    def _refuse_loop(self, target: Target, forward: Forward) -> None:
+        if _key(forward) in self._looped:
+            back = [*target.found]
+        else:
+            back = self._loops.leading_back(target, forward.protocol)
+        target.refuse(back)
+        if back:
+            self._log.limited(
+                f"loop {forward.target}",
+                "loop",
+                _loop_text(forward),
+                burst=1,
+                target=forward.target,
+                listen=forward.listen,
+            )
+
+    # -- the end of a target --
 
     def leave_unused(
         self, open_forwards: Iterable[Forward], live: Callable[[], Iterable[Forward]]
@@ -75,14 +149,14 @@ class Targets:
 
     def _make(self, forward: Forward) -> Target:
         if forward.client_ip is not ClientIP.TRANSPARENT:
-            return DirectTarget(forward.target, self._reactor)
+            return DirectTarget(forward.target, self._reactor, self._resolver)
         if self._make_transparent is None:
             # Imported on demand: it is a sixth of the relay, and brings SQLite along.
             from v6fwd.relay.transparent.choose import make_target
             from v6fwd.relay.transparent.resources import TransparentResources
 
             shared = TransparentResources(self._reactor, self._log, self.privileged_ops)
-            self._make_transparent = partial(make_target, resources=shared)
+            self._make_transparent = partial(make_target, resources=shared, resolver=self._resolver)
             self._close_transparent = shared.close
         return self._make_transparent(forward)
 
@@ -94,6 +168,13 @@ class Targets:
                 target=forward.target,
                 listen=forward.listen,
             )
+
+
+def _loop_text(forward: Forward) -> str:
+    return (
+        f"target {forward.target} of {forward.listen} leads back to the forward itself;"
+        " it must be the address of the server behind it"
+    )
 
 
 def _key(forward: Forward) -> Hashable:

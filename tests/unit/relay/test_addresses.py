@@ -1,0 +1,88 @@
+"""Addresses: turns, and what failed lately."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from v6fwd.relay.targets.addresses import PASS_OVER, Addresses, SocketAddress
+
+
+def v4(last: int) -> SocketAddress:
+    return (socket.AF_INET, (f"192.0.2.{last}", 80))
+
+
+def v6(last: int) -> SocketAddress:
+    return (socket.AF_INET6, (f"2001:db8::{last}", 80, 0, 0))
+
+
+def known(*found: SocketAddress) -> Addresses:
+    addresses = Addresses()
+    addresses.replace(found)
+    return addresses
+
+
+def test_by_turns() -> None:
+    addresses = known(v4(1), v4(2), v4(3))
+    firsts = [addresses.order(0.0)[0] for _ in range(6)]
+    assert sorted(firsts[:3]) == [v4(1), v4(2), v4(3)]
+    assert firsts[:3] == firsts[3:]
+
+
+def test_each_once() -> None:
+    assert known(v4(1), v4(1)).all == (v4(1),)
+
+
+def test_the_other_family_is_for_need() -> None:
+    addresses = known(v6(1), v6(2), v4(1))
+    orders = [addresses.order(0.0) for _ in range(4)]
+    assert {order[0] for order in orders} == {v6(1), v6(2)}
+    assert {order[-1] for order in orders} == {v4(1)}
+    for each in (v6(1), v6(2)):
+        addresses.failed(each, 0.0)
+    assert addresses.order(0.0)[0] == v4(1)
+
+
+def test_a_failure_is_passed_over_for_a_while() -> None:
+    addresses = known(v4(1), v4(2), v4(3))
+    addresses.failed(v4(2), 100.0)
+    for _ in range(6):
+        assert addresses.order(100.0 + PASS_OVER / 2)[-1] == v4(2)
+    assert v4(2) in {addresses.order(100.0 + PASS_OVER)[0] for _ in range(3)}
+
+
+def test_who_answers_has_its_turn_again() -> None:
+    addresses = known(v4(1), v4(2))
+    addresses.failed(v4(2), 0.0)
+    addresses.answered(v4(2))
+    assert {addresses.order(0.0)[0] for _ in range(2)} == {v4(1), v4(2)}
+
+
+def test_where_all_fail_the_last_one_comes_last() -> None:
+    addresses = known(v4(1), v4(2))
+    for each in (v4(1), v4(2), v4(1)):
+        addresses.failed(each, 0.0)
+        assert addresses.order(0.0)[-1] == each
+        assert addresses.is_worse(each, 0.0)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_another_answer(moves: bool) -> None:
+    addresses = known(v4(1), v4(2))
+    addresses.failed(v4(1), 0.0)
+    addresses.replace([v4(3)] if moves else [v4(2), v4(1)])
+    assert addresses.is_worse(v4(1), 0.0)
+    assert addresses.is_worse(v4(2), 0.0) is moves
+
+
+def test_the_only_address_is_never_worse() -> None:
+    addresses = known(v4(1))
+    addresses.failed(v4(1), 0.0)
+    assert not addresses.is_worse(v4(1), 0.0)
+    assert addresses.order(0.0) == [v4(1)]
+
+
+def test_no_address() -> None:
+    assert Addresses().order(0.0) == []
+    assert not Addresses().is_worse(v4(1), 0.0)

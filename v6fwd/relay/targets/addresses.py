@@ -1,0 +1,74 @@
+"""The addresses of one target: the order in which to try them, and those that failed lately."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+PASS_OVER = 30.0
+"""Seconds for which an address that failed comes behind the others."""
+
+SocketAddress = tuple[int, Any]
+"""A family and a socket address of that family."""
+
+
+class Addresses:
+    """What the resolver gave last.
+
+    Addresses of the resolver's first family are taken by turns. Those of another family follow:
+    RFC 6724 has put them last for a reason. Addresses that failed lately come behind all others,
+    but are tried if nothing else is left.
+    """
+
+    def __init__(self) -> None:
+        self.all: tuple[SocketAddress, ...] = ()
+        """Those that may be used."""
+        self.found: tuple[SocketAddress, ...] = ()
+        """All, in the resolver's order."""
+        self._refused: frozenset[SocketAddress] = frozenset()
+        self._turn = 0
+        self._failed: dict[SocketAddress, float] = {}  # until when; the oldest failure first
+
+    def replace(self, found: Iterable[SocketAddress]) -> None:
+        """Take another answer of the resolver. Failures of addresses that stay are kept."""
+        self.found = tuple(dict.fromkeys(found))
+        self.all = tuple(each for each in self.found if each not in self._refused)
+        self._failed = {each: due for each, due in self._failed.items() if each in self.all}
+
+    def refuse(self, addresses: Iterable[SocketAddress]) -> None:
+        """Use all but these from now on."""
+        self._refused = frozenset(addresses)
+        self.replace(self.found)
+
+    def order(self, now: float) -> list[SocketAddress]:
+        """All addresses in the order in which a new flow tries them; the next flow's differs."""
+        passed_over = self._passed_over(now)
+        good = [each for each in self.all if each not in passed_over]
+        first = [each for each in good if each[0] == good[0][0]]
+        others = [each for each in good if each[0] != good[0][0]]
+        self._turn += 1
+        start = self._turn % len(first) if first else 0
+        return [*first[start:], *first[:start], *others, *passed_over]
+
+    def failed(self, address: SocketAddress, now: float) -> None:
+        """Pass over an address for a while. Where all have failed, the others get a chance."""
+        if address not in self.all:
+            return
+        self._failed.pop(address, None)
+        if len(self._passed_over(now)) >= len(self.all) - 1:
+            self._failed.clear()
+        self._failed[address] = now + PASS_OVER
+
+    def answered(self, address: SocketAddress) -> None:
+        """An address works: it has its turn again."""
+        self._failed.pop(address, None)
+
+    def is_worse(self, address: SocketAddress, now: float) -> bool:
+        """Whether there is a better address than this one."""
+        if address not in self.all:
+            return bool(self.all)
+        return len(self.all) > 1 and address in self._passed_over(now)
+
+    def _passed_over(self, now: float) -> dict[SocketAddress, float]:
+        self._failed = {each: due for each, due in self._failed.items() if due > now}
+        return self._failed
