@@ -19,7 +19,8 @@ from v6fwd.relay.counters import Snapshot, added
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Live
 from v6fwd.relay.idle import IdleSweeps
-from v6fwd.relay.listener import Gate, Listener, Siblings
+from v6fwd.relay.limits.siblings import Siblings
+from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources
