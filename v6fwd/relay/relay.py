@@ -147,7 +147,7 @@ class Relay:
         self.resources.keep(limits)
         transparent = sum(port.forward.client_ip is ClientIP.TRANSPARENT for port in every)
         self.resources.share_out(len(every), of_udp, NAMESPACE_DESCRIPTORS * transparent)
-        self._idle.keep({each.idle_timeout for each in limits})
+        self._idle.keep(port.forward for port in every)
         open_forwards = [port.forward for port in self._ports.values()]
         if self.targets.leave_unused(open_forwards, self._live_forwards):
             self._tidy_again()

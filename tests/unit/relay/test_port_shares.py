@@ -11,7 +11,7 @@ from tests.unit.relay.test_session_table import FakeReactor
 from v6fwd.model import Endpoint, Forward
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
-from v6fwd.relay.flows import Flows
+from v6fwd.relay.flows import Flows, Lull
 from v6fwd.relay.limits.port_shares import EVICT_MOST, PortShares
 from v6fwd.relay.limits.siblings import Alone
 
@@ -38,7 +38,6 @@ class FakeFlow:
     def __init__(self, flows: Flows, port: FakePort, moved: int) -> None:
         self.forward = Forward(port.endpoint, Endpoint("127.0.0.1", 80))
         self.counters = port.counters
-        self.idle_timeout = 0.0
         self._flows = flows
         self._moved = moved
         port.counters.flows += 1
@@ -53,6 +52,12 @@ class FakeFlow:
 
     def progress(self) -> int:
         return self._moved
+
+    def lull(self, lull: Lull) -> int | None:  # noqa: ARG002
+        return None
+
+    def overdue(self, lull: Lull) -> None:
+        self.abort(End[lull.name])
 
     def moved(self) -> tuple[int, int]:
         return self._moved, 0
