@@ -209,6 +209,29 @@ def _flat(
 @_limit("idle_timeout", True, "Reset a flow that transfers nothing for this long; 0: never.")
 @_limit("header_timeout", False, "Time for the PROXY header of a client in --accept-proxy.")
 @_limit("request_timeout", False, "Time for the head of an HTTP request.")
+@_limit(
+    "body_timeout",
+    True,
+    "Answer 408 when nothing moves for this long in the body of an HTTP request; 0: never.",
+)
+@_limit(
+    "response_timeout",
+    True,
+    "Answer 504 when an HTTP answer does not begin for this long, and reset it when it does not go"
+    " on; 0: never.",
+)
+@_limit(
+    "half_closed_timeout",
+    True,
+    "Reset a flow when one end has closed its sending half and nothing moves for this long;"
+    " 0: never.",
+)
+@_limit(
+    "tunnel_timeout",
+    True,
+    "In an HTTP mode, reset an upgraded or opaque connection that transfers nothing for this"
+    " long; 0: never.",
+)
 @_field(
     "max_head",
     Number("size", parse_max_head),

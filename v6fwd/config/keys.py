@@ -191,6 +191,10 @@ FLOW_LIMITS: dict[str, Parse] = {
     "idle-timeout": _seconds_or_zero,
     "header-timeout": _seconds,
     "request-timeout": _seconds,
+    "body-timeout": _seconds_or_zero,
+    "response-timeout": _seconds_or_zero,
+    "half-closed-timeout": _seconds_or_zero,
+    "tunnel-timeout": _seconds_or_zero,
     "max-head": _head_size,
     "udp-timeout": _seconds,
 }

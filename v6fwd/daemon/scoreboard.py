@@ -1,4 +1,4 @@
-"""Memory shared by all workers: how many flows each has, and whether it is full."""
+"""Memory shared by all workers: how many flows each has, and whether it or a port in it is full."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ _ABSENT = (1 << 31) - 1
 
 
 class Scoreboard:
-    """Two numbers for each worker, mapped before the fork; access takes no system call."""
+    """Three numbers for each worker, mapped before the fork; access takes no system call."""
 
     def __init__(self, workers: int) -> None:
         numbers = memoryview(mmap.mmap(-1, 8 * workers)).cast("i")
         self._flows, self._full = numbers[:workers], numbers[workers:]
+        self._paused = memoryview(mmap.mmap(-1, 8 * workers)).cast("Q")
         for slot in range(workers):
             self.leave(slot)
 
     def enter(self, slot: int) -> ScoreboardSlot:
         """Return the slot of a worker that starts."""
-        self._flows[slot] = self._full[slot] = 0
-        return ScoreboardSlot(self._flows, self._full, slot)
+        self._flows[slot] = self._full[slot] = self._paused[slot] = 0
+        return ScoreboardSlot(self._flows, self._full, self._paused, slot)
 
     def leave(self, slot: int) -> None:
         """Mark a slot as empty: no worker waits for it or counts on it."""
@@ -29,11 +30,12 @@ class Scoreboard:
 
 
 class ScoreboardSlot:
-    """A worker's own numbers and a view of the others', as listener.Siblings wants it."""
+    """A worker's own numbers and a view of the others', as limits.siblings.Siblings wants it."""
 
-    def __init__(self, flows: memoryview, full: memoryview, slot: int) -> None:
+    def __init__(self, flows: memoryview, full: memoryview, paused: memoryview, slot: int) -> None:
         self._flows = flows
         self._full = full
+        self._paused = paused
         self._slot = slot
 
     def is_ahead(self, flows: int) -> bool:
@@ -46,3 +48,11 @@ class ScoreboardSlot:
     def all_full(self, full: bool) -> bool:
         self._full[self._slot] = full
         return 0 not in self._full.tolist()
+
+    def all_paused(self, ports: int) -> int:
+        """A full worker serves no port."""
+        self._paused[self._slot] = ports
+        for full, paused in zip(self._full.tolist(), self._paused.tolist(), strict=True):
+            if not full:
+                ports &= paused
+        return ports

@@ -148,6 +148,14 @@ class Limits:
     """For an incoming PROXY header; its specification (section 2) asks for at least 3 s."""
     request_timeout: float = 20.0
     """For the head of an HTTP request; 20 s is the initial value of Apache's RequestReadTimeout."""
+    body_timeout: float = 60.0
+    """In the body of an HTTP request without a byte either way; 60 s as nginx; 0: no limit."""
+    response_timeout: float = 0.0
+    """For an HTTP answer to begin, and to go on; 0: no limit, since a target may take its time."""
+    half_closed_timeout: float = 0.0
+    """Without a byte after one end has closed its sending half; 0: no limit, as HAProxy."""
+    tunnel_timeout: float = 0.0
+    """Without a byte in a connection that HTTP has left, by Upgrade or opaque; 0: no limit."""
     udp_timeout: float = 90.0
     """For a UDP session without a datagram in either direction; 90 s as docker-proxy."""
     max_head: int = 16 * 1024

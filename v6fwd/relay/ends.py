@@ -43,13 +43,17 @@ class End(StrEnum):
     NO_REQUEST = "no request in time", "no-request"
     EXPIRED = "expired", "expired"
     IDLE = "idle timeout", "idle"
+    TUNNEL = "tunnel timeout", "idle"
+    HALF_CLOSED = "half-closed timeout", "half-closed"
     STOPPED = "stopped", "cut"
     RESET_BY_CLIENT = "reset by client", "reset-by-client"
     RESET_BY_TARGET = "reset by target", "reset-by-target"
+    DEAD_PEER = "an end acknowledges nothing", "dead-peer"
     REFUSED = "refused", "refused", True
     TARGET_FAILED = "target failed", "target-failed", True
     NO_ANSWER = "target closed without an answer", "no-answer", True
     CUT_ANSWER = "target closed in the middle of a response", "cut-answer", True
+    SLOW_ANSWER = "target did not answer in time", "no-answer", True
     BAD_ANSWER = "target", "bad-answer", True
     EVICTED = "evicted", "evicted", True
     INTERNAL_ERROR = "internal error", "internal-error", True

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 from typing import Protocol
 
 from v6fwd.model import Address, Forward
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
+
+
+class Lull(Enum):
+    """What a flow may wait for too long. The value is the limit's field in Limits."""
+
+    IDLE = "idle_timeout"
+    BODY = "body_timeout"
+    RESPONSE = "response_timeout"
+    HALF_CLOSED = "half_closed_timeout"
+    TUNNEL = "tunnel_timeout"
+
+    @property
+    def is_http(self) -> bool:
+        """Whether only HTTP flows have this limit."""
+        return self in (Lull.BODY, Lull.RESPONSE, Lull.TUNNEL)
 
 
 class Live(Protocol):
@@ -35,10 +51,6 @@ class Live(Protocol):
 class Flow(Live, Protocol):
     """What the rest of the relay needs to know of a flow."""
 
-    @property
-    def idle_timeout(self) -> float:
-        """Seconds without a byte after which it is reset; 0: never."""
-
     def abort(self, end: End, detail: str = "") -> None:
         """Reset both ends. `end` is counted and logged, `detail` is logged."""
 
@@ -47,6 +59,15 @@ class Flow(Live, Protocol):
 
     def progress(self) -> int:
         """A number that changes with every byte moved."""
+
+    def descriptors(self) -> Sequence[int]:
+        """Its connected sockets."""
+
+    def lull(self, lull: Lull) -> int | None:
+        """A number that changes while the flow does what it is to do; None: it has not to."""
+
+    def overdue(self, lull: Lull) -> None:
+        """End: that number has not changed for too long."""
 
 
 class Flows:

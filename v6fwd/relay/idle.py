@@ -1,25 +1,33 @@
-"""Resets flows that moved no byte for longer than the idle timeout."""
+"""Ends flows that waited for longer than a time limit of their forward."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from v6fwd.relay.ends import End
-from v6fwd.relay.flows import Flow, Flows
+from v6fwd.model import Forward, Protocol
+from v6fwd.relay.flows import Flow, Flows, Lull
 from v6fwd.relay.reactor import Reactor
+
+TimeLimit = tuple[Lull, float]
+"""What is waited for, and for how many seconds at most."""
 
 
 class IdleSweep:
-    """Resets flows that moved no byte for `seconds`. Costs nothing while bytes move.
+    """Ends flows that waited for `seconds`. Costs nothing while bytes move.
 
     `among` gives the flows that this limit is for; all of them if it is left out.
     """
 
     def __init__(
-        self, flows: Flows, seconds: float, among: Callable[[], Iterable[Flow]] | None = None
+        self,
+        flows: Flows,
+        seconds: float,
+        among: Callable[[], Iterable[Flow]] | None = None,
+        lull: Lull = Lull.IDLE,
     ) -> None:
+        self._lull = lull
         self._among = among or (lambda: flows.live)
         self._seconds = seconds
         self._seen: dict[Flow, tuple[int, float]] = {}
@@ -30,54 +38,63 @@ class IdleSweep:
         return self._seconds / 8
 
     def sweep(self, now: float) -> None:
-        """Reset the flows that were idle for too long."""
+        """End the flows that waited for too long."""
         before, self._seen = self._seen, {}
         for flow in list(self._among()):
-            progress = flow.progress()
+            progress = flow.lull(self._lull)
+            if progress is None:
+                continue
             seen, since = before.get(flow, (None, now))
             if seen != progress:
                 since = now
             if now - since >= self._seconds:
-                flow.abort(End.IDLE)
+                flow.overdue(self._lull)
             else:
                 self._seen[flow] = (progress, since)
 
 
 class IdleSweeps:
-    """Sweeps for every idle timeout that forwards have."""
+    """Sweeps for every time limit that forwards have."""
 
     def __init__(self, reactor: Reactor, flows: Flows) -> None:
         self._reactor = reactor
         self._flows = flows
-        self._timers: dict[float, asyncio.TimerHandle] = {}
-        self._wanted: frozenset[float] = frozenset()
+        self._timers: dict[TimeLimit, asyncio.TimerHandle] = {}
+        self._wanted: set[TimeLimit] = set()
 
-    def keep(self, timeouts: Collection[float]) -> None:
-        """Sweep with these from now on, and with others while there are flows that have them.
+    def keep(self, forwards: Iterable[Forward]) -> None:
+        """Sweep for these from now on, and for others while there are flows that have them."""
+        self._wanted = {limit for forward in forwards for limit in _limits_of(forward)}
+        for limit in self._wanted - self._timers.keys():
+            lull, seconds = limit
+            self._arm(limit, IdleSweep(self._flows, seconds, partial(self._with, limit), lull))
 
-        0 means none.
-        """
-        self._wanted = frozenset(timeouts)
-        for seconds in timeouts:
-            if seconds and seconds not in self._timers:
-                sweep = IdleSweep(self._flows, seconds, partial(self._with_timeout, seconds))
-                self._arm(seconds, sweep)
+    def _with(self, limit: TimeLimit) -> Iterator[Flow]:
+        name, seconds = limit[0].value, limit[1]
+        return (flow for flow in self._flows.live if getattr(flow.forward.limits, name) == seconds)
 
-    def _with_timeout(self, seconds: float) -> Iterator[Flow]:
-        return (flow for flow in self._flows.live if flow.idle_timeout == seconds)
-
-    def _arm(self, seconds: float, sweep: IdleSweep) -> None:
+    def _arm(self, limit: TimeLimit, sweep: IdleSweep) -> None:
         call_later = self._reactor.loop.call_later
-        self._timers[seconds] = call_later(sweep.interval, self._tick, seconds, sweep)
+        self._timers[limit] = call_later(sweep.interval, self._tick, limit, sweep)
 
-    def _tick(self, seconds: float, sweep: IdleSweep) -> None:
+    def _tick(self, limit: TimeLimit, sweep: IdleSweep) -> None:
         sweep.sweep(self._reactor.clock())
-        if seconds in self._wanted or any(self._with_timeout(seconds)):
-            self._arm(seconds, sweep)
+        if limit in self._wanted or any(self._with(limit)):
+            self._arm(limit, sweep)
         else:
-            del self._timers[seconds]
+            del self._timers[limit]
 
     def close(self) -> None:
         """Cancel the timers."""
         for timer in self._timers.values():
             timer.cancel()
+
+
+def _limits_of(forward: Forward) -> Iterator[TimeLimit]:
+    """The time limits that flows of a forward can have."""
+    if forward.protocol is not Protocol.TCP:
+        return
+    for lull in Lull:
+        seconds = getattr(forward.limits, lull.value)
+        if seconds and (forward.client_ip.is_http or not lull.is_http):
+            yield lull, seconds

@@ -12,13 +12,17 @@ import errno
 import os
 import select
 import socket
-from collections.abc import Callable
-from typing import Any, Protocol
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from v6fwd.errors import reason
 from v6fwd.log import Log
 from v6fwd.model import Endpoint
+from v6fwd.relay.counters import Counters
 from v6fwd.relay.flows import Flows
+from v6fwd.relay.limits.port_shares import ALPHA, PortShares
+from v6fwd.relay.limits.siblings import Alone, Siblings
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import BACKLOG, reset_on_close
 
@@ -33,6 +37,8 @@ LEEWAY = 0.002
 SHED_BATCH = 1024
 """Most clients to reset at one look at one listener."""
 
+_UNACKED = 24
+"""Offset of tcpi_unacked; of a listening socket it is the length of the queue (tcp_get_info)."""
 _WATCH = select.EPOLLIN | select.EPOLLEXCLUSIVE
 """Exclusive: a client wakes one of several processes that wait at the same socket."""
 
@@ -42,22 +48,21 @@ Begin = Callable[[int, Any], None]
 """Takes an accepted, non-blocking descriptor and the address that accept(2) gave."""
 
 
-class Siblings(Protocol):
-    """The processes that accept from the same sockets as this one."""
-
-    def is_ahead(self, flows: int) -> bool:
-        """Note how many flows this one has; gives whether another one has far less."""
-
-    def all_full(self, full: bool) -> bool:
-        """Note whether this one is full; gives whether all are, so that nobody will be served."""
-
-
 class Listener:
     """A listening socket, and the function that takes its clients."""
 
-    def __init__(self, endpoint: Endpoint, sock: socket.socket, begin: Begin, gate: Gate) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        sock: socket.socket,
+        begin: Begin,
+        gate: Gate,
+        counters: Counters,
+    ) -> None:
+        """`counters`: where `begin` counts flows."""
         self.endpoint = endpoint
         self.begin = begin
+        self.counters = counters
         self.watched = False
         self._socket = sock
         self._gate = gate
@@ -82,10 +87,11 @@ class Listener:
     def accept(self, most: int) -> None:
         """Accept up to `most` of the clients that wait, while there is room for them."""
         accept, gate = self._socket._accept, self._gate  # type: ignore[attr-defined]
-        live, limit = gate.flows.live, gate.flows.limit
+        live, limit, counters = gate.flows.live, gate.flows.limit, self.counters
+        alpha = ALPHA if gate.is_shared else limit  # one port alone may use every flow
         for _ in range(most):
-            if len(live) >= limit:
-                gate.flows_full()
+            if counters.flows - counters.ended >= alpha * (limit - len(live)):
+                gate.no_room(self)
                 return
             try:
                 fd, sockaddr = accept()
@@ -101,6 +107,14 @@ class Listener:
     def on_exception(self, error: Exception) -> None:
         """Log it, and accept nobody for a while: a listener lives on."""
         self._gate.failed(self, error)
+
+    def waiting(self) -> int:
+        """Clients in the queue."""
+        try:
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED + 4)
+        except OSError:
+            return 0
+        return int(struct.unpack_from("=I", info, _UNACKED)[0])
 
     def shed(self) -> int:
         """Reset the clients in the queue; gives how many there were."""
@@ -121,8 +135,9 @@ class Listener:
 class Gate:
     """Opens and shuts all listeners of the process.
 
-    Large because its members are one state, whether clients may come in, and the three reasons to
-    change it: too many flows, want of memory or descriptors, and fairness between processes.
+    Large because its members are one state, whether clients may come in, and the four reasons to
+    change it: too many flows, want of memory or descriptors, fairness between processes, and
+    fairness between ports.
     """
 
     def __init__(
@@ -138,12 +153,16 @@ class Gate:
         self._pause = FIRST_PAUSE
         self._insistence = 1
         self._timer: asyncio.TimerHandle | None = None
+        parts = reactor, flows, log, siblings or Alone(), lambda: PATIENCE
+        self._shares = PortShares[Listener](self, *parts)
+        self.is_shared = False
         self._spare = _spare()
         flows.on_left = self._flow_left
 
     def add(self, listener: Listener) -> None:
         """Accept clients on this listener, too."""
         self._listeners.append(listener)
+        self.is_shared = len(self._listeners) > 1
         if self._open:
             self._watch(listener)
 
@@ -154,6 +173,8 @@ class Gate:
         self._unwatch(listener)
         listener.close()
         self._listeners.remove(listener)
+        self.is_shared = len(self._listeners) > 1
+        self._shares.forget(listener)
 
     def take_turn(self, listener: Listener) -> None:
         """Accept one client, and let others be woken for the next.
@@ -179,11 +200,22 @@ class Gate:
             listener.accept(self._insistence)
             self._insistence = min(ACCEPT_BATCH, 2 * self._insistence)
 
-    def flows_full(self) -> None:
-        """Stop accepting: the limit of flows is reached."""
-        if self._open:
+    def no_room(self, listener: Listener) -> None:
+        """A client waits and may not come in: stop accepting, everywhere or on this port."""
+        if not self.flows.is_full:
+            self._shares.pause(listener)
+        elif self._open and not self._shares.make_room(listener, self._listeners):
             self._tell_full(f"all {self.flows.limit} flows are in use")
             self._shut(PATIENCE, shed=True)
+
+    def pause_port(self, listener: Listener) -> None:
+        """Stop accepting on this one."""
+        self._unwatch(listener)
+
+    def resume_port(self, listener: Listener) -> None:
+        """Accept on this one again, if the gate is open."""
+        if self._open:
+            self._watch(listener)
 
     def queue_emptied(self) -> None:
         """Note that the queue is empty: the kernel is no longer short of anything."""
@@ -227,6 +259,7 @@ class Gate:
             self._timer.cancel()
         for listener in list(self._listeners):
             self.remove(listener, take_queue=False)
+        self._shares.close()
         if self._spare >= 0:
             os.close(self._spare)
             self._spare = -1
@@ -235,6 +268,8 @@ class Gate:
         self._pause = FIRST_PAUSE
         if not self._open and not self.flows.is_full:
             self._reopen()
+        if self._shares.paused:
+            self._shares.resume_soon()
 
     def _tell_full(self, why: str) -> None:
         self._log.limited(
@@ -263,17 +298,23 @@ class Gate:
         if self._open:
             return
         if self._sheds and self._all_full(True):
-            self._shed()
+            if self.flows.is_full and self._make_room():
+                return  # the flows that left have opened the gate
+            self.shed(self._listeners)
         if self.flows.is_full:
             self._timer = self._reactor.loop.call_later(PATIENCE, self._look)
         else:
             self._reopen()
 
+    def _make_room(self) -> bool:
+        return any(self._shares.make_room(each, self._listeners) for each in self._listeners)
+
     def _reopen(self) -> None:
         self._open = True
         self._all_full(False)
         for listener in self._listeners:
-            self._watch(listener)
+            if listener not in self._shares.paused:
+                self._watch(listener)
 
     def _all_full(self, full: bool) -> bool:
         return full if self.siblings is None else self.siblings.all_full(full)
@@ -289,11 +330,11 @@ class Gate:
             listener.watched = False
             self._reactor.unwatch(listener.fileno())
 
-    def _shed(self) -> None:
+    def shed(self, listeners: Iterable[Listener]) -> None:
         """Reset those that wait. The spare descriptor is what makes that possible at EMFILE."""
         if self._spare >= 0:
             os.close(self._spare)
-        count = sum(listener.shed() for listener in self._listeners)
+        count = sum(listener.shed() for listener in listeners)
         self._spare = _spare()
         if count:
             self._log.limited(

@@ -137,7 +137,8 @@ def open_port(
     """Serve who comes to a listening socket."""
     if forward.protocol is Transport.TCP:
         acceptor = _acceptor(forward, target, resources, Counters())
-        listener = Listener(forward.listen, sock, acceptor.accepted, gate)
+        counters = acceptor.forward.counters
+        listener = Listener(forward.listen, sock, acceptor.accepted, gate, counters)
         return TcpPort(listener, acceptor, gate, resources)
     return UdpPort(UdpListener(forward, target, sock, resources.udp(forward.limits)), resources)
 

@@ -19,7 +19,9 @@ from v6fwd.relay.counters import Snapshot, added
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Live
 from v6fwd.relay.idle import IdleSweeps
-from v6fwd.relay.listener import Gate, Listener, Siblings
+from v6fwd.relay.limits.dead_peers import DeadPeers
+from v6fwd.relay.limits.siblings import Siblings
+from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.loop_watch import LoopWatch
 from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.reactor import Reactor
@@ -73,6 +75,7 @@ class Relay:
         self._log = log
         self._gate = Gate(self.reactor, self.flows, log, siblings)
         self._idle = IdleSweeps(self.reactor, self.flows)
+        self._dead_peers = DeadPeers(self.reactor, self.flows)
         self.targets = Targets(self.reactor, log)
         refuse = self.targets.refuse_for_a_while
         self._loop_watch = LoopWatch(self.reactor, self.flows, refuse, log)
@@ -160,7 +163,7 @@ class Relay:
         self.resources.keep(limits)
         transparent = sum(port.forward.client_ip is ClientIP.TRANSPARENT for port in every)
         self.resources.share_out(len(every), of_udp, NAMESPACE_DESCRIPTORS * transparent)
-        self._idle.keep({each.idle_timeout for each in limits})
+        self._idle.keep(port.forward for port in every)
         open_forwards = [port.forward for port in self._ports.values()]
         self.targets.refuse_loops(open_forwards)
         if self.targets.leave_unused(open_forwards, self._live_forwards):
@@ -228,6 +231,7 @@ class Relay:
             port.end(End.STOPPED)
         self._idle.close()
         self._loop_watch.close()
+        self._dead_peers.close()
         self.resources.close()
         self.targets.close()
         self.reactor.close()

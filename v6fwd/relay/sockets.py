@@ -66,7 +66,7 @@ def listen_address(endpoint: Endpoint, kind: int) -> tuple[int, Any]:
 
 
 def tune(sock: socket.SocketType) -> None:
-    """Send small writes at once; notice a dead peer within about three minutes.
+    """Send small writes at once; notice a dead, idle peer within about three minutes.
 
     Urgent bytes stay in line from the first on (RFC 6093, section 6): without SO_OOBINLINE each
     new mark makes the kernel drop the byte at the one before (tcp_check_urg() in Linux).

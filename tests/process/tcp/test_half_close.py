@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.support.rig import MIB, Rig, noise, read_all, sending
+from tests.support.rig import MIB, Rig, echoed, noise, read_all, sending, was_reset
 
 SIZES = [0, 1, 70_000, 9 * MIB]
 
@@ -105,3 +105,16 @@ def test_close_at_once_after_connecting(rig: Rig) -> None:
         target = rig.accept()
         assert target.recv(1) == b""
         target.close()
+
+
+@first_to_end
+def test_half_closed_and_silent(own_rig: Rig, first: str) -> None:
+    """It ends by --half-closed-timeout; a flow that is open both ways and silent stays."""
+    own_rig.start("--half-closed-timeout", "0.3", "--log-flows")
+    open_both_ways = own_rig.pair()
+    one, other = ends(own_rig, first)
+    one.shutdown(socket.SHUT_WR)
+    assert read_all(other) == b""
+    assert was_reset(one)
+    assert "half-closed timeout" in own_rig.process.log
+    echoed(*open_both_ways, b"still here")

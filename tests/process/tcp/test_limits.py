@@ -12,7 +12,7 @@ import pytest
 from tests.support.process import eventually
 from tests.support.relaying import echo, relaying, target, until
 from tests.support.rig import MIB, Rig, echoed, noise, read_exactly, was_reset
-from v6fwd.model import Limits
+from v6fwd.model import Endpoint, Forward, Limits
 from v6fwd.relay import listener
 
 SOME_SECONDS = 0.8
@@ -175,3 +175,49 @@ def test_max_flows_counts_flows_that_have_ended_no_more(own_rig: Rig) -> None:
         echoed(client, target_end, b"%d" % number)
         client.close()
         target_end.close()
+
+
+async def test_one_port_leaves_room_for_the_others() -> None:
+    """Silent clients of one port get 4/5 of the flows; those of another port are served."""
+    limits = Limits(drain_timeout=0, max_flows=50)
+    async with target(echo) as behind, relaying(behind, limits=limits) as running:
+        await running.relay.open(Forward(Endpoint("::1", 0), behind, limits=limits))
+        busy, other = running.relay.listeners
+        crowd = [await asyncio.open_connection("::1", busy.address[1]) for _ in range(60)]
+        await until(lambda: "40 of 50 flows are its share" in running.log)
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("::1", other.address[1])
+            writer.write(b"served")
+            async with asyncio.timeout(20):
+                assert await reader.readexactly(6) == b"served"
+            crowd.append((reader, writer))
+        for _, writer in crowd:
+            writer.close()
+        await running.no_flows()
+
+
+async def test_a_port_that_opens_late_gets_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All flows are in use by the port that was alone; who moved least gives way."""
+    monkeypatch.setattr(listener, "PATIENCE", 0.2)  # above EVICT_INTERVAL
+    limits = Limits(drain_timeout=0, max_flows=20)
+    async with target(echo) as behind, relaying(behind, limits=limits) as running:
+        crowd = [await running.connect() for _ in range(20)]
+        await until(lambda: len(running.relay.flows) == 20)
+        for reader, writer in crowd[:12]:
+            writer.write(b"x")
+            await reader.readexactly(1)
+        await running.relay.open(Forward(Endpoint("::1", 0), behind, limits=limits))
+        late = running.relay.listeners[1].address[1]
+        for _ in range(4):
+            reader, writer = await asyncio.open_connection("::1", late)
+            writer.write(b"served")
+            async with asyncio.timeout(20):
+                assert await reader.readexactly(6) == b"served"
+            crowd.append((reader, writer))
+        for reader, writer in crowd[:12]:
+            writer.write(b"y")
+            async with asyncio.timeout(20):
+                assert await reader.readexactly(1) == b"y"
+        for _, writer in crowd:
+            writer.close()
+        await running.no_flows()

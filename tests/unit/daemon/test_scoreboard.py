@@ -58,3 +58,12 @@ def test_a_new_worker_begins_anew() -> None:
     two.all_full(True)
     scoreboard.enter(1)
     assert not one.all_full(True)
+
+
+def test_a_port_is_served_while_one_worker_does() -> None:
+    scoreboard = Scoreboard(3)
+    one, two = scoreboard.enter(0), scoreboard.enter(1)
+    assert one.all_paused(0b110) == 0
+    assert two.all_paused(0b011) == 0b010
+    two.all_full(True)
+    assert one.all_paused(0b110) == 0b110

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from v6fwd.model import Endpoint, Forward
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
-from v6fwd.relay.flows import Flows
+from v6fwd.relay.flows import Flows, Lull
 from v6fwd.relay.idle import IdleSweep
 
 
@@ -22,7 +22,7 @@ class FakeFlow:
         self._flows = flows
         self.bytes = 0
         self.counters = Counters()
-        self.idle_timeout = 8.0
+        self.half_closed: int | None = None
         self.ends: list[str] = []
         flows.add(self)
 
@@ -32,6 +32,15 @@ class FakeFlow:
 
     def progress(self) -> int:
         return self.bytes
+
+    def descriptors(self) -> tuple[int, ...]:
+        return ()
+
+    def lull(self, lull: Lull) -> int | None:
+        return self.bytes if lull is Lull.IDLE else self.half_closed
+
+    def overdue(self, lull: Lull) -> None:
+        self.abort(End[lull.name])
 
     def moved(self) -> tuple[int, int]:
         return self.bytes, 0
@@ -149,3 +158,16 @@ def test_reset_after_the_limit_and_an_eighth_at_most(moves: list[bool]) -> None:
             assert 8.0 <= now - last_byte <= 9.0
             break
         assert now - last_byte < 9.0
+
+
+def test_a_limit_counts_only_while_it_applies() -> None:
+    """Its clock begins anew each time, also if no byte moved meanwhile."""
+    flows = Flows(1)
+    flow = FakeFlow(flows)
+    sweep = IdleSweep(flows, 8.0, lull=Lull.HALF_CLOSED)
+    for now, half_closed in ((0, 5), (7, None), (8, 5), (15, 5)):
+        flow.half_closed = half_closed
+        sweep.sweep(now)
+    assert flow.ends == []
+    sweep.sweep(16)
+    assert flow.ends == [End.HALF_CLOSED]

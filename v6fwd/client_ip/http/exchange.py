@@ -57,6 +57,7 @@ class Outcome(Enum):
     TARGET_FAILED = auto()
     RESET_BY_TARGET = auto()
     BAD_ANSWER = auto()
+    SLOW_ANSWER = auto()
     NO_ANSWER = "closed without an answer"
     CUT_ANSWER = "closed in the middle of a response"
 
@@ -162,6 +163,18 @@ class Exchange:
         if self.retiring and self.requests.is_idle:
             return Step(Do.FINISH, Outcome.STOPPED)
         return _WAIT
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether a whole request has no whole answer."""
+        return self.answers.outstanding > self.requests.in_body
+
+    def answer_expired(self) -> Step:
+        """The time for an answer to begin, or to go on, is over."""
+        why = "did not answer in time"
+        if self.answers.began:
+            return Step(Do.RESET, Outcome.SLOW_ANSWER, complaint=why)
+        return Step(Do.FINISH, Outcome.SLOW_ANSWER, "", refusal(504, f"the target {why}"), why)
 
     def bad_answer(self, why: str) -> Step:
         """The target has said what cannot be passed on."""

@@ -14,6 +14,7 @@ from v6fwd.client_ip.http.exchange import Do, Outcome, Step
 from v6fwd.client_ip.http.syntax import HttpRefused
 from v6fwd.client_ip.proxy.read import Header
 from v6fwd.relay.ends import End
+from v6fwd.relay.flows import Lull
 from v6fwd.relay.http.forward import HttpForward
 from v6fwd.relay.http.linger import Linger
 from v6fwd.relay.http.request_side import RequestSide
@@ -179,6 +180,36 @@ class HttpFlow(StreamFlow):
     def bad_answer(self, why: str) -> None:
         """Answer in the target's place, if its answer has not begun."""
         self._do(self._exchange.bad_answer(why))
+
+    # -- time limits --
+
+    def lull(self, lull: Lull) -> int | None:
+        """Bytes that moved, if it is the client's or the target's turn as the limit has it."""
+        if not lull.is_http:
+            return super().lull(lull)
+        if not self.has_target or self._lingers or self._wait is not None:
+            return None
+        client, target, exchange = self.client, self.target, self._exchange
+        if client.raw:
+            return self.progress() if lull is Lull.TUNNEL else None
+        if (
+            lull is Lull.BODY
+            and exchange.requests.in_body
+            and not (client.blocked or client.paused)
+        ):
+            return self.progress()
+        if lull is Lull.RESPONSE and exchange.awaits_answer and not target.blocked:
+            return target.moved
+        return None
+
+    def overdue(self, lull: Lull) -> None:
+        """Answer in the place of whoever was too slow, where no answer has begun."""
+        if lull is Lull.BODY:
+            self._refuse(HttpRefused(408, "the body of the request did not come in time"))
+        elif lull is Lull.RESPONSE:
+            self._do(self._exchange.answer_expired())
+        else:
+            super().overdue(lull)
 
     # -- ends --
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from v6fwd.client_ip.proxy.read import Header
@@ -15,6 +16,7 @@ from v6fwd.model import Address, Forward
 from v6fwd.relay.admission import NOT_PRESERVED, REFUSED, tell_refused
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.ends import End
+from v6fwd.relay.flows import Lull
 from v6fwd.relay.pump import Wait
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import address_of, end_writing, peer_address, reset_on_close
@@ -241,11 +243,6 @@ class StreamFlow(ABC):
         return self._forward.counters
 
     @property
-    def idle_timeout(self) -> float:
-        """Seconds, as its forward had them when it began."""
-        return self._forward.forward.limits.idle_timeout
-
-    @property
     def source(self) -> Address | None:
         """Who the client is; None if it is gone and nobody had asked before."""
         if self._source is None:
@@ -259,6 +256,25 @@ class StreamFlow(ABC):
     def progress(self) -> int:
         """Bytes moved so far, both ways."""
         return sum(self.moved())
+
+    def descriptors(self) -> Sequence[int]:
+        """The client's, and the target's while it is connected."""
+        if self._has_sides() and self.target.fd >= 0:
+            return self._client_fd, self.target.fd
+        return (self._client_fd,)
+
+    def lull(self, lull: Lull) -> int | None:
+        """Bytes moved both ways, if it is idle or half-closed as the limit has it."""
+        if lull is Lull.IDLE or (lull is Lull.HALF_CLOSED and self._is_half_closed()):
+            return self.progress()
+        return None
+
+    def _is_half_closed(self) -> bool:
+        return self._has_sides() and self.client.ended != self.target.ended
+
+    def overdue(self, lull: Lull) -> None:
+        """Reset both."""
+        self.abort(End[lull.name])
 
     def seconds(self) -> float:
         """How long it lives."""

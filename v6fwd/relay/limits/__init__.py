@@ -1,0 +1,1 @@
+"""What bounds flows: shares of ports, time limits, dead peers."""
