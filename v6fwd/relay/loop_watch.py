@@ -99,7 +99,7 @@ class LoopWatch:
 
 def _link(flow: Flow) -> tuple[Address, Address, Link] | None:
     """None of a flow that is not connected, or by a unix socket."""
-    if not isinstance(flow, StreamFlow) or (ends := flow.descriptors()) is None:
+    if not isinstance(flow, StreamFlow) or len(ends := flow.descriptors()) < 2:
         return None
     client, target = ends
     try:

@@ -280,10 +280,6 @@ class StreamFlow(ABC):
         """How long it lives."""
         return self.reactor.clock() - self._started
 
-    def descriptors(self) -> tuple[int, int] | None:
-        """The client's and the target's; None while there are not both."""
-        return (self.client.fd, self.target.fd) if self._has_sides() else None
-
     def _has_sides(self) -> bool:
         return hasattr(self, "target")
 

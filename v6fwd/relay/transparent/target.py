@@ -20,7 +20,10 @@ from v6fwd.relay.transparent.path import Path, unusable
 
 
 class TransparentTarget:
-    """A direct target for clients that fall back, and a path for those that are preserved."""
+    """A direct target for clients that fall back, and a path for those that are preserved.
+
+    Large because it has every method of Target and asks the one or the other for each.
+    """
 
     holds = True
 
