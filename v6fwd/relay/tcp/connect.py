@@ -35,8 +35,8 @@ _first_buffers: Sequence[memoryview] = [buffer[:FIRST_SIZE]]
 class Connect:
     """Connects one flow to its target, and reports to the flow exactly once.
 
-    Large because a connect is one state until it reports: the address that is tried, what the client
-    has said meanwhile, and what has been asked of the resolver.
+    Large because a connect is one state until it reports: the address that is tried, what the
+    client has said meanwhile, and what has been asked of the resolver.
     """
 
     __slots__ = (
