@@ -18,6 +18,7 @@ from tests.support.relaying import echo, target, until
 from v6fwd.log import Log
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits
 from v6fwd.relay.relay import Relay, listen_on
+from v6fwd.relay.targets.resolver import Found, Resolver
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -219,15 +220,14 @@ async def test_flows_as_they_are_now() -> None:
 
 async def test_a_name_that_comes_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """The target's name is not known when the forward begins; clients wait for the resolver."""
-    loop = asyncio.get_running_loop()
-    real, known = loop.getaddrinfo, asyncio.Event()
+    known = asyncio.Event()
 
-    async def getaddrinfo(_: str, port: int, **more: int) -> object:
+    async def ask(*_: object) -> Found:
         await known.wait()
-        return await real("127.0.0.1", port, **more)
+        return [(socket.AF_INET, ("127.0.0.1", 0))]
 
+    monkeypatch.setattr(Resolver, "ask", ask)
     async with target(echo) as behind, a_relay() as relay:
-        monkeypatch.setattr(relay.reactor, "loop", _Loop(loop, getaddrinfo))
         forward = forward_to(Endpoint("late.test", behind.port))
         relay.begin(forward, listen_on(forward.listen))
         ends = await connect(forward)
@@ -235,14 +235,3 @@ async def test_a_name_that_comes_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
         known.set()
         async with asyncio.timeout(20):
             assert await ends[0].readexactly(5) == b"hello"
-
-
-class _Loop:
-    """A loop with a resolver of its own."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, getaddrinfo: object) -> None:
-        self._loop = loop
-        self.getaddrinfo = getaddrinfo
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._loop, name)

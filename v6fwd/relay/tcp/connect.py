@@ -25,8 +25,6 @@ FIRST_SIZE = 16 * 1024
 RETRY = 0.010
 """Seconds until a connect is tried again for which there was no descriptor, or no room in the
 queue of a unix socket."""
-BATCH = 16
-"""Addresses that refuse at once before other flows have their turn: a name may have a thousand."""
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 _first_buffers: Sequence[memoryview] = [buffer[:FIRST_SIZE]]
@@ -89,30 +87,24 @@ class Connect:
         target = self._forward.target
         if target.is_name and self._race is None and self._asks(target):
             return
-        for _ in range(BATCH):
-            if not self._fails_at_once():
-                return
-        self._start_again_soon()
-
-    def _fails_at_once(self) -> bool:
-        """Begin with an address; True: there is another one, to be tried now."""
         race = self._race
         try:
             address = race.at if race is not None else None
-            self._fd = fd = self._forward.target.dial(address, self._source)
+            self._fd = fd = target.dial(address, self._source)
         except ClientRefusedError as error:
             self.stop()
             self._owner.client_refused(str(error))
-            return False
+            return
         except OSError as error:
             if error.errno in _NO_DESCRIPTOR or self._is_full(error):
                 self._start_again_later()
-                return False
-            return self._failed(error)
+            elif self._failed(error):
+                self._start_again_soon()
+            return
         if not self._first_read():
-            return False
+            return
         if self._first and self._write_first(watched=False):
-            return False
+            return
         resources = self._forward.resources
         resources.reactor.watch(fd, READ_WRITE, self)
         if race is None:
@@ -120,7 +112,6 @@ class Connect:
         else:
             self._start_clock()
             race.began()
-        return False
 
     def _start_clock(self) -> None:
         """One time limit for all addresses together."""
@@ -315,7 +306,7 @@ class Connect:
         return error.errno == errno.EAGAIN and bool(self._forward.forward.target.path)
 
     def _start_again_soon(self) -> None:
-        """After others had their turn."""
+        """After others had their turn: of a thousand addresses each may refuse at once."""
         self._start_clock()
         self._forward.resources.reactor.loop.call_soon(self._start_again)
 
