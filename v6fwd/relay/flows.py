@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -59,6 +59,9 @@ class Flow(Live, Protocol):
 
     def progress(self) -> int:
         """A number that changes with every byte moved."""
+
+    def descriptors(self) -> Sequence[int]:
+        """Its connected sockets."""
 
     def lull(self, lull: Lull) -> int | None:
         """A number that changes while the flow does what it is to do; None: it has not to."""

@@ -19,6 +19,7 @@ from v6fwd.relay.counters import Snapshot, added
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Live
 from v6fwd.relay.idle import IdleSweeps
+from v6fwd.relay.limits.dead_peers import DeadPeers
 from v6fwd.relay.limits.siblings import Siblings
 from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.ports import Port, open_port
@@ -73,6 +74,7 @@ class Relay:
         self._log = log
         self._gate = Gate(self.reactor, self.flows, log, siblings)
         self._idle = IdleSweeps(self.reactor, self.flows)
+        self._dead_peers = DeadPeers(self.reactor, self.flows)
         self.targets = Targets(self.reactor, log)
         self._ports: dict[Key, Port] = {}
         self._leaving: set[Port] = set()  # closed, with flows that may still finish
@@ -213,6 +215,7 @@ class Relay:
         for port in self._every_port():
             port.end(End.STOPPED)
         self._idle.close()
+        self._dead_peers.close()
         self.resources.close()
         self.targets.close()
         self.reactor.close()

@@ -67,7 +67,7 @@ def listen_address(endpoint: Endpoint, kind: int) -> tuple[int, Any]:
 
 
 def tune(sock: socket.SocketType) -> None:
-    """Send small writes at once; notice a dead peer within about three minutes."""
+    """Send small writes at once; notice a dead, idle peer within about three minutes."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for level, option, value in _KEEPALIVE:
         sock.setsockopt(level, option, value)

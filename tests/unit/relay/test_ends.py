@@ -22,6 +22,7 @@ PROMISED = {
     "idle timeout": ("idle", False),
     "tunnel timeout": ("idle", False),
     "half-closed timeout": ("half-closed", False),
+    "an end acknowledges nothing": ("dead-peer", False),
     "target did not answer in time": ("no-answer", True),
     "stopped": ("cut", False),
     "reset by client": ("reset-by-client", False),

@@ -33,6 +33,9 @@ class FakeFlow:
     def progress(self) -> int:
         return self.bytes
 
+    def descriptors(self) -> tuple[int, ...]:
+        return ()
+
     def lull(self, lull: Lull) -> int | None:
         return self.bytes if lull is Lull.IDLE else self.half_closed
 

@@ -53,6 +53,9 @@ class FakeFlow:
     def progress(self) -> int:
         return self._moved
 
+    def descriptors(self) -> tuple[int, ...]:
+        return ()
+
     def lull(self, lull: Lull) -> int | None:  # noqa: ARG002
         return None
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from v6fwd.client_ip.proxy.read import Header
@@ -255,6 +256,12 @@ class StreamFlow(ABC):
     def progress(self) -> int:
         """Bytes moved so far, both ways."""
         return sum(self.moved())
+
+    def descriptors(self) -> Sequence[int]:
+        """The client's, and the target's while it is connected."""
+        if self._has_sides() and self.target.fd >= 0:
+            return self._client_fd, self.target.fd
+        return (self._client_fd,)
 
     def lull(self, lull: Lull) -> int | None:
         """Bytes moved both ways, if it is idle or half-closed as the limit has it."""

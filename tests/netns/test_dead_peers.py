@@ -1,0 +1,81 @@
+"""A client that vanishes with data on its way, and one that is only paused."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+
+import pytest
+
+from tests.support.inside import client, server
+from tests.support.relaying import relaying, target, until
+from v6fwd.demo.lab import HOST_V6, Lab
+from v6fwd.model import Endpoint, Forward, Limits
+from v6fwd.relay.flows import Flow
+from v6fwd.relay.limits import dead_peers
+from v6fwd.relay.sockets import prepare_listener
+from v6fwd.relay.tcp.stream import StreamFlow
+
+pytestmark = pytest.mark.netns
+
+PORT = 8000
+DROP = """
+table inet gone {{
+  chain in {{ type filter hook input priority 0; tcp dport {port} drop; }}
+  chain out {{ type filter hook output priority 0; tcp sport {port} drop; }}
+}}
+"""
+
+
+async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send without end: a line now and then, or as much as fits."""
+    ticks = await reader.read(1) == b"t"
+    try:
+        while True:
+            writer.write(b"tick" if ticks else bytes(65536))
+            await writer.drain()
+            await asyncio.sleep(0.01 if ticks else 0)  # the stream's own pace
+    except OSError:
+        writer.close()
+
+
+def of(flows: set[Flow], end: socket.socket) -> StreamFlow | None:
+    """The flow of a client."""
+    port = end.getsockname()[1]
+    found = [flow for flow in flows if flow.source and flow.source.port == port]
+    assert len(found) <= 1
+    return found[0] if found and isinstance(found[0], StreamFlow) else None
+
+
+def is_full(flow: StreamFlow | None) -> bool:
+    """Whether its client takes no more, and has acknowledged all that it took."""
+    if flow is None or len(flow.descriptors()) == 1:
+        return False
+    return flow.target.blocked and not dead_peers.silence_of(flow.client.fd)
+
+
+async def test_a_dead_client_is_reset_and_a_paused_one_is_not(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_peers, "SILENCE", 1.0)
+    monkeypatch.setattr(dead_peers, "ROUND", 0.1)
+    limits = Limits(drain_timeout=0)
+    async with target(speak) as behind, relaying(behind, limits=limits) as running:
+        flows = running.relay.flows.live
+        listen = Endpoint("::", PORT)
+        listener = server(lab, "::", PORT, host="host")
+        prepare_listener(listener)
+        await running.relay.open(Forward(listen, behind), listener)
+        paused, dead = [client(lab, "client", HOST_V6, PORT) for _ in range(2)]
+        paused.sendall(b"bulk")
+        dead.sendall(b"tick")
+        await until(lambda: select.select([dead], [], [], 0)[0])
+        await until(lambda: is_full(of(flows, paused)))
+        rules = DROP.format(port=dead.getsockname()[1])
+        lab.run("client", "nft", "-f", "-", input=rules).check_returncode()
+        await until(lambda: of(flows, dead) is None)
+        assert running.relay.totals()[str(listen)]["ends"] == {"an end acknowledges nothing": 1}
+        assert is_full(of(flows, paused))
+        for end in (paused, dead):
+            end.close()
