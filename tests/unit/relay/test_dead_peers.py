@@ -84,6 +84,15 @@ def test_every_flow_is_looked_at_in_turns(stage: Stage) -> None:
     assert {tuple(flow.ends) for flow in flows} == {(End.DEAD_PEER,)}
 
 
+def test_a_flow_that_left_is_not_looked_at(stage: Stage) -> None:
+    """Its descriptors may belong to another one."""
+    flow = Connected(stage.flows)
+    stage.look(flow, 0, client=1)
+    flow.abort(End.CLOSED)
+    stage.look(flow, 2 * SILENCE, client=2 * SILENCE)
+    assert flow.ends == [End.CLOSED]
+
+
 def test_silence_of_what_is_acknowledged_or_no_tcp() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,

@@ -51,9 +51,8 @@ class DeadPeers:
         batch = next(self._todo, None)
         if batch is None:
             self._begin()
-        else:
-            self.look(batch)
         self._timer = self._reactor.loop.call_later(self._pause, self._turn)
+        self.look(batch or ())
 
     def _begin(self) -> None:
         """Begin a round."""
@@ -67,8 +66,9 @@ class DeadPeers:
     def look(self, flows: Iterable[Flow]) -> None:
         """Reset those that have waited for an ACK for too long."""
         now = self._reactor.clock()
+        live = self._flows.live  # a flow that left in this round has no descriptors of its own
         for flow in flows:
-            if any(self._is_dead(flow, fd, now) for fd in flow.descriptors()):
+            if flow in live and any(self._is_dead(flow, fd, now) for fd in flow.descriptors()):
                 flow.abort(End.DEAD_PEER)
 
     def _is_dead(self, flow: Flow, fd: int, now: float) -> bool:
