@@ -5,54 +5,76 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SHIM := v6fwd/docker/shim/v6fwd-docker-proxy
+SHELL_SCRIPTS := $(SHIM) .ci/run $(filter-out scripts/run-tests scripts/mutate,$(wildcard scripts/*))
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: help demo test lint format unit bench fuzz clean engine postfix hold packages-demo packages-test packages-bench
+RINGS := unit process netns servers docker
 
-help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate hold engine clean
+.PHONY: postfix packages-demo packages-test packages-bench
 
-demo: packages-demo $(VENV)/installed ## the main job: two log lines, without and with the client's address
+# A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
+help: ## 0 s | this list
+	@sed -n 's/^\([a-z-]*\):.*## \([^|]*\) | /\1\t\2\t/p' Makefile | expand -t 16,24
+
+demo: packages-demo $(VENV)/installed ## 5 s | the main job: two log lines, without and with the client's address
 	@$(BIN)/v6fwd demo
 
-test: packages-test engine postfix lint .corpora/complete ## lint, strict types and every test; servers are installed first
+test: packages-test engine postfix check .corpora/complete ## 9 min | `check` and every ring; installs the servers first
 	$(BIN)/python scripts/run-tests
 
-lint: $(VENV)/installed-test
+check: lint ## 20 s | what a commit must pass: ruff, format, strict types, shellcheck
+	@if command -v shellcheck >/dev/null; \
+	then shellcheck $(SHELL_SCRIPTS); \
+	else echo 'left out: no shellcheck'; test -z "$$CI"; fi
+
+lint: $(VENV)/installed-test ## 20 s | `check` without shellcheck: Python alone
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-.corpora/complete: tests/corpora/requirements.txt scripts/fetch-corpora | $(VENV)/installed-test
-	@scripts/fetch-corpora $(BIN)/pip
-
-unit: $(VENV)/installed-test ## the tests that need no root and no server
-	$(BIN)/pytest tests/unit tests/process
-
-format: $(VENV)/installed-test ## put the code into shape
+format: $(VENV)/installed-test ## 1 s | apply ruff's fixes and its format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: packages-bench $(VENV)/installed-bench ## side by side with docker-proxy, HAProxy and nginx
+unit: .corpora/complete ## 30 s | tests in one process, without root; ARGS=... goes to pytest
+process: packages-test $(VENV)/installed-test ## 3 min | tests of v6fwd as a process on loopback, without root
+netns: packages-test $(VENV)/installed-test ## 2 min | tests in network namespaces of their own; root
+servers: packages-test postfix $(VENV)/installed-test ## 3 min | tests with real servers in network namespaces; root
+docker: packages-test engine $(VENV)/installed-test ## 5 min | tests with real Docker Engines; root
+$(RINGS):
+	$(BIN)/pytest tests/$@ $(ARGS)
+
+bench: packages-bench $(VENV)/installed-bench ## 50 min | beside docker-proxy, HAProxy, nginx; QUICK=1: 4 min
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
-fuzz: $(VENV)/installed-fuzz ## random bytes against the reader of HTTP, for SECONDS=60
-	$(BIN)/python -m tests.fuzz.http -max_total_time=$(or $(SECONDS),60)
+fuzz: $(VENV)/installed-fuzz ## 4 min | random bytes against each reader of HTTP and PROXY headers, for SECONDS=60
+	@set -e; for target in requests answers proxy-stream proxy-datagram; do \
+	  $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60); done
 
-clean: ## remove what the other targets made
-	rm -rf $(VENV) .corpora build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+mutate: $(VENV)/installed-test ## 60 min | faults put into copies of the code that no test finds: SAMPLE=150 SEED=1 ONLY=
+	nice $(BIN)/python scripts/mutate --sample $(or $(SAMPLE),150) --seed $(or $(SEED),1) --only '$(ONLY)'
 
+hold: packages-test ## 1 s | build the holder, which a shim becomes, from hold.c for each machine
+	@scripts/build-hold
+
+engine: ## 0 s | fetch the second Docker Engine for the tests; without it they are left out
+	@scripts/install-engine >/dev/null || true
+
+postfix: ## 0 s | fetch Postfix for the tests, which cannot be installed beside Exim
+	@scripts/install-postfix >/dev/null || true
+
+packages-demo: ## 0 s | install the Debian packages that `demo` needs
+packages-test: ## 0 s | install the Debian packages that the tests need
+packages-bench: ## 0 s | install the Debian packages that `bench` needs
 packages-demo packages-test packages-bench: packages-%:
 	@scripts/install-packages $*
 
-engine: ## the second Docker Engine that the tests run; without it they say what they left out
-	@scripts/install-engine >/dev/null || true
+clean: ## 1 s | remove what the other targets made
+	rm -rf $(VENV) .corpora build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
-postfix: packages-test
-	@scripts/install-postfix >/dev/null || true
-
-hold: packages-test ## what a shim becomes, built anew from hold.c for each machine
-	@scripts/build-hold
+.corpora/complete: tests/corpora/requirements.txt scripts/fetch-corpora | $(VENV)/installed-test
+	@scripts/fetch-corpora $(BIN)/pip
 
 $(BIN)/python: | packages-demo
 	$(PYTHON) -m venv $(VENV)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol
-from v6fwd.netns.policy import enter_seeming
+from v6fwd.netns.policy import add_placeholder
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.transparent.namespaces import Namespaces
 
@@ -27,16 +27,16 @@ def cycle(name: str, then: Callable[[], object] | None = None) -> None:
     reactor = Reactor(loop)
     namespaces = Namespaces(reactor, Log())
     namespaces.join(name)
-    inside = namespaces.inside(name)
+    policy = namespaces.policy(name)
     for family in (socket.AF_INET, socket.AF_INET6):
-        inside.accept_loopback(family, 80)
-        inside.accept_datagrams(family, 80)
-        inside.accept_marked(family)
+        policy.accept_loopback(family, 80)
+        policy.accept_datagrams(family, 80)
+        policy.accept_marked(family)
     for protocol in Protocol:
-        inside.accept_pseudo(protocol, 80)
-    enter_seeming(name).close()
+        policy.accept_pseudo(protocol, 80)
+    add_placeholder(name).close()
     for client in CLIENTS:
-        inside.client_came(client)
+        policy.udp_clients.add(client)
     if then is not None:
         then()
     namespaces.leave(name)

@@ -1,12 +1,10 @@
-"""Fixtures of all rings, and the word on what a machine cannot run."""
+"""Fixtures of all rings."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,47 +16,16 @@ from tests.support.process import ForwardProcess
 from tests.support.servers import open_folder
 from tests.support.site import Site
 from tests.support.stage import Stage
-from v6fwd.demo.lab import Lab, lab_obstacle
+from v6fwd.demo.lab import Lab
 
-_left_out: dict[str, int] = {}
+pytest_plugins = ["tests.support.left_out"]
 
-
-@cache
-def _obstacle(kind: str, *programs: str) -> str | None:
-    if kind == "netns":
-        return lab_obstacle()
-    missing = [program for program in programs if shutil.which(program) is None]
-    return f"no {', '.join(missing)}" if missing else None
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what needs root or a server that is not here; on CI that is an error instead."""
-    for item in items:
-        for marker in item.iter_markers():
-            if marker.name not in ("netns", "server"):
-                continue
-            why = _obstacle(marker.name, *marker.args)
-            if why is not None:
-                _left_out[why] = _left_out.get(why, 0) + 1
-                item.add_marker(pytest.mark.skip(reason=why))
-                break
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line what was left out."""
-    if _left_out:
-        words = "; ".join(f"{count} tests ({why})" for why, count in _left_out.items())
-        terminalreporter.write_line(f"left out: {words}")
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """CI leaves nothing out: a skipped check is no passed check."""
-    if _left_out and os.environ.get("CI"):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+# A system call that the filter does not name ends the worker, so that a test sees it.
+os.environ["V6FWD_SECCOMP"] = "strict"
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The product's loop."""
+    """Run asynchronous tests in the loop that v6fwd runs in."""
     return {"uvloop": uvloop.new_event_loop}
 
 

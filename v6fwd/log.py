@@ -1,8 +1,8 @@
-"""One line an event to stderr: text for people, JSON for machines.
+"""Writes one line per event to stderr, as text or JSON.
 
-A line is written only when the descriptor takes it at once. poll(2) calls a pipe writable when
-it has room for PIPE_BUF (4,096) bytes, so a line below that neither blocks nor is torn; one
-that would block is dropped and counted. Forwarding never waits for a log.
+A line is written only if the descriptor accepts it without blocking. poll(2) reports a pipe as
+writable when it has room for PIPE_BUF (4,096) bytes, so a shorter line neither blocks nor is
+split. A line that would block is dropped and counted: forwarding never waits for the log.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MAX_LINE = 4096
 
 
 class LogFormat(enum.StrEnum):
-    """How a line looks."""
+    """Format of a log line."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class Limiter:
-    """A token bucket: `burst` lines at once, then one in `interval` seconds; counts the rest."""
+    """Token bucket: `burst` lines at once, then one per `interval` seconds; counts the rest."""
 
     __slots__ = ("_burst", "_interval", "_last", "_suppressed", "_tokens")
 
@@ -41,7 +41,10 @@ class Limiter:
         self._suppressed = 0
 
     def admit(self, now: float) -> int | None:
-        """None where the line is to be dropped, else how many were dropped before it."""
+        """Return None if the line must be dropped, else how many were dropped before it.
+
+        `now` is a monotonic time in seconds.
+        """
         self._tokens = min(self._burst, self._tokens + (now - self._last) / self._interval)
         self._last = now
         if self._tokens < 1:
@@ -53,10 +56,10 @@ class Limiter:
 
 
 class Log:
-    """Writes events. `event` is a stable word for machines, `text` the sentence for people."""
+    """Writes events. `event` is a stable identifier for programs, `text` a sentence for people."""
 
     reader = "stderr"
-    """Who did not take what was dropped."""
+    """Named as the receiver when lines were dropped."""
 
     def __init__(
         self,
@@ -76,19 +79,19 @@ class Log:
         self._limiters: dict[str, Limiter] = {}
 
     def info(self, event: str, text: str, **fields: object) -> None:
-        """Something that an operator may want to know."""
+        """Log an event that needs no action."""
         self._write("info", event, text, fields)
 
     def warning(self, event: str, text: str, **fields: object) -> None:
-        """Something that an operator should look at."""
+        """Log an event that the operator should check."""
         self._write("warning", event, text, fields)
 
     def error(self, event: str, text: str, **fields: object) -> None:
-        """Something that ends the program, or a defect in it."""
+        """Log an event that ends the program, or a bug."""
         self._write("error", event, text, fields)
 
     def limited(self, key: str, event: str, text: str, *, burst: int = 5, **fields: object) -> None:
-        """A warning that clients or targets can cause: `burst` lines a key, then one in 10 s."""
+        """Log what clients or targets can trigger: `burst` lines per key, then one per 10 s."""
         limiter = self._limiters.get(key)
         if limiter is None:
             limiter = self._limiters.setdefault(key, Limiter(burst, interval=10.0))
@@ -109,7 +112,7 @@ class Log:
                 self._dropped = 0
 
     def _put(self, line: bytes) -> bool:
-        """Write the line if that cannot block; a full pipe or disk costs the line, no more."""
+        """Write the line if that does not block. On a full pipe or disk only the line is lost."""
         try:
             ready = self._poll.poll(0)
             if ready and ready[0][1] & select.POLLOUT:
@@ -132,13 +135,26 @@ class Log:
                 plain = value if isinstance(value, int | float) else str(value)
                 record[name.replace("_", "-")] = plain
             return _json_line(record)
-        # Cutting may split a character: what is left of it is dropped.
-        line = _encode(text.replace("\n", " "))[: MAX_LINE - 1]
+        # Truncation may split a UTF-8 sequence: drop the incomplete one.
+        line = _encode(escaped(text.replace("\n", " ")))[: MAX_LINE - 1]
         return line.decode("utf-8", "ignore").encode() + b"\n"
 
 
+def escaped(text: str) -> str:
+    """Return the text with a backslash sequence for each character that is not printable.
+
+    What comes from outside may have sequences that a terminal obeys, a carriage return that hides
+    the line, or marks that turn the reading direction round.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def log_exceptions(loop: asyncio.AbstractEventLoop, log: Log) -> None:
-    """Log what asyncio would print with a traceback: an exception that nobody expected."""
+    """Log unhandled exceptions of the loop, which asyncio would print with a traceback."""
 
     def tell(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         what = repr(context["exception"]) if "exception" in context else context["message"]
@@ -148,7 +164,7 @@ def log_exceptions(loop: asyncio.AbstractEventLoop, log: Log) -> None:
 
 
 def keep_standard_descriptors() -> None:
-    """Give 0, 1 and 2 to /dev/null where they are closed, lest a socket gets the log's number."""
+    """Open /dev/null on 0, 1 and 2 if closed, so that no socket gets the log's number."""
     number = os.open(os.devnull, os.O_RDWR)
     while number <= 2:
         number = os.open(os.devnull, os.O_RDWR)
@@ -156,14 +172,22 @@ def keep_standard_descriptors() -> None:
 
 
 def _json_line(record: dict[str, object]) -> bytes:
-    """One line of JSON that is whole: a text that is too long for it is shortened."""
-    while len(line := _encode(json.dumps(record, ensure_ascii=False))) >= MAX_LINE:
+    """Encode a record as one valid line of JSON; shorten a text that is too long."""
+    while len(line := _encode(_dumped(record))) >= MAX_LINE:
         text = str(record.get("text", ""))
         if text:
             record["text"] = text[: len(text) // 2]
-        else:  # the fields alone are too long
+        else:  # even without the text
             record = {name: record[name] for name in ("time", "level", "event")}
     return line + b"\n"
+
+
+def _dumped(record: dict[str, object]) -> str:
+    """JSON, in which what is not printable is escaped: it can only stand in strings."""
+    text = json.dumps(record, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def _encode(text: str) -> bytes:

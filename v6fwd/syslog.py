@@ -1,8 +1,8 @@
-"""The log of a process that has nobody to read its stderr: datagrams to the host's syslog daemon.
+"""Logs to the host's syslog daemon, for processes whose stderr nobody reads.
 
-As syslog(3) writes them (RFC 3164, the local form without a host name), to /dev/log, where the
-journal listens, too. Never waits: a datagram that the daemon does not take at once is dropped and
-counted, and the next one that it takes is followed by the count.
+Sends datagrams in the format of syslog(3) (RFC 3164, local form without host name) to /dev/log,
+where journald listens too. Never blocks: a datagram that the daemon does not accept at once is
+dropped and counted, and the count follows the next one that it accepts.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ _SEVERITIES = {"error": 3, "warning": 4, "info": 6}
 class Syslog(Log):
     """Writes events to the datagram socket at `path`, under `name` and the process id.
 
-    Where no such socket is, events are lost, and nothing else happens; one that comes later is
-    found.
+    While no such socket exists, events are lost. One that appears later is used.
     """
 
     reader = "syslog"
@@ -31,12 +30,12 @@ class Syslog(Log):
         super().__init__()
         self._tag = f"{name}[{os.getpid()}]"
         self._path = path
-        # Not connected: a daemon that is restarted makes a socket of its own at the same path.
+        # Not connected: a restarted daemon binds a new socket at the same path.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Close the socket."""
         self._socket.close()
 
     def _line(self, level: str, event: str, text: str, fields: dict[str, object]) -> bytes:
@@ -54,7 +53,7 @@ class Syslog(Log):
 
 
 def has_no_reader(fd: int = 2) -> bool:
-    """Whether what is written to the descriptor goes to /dev/null: so dockerd starts a proxy."""
+    """Whether the descriptor is /dev/null, as in a process that dockerd started."""
     try:
         return os.path.samestat(os.fstat(fd), os.stat(os.devnull))
     except OSError:

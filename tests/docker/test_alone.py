@@ -38,7 +38,7 @@ def test_docker_run_and_rm(engine: Engine) -> None:
     assert is_quiet(engine)
 
 
-def test_status_tells_who_serves(engine: Engine) -> None:
+def test_status_shows_who_serves(engine: Engine) -> None:
     engine.run("--name", "one", *PUBLISHED, "echo", "80")
     words = ("-m", "v6fwd", "docker", "status", "--daemon-json", str(engine.config))
     told = engine.lab.run("host", sys.executable, *words)
@@ -64,7 +64,7 @@ def test_docker_restart(engine: Engine) -> None:
     assert is_quiet(engine)
 
 
-def test_a_port_in_use_is_said(engine: Engine) -> None:
+def test_a_port_in_use_is_reported(engine: Engine) -> None:
     engine.run("--name", "one", *PUBLISHED, "echo", "80")
     failed = engine.try_docker("run", "--name", "two", "--publish", "8080:80", "echo", "80")
     assert failed.returncode == 125
@@ -73,7 +73,7 @@ def test_a_port_in_use_is_said(engine: Engine) -> None:
     assert is_quiet(engine)
 
 
-def test_a_port_that_a_stranger_has(engine: Engine) -> None:
+def test_a_port_of_another_program_is_reported(engine: Engine) -> None:
     script = "import socket, time; held = socket.create_server(('127.0.0.9', 8080)); time.sleep(60)"
     stranger = engine.lab.start("host", "python3", "-c", script)
     eventually(lambda: "tcp 127.0.0.9:8080" in engine.listeners(), "the stranger listens")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.conftest import apache_conf, ask, fetch, without_userland_proxy
+from tests.docker.conftest import ASK, apache_conf, ask, fetch, without_userland_proxy
 from tests.support.paths import ROOT
 from tests.support.process import eventually
 from tests.support.served import Served
@@ -23,6 +23,13 @@ pytestmark = pytest.mark.server("nft", "curl")
 
 HTTPD_CONF = ROOT / "examples/httpd/httpd.conf"
 LOAD = Path(__file__).with_name("load.py")
+ASK_ONCE = """
+import socket, sys
+client = socket.create_connection((sys.argv[1], 8080), 1)
+client.sendall(b"hello")
+client.shutdown(socket.SHUT_WR)
+print(client.recv(99).decode(errors="replace"), end="")
+"""
 PUBLISHED = ("--publish", "8080:80/tcp", "--publish", "8080:80/udp")
 ENDPOINTS = {"0.0.0.0:8080", "[::]:8080", "0.0.0.0:8080/udp", "[::]:8080/udp"}
 
@@ -38,7 +45,8 @@ def served(whole: Served) -> Iterator[Served]:
     assert not whole.engine.proxies()
     assert not whole.modes()
     assert not {each for each in whole.engine.listeners() if ":8080" in each}
-    eventually(lambda: not diverts(whole), "no rule is left")
+    if whole.engine.is_running():
+        eventually(lambda: not diverts(whole), "no rule is left")
     assert "internal error" not in whole.log
     assert "Traceback" not in whole.log
 
@@ -46,6 +54,12 @@ def served(whole: Served) -> Iterator[Served]:
 def diverts(served: Served) -> bool:
     """Whether there is a table of ours."""
     return "v6fwd" in served.engine.lab.run("host", "nft", "list", "tables").stdout
+
+
+def reaches_nobody(served: Served) -> bool:
+    """Whether an IPv4 client is refused, or gets no answer within a second."""
+    asked = served.engine.lab.run("client", sys.executable, "-c", ASK_ONCE, HOST_V4)
+    return asked.returncode != 0 or not asked.stdout
 
 
 def run(served: Served, *words: str, image: tuple[str, ...] = ("echo", "80")) -> None:
@@ -91,6 +105,7 @@ def test_apache_logs_the_client(served: Served, mode: str) -> None:
     assert served.modes()["[::]:8080/udp"] == "none"
     for host in (HOST_V6, HOST_V4):
         visit(served, host)
+    eventually(lambda: len(seen(served)) == 2, "Apache has logged both")
     assert seen(served) == [CLIENT_V6, CLIENT_V4]
 
 
@@ -112,13 +127,17 @@ def test_datagrams_have_a_header(served: Served) -> None:
         assert "QUIT" in answer, "every datagram has the header, IPv4's as well"
 
 
-def test_a_wrong_label_is_one_line(served: Served) -> None:
-    run(served, "--label", "v6fwd.client-ip=proxy-v3")
-    for host in (HOST_V6, HOST_V4):
-        assert ask(served.engine, "tcp", host, 8080)[0].endswith("hello")
+def test_a_wrong_label_refuses_its_port(served: Served) -> None:
+    """One line says why, and `docker status`; the other ports are served."""
+    labels = ("--label", "v6fwd.client-ip.80-tcp=proxy-v3")
+    served.engine.run("--name", "one", *PUBLISHED, *labels, "echo", "80")
+    eventually(lambda: len(served.modes()) == 2, "its other ports are served")
+    assert set(served.modes()) == {"0.0.0.0:8080/udp", "[::]:8080/udp"}
     lines = [line for line in served.process.log.splitlines() if "proxy-v3" in line]
     assert len(lines) == 1
-    assert lines[0].startswith("container one: label v6fwd.client-ip=proxy-v3: 'proxy-v3' is no")
+    assert lines[0].startswith("container one: label v6fwd.client-ip.80-tcp=proxy-v3: 'proxy-v3' ")
+    told = served.process.command_line("docker", "status").output
+    assert "[::]:8080: refused, as a label of container one is wrong" in told
 
 
 def test_restart_and_status(served: Served) -> None:
@@ -209,6 +228,35 @@ def test_a_daemon_takes_over_under_load(served: Served) -> None:
     assert "QUIT" in answer
 
 
+def test_ipv4_clients_wait_for_the_next_daemon(served: Served) -> None:
+    """A clean stop leaves the redirect: the container would take a header from anybody."""
+    run(served, "--label", "v6fwd.client-ip=proxy-v2")
+    served.stop()
+    assert diverts(served)
+    words = (sys.executable, str(ASK), "tcp", HOST_V4, "8080")
+    client = served.engine.lab.start("client", *words, stdout=subprocess.PIPE, text=True)
+    served.start()
+    told, _ = client.communicate(timeout=30)
+    assert "QUIT" in told, "it has got its header"
+
+
+def test_docker_user_judges_redirected_clients(served: Served) -> None:
+    """A label about headers must not open a port that is blocked."""
+    run(served, "--label", "v6fwd.client-ip=proxy-v2")
+    lab = served.engine.lab
+    ban = ("DOCKER-USER", "-s", CLIENT_V4, "-j", "DROP")
+    lab.run("host", "iptables", "-w", "-I", *ban).check_returncode()
+    try:
+        eventually(lambda: reaches_nobody(served), "the ban holds")
+        [answer] = ask(served.engine, "tcp", HOST_V6, 8080)
+        assert "QUIT" in answer, "it is about IPv4"
+    finally:
+        lab.run("host", "iptables", "-w", "-D", *ban).check_returncode()
+    eventually(lambda: not reaches_nobody(served), "the ban has gone")
+    [answer] = ask(served.engine, "tcp", HOST_V4, 8080)
+    assert "QUIT" in answer
+
+
 def test_rules_go_before_labels(served: Served) -> None:
     """And a reload is enough for them."""
     run(served, "--label", "v6fwd.client-ip=proxy-v2")
@@ -242,6 +290,8 @@ def test_the_engine_restarts_under_a_container(served: Served) -> None:
     before = dict(served.engine.proxies())
     served.engine.stop()
     eventually(lambda: not served.modes(), "its ports are closed")
+    for _ in range(5):  # a change of the rules may be gathered with others
+        assert reaches_nobody(served), "the container lives on, and takes a header from anybody"
     served.engine.start(**served.environment())
     assert not before.keys() & dict(served.engine.proxies()).keys()
     eventually(lambda: set(served.modes().values()) == {"proxy-v2"}, "the mode is known")
@@ -261,7 +311,7 @@ def test_without_a_userland_proxy(served: Served) -> None:
         [answer] = ask(engine, "tcp", HOST_V6, 8080)
         assert f"PROXY TCP6 {CLIENT_V6}" in answer
         assert ask(engine, "tcp", HOST_V4, 8080) == [f"from {CLIENT_V4} hello"]
-        assert "IPv4 clients come without a header" in served.log
+        assert "IPv4 clients arrive without a header" in served.log
         engine.run("--name", "another", "--publish", "8081:80", "echo", "80")
         engine.docker("stop", "--time", "1", "one")
         engine.run("--name", "squatter", "echo", "80")  # has the address that was free
@@ -274,7 +324,12 @@ def test_without_a_userland_proxy(served: Served) -> None:
 
 
 def test_the_engine_is_killed(served: Served) -> None:
-    """The last one of this module: the kernel tells the shims, and they tell us."""
+    """The last one of this module: the kernel tells the shims, and they tell the daemon.
+
+    The container lives on, so its IPv4 clients must not reach it without a header.
+    """
     run(served, "--label", "v6fwd.client-ip=proxy-v2")
     served.engine.stop(signal.SIGKILL)
     eventually(lambda: not served.modes() and not served.engine.proxies(), "all is closed")
+    for _ in range(5):
+        assert reaches_nobody(served)

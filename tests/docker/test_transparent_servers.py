@@ -38,7 +38,7 @@ def start(served: Served, command: str, port: int, *words: str) -> None:
     run(served, "--publish", f"8080:{port}", *AS_HERE, *words, "bare", "sh", "-c", command)
 
 
-def ask_for_nothing(served: Served, host: str) -> None:
+def request_a_missing_page(served: Served, host: str) -> None:
     """A request that is answered with 404."""
     asked = fetch(served, host, "/none")
     assert "404 Not Found" in asked.stdout, asked.stderr + served.log
@@ -56,7 +56,7 @@ def test_debians_web_servers(served: Served, command: str, log: str) -> None:
     """Apache has `Listen 80` there, nginx `listen 80` and `listen [::]:80`."""
     start(served, command, 80)
     for host in DIALLED.values():
-        ask_for_nothing(served, host)
+        request_a_missing_page(served, host)
     lines = served.engine.docker("exec", "one", "cat", log).splitlines()
     seen = [line.split()[0] for line in lines if '"GET /none HTTP/1.1" 404' in line]
     assert seen == list(DIALLED)
@@ -74,14 +74,14 @@ def test_postgresql(served: Served) -> None:
         user = f"{owner.st_uid}:{owner.st_gid}"  # the engine looks for names in the image
         as_image = ("--user", user, "--volume", f"{data}:/data")
         start(served, f"PATH=$PATH:{programs}; {POSTGRES}", 5432, *as_image)
-        asked = {who_asks(served, host): host for host in DIALLED.values()}
+        asked = {client_that_postgresql_sees(served, host): host for host in DIALLED.values()}
     finally:
         served.engine.remove("one")
         shutil.rmtree(data)
     assert asked == DIALLED
 
 
-def who_asks(served: Served, host: str) -> str:
+def client_that_postgresql_sees(served: Served, host: str) -> str:
     """Whom PostgreSQL sees; it may be just starting."""
     query = "select client_addr from pg_stat_activity where pid = pg_backend_pid()"
     words = ("psql", "-h", host, "-p", "8080", "-U", "postgres", "-Atc", query)

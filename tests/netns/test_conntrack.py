@@ -38,52 +38,52 @@ add chain inet fault output { type filter hook output priority 0; }
 add rule inet fault output meta l4proto { tcp, udp } ct state new,untracked counter drop
 """
 
-DEAF = f"""
+NO_UDP_ANSWERS = f"""
 add table inet fault
 add chain inet fault output {{ type filter hook output priority 0; }}
 add rule inet fault output udp sport {PORT} counter drop
 """
 
 
-class Talker:
-    """A UDP session and a TCP connection of one client, which both go on all the time."""
+class DualClient:
+    """A UDP session and a TCP connection of one client, which stay open."""
 
     def __init__(self, lab: Lab) -> None:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        words = client_script("both", HOST_V6, str(PORT))
+        words = client_script("udp_and_tcp", HOST_V6, str(PORT))
         self._process = lab.start("client", *words, **pipes)
 
-    def tell(self, protocol: str, text: str) -> None:
+    def send(self, protocol: str, text: str) -> None:
         """Send a line, and wait for nothing."""
-        self._say(f"tell {protocol} {text}")
+        self._command(f"send {protocol} {text}")
 
-    def hear(self, protocol: str) -> str:
-        """What comes next."""
-        self._say(f"hear {protocol}")
+    def receive(self, protocol: str) -> str:
+        """The next line that comes back."""
+        self._command(f"receive {protocol}")
         assert self._process.stdout is not None
         return str(self._process.stdout.readline()).strip()
 
-    def ask(self, text: str) -> None:
-        """Send a line on both, and have it back."""
+    def exchange(self, text: str) -> None:
+        """Send a line on both, and receive it back."""
         for protocol in ("udp", "tcp"):
-            self.tell(protocol, text)
-            assert self.hear(protocol) == text
+            self.send(protocol, text)
+            assert self.receive(protocol) == text
 
     def end(self) -> None:
-        """Hang up."""
+        """Close both."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         assert self._process.wait(timeout=20) == 0
 
-    def _say(self, line: str) -> None:
+    def _command(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
 
 @pytest.fixture
-def talker(stage: Stage) -> Talker:
-    """Talks through a relay on a host with a firewall."""
+def client(stage: Stage) -> DualClient:
+    """A client connected through a relay on a host with a firewall."""
     nft(stage.lab, FIREWALL)
     words = (sys.executable, "-c", ECHO, str(ECHO_PORT))
     stage.lab.start("container", *words, stdin=subprocess.DEVNULL)
@@ -93,7 +93,7 @@ def talker(stage: Stage) -> Talker:
     )
     target = f"{CONTAINER_V4}:{ECHO_PORT}"
     stage.start_forward(f"[::]:{PORT}/tcp+udp", target, "--log-flows")
-    return Talker(stage.lab)
+    return DualClient(stage.lab)
 
 
 ECHO = """
@@ -128,40 +128,40 @@ def has_dropped(stage: Stage, count: int) -> Callable[[], bool]:
     return lambda: stage.dropped("host") >= count
 
 
-def udp_flows(stage: Stage, talker: Talker) -> list[str]:
+def udp_flows(stage: Stage, client: DualClient) -> list[str]:
     """What the relay, once it has ended, says of its UDP sessions."""
-    talker.end()
+    client.end()
     stage.forward.signal(signal.SIGTERM)
     assert stage.forward.wait() == 0
     return re.findall(r".* datagrams up, .*", stage.forward.log)
 
 
-def test_a_table_that_is_emptied(stage: Stage, talker: Talker) -> None:
-    talker.ask("begin")
+def test_a_table_that_is_emptied(stage: Stage, client: DualClient) -> None:
+    client.exchange("begin")
     for number in range(10):
         forget_all(stage.lab)
-        talker.ask(f"question {number}")
-    [flow] = udp_flows(stage, talker)
+        client.exchange(f"question {number}")
+    [flow] = udp_flows(stage, client)
     assert " in 11 datagrams up, " in flow
 
 
-@pytest.mark.parametrize("rules", [FULL, DEAF], ids=["on the way up", "on the way down"])
-def test_a_table_that_is_full(stage: Stage, talker: Talker, rules: str) -> None:
+@pytest.mark.parametrize("rules", [FULL, NO_UDP_ANSWERS], ids=["on the way up", "on the way down"])
+def test_a_table_that_is_full(stage: Stage, client: DualClient, rules: str) -> None:
     """What cannot be sent is lost, or for TCP sent again; the session is the same afterwards."""
     lab = stage.lab
-    talker.ask("begin")
+    client.exchange("begin")
     nft(lab, rules)
     if rules is FULL:
         lab.run("host", "conntrack", "-F").check_returncode()
-        talker.tell("tcp", "late")
+        client.send("tcp", "late")
     for number in range(5):
-        talker.tell("udp", f"lost {number}")
+        client.send("udp", f"lost {number}")
         eventually(has_dropped(stage, number + 1), "it is dropped")
     lab.run("host", "nft", "delete", "table", "inet", "fault").check_returncode()
     if rules is FULL:
-        assert talker.hear("tcp") == "late"
+        assert client.receive("tcp") == "late"
     for number in range(5):
-        talker.ask(f"question {number}")
-    [flow] = udp_flows(stage, talker)
+        client.exchange(f"question {number}")
+    [flow] = udp_flows(stage, client)
     up = 6 if rules is FULL else 11
     assert f" in {up} datagrams up, " in flow

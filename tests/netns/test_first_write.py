@@ -62,7 +62,7 @@ def test_a_client_that_spoke_first_is_in_the_headers_segment(stage: Stage, mode:
     stage.relay_to(Apache(stage.folder), "--client-ip", mode, prefix=traced(trace))
     # Stopped, v6fwd finds connection and request at once: the order is fixed, not a race.
     stage.forward.signal(signal.SIGSTOP)
-    words = client_script("talk", HOST_V6, str(PORT))
+    words = client_script("send_stdin", HOST_V6, str(PORT))
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     client = stage.lab.start("client", *words, **pipes)
     assert client.stdin is not None
@@ -90,7 +90,7 @@ def test_a_client_that_spoke_first_is_in_the_headers_segment(stage: Stage, mode:
 def test_a_silent_clients_header_is_a_write_of_its_own(stage: Stage, mode: str) -> None:
     trace = stage.folder / "trace"
     stage.relay_to(Exim(stage.folder), "--client-ip", mode, prefix=traced(trace))
-    words = client_script("talk", HOST_V6, str(PORT))
+    words = client_script("send_stdin", HOST_V6, str(PORT))
     client = stage.lab.start("client", *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     eventually(lambda: first_write(trace) is not None, "v6fwd writes without a word of the client")
     source, rest = split_header(first_write(trace) or b"")

@@ -63,12 +63,12 @@ def found(lab: Lab, address: str) -> str:
     return next(each.name for each in NAMED.iterdir() if each.stat().st_ino == identity)
 
 
-def test_the_one_that_has_the_address(setting: Setting, second: str) -> None:
+def test_the_namespace_with_the_address_is_found(setting: Setting, second: str) -> None:
     assert found(setting.lab, CONTAINER_V4) == setting.lab.namespace("container")
     assert found(setting.lab, "172.17.0.3") == second
 
 
-def test_one_that_is_routed_to_without_a_bridge(setting: Setting) -> None:
+def test_a_namespace_routed_to_without_a_bridge_is_found(setting: Setting) -> None:
     assert found(setting.lab, CLIENT_V4) == setting.lab.namespace("client")
     assert found(setting.lab, CLIENT_V6) == setting.lab.namespace("client")
 
@@ -97,7 +97,7 @@ def test_a_container_cannot_claim_another_ones_address(
         search(CONTAINER_V4)
 
 
-def test_two_that_have_it(setting: Setting, second: str) -> None:
+def test_an_address_in_two_namespaces_is_refused(setting: Setting, second: str) -> None:
     """Which one gets the packets is anybody's guess: nobody is shown to either by mistake."""
     subprocess.run(
         ["ip", "-n", second, "address", "add", f"{CONTAINER_V4}/16", "dev", "eth0"], check=True
@@ -106,11 +106,11 @@ def test_two_that_have_it(setting: Setting, second: str) -> None:
         search(CONTAINER_V4)
     setting.start(FOUND)
     assert f"{CONTAINER_V4} is in more than one network namespace" in setting.process.log
-    assert "shown by pseudo IPv4 addresses" in setting.process.log
+    assert "preserved by pseudo IPv4 addresses" in setting.process.log
 
 
 @pytest.mark.parametrize("option", [FOUND, f"--target-netns={CONTAINER_V4}"])
-def test_both_families_are_shown(setting: Setting, option: str) -> None:
+def test_clients_of_both_families_are_preserved(setting: Setting, option: str) -> None:
     target = setting.server("::")
     setting.start(option)
     for source in (CLIENT_V6, CLIENT_V4):
@@ -132,7 +132,7 @@ def test_a_process_that_ends_is_not_the_namespace(setting: Setting) -> None:
             assert namespace.is_gone()
 
 
-def test_a_container_that_comes_back(setting: Setting) -> None:
+def test_a_container_that_restarts_is_found_again(setting: Setting) -> None:
     """Another namespace, the same address at the same bridge."""
     lab, name = setting.lab, setting.lab.namespace("container")
     setting.start(FOUND)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.process import eventually
 from tests.support.stage import PORT, Stage
 from v6fwd.demo.lab import CLIENT_V4, CONTAINER_V4, HOST_V4
 
@@ -47,10 +48,17 @@ class Published:
         assert asked.returncode == 0, asked.stderr
         return asked.stdout.strip()
 
-    def nat(self, *calls: str) -> subprocess.CompletedProcess[str]:
-        """Call methods of Nat on the host, one after the other."""
-        lines = ["from v6fwd.docker.nft import Nat", "from v6fwd.model import Endpoint, Protocol"]
-        lines += ["tcp, udp = Protocol", "nat = Nat()", *(f"print(nat.{call})" for call in calls)]
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Call methods of RedirectTable on the host, one after the other."""
+        lines = [
+            "from v6fwd.docker.nft import RedirectTable",
+            "from v6fwd.model import Endpoint, Protocol",
+        ]
+        lines += [
+            "tcp, udp = Protocol",
+            "table = RedirectTable()",
+            *(f"print({word})" for word in words),
+        ]
         done = self.stage.lab.run("host", sys.executable, "-c", "\n".join(lines))
         assert done.returncode == 0, done.stderr
         return done
@@ -72,54 +80,97 @@ def endpoint(host: str = "0.0.0.0", protocol: str = "tcp") -> str:
 def test_a_port_and_back(published: Published) -> None:
     direct = f"from {CLIENT_V4} hello"
     assert published.sees() == direct
-    published.nat("reset()", f"add({endpoint()})", f"add({endpoint()})")
+    published.call("table.reset()", f"table.add({endpoint()})", f"table.add({endpoint()})")
     assert f"PROXY TCP4 {CLIENT_V4} {HOST_V4} " in published.sees()
     assert published.ask("udp") == direct, "the other protocol goes on as before"
-    published.nat(f"remove({endpoint()})", f"remove({endpoint()})")
+    published.call(f"table.remove({endpoint()})", f"table.remove({endpoint()})")
     assert published.sees() == direct
 
 
 def test_udp(published: Published) -> None:
     lab = published.stage.lab
-    published.nat("reset()", f"add({endpoint(protocol='udp')})")
+    published.call("table.reset()", f"table.add({endpoint(protocol='udp')})")
     lab.start("host", "socat", f"UDP4-RECVFROM:{PORT},fork", "SYSTEM:echo on the host; cat")
     assert published.ask("udp") == "on the host hello"
-    published.nat("close()")
+    published.call("table.close()")
 
 
 def test_one_address(published: Published) -> None:
-    published.nat("reset()", f"add({endpoint('192.0.2.1')})")
+    published.call("table.reset()", f"table.add({endpoint('192.0.2.1')})")
     assert published.sees() == f"from {CLIENT_V4} hello"
-    published.nat(f"add({endpoint(HOST_V4)})")
+    published.call(f"table.add({endpoint(HOST_V4)})")
     assert f"PROXY TCP4 {CLIENT_V4} {HOST_V4} " in published.sees()
 
 
 def test_clients_on_the_host_itself(published: Published) -> None:
-    published.nat(f"reset([{endpoint('::')}])")
+    published.call(f"table.reset([{endpoint('::')}])")
     assert f"PROXY TCP4 {HOST_V4} {HOST_V4} " in published.sees(source="host")
 
 
 def test_what_a_crash_has_left(published: Published) -> None:
-    published.nat("reset()", "add(*(Endpoint('0.0.0.0', port) for port in range(5000, 5200)))")
-    published.nat(f"reset([{endpoint()}, {endpoint(protocol='udp')}])")
-    found = published.nat("endpoints()").stdout
-    assert sorted(ast.literal_eval(found)) == [("", "tcp", PORT), ("", "udp", PORT)]
-    published.nat("close()", "close()")
+    published.call(
+        "table.reset()", "table.add(*(Endpoint('0.0.0.0', port) for port in range(5000, 5200)))"
+    )
+    published.call(f"table.reset([{endpoint()}, {endpoint(protocol='udp')}])")
+    found = published.call("sorted(map(str, table.endpoints()))").stdout
+    assert ast.literal_eval(found) == [f"0.0.0.0:{PORT}", f"0.0.0.0:{PORT}/udp"]
+    published.call("table.close()", "table.close()")
     tables = published.stage.lab.run("host", "nft", "list", "tables").stdout
     assert "v6fwd" not in tables
     assert "docker" in tables, "nobody else's table is touched"
 
 
+KEEPER = f"""
+import asyncio
+from v6fwd.docker.ipv4_redirect import Ipv4Redirect
+from v6fwd.log import Log
+from v6fwd.model import Endpoint
+async def main():
+    redirect = Ipv4Redirect(Log())
+    redirect.set([Endpoint("0.0.0.0", {PORT})])
+    print("set", flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("flush", "ruleset"),
+        ("delete", "table", "ip", "v6fwd"),
+        ("flush", "chain", "ip", "v6fwd", "prerouting"),
+        ("flush", "set", "ip", "v6fwd", "any-address"),
+    ],
+    ids="-".join,
+)
+def test_what_others_delete_is_restored(published: Published, command: tuple[str, ...]) -> None:
+    """The kernel tells of it, so nobody waits for a timer."""
+    lab = published.stage.lab
+    keeper = lab.start("host", sys.executable, "-c", KEEPER, stdout=subprocess.PIPE, text=True)
+    assert keeper.stdout is not None
+    assert keeper.stdout.readline() == "set\n"
+    before = lab.run("host", "nft", "list", "table", "ip", "v6fwd").stdout
+    lab.run("host", "nft", *command).check_returncode()
+
+    def is_restored() -> bool:
+        return bool(lab.run("host", "nft", "list", "table", "ip", "v6fwd").stdout == before)
+
+    eventually(is_restored, "the table is as it was", patience=3)
+    assert f"PROXY TCP4 {CLIENT_V4} {HOST_V4} " in published.sees()
+
+
 def test_errors_in_one_line(published: Published) -> None:
     script = (
-        "import os, sys\nfrom v6fwd.docker.nft import Nat\nfrom v6fwd.model import Endpoint\n"
+        "import os, sys\nfrom v6fwd.docker.nft import RedirectTable\n"
+        "from v6fwd.model import Endpoint\n"
         "from v6fwd.relay.sockets import RelayError\n"
         "for path in (os.environ['PATH'], '/nonexistent'):\n"
         "    os.environ['PATH'] = path\n"
-        "    try:\n        Nat().add(Endpoint('0.0.0.0', 80))\n"
+        "    try:\n        RedirectTable().add(Endpoint('0.0.0.0', 80))\n"
         "    except RelayError as error:\n        print(error)\n"
     )
     told = published.stage.lab.run("host", sys.executable, "-c", script).stdout.splitlines()
     assert len(told) == 2
-    assert told[0].startswith("nft does not take our rules: ")
+    assert told[0].startswith("nft refuses v6fwd's rules: ")
     assert told[1] == "proxy-* needs the command nft (package nftables) for IPv4"

@@ -1,4 +1,4 @@
-"""A container that seems to have IPv6, and noticing one before its first process runs."""
+"""The placeholder address, and detecting a container before its first process runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.starting import (
     running_in,
 )
 from v6fwd.demo.lab import Lab
-from v6fwd.netns.policy import Inside, enter_seeming
+from v6fwd.netns.policy import NetnsPolicy, add_placeholder
 from v6fwd.netns.search import processes_in
 from v6fwd.netns.watch import LinkWatch, all_numbers
 
@@ -45,7 +45,7 @@ def routes_of(lab: Lab) -> str:
     return lab.run("container", "ip", "-6", "route", "show", "table", "main").stdout
 
 
-# ---- seeming ---------------------------------------------------------------------------------
+# ---- the placeholder ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("off", [(), ("lo",), ("all",)])
@@ -57,7 +57,7 @@ def test_where_a_server_listens(lab: Lab, off: tuple[str, ...]) -> None:
     assert where_to_listen(lab) == ["0.0.0.0"]
     with contextlib.ExitStack() as stack:
         for _ in range(2):
-            stack.enter_context(contextlib.closing(enter_seeming(lab.namespace("container"))))
+            stack.enter_context(contextlib.closing(add_placeholder(lab.namespace("container"))))
             assert where_to_listen(lab) == ["0.0.0.0", "::"]
             assert on_lo(lab.namespace("container")) == ["fe80::76:3666:7764"]
             assert routes_of(lab) == routes, "it leads nowhere"
@@ -67,29 +67,29 @@ def test_where_a_server_listens(lab: Lab, off: tuple[str, ...]) -> None:
 
 def test_it_stays_as_long_as_somebody_is_inside(lab: Lab) -> None:
     name = lab.namespace("container")
-    with contextlib.closing(Inside(name)):
-        enter_seeming(name).close()
+    with contextlib.closing(NetnsPolicy(name)):
+        add_placeholder(name).close()
         assert on_lo(lab.namespace("container")) == ["fe80::76:3666:7764"]
     assert on_lo(lab.namespace("container")) == []
 
 
-def test_seeming_no_more(lab: Lab) -> None:
+def test_the_placeholder_is_removed(lab: Lab) -> None:
     """Whoever else is inside: what it was for is over."""
     name = lab.namespace("container")
-    with contextlib.closing(Inside(name)), contextlib.closing(enter_seeming(name)) as second:
+    with contextlib.closing(NetnsPolicy(name)), contextlib.closing(add_placeholder(name)) as second:
         for _ in range(2):
-            second.seem_no_more()
+            second.remove_placeholder()
             assert on_lo(name) == []
 
 
 def test_what_a_kill_left_goes_with_the_next_one(lab: Lab) -> None:
     script = (
-        "import os, signal, sys; from v6fwd.netns.policy import enter_seeming;"
-        "enter_seeming(sys.argv[1]); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys; from v6fwd.netns.policy import add_placeholder;"
+        "add_placeholder(sys.argv[1]); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script, lab.namespace("container")], check=False)
     assert on_lo(lab.namespace("container")) == ["fe80::76:3666:7764"]
-    Inside(lab.namespace("client")).close()
+    NetnsPolicy(lab.namespace("client")).close()
     assert on_lo(lab.namespace("container")) == []
 
 

@@ -214,7 +214,7 @@ def test_a_stream_goes_both_ways_to_its_end(running: Setting) -> None:
     assert len(b"".join(iter(lambda: one.recv(65536), b""))) == 1_000_000
 
 
-def test_one_address_each_with_128(setting: Setting) -> None:
+def test_with_128_each_address_has_a_pseudo_address(setting: Setting) -> None:
     lab, target = setting.lab, setting.server("0.0.0.0")
     lab.ip("client", "address", "add", "2001:db8:1::3/64", "dev", "eth0", "nodad")
     setting.start("--pseudo-ipv4", "128")
@@ -229,7 +229,7 @@ def test_one_address_each_with_128(setting: Setting) -> None:
 
 
 @KINDS
-def test_across_the_bridge(setting: Setting, kind: int) -> None:
+def test_a_target_reached_over_the_network(setting: Setting, kind: int) -> None:
     """No namespace is named: an IPv6 client comes from its pseudo address, an IPv4 one not."""
     before = in_place(setting.lab, "host")
     target = setting.server("0.0.0.0", kind=kind)
@@ -245,7 +245,7 @@ def test_across_the_bridge(setting: Setting, kind: int) -> None:
 
 
 @pytest.mark.parametrize("netns", [True, False], ids=["inside", "across"])
-def test_a_store_that_breaks_costs_its_clients_alone(setting: Setting, netns: bool) -> None:
+def test_a_locked_store_affects_only_new_networks(setting: Setting, netns: bool) -> None:
     """Somebody else holds the store's lock: new networks are refused, those known are served."""
     target = setting.server("0.0.0.0")
     setting.start(*(() if netns else ("--target-netns=none",)))
@@ -276,7 +276,7 @@ def test_a_store_that_breaks_costs_its_clients_alone(setting: Setting, netns: bo
         ("client", "fe80::1", "a link-local address"),
     ],
 )
-def test_who_could_be_mistaken_is_refused(
+def test_an_address_that_is_not_preserved_is_refused(
     running: Setting, host: str, address: str, why: str
 ) -> None:
     running.server("::")
@@ -296,7 +296,7 @@ def test_who_could_be_mistaken_is_refused(
 
 @pytest.mark.parametrize("fallback", ["none", "proxy-v2"])
 @KINDS
-def test_the_fallback_is_from_the_bridge(setting: Setting, fallback: str, kind: int) -> None:
+def test_the_fallback_connects_from_the_bridge(setting: Setting, fallback: str, kind: int) -> None:
     """And those who can be shown have no header still."""
     target = setting.server("::", kind=kind)
     setting.start("--transparent-fallback", fallback)
@@ -343,7 +343,7 @@ def test_the_server_on_loopback_is_not_the_one_on_all_addresses(running: Setting
 # ---- nobody can claim what is not theirs -----------------------------------------------------
 
 
-def test_a_header_from_anybody_is_data(running: Setting) -> None:
+def test_a_header_of_an_untrusted_client_is_data(running: Setting) -> None:
     target = running.server("::")
     one = running.client()
     claim = b"PROXY TCP6 2001:db8:bad::1 2001:db8:1::1 1 80\r\n"
@@ -358,7 +358,9 @@ def test_a_header_from_anybody_is_data(running: Setting) -> None:
     [("2001:db8:7::7", "2001:db8:7::7"), ("::ffff:192.0.2.7", "192.0.2.7"), ("::1", None),
      ("127.0.0.1", None), (CONTAINER_V4, None), ("240.1.2.3", None), ("ff02::1", None)],
 )  # fmt: skip
-def test_a_trusted_proxy_is_believed(trusting: Setting, claimed: str, seen: str | None) -> None:
+def test_the_header_of_a_trusted_proxy_is_used(
+    trusting: Setting, claimed: str, seen: str | None
+) -> None:
     """But it can make nobody local either."""
     target = trusting.server("::")
     one = trusting.client()
@@ -378,7 +380,9 @@ def test_a_trusted_proxy_is_believed(trusting: Setting, claimed: str, seen: str 
 
 
 @KINDS
-def test_the_port_gives_way_to_a_listener(running: Setting, kind: int) -> None:
+def test_the_source_port_changes_where_the_container_listens_on_it(
+    running: Setting, kind: int
+) -> None:
     """A client comes from a port where the container listens; its address stays its own."""
     target = running.server("::", kind=kind)
     one = running.client(CLIENT_V6, running.target, kind=kind)

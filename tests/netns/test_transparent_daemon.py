@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +12,22 @@ from typing import Any
 
 import pytest
 
-from tests.netns.test_privileges import capabilities, is_nobody
+from tests.netns.test_hostile_worker import channels_of
+from tests.netns.test_privileges import NOBODY, capabilities, is_nobody, status
 from tests.support.daemon import ServeProcess
 from tests.support.inside import TCP, UDP, client, in_place, plain, server
 from tests.support.process import PATIENCE, eventually
 from tests.support.servers import open_folder
-from v6fwd.daemon.privileges import DAC_OVERRIDE, NET_ADMIN, NET_BIND_SERVICE, SYS_ADMIN
+from v6fwd.daemon import wire
+from v6fwd.daemon.privileges import (
+    DAC_OVERRIDE,
+    NET_ADMIN,
+    NET_BIND_SERVICE,
+    SYS_ADMIN,
+    TRANSPARENT,
+)
 from v6fwd.demo.lab import BRIDGE_V4, CLIENT_V4, CLIENT_V6, CONTAINER_V4, HOST_V4, HOST_V6, Lab
+from v6fwd.errors import RelayError
 from v6fwd.relay.transparent.pseudo_store import find_pseudo
 
 pytestmark = pytest.mark.netns
@@ -23,6 +35,12 @@ pytestmark = pytest.mark.netns
 PORT = 8080
 DIALLED = {CLIENT_V6: HOST_V6, CLIENT_V4: HOST_V4}
 TARGET = (f"[::]:{PORT}/tcp+udp", f"{CONTAINER_V4}:80")
+
+
+def helpers(daemon: ServeProcess) -> list[int]:
+    """The process ids of the helpers that live."""
+    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+    return [pid for pid in map(int, children) if pid not in daemon.workers()]
 
 
 class Scene:
@@ -104,7 +122,7 @@ def scene(lab: Lab, folder: Path) -> Iterator[Scene]:
     assert "Traceback" not in daemon.log
 
 
-def by_both(scene: Scene) -> bool:
+def served_by_both_workers(scene: Scene) -> bool:
     """Whether both workers have had flows."""
     return all(worker["flows"] for worker in scene.daemon.status()["workers"])
 
@@ -124,14 +142,34 @@ def test_both_workers_name_the_client(scene: Scene) -> None:
             assert plain(address) == (source, one.getsockname()[1])
             udp.sendto(b"answer", address)
             assert one.recv(100) == b"answer"
-        if by_both(scene):
+        if served_by_both_workers(scene):
             break
-    assert by_both(scene)
+    assert served_by_both_workers(scene)
     assert in_place(scene.lab) != before
     scene.close()
     scene.configure(pairs=())
     scene.daemon.reload()
     eventually(lambda: in_place(scene.lab) == before, "the container as it was")
+
+
+def test_nothing_of_a_udp_session_outlives_it(scene: Scene) -> None:
+    """The helper removes its routes and rules by the port that the session's socket had."""
+    scene.configure(more="[defaults]\nudp-timeout = 0.2\n")
+    text = scene.daemon.config.read_text().replace("\n[defaults]\nclient-ip", "\nclient-ip")
+    scene.daemon.config.write_text(text)
+    scene.run()
+    udp = scene.server("::", UDP)
+    for source in DIALLED:
+        one = scene.client(source, UDP)
+        one.send(b"question")
+        _, address = udp.recvfrom(100)
+        assert f"dport {address[1]}" in in_place(scene.lab)["rules"]
+        assert source in in_place(scene.lab)["routes"]
+    eventually(
+        lambda: not any(source in in_place(scene.lab)["routes"] for source in DIALLED),
+        "the clients' routes have gone",
+    )
+    assert " dport " not in in_place(scene.lab)["rules"]
 
 
 def test_both_workers_give_the_same_pseudo_address(scene: Scene) -> None:
@@ -141,9 +179,9 @@ def test_both_workers_give_the_same_pseudo_address(scene: Scene) -> None:
     seen = set()
     for _ in range(200):
         seen.add(scene.connected(target)[2])
-        if by_both(scene):
+        if served_by_both_workers(scene):
             break
-    assert by_both(scene)
+    assert served_by_both_workers(scene)
     (pseudo,) = seen
     assert find_pseudo(scene.store, socket.inet_aton(pseudo))[0].network[:6].hex() == "20010db80001"
 
@@ -168,7 +206,7 @@ def test_a_reload_changes_the_mode(scene: Scene) -> None:
     assert scene.connected(scene.server("::"))[2] == CLIENT_V6
 
 
-def test_a_container_that_comes_later(scene: Scene) -> None:
+def test_a_container_that_starts_after_the_daemon(scene: Scene) -> None:
     """The daemon starts all the same, and says what is not there."""
     scene.configure()
     right = scene.daemon.config.read_text()
@@ -180,8 +218,8 @@ def test_a_container_that_comes_later(scene: Scene) -> None:
     assert scene.connected(scene.server("::"))[2] == CLIENT_V6
 
 
-def test_nobody_keeps_what_it_takes(scene: Scene, folder: Path) -> None:
-    """Workers of another user, and those that follow a dead one, have these rights and no more."""
+def test_workers_have_no_capability_and_helpers_those_they_need(scene: Scene, folder: Path) -> None:
+    """Helpers have these rights and no more; workers, also those that follow a dead one, none."""
     daemon = scene.daemon
     daemon.control = folder / "run" / "control.sock"
     scene.configure(more='user = "nobody"')
@@ -189,8 +227,70 @@ def test_nobody_keeps_what_it_takes(scene: Scene, folder: Path) -> None:
     needed = {DAC_OVERRIDE, NET_ADMIN, SYS_ADMIN}
     daemon.kill_worker(daemon.workers()[0])
     assert all(is_nobody(pid) for pid in daemon.workers())
-    assert all(capabilities(pid) == needed for pid in daemon.workers())
+    assert all(capabilities(pid) == set() for pid in daemon.workers())
+    eventually(lambda: len(helpers(daemon)) == 2, "a helper for each worker")
+    eventually(
+        lambda: all(capabilities(pid) == needed for pid in helpers(daemon)), "no more than that"
+    )
+    assert all(status(pid)["Seccomp"] == "2" for pid in helpers(daemon))
     assert capabilities(daemon.pid) == needed | {NET_BIND_SERVICE}
     target = scene.server("::")
     for source in DIALLED:
         assert scene.connected(target, source)[2] == source
+
+
+def test_workers_of_root_have_nothing(scene: Scene) -> None:
+    """Not in mode transparent, either; the helpers are root's, with four capabilities."""
+    scene.configure()
+    scene.run()
+    assert scene.connected(scene.server("::"))[2] == CLIENT_V6
+    for pid in scene.daemon.workers():
+        told = status(pid)
+        assert told["Uid"].split() == [str(NOBODY.pw_uid)] * 4
+        assert (told["NoNewPrivs"], told["Seccomp"]) == ("1", "2")
+        assert capabilities(pid) == set()
+    assert all(capabilities(pid) == TRANSPARENT for pid in helpers(scene.daemon))
+
+
+def test_a_helper_that_dies(scene: Scene) -> None:
+    """Its worker is of no use without it, and is replaced with a new helper."""
+    scene.configure()
+    scene.run()
+    server = scene.server("::")
+    assert scene.connected(server)[2] == CLIENT_V6
+    for pid in helpers(scene.daemon):
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: scene.daemon.log.count("killed, since its helper ended") == 2, "both died")
+    eventually(lambda: len(helpers(scene.daemon)) == 2, "new ones")
+    assert scene.connected(server)[2] == CLIENT_V6
+
+
+def test_a_worker_that_was_taken_over(scene: Scene) -> None:
+    """At its helper's door: what no forward needs is refused, what is no request ends both."""
+    scene.configure()
+    scene.run()
+    server = scene.server("::")
+    assert scene.connected(server)[2] == CLIENT_V6
+    victim = scene.daemon.workers()[0]
+    os.kill(victim, signal.SIGSTOP)  # what it asks itself must not come between
+    with socket_to_helper(victim) as sock:
+        sock.send(wire.pack("join", "/proc/1/ns/net"))
+        with pytest.raises(RelayError, match="no target of ours is in /proc/1/ns/net"):
+            wire.read_answer(sock.recv(wire.MAX_ANSWER))
+        assert "a worker was refused" in scene.daemon.log
+        sock.send(b"\x80\x05.")
+        assert sock.recv(10) == b""
+    eventually(lambda: victim not in scene.daemon.workers(), "it is replaced")
+    assert scene.connected(server)[2] == CLIENT_V6
+
+
+@contextlib.contextmanager
+def socket_to_helper(worker: int) -> Iterator[socket.socket]:
+    """A worker's socket whose other end a helper has: the younger of its two."""
+    channels = [socket.socket(fileno=fd) for fd in channels_of(worker)]
+    with contextlib.ExitStack() as opened:
+        for sock in channels:
+            opened.enter_context(sock)
+            sock.settimeout(PATIENCE)
+        _, found = sorted(channels, key=lambda sock: os.fstat(sock.fileno()).st_ino)
+        yield found

@@ -76,7 +76,7 @@ def test_a_stop_leaves_nothing(setting: Setting, number: signal.Signals) -> None
     assert leases_of(setting.lab) == []
 
 
-def test_what_a_kill_left_goes_with_the_next_start(setting: Setting, tmp_path: Path) -> None:
+def test_what_a_kill_left_is_removed_at_the_next_start(setting: Setting, tmp_path: Path) -> None:
     """Even where that is for another namespace."""
     lab = setting.lab
     lab.run("container", *LO_OFF).check_returncode()
@@ -124,7 +124,7 @@ def test_two_processes_share_a_namespace(setting: Setting, tmp_path: Path) -> No
     assert in_place(lab) == before
 
 
-def test_two_hundred_times_there_and_back(setting: Setting) -> None:
+def test_entering_200_times_leaves_nothing_behind(setting: Setting) -> None:
     """In one process: not a descriptor more than before, and nothing in the container."""
     setting.lab.run("container", *LO_OFF).check_returncode()
     before = in_place(setting.lab)
@@ -143,7 +143,7 @@ def test_two_hundred_times_there_and_back(setting: Setting) -> None:
 
 
 @pytest.mark.parametrize("by", ["name", "pid"])
-def test_a_namespace_that_goes_is_let_go(setting: Setting, by: str) -> None:
+def test_a_deleted_namespace_is_released(setting: Setting, by: str) -> None:
     """Its end of the veth pair goes when the last reference to it has gone."""
     lab = setting.lab
     holder = lab.start("container", "sleep", "60")
@@ -185,7 +185,7 @@ def test_a_container_that_restarts(setting: Setting, kind: int) -> None:
 
         def served(target: Any = target) -> bool:
             try:
-                forget_the_late(target, kind)
+                drop_late_datagrams(target, kind)
                 one = setting.client(kind=kind)
                 one.settimeout(0.3)
                 target.settimeout(0.3)
@@ -228,7 +228,7 @@ def test_a_name_that_leads_to_another_container(setting: Setting, tmp_path: Path
     eventually(refused, "clients are refused")
 
 
-def forget_the_late(target: Any, kind: int) -> None:
+def drop_late_datagrams(target: Any, kind: int) -> None:
     """Drop datagrams of clients that no longer wait: each would be taken for the next one's."""
     target.setblocking(False)
     with contextlib.suppress(BlockingIOError):
@@ -236,7 +236,7 @@ def forget_the_late(target: Any, kind: int) -> None:
             target.recv(100)
 
 
-def test_a_port_that_comes_late_and_changes(setting: Setting) -> None:
+def test_a_port_that_opens_late_and_changes_its_address(setting: Setting) -> None:
     setting.start()
     with pytest.raises(ConnectionResetError):
         setting.client().recv(1)
@@ -314,7 +314,9 @@ def test_without_the_rights_the_fallback_serves(setting: Setting) -> None:
         ("/etc/hostname", "cannot use network namespace /etc/hostname: invalid argument"),
     ],
 )
-def test_a_namespace_that_is_none(forward_process: ForwardProcess, netns: str, text: str) -> None:
+def test_a_target_netns_that_is_no_namespace(
+    forward_process: ForwardProcess, netns: str, text: str
+) -> None:
     words = ("--client-ip", "transparent", "--target-netns", netns)
     forward_process.start(f"[::1]:{free_port()}", "127.0.0.1:80", *words, ready=False)
     assert forward_process.wait() == 1

@@ -18,7 +18,7 @@ from tests.netns.test_transparent import CLIENTS, PORT, Setting, exchange
 from tests.support.inside import TCP, UDP, client, family_of, in_place, plain, server, sock
 from tests.support.process import ForwardProcess
 from v6fwd.demo.lab import BRIDGE_V4, CLIENT_V4, CONTAINER_V4, HOST_V4, Lab
-from v6fwd.netns.policy import enter_seeming
+from v6fwd.netns.policy import add_placeholder
 
 pytestmark = pytest.mark.netns
 
@@ -36,7 +36,7 @@ class Busy(Setting):
     def __init__(self, lab: Lab, process: ForwardProcess, folder: Path) -> None:
         super().__init__(lab, process, folder)
         self.before = in_place(lab)
-        self.seeming = enter_seeming(lab.namespace("container"))
+        self.placeholder = add_placeholder(lab.namespace("container"))
         self.servers = {
             (name, port): self.server(address, port, kind)
             for name, kind in KINDS.items()
@@ -67,7 +67,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
             yield busy
         finally:
             busy.close()
-            busy.seeming.close()
+            busy.placeholder.close()
 
 
 @pytest.fixture(autouse=True)
@@ -108,10 +108,24 @@ def test_outgoing_from_a_published_port(busy: Busy, port: int) -> None:
     assert asking.recv(100) == b"answer"
 
 
+@pytest.mark.parametrize("port", [81, 82])
+def test_what_a_server_asks_a_host_that_is_a_client_too(busy: Busy, port: int) -> None:
+    """One forged datagram would do, whatever its port: that is why the rules know the port."""
+    other = busy.keep(server(busy.lab, CLIENT_V4, 4101 + port, UDP, "client"))
+    one = busy.client(CLIENT_V4, kind=UDP, listen=PORT + port - 80)
+    assert exchange(busy, busy.servers["udp", port], one, UDP)[0] == CLIENT_V4
+    asking = busy.servers["udp", port]
+    asking.sendto(b"question", (CLIENT_V4, 4101 + port))
+    data, address = other.recvfrom(100)
+    assert (data, plain(address)[1]) == (b"question", port)
+    other.sendto(b"answer", address)
+    assert asking.recv(100) == b"answer"
+
+
 def test_ipv6_is_as_unreachable_as_before(busy: Busy) -> None:
     """A program that tries IPv6 first must learn at once that there is none.
 
-    `eth0` has no IPv6 address, so ::1 and SEEMING are the only sources that the kernel finds.
+    `eth0` has no IPv6 address, so ::1 and PLACEHOLDER are the only sources that the kernel finds.
     """
     for kind in KINDS.values():
         one = busy.keep(sock(busy.lab, "container", socket.AF_INET6, kind))
@@ -149,7 +163,7 @@ def test_its_own_loopback_traffic(busy: Busy, address: str, port: int, name: str
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("port", LISTENS)
-def test_from_the_host(busy: Busy, port: int, name: str) -> None:
+def test_health_checks_of_the_host(busy: Busy, port: int, name: str) -> None:
     """Health checks of the host, straight to the container."""
     one = client(busy.lab, "host", CONTAINER_V4, port, kind=KINDS[name])
     seen = ask(busy, busy.servers[name, port], one, name)

@@ -51,7 +51,7 @@ print(json.dumps([sock.recv(65536) == part for part in parts]))
     ids=["fragments", "train", "too long with the header", "longest"],
 )
 @pytest.mark.parametrize("mode", ["none", "proxy-v2"])
-def test_whole(
+def test_datagrams_arrive_whole_and_in_order(
     lab: Lab, forward_process: ForwardProcess, mode: str, size: int, segment: int, host: str
 ) -> None:
     """A train may be of segments that fit one link and, with a header, not the next."""

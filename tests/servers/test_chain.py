@@ -108,7 +108,7 @@ def test_a_trusted_client_is_believed(stage: Stage, mode: str, claim: bytes) -> 
     server = Apache(stage.folder)
     network = ipaddress.ip_network(f"{CLIENT_V6}/64", strict=False)
     stage.relay_to(server, "--client-ip", mode, "--accept-proxy", f"192.0.2.7,{network}")
-    assert stage.talk(HOST_V6, claim + REQUEST).endswith(page("one").encode())
+    assert stage.exchange(HOST_V6, claim + REQUEST).endswith(page("one").encode())
     server.stop()
     assert server.log.splitlines() == [f'{VICTIM} "GET /one HTTP/1.1" 200']
 
@@ -121,7 +121,7 @@ def test_an_ordinary_client_is_itself_whatever_it_says(
 ) -> None:
     server = HAProxy(stage.folder)
     stage.relay_to(server, "--client-ip", mode, "--accept-proxy", "2001:db8:2::/64")
-    assert stage.talk(HOST_V6, claim + REQUEST).startswith(b"HTTP/1.1 400 ")
+    assert stage.exchange(HOST_V6, claim + REQUEST).startswith(b"HTTP/1.1 400 ")
     server.stop()
     requests = [line for line in server.log.splitlines() if " dialled " in line]
     assert requests == [f'{CLIENT_V6} "<BADREQ>" 400 dialled {HOST_V6}']
@@ -134,7 +134,7 @@ def test_apache_takes_a_clients_own_header_for_a_bad_request(stage: Stage, mode:
     url = f"http://[{HOST_V6}]:{PORT}/one"
     asked = stage.curl("--haproxy-protocol", "--write-out", "%{http_code}", url)
     assert asked.stdout.endswith("400"), asked
-    stage.talk(HOST_V6, V1_CLAIM + REQUEST)
+    stage.exchange(HOST_V6, V1_CLAIM + REQUEST)
     server.stop()
     # mod_remoteip puts the address in only after a request was understood.
     assert server.log.splitlines() == [

@@ -75,7 +75,7 @@ def test_a_clock_jump_moves_no_timer(stage: Stage, clock: Path, jump: int) -> No
     options = ("--client-ip", "proxy-v2", "--log-flows", "--log-format", "json")
     stage.start_forward(*pairs, *options, *limits, prefix=jumpy(clock))
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    silent = lab.start("client", *client_script("talk", HOST_V6, str(PORT)), **pipes)
+    silent = lab.start("client", *client_script("send_stdin", HOST_V6, str(PORT)), **pipes)
     eventually(lambda: stage.sockets("container", "established", ":80"), "the flow has begun")
     lost = lab.start("client", *curl(f"http://[{HOST_V6}]:8081/"), stderr=subprocess.PIPE)
     eventually(lambda: stage.sockets("host", "syn-sent", ":81"), "v6fwd dials")

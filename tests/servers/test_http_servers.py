@@ -86,10 +86,10 @@ def test_upload_with_expectation(stage: Stage) -> None:
 
 
 def test_websocket(stage: Stage) -> None:
-    stage.lab.start("container", *client_script("chat", "serve", CONTAINER_V4, "80"))
+    stage.lab.start("container", *client_script("websocket", "serve", CONTAINER_V4, "80"))
     eventually(lambda: is_listening(stage.lab, "container", 80), "the echo listens")
     stage.start_forward(f"[::]:{PORT}", f"{CONTAINER_V4}:80", "--client-ip", "x-forwarded-for")
     url = f"ws://{url_host(CLIENT_V6)}/"
-    asked = stage.lab.run("client", *client_script("chat", "ask", url))
+    asked = stage.lab.run("client", *client_script("websocket", "ask", url))
     assert asked.returncode == 0, asked.stderr
     assert asked.stdout == f"{CLIENT_V6}\n"

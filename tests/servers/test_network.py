@@ -89,7 +89,7 @@ def test_a_stream_survives(stage: Stage, outage: Outage) -> None:
     server = Nginx(stage.folder)
     stage.relay_to(server, "--client-ip", "proxy-v2")
     offered = big_file(stage.folder / "www" / "offered", 25)
-    words = client_script("patient", HOST_V6, str(PORT), "/offered", str(SIZE))
+    words = client_script("pausing_download", HOST_V6, str(PORT), "/offered", str(SIZE))
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     patient = stage.lab.start("client", *words, **pipes)
     assert patient.stdin is not None
@@ -131,13 +131,13 @@ def test_a_black_hole_costs_its_own_clients_only(stage: Stage) -> None:
 
 
 @pytest.mark.server("haproxy")
-def test_an_overflowing_accept_queue_halves_nobody(stage: Stage) -> None:
+def test_an_overflowing_accept_queue_cuts_no_answer(stage: Stage) -> None:
     lab, server, count = stage.lab, HAProxy(stage.folder), 5000
     lab.run("host", "sysctl", "-w", "net.core.somaxconn=128").check_returncode()
     # Dials may take long, too: the same crowd stands before the server.
     stage.relay_to(server, "--client-ip", "proxy-v2", "--connect-timeout", "60")
     stage.forward.signal(signal.SIGSTOP)
-    words = client_script("crowd", HOST_V6, str(PORT), str(count), page("one"))
+    words = client_script("many_requests", HOST_V6, str(PORT), str(count), page("one"))
     crowd = lab.start("client", *words, stdout=subprocess.PIPE, text=True)
     eventually(lambda: overflows(lab) > 0, "the accept queue overflows")
     stage.forward.signal(signal.SIGCONT)

@@ -63,27 +63,33 @@ def without_ipv6(stage: Stage) -> None:
     stage.lab.run("container", "sysctl", "-w", "net.ipv6.conf.eth0.disable_ipv6=1")
 
 
+MISSING = "/wp-login.php"
+"""What no server here has, and what fail2ban's filters take for an attack."""
+
+
+def log_of_a_request(stage: Stage, setup: str, log: str, client: str) -> Path:
+    """Start a web server, request MISSING through v6fwd, and give the log with its line."""
+    start_stock(stage, setup, 80)
+    transparent(stage, 80)
+    assert "404" in stage.curl(f"http://{url_host(client)}{MISSING}").stdout
+    file = stage.folder / log
+    eventually(lambda: read(file), "a line in the log")
+    return file
+
+
 @CLIENTS
 @pytest.mark.server("apache2")
 def test_apache(stage: Stage, client: str) -> None:
     stage.lab.ip("container", "address", "add", "fe80::2/64", "dev", "eth0", "nodad")
-    start_stock(stage, STOCK_APACHE, 80)
-    transparent(stage, 80)
-    assert "404" in stage.curl(f"http://{url_host(client)}/nothing-here").stdout
-    log = stage.folder / "apache2/access.log"
-    eventually(lambda: read(log), "a line in the log")
-    assert re.match(rf'{re.escape(client)} - - .*"GET /nothing-here ', read(log))
+    log = log_of_a_request(stage, STOCK_APACHE, "apache2/access.log", client)
+    assert re.match(rf'{re.escape(client)} - - .*"GET {MISSING} ', read(log))
 
 
 @pytest.mark.server("apache2")
 def test_apache_without_any_ipv6_address_listens_on_ipv4(stage: Stage) -> None:
     """glibc's AI_ADDRCONFIG makes it so (docs/transparent.md): a pseudo address is what it sees."""
     without_ipv6(stage)
-    start_stock(stage, STOCK_APACHE, 80)
-    transparent(stage, 80)
-    assert "404" in stage.curl(f"http://{url_host(CLIENT_V6)}/nothing-here").stdout
-    log = stage.folder / "apache2/access.log"
-    eventually(lambda: read(log), "a line in the log")
+    log = log_of_a_request(stage, STOCK_APACHE, "apache2/access.log", CLIENT_V6)
     assert whois(stage, read(log).split()[0]).startswith("2001:db8:1::/64, seen ")
 
 
@@ -92,12 +98,8 @@ def test_apache_without_any_ipv6_address_listens_on_ipv4(stage: Stage) -> None:
 def test_nginx_and_fail2ban(stage: Stage, client: str) -> None:
     """fail2ban's stock filter for its log would ban the client itself."""
     without_ipv6(stage)
-    start_stock(stage, STOCK_NGINX, 80)
-    transparent(stage, 80)
-    assert "404" in stage.curl(f"http://{url_host(client)}/wp-login.php").stdout
-    log = stage.folder / "nginx/access.log"
-    eventually(lambda: read(log), "a line in the log")
-    assert re.match(rf'{re.escape(client)} - - .*"GET /wp-login.php ', read(log))
+    log = log_of_a_request(stage, STOCK_NGINX, "nginx/access.log", client)
+    assert re.match(rf'{re.escape(client)} - - .*"GET {MISSING} ', read(log))
     assert banned_by(log, "nginx-botsearch") == {client}
 
 

@@ -1,4 +1,4 @@
-"""fail2ban and whom it would ban: somebody who tries to come in by ssh."""
+"""For tests with fail2ban: a client of ssh that it is to ban, and whom it has banned."""
 
 from __future__ import annotations
 

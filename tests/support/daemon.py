@@ -1,4 +1,4 @@
-"""`v6fwd serve` as a real process, with its configuration in the test's hands."""
+"""For tests of `v6fwd serve` as a process, with a configuration of the test's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datagram sockets in the test's own event loop, for clients and for targets."""
+"""For tests of UDP in the test's own event loop: sockets of clients and of targets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from tests.support.relaying import Running
 from v6fwd.model import Endpoint, Protocol
-from v6fwd.relay.udp.listener import UdpForward
+from v6fwd.relay.udp.listener import UdpListener
 from v6fwd.relay.udp.resources import UdpCounters
 from v6fwd.relay.udp.session import UdpSession
 
@@ -107,9 +107,9 @@ def sessions(running: Running) -> list[UdpSession]:
 
 def counters(running: Running) -> UdpCounters:
     """What the first forward counted."""
-    forward = running.relay.listeners[0]
-    assert isinstance(forward, UdpForward)
-    return forward.counters
+    listener = running.relay.listeners[0]
+    assert isinstance(listener, UdpListener)
+    return listener.forward.counters
 
 
 def echo(data: bytes, _: Any) -> bytes:

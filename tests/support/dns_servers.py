@@ -1,4 +1,4 @@
-"""DNS servers of Debian that read PROXY v2 over UDP, each in the foreground of a lab host."""
+"""For tests with real DNS servers that read PROXY v2 over UDP, in a lab."""
 
 from __future__ import annotations
 

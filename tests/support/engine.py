@@ -1,4 +1,4 @@
-"""A real Docker Engine on the lab's host, with folders, socket and cgroups of its own.
+"""For tests with a real Docker Engine, on a lab's host with folders and cgroups of its own.
 
 It lives in the network namespace `host` and in a mount namespace that ip-netns(8) makes, so its
 bridge, its firewall rules and its mounts go when the last of its processes does.

@@ -1,4 +1,4 @@
-"""An Engine that answers what the test wants, at a unix socket in the test's own event loop."""
+"""For tests that need an Engine's answers: a unix socket in the test's own event loop."""
 
 from __future__ import annotations
 

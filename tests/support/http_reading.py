@@ -1,4 +1,4 @@
-"""What servers read in the bytes that a target gets: h11 and the standard library, not our own.
+"""For tests of what a server reads: h11 and the standard library, not our own parsers.
 
 The requests that were let through are told by `RequestStream.begun`; here they are found again
 by parsers that were written apart from it and from llhttp.
@@ -7,6 +7,7 @@ by parsers that were written apart from it and from llhttp.
 from __future__ import annotations
 
 import http.client
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from email.parser import Parser
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import h11
 from h11._state import MIGHT_SWITCH_PROTOCOL
 
+from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.requests import RequestStream
 from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules, Kind
 from v6fwd.model import Address, ClientIP
@@ -73,10 +75,19 @@ class Outcome(NamedTuple):
 Make = Callable[[], RequestStream]
 
 
-def maker(mode: ClientIP = XFF, *, trusted: bool = False, **rules: object) -> Make:
-    """Makes streams of one kind."""
+def maker(
+    mode: ClientIP = XFF, *, trusted: bool = False, hurried: bool = False, **rules: object
+) -> Make:
+    """Makes streams of one kind. `hurried`: each has time for a single part a call."""
     made = HttpRules(mode, **rules)  # type: ignore[arg-type]
-    return lambda: RequestStream(made, CLIENT, DIALLED, trusted=trusted)
+    return lambda: RequestStream(
+        made, CLIENT, DIALLED, trusted=trusted, budget=hurry() if hurried else UNBOUNDED
+    )
+
+
+def hurry() -> TimeBudget:
+    """A budget that is over after a single part: a second passes whenever somebody looks."""
+    return TimeBudget(itertools.count(0.0).__next__)
 
 
 def feed(make: Make, parts: Iterable[bytes], *, splice: int = 0) -> Outcome:
@@ -93,6 +104,10 @@ def feed(make: Make, parts: Iterable[bytes], *, splice: int = 0) -> Outcome:
                 data = data[step:]
             else:
                 out += [bytes(piece) for piece in stream.receive(data)]
+                while stream.more:
+                    assert not stream.passing
+                    assert not stream.in_head
+                    out += [bytes(piece) for piece in stream.receive(b"")]
                 data = b""
             assert not (stream.refused and stream.passing), "bytes would pass a refusal"
     return Outcome(b"".join(out), tuple(stream.begun), stream.refused, stream.opaque)

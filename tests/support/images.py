@@ -1,4 +1,4 @@
-"""Images for a real engine, made of what is installed here: nothing can be pulled."""
+"""For tests with a real Engine: images made of what is installed here; nothing is pulled."""
 
 from __future__ import annotations
 

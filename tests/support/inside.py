@@ -1,4 +1,4 @@
-"""Sockets in the hosts of a lab, held by the test itself, and a look at what is in place there."""
+"""For tests with plain sockets in the hosts of a lab, or that look at rules and routes there."""
 
 from __future__ import annotations
 

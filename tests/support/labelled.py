@@ -1,4 +1,4 @@
-"""Containers in mode `transparent` by label, on a real engine."""
+"""For tests of mode `transparent` by label, on a real Engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steady load: clients that come, exchange a few bytes and go, and an echo server for them."""
+"""For tests under steady load: clients that connect, exchange bytes and leave, and their echo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log in memory: what has been logged, as event and text."""
+"""For tests of what is logged: a log in memory, read as event and text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docker-proxy's own test cases share, whatever the protocol."""
+"""For our versions of docker-proxy's own tests: what they share, whatever the protocol."""
 
 from __future__ import annotations
 

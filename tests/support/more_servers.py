@@ -1,4 +1,4 @@
-"""More real servers of Debian for the lab's container: use beside servers.py and dns_servers.py.
+"""For tests with real servers of Debian beside those of servers.py and dns_servers.py.
 
 Each has `lines`, what makes it read the PROXY header; docs/servers.md tells people the same ones.
 """

@@ -1,4 +1,4 @@
-"""Where the checkout is: for tests that read its files."""
+"""For tests that read files of the checkout: where it is."""
 
 from __future__ import annotations
 

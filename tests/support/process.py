@@ -1,8 +1,10 @@
-"""`v6fwd forward` as a real process: started, waited for, measured, stopped."""
+"""For tests of `v6fwd forward` as a process: start, wait for, measure, stop."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -26,11 +28,22 @@ def eventually(condition: Callable[[], object], what: str, patience: float = PAT
 
 
 def free_port(host: str = "::") -> int:
-    """A port that nobody listens on now; the kernel hands it out to nobody else for a while."""
+    """A port that nobody has now, of TCP or UDP.
+
+    Below those that the kernel hands out (ip_local_port_range): while a program starts, no
+    socket that is bound or connected without a port gets it.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as sock:
-        sock.bind((host, 0))
-        return int(sock.getsockname()[1])
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with (
+            socket.socket(family) as tcp,
+            socket.socket(family, socket.SOCK_DGRAM) as udp,
+            contextlib.suppress(OSError),
+        ):
+            tcp.bind((host, port))
+            udp.bind((host, port))
+            return port
 
 
 class ForwardProcess:

@@ -1,4 +1,4 @@
-"""A relay inside the test's own event loop, with targets and clients that do as they are told."""
+"""For tests of a relay in the test's own event loop, with scripted targets and clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A `v6fwd forward` process with plain sockets on both sides of it, all in the test's hands."""
+"""For tests of `v6fwd forward` as a process, with plain sockets as clients and as target."""
 
 from __future__ import annotations
 

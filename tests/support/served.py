@@ -1,4 +1,4 @@
-"""`v6fwd serve --docker` beside a real engine, in the network namespace of its host."""
+"""For tests of `v6fwd serve --docker` beside a real Engine, in its host's namespace."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Served:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.run_folder = engine.folder / "meeting"
+        self.run_folder = engine.folder / "run-v6fwd"
         self._base = engine.folder / "serve"
         self._base.mkdir()
         self.pseudo_store = self._base / "pseudo-ipv4.sqlite"

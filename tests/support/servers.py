@@ -1,4 +1,4 @@
-"""Real servers of Debian, each in the foreground of a lab host with a configuration of its own.
+"""For tests with real servers of Debian, each in the foreground of a lab host.
 
 Every HTTP server here answers `GET /NAME` with `This is /NAME` and writes one line a request:
 `ADDRESS "REQUEST" STATUS`; so one suite serves them all. The mail servers log what they log.

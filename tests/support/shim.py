@@ -1,4 +1,4 @@
-"""The shim as dockerd starts it: descriptor 3 is the status pipe, 4 the listening socket."""
+"""For tests of the shim as dockerd starts it: descriptor 3 is the status pipe, 4 the listener."""
 
 from __future__ import annotations
 

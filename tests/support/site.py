@@ -1,4 +1,4 @@
-"""A daemon with plain sockets on both sides of it, all in the test's hands."""
+"""For tests of `v6fwd serve` as a process, with plain sockets as clients and as two targets."""
 
 from __future__ import annotations
 

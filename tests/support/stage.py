@@ -1,4 +1,4 @@
-"""A stage: the lab, a folder for the servers on it, and clients that ask through v6fwd."""
+"""For tests of a real server behind `v6fwd forward` in a lab: server, folder and clients."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Stage:
         """Run curl on the client."""
         return self.lab.run("client", *curl(*words))
 
-    def talk(self, host: str, data: bytes) -> bytes:
+    def exchange(self, host: str, data: bytes) -> bytes:
         """Send bytes from the client through v6fwd; gives all that came back."""
-        words = client_script("talk", host, str(PORT))
-        talked: Any = self.lab.run("client", *words, input=data, text=False)
-        assert talked.returncode == 0, talked.stderr
-        return bytes(talked.stdout)
+        words = client_script("send_stdin", host, str(PORT))
+        exchanged: Any = self.lab.run("client", *words, input=data, text=False)
+        assert exchanged.returncode == 0, exchanged.stderr
+        return bytes(exchanged.stdout)
 
     def drop(self, host: str, rule: str) -> None:
         """Drop the packets arriving on a host that `rule` of nftables picks, and count them."""
@@ -83,5 +83,5 @@ def url_host(client: str, port: int = PORT) -> str:
 
 
 def client_script(name: str, *words: str) -> list[str]:
-    """The command for one of the clients that are in visitors/."""
-    return [sys.executable, str(Path(__file__).with_name("visitors") / f"{name}.py"), *words]
+    """The command for one of the programs in clients/."""
+    return [sys.executable, str(Path(__file__).with_name("clients") / f"{name}.py"), *words]

@@ -1,4 +1,4 @@
-"""A network namespace that comes into use as a container's does: a process first, then a device."""
+"""For tests of a container that starts: a namespace with a process first, then a device."""
 
 from __future__ import annotations
 

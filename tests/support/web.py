@@ -1,4 +1,4 @@
-"""HTTP by hand: requests as bytes, and what a target reads and says, on plain sockets."""
+"""For tests of HTTP over plain sockets: requests as bytes, and what a target reads and answers."""
 
 from __future__ import annotations
 

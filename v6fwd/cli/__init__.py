@@ -24,7 +24,7 @@ from v6fwd.cli import (
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="v6fwd")
 def main() -> None:
-    """Take docker-proxy's place: a container learns the real IPv6 address of its client."""
+    """Relay in docker-proxy's place that tells containers the real IPv6 address of a client."""
 
 
 main.add_command(demo.demo)

@@ -1,4 +1,4 @@
-"""What the commands that ask a running daemon have in common."""
+"""Shared by the commands that query a running daemon."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from v6fwd.daemon.ask import AskError, ask
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-EPILOG = "Exit status: 0 if the daemon did it, 1 if not or if there is none."
+EPILOG = "Exit status: 0 on success, 1 if the daemon refuses or is not running."
 
 
 def socket_option(command: _F) -> _F:
@@ -24,7 +24,7 @@ def socket_option(command: _F) -> _F:
         default=Control().socket,
         show_default=True,
         metavar="PATH",
-        help="The control socket of the daemon, as its configuration names it.",
+        help="The daemon's control socket.",
     )(command)
 
 
@@ -34,7 +34,7 @@ def json_option(command: _F) -> _F:
 
 
 def answers(path: str, do: str, **details: Any) -> Iterator[dict[str, Any]]:
-    """What the daemon says; without an answer the program ends here, with a line on stderr."""
+    """Yield the daemon's answers. On failure, print the reason to stderr and exit with 1."""
     try:
         yield from ask(path, {"do": do, **details})
     except AskError as error:

@@ -14,8 +14,8 @@ from v6fwd.demo.show import MODES, DemoError, Shown, find_place, show
 def demo() -> None:
     """Send an IPv6 request through v6fwd to an IPv4-only target, and show the target's log.
 
-    As root this happens in network namespaces of its own, otherwise on loopback. Nothing else
-    is needed, and nothing is left behind.
+    As root it runs in network namespaces of its own, otherwise on loopback. It needs no other
+    software, and removes everything that it created.
     """
     try:
         with find_place() as place:

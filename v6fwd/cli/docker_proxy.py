@@ -1,4 +1,4 @@
-"""`v6fwd docker-proxy`: docker-proxy's work for one port, with docker-proxy's flags."""
+"""`v6fwd docker-proxy`: relay one published port, with docker-proxy's flags."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ from v6fwd.docker.shim import standalone as proxy
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def docker_proxy(words: tuple[str, ...]) -> None:
-    """Be docker-proxy; v6fwd-docker-proxy does this where no daemon runs."""
+    """Relay one port as docker-proxy does. The shim runs this in standalone mode."""
     sys.exit(proxy.main(words))

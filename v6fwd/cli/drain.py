@@ -1,4 +1,4 @@
-"""`v6fwd drain`: let flows finish, and end."""
+"""`v6fwd drain`: finish the flows of the daemon, or of one forward, and stop."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from v6fwd.cli.asking import EPILOG, answers, socket_option
 @click.argument("listen", required=False)
 @socket_option
 def drain(listen: str | None, path: str) -> None:
-    """Stop accepting, let flows finish for drain-timeout, then end the daemon, as SIGTERM does.
+    """Stop accepting, let flows finish for drain-timeout, then stop the daemon, as SIGTERM does.
 
-    With LISTEN ([::]:8080, [::]:53/udp) only that forward is closed, until the next reload.
+    With LISTEN ([::]:8080, [::]:53/udp), close only that forward until the next reload.
     """
     details = {"listen": listen} if listen else {}
     for _ in answers(path, "drain", **details):

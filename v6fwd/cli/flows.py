@@ -26,7 +26,7 @@ _ORDERS: dict[str, Callable[[Flow], Any]] = {
 @click.option(
     "--by",
     type=click.Choice(["client", "net"]),
-    help="One line a client address, or an IPv6 client's /64 network.",
+    help="Sum flows by client address, or by network: the /64 of an IPv6 client.",
 )
 @click.option(
     "--sort",
@@ -34,13 +34,13 @@ _ORDERS: dict[str, Callable[[Flow], Any]] = {
     type=click.Choice(list(_ORDERS)),
     default="bytes",
     show_default=True,
-    help="Most of these first.",
+    help="Sort in descending order of this.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Show so many at most.")
+@click.option("--limit", type=click.IntRange(min=1), help="Maximum number of lines.")
 @socket_option
 @json_option
 def flows(by: str | None, order: str, limit: int | None, path: str, as_json: bool) -> None:
-    """Show who is connected to the running daemon, and how much has moved."""
+    """List clients of the running daemon, with bytes and duration."""
     live = [flow for part in answers(path, "flows") for flow in part.get("flows", ())]
     for flow in live:
         flow["flows"] = 1
@@ -51,7 +51,7 @@ def flows(by: str | None, order: str, limit: int | None, path: str, as_json: boo
 
 
 def grouped(live: list[Flow], by: str) -> list[Flow]:
-    """Sums by client; `seconds` is the longest."""
+    """Sum flows by client or network. `seconds` is that of the longest flow."""
     groups: dict[str, Flow] = {}
     for flow in live:
         client = flow["client"] if by == "client" else network(flow["client"])
@@ -65,7 +65,7 @@ def grouped(live: list[Flow], by: str) -> list[Flow]:
 
 
 def network(client: str) -> str:
-    """An IPv6 client's /64: RFC 4291, 2.5.1, who has one address there has them all."""
+    """The /64 of an IPv6 client: who has one address there has all of them (RFC 4291, 2.5.1)."""
     if ":" not in client:
         return client
     return str(ipaddress.ip_network(f"{client}/64", strict=False))

@@ -27,6 +27,7 @@ from v6fwd.model import (
     TransparentFallback,
     UdpProxy,
     pair_up,
+    parse_max_head,
     parse_networks,
     parse_rate,
     parse_seconds,
@@ -49,14 +50,13 @@ _DEFAULTS = {field.name: field.default for some in (Limits, Guard) for field in 
 
 
 class Networks(click.ParamType[tuple[IPNetwork, ...]]):
-    """CIDR[,CIDR]."""
+    """Networks, separated by commas."""
 
     name = "cidr[,cidr]"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[IPNetwork, ...]:
-        """See click.ParamType."""
         try:
             return parse_networks(value)
         except InputError as error:
@@ -64,7 +64,7 @@ class Networks(click.ParamType[tuple[IPNetwork, ...]]):
 
 
 class Number(click.ParamType[float]):
-    """A number that `parse` takes: a time or a rate."""
+    """A number that `parse` accepts: a time, a rate or a size."""
 
     def __init__(self, name: str, parse: Callable[[str], float]) -> None:
         self.name = name
@@ -73,7 +73,6 @@ class Number(click.ParamType[float]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """See click.ParamType."""
         try:
             return self._parse(str(value))
         except InputError as error:
@@ -93,12 +92,12 @@ def _pairs(
 
 
 def _limit(name: str, zero: bool, text: str) -> Callable[[_F], _F]:
-    """The option of a time in Limits."""
+    """Option for a field of Limits in seconds."""
     return _field(name, Number("seconds", functools.partial(parse_seconds, zero=zero)), text)
 
 
 def _field(name: str, kind: click.ParamType[Any], text: str) -> Callable[[_F], _F]:
-    """The option of one field of Limits or Guard, which has its default and its reason."""
+    """Option for a field of Limits or Guard, with the field's default."""
     return click.option(
         f"--{name.replace('_', '-')}",
         type=kind,
@@ -109,7 +108,7 @@ def _field(name: str, kind: click.ParamType[Any], text: str) -> Callable[[_F], _
 
 
 def _networks(name: str, text: str) -> Callable[[_F], _F]:
-    """An option that takes networks, all at once or one after the other."""
+    """Option that takes networks and may be repeated."""
     return click.option(f"--{name}", type=Networks(), multiple=True, callback=_flat, help=text)
 
 
@@ -132,92 +131,111 @@ def _flat(
     type=click.Choice([mode.value for mode in ClientIP]),
     default=ClientIP.NONE.value,
     show_default=True,
-    help="How the target learns who the client is: not at all, by a PROXY protocol header, or by"
-    " a field in each HTTP/1 request.",
+    help="How the target learns the client's address: not at all, from a PROXY protocol header,"
+    " from a field in each HTTP/1 request, or from the source address of its connection.",
 )
 @_networks(
     "accept-proxy",
-    "Require a PROXY header (v1 or v2) from clients in these networks, and believe it.",
+    "Require a PROXY header (v1 or v2) from clients in these networks, and trust it.",
 )
 @click.option(
     "--udp-proxy",
     type=click.Choice([which.value for which in UdpProxy]),
     default=UdpProxy.EVERY.value,
     show_default=True,
-    help="With --client-ip proxy-v2: the header in front of every datagram of a UDP session, or"
-    " of its first only.",
+    help="With --client-ip proxy-v2: send the header with every datagram of a UDP session, or with"
+    " its first only.",
+)
+@click.option(
+    "--pass-tlvs",
+    type=click.IntRange(0, 0xFFFF),
+    default=0,
+    show_default=True,
+    metavar="BYTES",
+    help="With --accept-proxy and --client-ip proxy-v2: pass on the TLVs of the accepted header,"
+    " as far as the new one stays within BYTES. Apache reads 232, MariaDB 256, PowerDNS 512,"
+    " Postfix 536, nginx 1024.",
 )
 @_networks(
     "trust-forwarded",
-    "Clients in these networks are HTTP proxies: what they say in X-Forwarded-For or"
-    " Forwarded is kept, and their own address appended.",
+    "Trust clients in these networks as HTTP proxies: keep their X-Forwarded-For or Forwarded"
+    " and append their own address.",
 )
 @click.option(
     "--keep-underscores",
     is_flag=True,
-    help="Pass HTTP fields with an underscore in their name, which are dropped otherwise.",
+    help="Pass HTTP fields with an underscore in their name. Without this they are dropped.",
 )
 @click.option(
     "--on-opaque",
     type=click.Choice([what.value for what in OnOpaque]),
     default=OnOpaque.REFUSE.value,
     show_default=True,
-    help="What is not HTTP/1 where HTTP is read (TLS, HTTP/2, CONNECT): refuse it, or pass it on"
-    " without the client's address.",
+    help="In an HTTP mode, refuse connections that are not HTTP/1 (TLS, HTTP/2, CONNECT), or pass"
+    " them without the client's address.",
 )
 @click.option(
     "--target-netns",
     default="",
     metavar="PATH|PID|NAME|ADDRESS|none",
-    help="With --client-ip transparent: the network namespace that TARGET is in. Without it the"
-    " container on this host that has TARGET's address is found; where there is none, or with"
-    " none, TARGET is reached over the network, and IPv6 clients come from pseudo IPv4 addresses.",
+    help="With --client-ip transparent: the network namespace that TARGET is in. By default v6fwd"
+    " searches the containers of this host for TARGET's address. If no container has it, or with"
+    " none, v6fwd connects over the network, and IPv6 clients get pseudo IPv4 addresses.",
 )
 @click.option(
     "--transparent-fallback",
     type=click.Choice([fallback.value for fallback in TransparentFallback]),
     default=TransparentFallback.REFUSE.value,
     show_default=True,
-    help="What becomes of a client that cannot be shown, as one from loopback.",
+    help="What to do with a client whose address cannot be preserved, such as a loopback address.",
 )
 @click.option(
     "--pseudo-ipv4",
     type=click.Choice([str(bits) for bits in PSEUDO_WIDTHS]),
     default=str(Transparent().pseudo_bits),
     show_default=True,
-    help="What a pseudo IPv4 address stands for: an IPv6 /64, or a single address.",
+    help="Prefix length that one pseudo IPv4 address stands for: an IPv6 /64, or one address.",
 )
 @click.option(
     "--pseudo-store",
     default=Transparent().pseudo_store,
     show_default=True,
     metavar="FILE",
-    help="Where pseudo IPv4 addresses are written down; see `v6fwd whois`.",
+    help="Database of pseudo IPv4 addresses, for `v6fwd whois`.",
 )
-@_limit("connect_timeout", False, "For the target to answer.")
-@_limit("drain_timeout", True, "For flows to finish after SIGTERM; then they are reset.")
+@_limit("connect_timeout", False, "Time for the target to accept the connection.")
+@_limit("drain_timeout", True, "Time for flows to finish after SIGTERM. Then they are reset.")
 @_limit("interrupt_timeout", True, "The same after SIGINT.")
-@_limit("idle_timeout", True, "Reset a flow that moves no byte for so long; 0: never.")
-@_limit("header_timeout", False, "For the PROXY header of a client in --accept-proxy.")
-@_limit("request_timeout", False, "For the head of an HTTP request.")
-@_limit("udp_timeout", False, "A UDP session ends after so long without a datagram.")
+@_limit("idle_timeout", True, "Reset a flow that transfers nothing for this long; 0: never.")
+@_limit("header_timeout", False, "Time for the PROXY header of a client in --accept-proxy.")
+@_limit("request_timeout", False, "Time for the head of an HTTP request.")
+@_field(
+    "max_head",
+    Number("size", parse_max_head),
+    "Largest head of an HTTP request, up to 256k; for large cookies.",
+)
+@_limit("udp_timeout", False, "End a UDP session after this long without a datagram.")
 @_field(
     "max_flows",
     click.IntRange(min=0),
-    "TCP flows at once, and UDP sessions; 0: as many as there are descriptors for.",
+    "Limit of concurrent TCP flows, and of UDP sessions; 0: as many as descriptors allow.",
 )
-@_networks("allow", "Serve clients in these networks alone; the others are reset.")
+@_networks("allow", "Accept only clients in these networks; reset all others.")
 @_networks("deny", "Reset clients in these networks, even if --allow has them.")
-@_field("client_flows", click.IntRange(min=0), "Flows at once of one client; 0: no limit.")
-@_field("client_rate", Number("flows/second", parse_rate), "New flows of one client; 0: no limit.")
-@_field("client_prefix", click.IntRange(1, 128), "Bits of an IPv6 address that are one client.")
-@click.option("--log-flows", is_flag=True, help="Log a line for every flow when it ends.")
+@_field("client_flows", click.IntRange(min=0), "Concurrent flows of one client; 0: no limit.")
+@_field(
+    "client_rate",
+    Number("flows/second", parse_rate),
+    "New flows per second of one client; 0: no limit.",
+)
+@_field("client_prefix", click.IntRange(1, 128), "Prefix length that counts as one IPv6 client.")
+@click.option("--log-flows", is_flag=True, help="Log a line when a flow ends.")
 @click.option(
     "--log-format",
     type=click.Choice([style.value for style in LogFormat]),
     default=LogFormat.TEXT.value,
     show_default=True,
-    help="How log lines look, on stderr.",
+    help="Format of log lines, which go to stderr.",
 )
 def forward(
     pairs: list[tuple[Endpoint, Endpoint]],
@@ -225,17 +243,17 @@ def forward(
     log_format: str,
     **others: Any,
 ) -> None:
-    """Listen on LISTEN and forward connections or datagrams to TARGET, until SIGINT or SIGTERM.
+    """Forward connections or datagrams from LISTEN to TARGET, until SIGINT or SIGTERM.
 
     \b
     LISTEN  [::]:8080        IPv6 and IPv4 (8080 alone means the same)
             0.0.0.0:8080     IPv4 only
-            [::]:5000-5009   a range; its TARGET has one as long
+            [::]:5000-5009   a range; TARGET has a range of the same length
             [::]:53/udp      UDP; [::]:53/tcp+udp is both
     TARGET  172.17.0.2:80    name:80   [2001:db8::5]:80   unix:/run/app.sock
 
     \b
-    Example: what a web server in an IPv4-only container needs to log the real client:
+    Example, for a web server in an IPv4-only container:
         v6fwd forward '[::]:8080' 172.17.0.2:80 --client-ip proxy-v2
     """
     limits = Limits(**{field.name: others.pop(field.name) for field in fields(Limits)})

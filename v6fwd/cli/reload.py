@@ -10,9 +10,9 @@ from v6fwd.cli.asking import EPILOG, answers, socket_option
 @click.command(name="reload", epilog=EPILOG)
 @socket_option
 def reload_(path: str) -> None:
-    """Open the forwards that are new in the configuration, drain those that are gone.
+    """Open new forwards of the configuration and drain removed ones.
 
-    Others keep their sockets and their flows. A configuration with a mistake changes nothing.
+    The others keep their sockets and flows. An invalid configuration changes nothing.
     """
     for _ in answers(path, "reload"):
         pass

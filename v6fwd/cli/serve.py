@@ -1,4 +1,4 @@
-"""`v6fwd serve`: the forwards of a configuration file, in a daemon."""
+"""`v6fwd serve`: run the forwards of a configuration file as a daemon."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from v6fwd.config import ConfigError
-from v6fwd.config.apart import load_apart
+from v6fwd.config import ConfigError, load
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, keep_standard_descriptors
 
@@ -23,24 +22,27 @@ from v6fwd.log import Log, keep_standard_descriptors
     type=click.Path(path_type=Path),
     default=Path("v6fwd.toml"),
     show_default=True,
-    help="The file that says what to forward; v6fwd.example.toml explains every key.",
+    help="The configuration file; v6fwd.example.toml explains every key.",
 )
-@click.option("--check", is_flag=True, help="Say what is wrong with the configuration, and exit.")
+@click.option(
+    "--check", is_flag=True, help="Check the configuration, report every mistake, and exit."
+)
 @click.option(
     "--docker",
     is_flag=True,
-    help="Serve Docker's published ports, too, as containers' labels say; see docs/docker.md.",
+    help="Also serve Docker's published ports, configured by labels; see docs/docker.md.",
 )
 def serve(path: Path, check: bool, docker: bool) -> None:
-    """Forward what the configuration says, with a worker process per core, until SIGTERM.
+    """Run the forwards of a configuration file, with one worker process per core.
 
     \b
-    SIGTERM  stop accepting, let flows finish, exit; SIGINT: the same, but not for long
-    SIGHUP   read the configuration again, as `v6fwd reload` does
+    SIGTERM  stop accepting, let flows finish for drain-timeout, exit
+    SIGINT   the same within interrupt-timeout
+    SIGHUP   reload the configuration, as `v6fwd reload` does
     A second `serve` with the same control socket takes over from the first without a gap.
     """
     try:
-        config = load_apart(path)
+        config = load(path, at_start=True)
         if docker and config.user:
             raise ConfigError(
                 [f"{path}: user = {config.user!r}: --docker needs root; leave it out"]
@@ -50,17 +52,17 @@ def serve(path: Path, check: bool, docker: bool) -> None:
         sys.exit(2)
     if check:
         return
-    from v6fwd.daemon.serve import serve as serve_config  # what no other command needs
+    from v6fwd.daemon.serve import serve as serve_config  # no other command needs it
 
     keep_standard_descriptors()
     log = Log(config.log_format)
-    guests = []
+    sources = []
     if docker:
         from v6fwd.docker.controller import Controller
 
-        guests.append(Controller(config.docker, config.limits, log))
+        sources.append(Controller(config.docker, config.limits, log))
     try:
-        serve_config(path, config, log, guests)
+        serve_config(path, config, log, sources)
     except RelayError as error:
         log.error("failed", str(error))
         sys.exit(1)

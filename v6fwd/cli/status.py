@@ -10,14 +10,15 @@ import click
 
 from v6fwd.cli.asking import EPILOG, answers, json_option, socket_option
 from v6fwd.cli.tables import moment, size, table
+from v6fwd.log import escaped
+from v6fwd.relay.ends import End, end_of
 
 SHOWN_ERRORS = 2
 """Causes that a row has room for."""
 
 _HEAD = ("LISTEN", "TARGET", "CLIENT-IP", "LIVE", "FLOWS", "UP", "DOWN", "SINCE", "ERRORS")
-_HARMLESS = ("closed", "closed before a header", "expired", "reset by client", "reset by target")
-"""Ends that are everybody's own business, or that `dial_failures` and others count already."""
-_COUNTED = ("refused", "target failed")
+_COUNTED = (End.REFUSED, End.TARGET_FAILED)
+"""Ends that `refused`, `dial_failures` and others count already, with more detail."""
 
 
 @click.command(epilog=EPILOG)
@@ -38,7 +39,10 @@ def text(answer: dict[str, Any]) -> str:
         f" {workers} worker{'s' if workers != 1 else ''}, {answer['restarts']} restarted"
     )
     rows = [_row(forward) for forward in answer["forwards"]]
-    return f"{first}\n{table(_HEAD, rows, right='LIVE FLOWS UP DOWN')}"
+    lines = [first, table(_HEAD, rows, right="LIVE FLOWS UP DOWN")]
+    for held in answer.get("held", ()):  # a daemon of release 0.1 has none
+        lines.append(escaped(f"{held['listen']} is not served: {held['why']}"))
+    return "\n".join(lines)
 
 
 def _row(forward: dict[str, Any]) -> tuple[str, ...]:
@@ -62,10 +66,16 @@ def errors(forward: dict[str, Any]) -> str:
     causes["PROXY header refused"] += forward["header_refused"]
     causes["HTTP refused"] += forward["http_refused"]
     for end, count in forward["ends"].items():
-        if end not in _HARMLESS and end not in _COUNTED:
+        if _is_error(end):
             causes[end] += count
     for cause in ("too_large", "full", "failed", "no_room"):
         causes[f"datagrams lost: {cause.replace('_', ' ')}"] += forward.get("udp", {}).get(cause, 0)
     found = [f"{count} {cause}" for cause, count in causes.most_common(SHOWN_ERRORS) if count]
     more = sum(causes.values()) - sum(count for _, count in causes.most_common(SHOWN_ERRORS))
     return ", ".join(found + [f"{more} others"] * bool(more)) or "-"
+
+
+def _is_error(text: str) -> bool:
+    """Whether an end is to be shown here; one that only another version knows is."""
+    end = end_of(text)
+    return end is None or (end.is_error and end not in _COUNTED)

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from v6fwd.log import escaped
+
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> str:
-    """Rows under a head, two spaces between columns. `right`: those aligned right."""
+    """Rows under a head, two spaces between columns. `right`: those aligned right.
+
+    What is not printable in a cell is escaped.
+    """
+    rows = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = []
     for row in (head, *rows):
@@ -47,5 +53,5 @@ def duration(seconds: float) -> str:
 
 
 def moment(stamp: float) -> str:
-    """A time in the local zone."""
+    """Date and time in the local time zone; `stamp` is seconds since the epoch."""
     return datetime.fromtimestamp(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""`v6fwd whois`: who is behind a pseudo IPv4 address, and the other way round."""
+"""`v6fwd whois`: look up pseudo IPv4 addresses and IPv6 clients."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def _address(ctx: click.Context, param: click.Parameter, text: str) -> bytes:
     default=Transparent().pseudo_store,
     show_default=True,
     metavar="FILE",
-    help="Where `forward --client-ip transparent` writes its pseudo addresses down.",
+    help="Database that `forward --client-ip transparent` keeps.",
 )
 def whois(address: bytes, pseudo_store: str) -> None:
-    """Tell who is behind a pseudo IPv4 address, or which one an IPv6 client has.
+    """Show the IPv6 client of a pseudo IPv4 address, or the pseudo address of an IPv6 client.
 
     \b
     v6fwd whois 240.1.2.3

@@ -1,9 +1,9 @@
-"""Which way leads to a target inside its network namespace, and as whom a client can come.
+"""Chooses the address to connect to inside the target's network namespace.
 
-The decision is taken from who listens there. A server on a wildcard address is reached through
-a loopback address, because its answers can be told from all that leaves the container: nothing
-with a loopback source does. One that listens on a loopback address *only* is not published by
-naming the container's address, so it is not reached, unless the target itself names loopback.
+It depends on the listening sockets there. A server on a wildcard address is reached through a
+loopback address: packets with a loopback source never leave a container, so its answers can be
+matched by routing rules. A server on a loopback address *only* is not reached unless the target
+names that address: publishing the container's address does not publish its loopback.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ _V6_ANY, _V4_ANY = bytes(16), bytes(4)
 
 
 class Destination(NamedTuple):
-    """Where to connect to, and whether the client has to come as a pseudo IPv4 address."""
+    """Where to connect to, and whether from a pseudo IPv4 address."""
 
     address: bytes
     is_pseudo: bool = False
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it leads to a loopback address."""
+        """Whether the address is loopback."""
         return is_loopback(self.address)
 
 
 class Destinations(NamedTuple):
-    """The ways for IPv6 and for IPv4 clients; None where nobody listens for them."""
+    """For IPv6 and for IPv4 clients; None if nothing listens for them."""
 
     for_v6: Destination | None = None
     for_v4: Destination | None = None
 
 
 def find_destinations(listening: Iterable[tuple[bytes, bool]], target: bytes) -> Destinations:
-    """Choose from the addresses listened on (and whether for IPv6 alone), and the target's own."""
+    """Choose from the listening sockets (address, IPV6_V6ONLY) and the target's address."""
     bound = [(_unmapped(packed), v6_only) for packed, v6_only in listening]
     taken = {packed for packed, _ in bound}
     any_v4 = _V4_ANY in taken or (_V6_ANY, False) in bound
@@ -52,13 +52,13 @@ def find_destinations(listening: Iterable[tuple[bytes, bool]], target: bytes) ->
 def _choose(
     taken: set[bytes], target: bytes, wildcard: bool, loopback: bytes
 ) -> Destination | None:
-    """The way of one family: the most exact listener is the one that the target names."""
+    """The destination of one family; a socket bound to the target's address takes precedence."""
     same_family = len(target) == len(loopback)
     if same_family and target in taken:
         return Destination(target)
     if wildcard and loopback not in taken:
         return Destination(loopback)
-    if wildcard and same_family:  # somebody else has the port on loopback
+    if wildcard and same_family:  # another socket is bound to loopback
         return Destination(target)
     return None
 

@@ -1,4 +1,4 @@
-"""Which clients are trusted: a membership test for addresses as they come from the network."""
+"""Membership test of addresses in networks, on network bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from v6fwd.model import IPNetwork
 
 
 class TrustedNetworks:
-    """A set of networks that tells quickly whether an address is in one of them."""
+    """A set of networks."""
 
     __slots__ = ("_by_size",)
 
@@ -19,6 +19,6 @@ class TrustedNetworks:
             self._by_size[network.max_prefixlen // 8].append(pair)
 
     def __contains__(self, packed: bytes) -> bool:
-        """Whether 4 or 16 network bytes, v4-mapped ones already unmapped, are trusted."""
+        """Whether an address of 4 or 16 bytes is in one of the networks; not v4-mapped."""
         value = int.from_bytes(packed, "big")
         return any(value & mask == start for mask, start in self._by_size[len(packed)])

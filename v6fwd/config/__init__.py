@@ -1,9 +1,9 @@
 """v6fwd.toml: read, checked as a whole, and turned into what `serve` works with.
 
-settings    what is known when all files are read: Config and its parts
-keys        which keys there are, and what each of them takes
-reader      files, tables, and every mistake in them
-apart       the process in which that is done
+settings    the result: Config and its parts
+keys        the keys and the type of each
+reader      reads tables and reports every mistake
+files       reads regular files only, and never blocks
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from v6fwd.config.settings import Config, ConfigError, Control, Docker, Metrics
 __all__ = ["Config", "ConfigError", "Control", "Docker", "Metrics", "load"]
 
 
-def load(path: Path) -> Config:
-    """Read `path` and the files that it includes. Raises ConfigError."""
-    from v6fwd.config.reader import read  # marshmallow: 1 MB and 60 ms, for `serve` alone
+def load(path: Path, *, at_start: bool = False) -> Config:
+    """Read `path` and the files that it includes. Raises ConfigError.
 
-    return read(path)
+    `at_start`: the main file may be a pipe or a terminal, for which this waits.
+    """
+    from v6fwd.config.reader import read  # tomllib and difflib, for `serve` alone
+
+    return read(path, at_start=at_start)

@@ -1,7 +1,7 @@
-"""Which keys there are, and what each of them takes. Keys are the long options' names.
+"""The keys of the configuration and the type of each. Keys are named after the long options.
 
-What a value may be stands in `model`, for options and keys alike; a number may be in quotes,
-and several networks may be an array.
+`model` parses the values of options and keys alike. A number may be quoted; a list of networks may
+be an array.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from v6fwd.model import (
     TransparentFallback,
     UdpProxy,
     parse_listen,
+    parse_max_head,
     parse_networks,
     parse_rate,
     parse_seconds,
@@ -34,13 +35,14 @@ from v6fwd.model import (
 )
 
 Parse = Callable[[Any], Any]
-"""Takes what TOML has made of a value; raises InputError."""
+"""Parses a value as TOML delivers it; raises InputError."""
 
 MAX_WORKERS = 256
+MAX_PROXY_HEADER = 0xFFFF
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A guess to put behind an error; "" where nothing comes near."""
+    """Return a hint to append to an error; "" if no known word is similar."""
     near = difflib.get_close_matches(word.lower().replace("_", "-"), list(known), 1)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -92,6 +94,10 @@ def _seconds_or_zero(value: Any) -> float:
     return parse_seconds(_number(value), zero=True)
 
 
+def _head_size(value: Any) -> int:
+    return parse_max_head(_number(value))
+
+
 def _rate(value: Any) -> float:
     return parse_rate(_number(value))
 
@@ -105,7 +111,7 @@ def _networks(value: Any) -> tuple[IPNetwork, ...]:
 
 
 def _listen(value: Any) -> str:
-    """Stays a text: only together with TARGET it can be told which ports belong together."""
+    """Stays a string: ports are paired only when TARGET is known too."""
     text = _number(value) if type(value) is int else _text(value)
     parse_listen(text)
     return text
@@ -132,7 +138,7 @@ def _metrics_address(value: Any) -> Endpoint | None:
 
 
 def _netns(value: Any) -> str:
-    """PATH, PID, NAME, ADDRESS or none; a process id may be a number."""
+    """PATH, PID, NAME, ADDRESS or none; a PID may be a TOML integer."""
     return str(_whole(value, 1)) if type(value) is int else _text(value)
 
 
@@ -185,6 +191,7 @@ FLOW_LIMITS: dict[str, Parse] = {
     "idle-timeout": _seconds_or_zero,
     "header-timeout": _seconds,
     "request-timeout": _seconds,
+    "max-head": _head_size,
     "udp-timeout": _seconds,
 }
 GUARD: dict[str, Parse] = {
@@ -206,6 +213,7 @@ MODES: dict[str, Parse] = {
     "client-ip": functools.partial(_choice, kind=ClientIP),
     "accept-proxy": _networks,
     "udp-proxy": functools.partial(_choice, kind=UdpProxy),
+    "pass-tlvs": functools.partial(_whole, least=0, most=MAX_PROXY_HEADER),
     "trust-forwarded": _networks,
     "keep-underscores": _truth,
     "on-opaque": functools.partial(_choice, kind=OnOpaque),
@@ -240,6 +248,7 @@ DOCKER_RULE: dict[str, Parse] = {
     "network": _text,
     "image": _text,
     "client-ip": MODES["client-ip"],
+    **{key: parse for key, parse in GUARD.items() if key != "client-prefix"},
 }
 
 TABLES: dict[str, dict[str, Parse]] = {
@@ -256,7 +265,7 @@ REQUIRED = {
     "[[forward]]": {"listen": 'listen = "[::]:8080"', "target": 'target = "172.17.0.2:80"'},
     "[[docker.rule]]": {"client-ip": 'client-ip = "proxy-v2"'},
 }
-"""The keys that a table needs, as they might look."""
+"""The required keys of a table, with an example of each."""
 
 _HOMES = {
     "at the top of the main file, above all tables": TOP,
@@ -267,11 +276,11 @@ _HOMES = {
     "in a [[docker.rule]]": DOCKER_RULE,
 }
 _SINGLE = ("defaults", "control", "metrics", "docker")
-"""Tables that stand there once."""
+"""Tables that occur once."""
 
 
 def unknown_key(table: str, key: str) -> str:
-    """What to say of a key that `table` does not have."""
+    """Return the error for a key that `table` does not have."""
     for place, home in _HOMES.items():
         if key in home:
             return f"unknown key in {table}; it belongs {place}"

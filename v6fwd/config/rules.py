@@ -5,7 +5,7 @@
     container = "web-*"          # and network, image: shell patterns, or the very name
     client-ip = "proxy-v2"
 
-All that a rule names must fit; the first rule that fits goes.
+A rule matches if all its keys match. The first match wins.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
 from v6fwd.model import ClientIP, InputError, Protocol
 
@@ -22,7 +23,7 @@ _PORTS_RE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp))?")
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A published port as the Engine's API tells of it."""
+    """A published port as the Engine's API reports it."""
 
     host_port: int
     container_port: int
@@ -35,7 +36,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule; what is not set fits everything."""
+    """One rule; a key that is not set matches everything."""
 
     client_ip: ClientIP
     host_ports: range | None = None
@@ -43,13 +44,26 @@ class Rule:
     container: str = "*"
     network: str = "*"
     image: str = "*"
+    guard: tuple[tuple[str, Any], ...] = ()
+    """Fields of model.Guard that it sets, and their values."""
+
+    @property
+    def is_for_all_containers(self) -> bool:
+        """Whether it names nothing but ports."""
+        return self.container == self.network == self.image == "*"
+
+    def fits_port(self, port: Published) -> bool:
+        """Return whether it is for this port of some container."""
+        return (self.host_ports is None or port.host_port in self.host_ports) and self.protocol in (
+            None,
+            port.protocol,
+        )
 
     def fits(self, port: Published) -> bool:
-        """Whether it is for this port."""
+        """Whether the rule matches this port."""
         networks = port.networks or ("",)
         return (
-            (self.host_ports is None or port.host_port in self.host_ports)
-            and self.protocol in (None, port.protocol)
+            self.fits_port(port)
             and fnmatchcase(port.container, self.container)
             and fnmatchcase(port.image, self.image)
             and any(fnmatchcase(network, self.network) for network in networks)

@@ -1,4 +1,4 @@
-"""What `serve` knows when all files are read."""
+"""The result of reading all files."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from v6fwd.config.rules import Rule
 from v6fwd.log import LogFormat
-from v6fwd.model import Endpoint, Forward, Limits, Transparent, TransparentFallback
+from v6fwd.model import Endpoint, Forward, Guard, Limits, Transparent, TransparentFallback
 
 
 class ConfigError(ValueError):
-    """The configuration cannot be used. Its text has one line for every mistake."""
+    """The configuration is invalid. The text has one line for every mistake."""
 
     def __init__(self, mistakes: Iterable[str]) -> None:
         self.mistakes = tuple(mistakes)
@@ -21,42 +21,45 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The unix socket where `status`, `reload` and the next `serve` knock."""
+    """The unix socket for `status`, `flows`, `reload`, `drain` and takeover."""
 
     socket: str = "/run/v6fwd/control.sock"
-    """Its path; "": there is none."""
+    """Its path; "": no control socket."""
     group: str = ""
     """Whose members may use it beside root; "": nobody else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Where Prometheus finds its figures."""
+    """The HTTP endpoint of /metrics and /healthz."""
 
     listen: Endpoint | None = None
-    """A TCP endpoint; None: nowhere."""
+    """A TCP endpoint; None: no metrics."""
 
 
+_GUARD = Guard()
 _TRANSPARENT = Transparent(fallback=TransparentFallback.NONE)
 
 
 def _docker_host() -> str:
-    """As the docker command has it, where that is a unix socket."""
+    """DOCKER_HOST, if it names a unix socket."""
     host = os.environ.get("DOCKER_HOST", "")
     return host if host.startswith("unix:///") else "unix:///run/docker.sock"
 
 
 @dataclass(frozen=True, slots=True)
 class Docker:
-    """Where the Engine is asked, and what the file says of its ports."""
+    """The Engine's API socket, and the modes of published ports."""
 
     host: str = field(default_factory=_docker_host)
-    """Its unix socket. Where the file says nothing, DOCKER_HOST may."""
+    """Its unix socket; DOCKER_HOST if the file does not set it."""
     rules: tuple[Rule, ...] = ()
-    """Modes of published ports; the first that fits goes, and before labels."""
+    """Modes of published ports. The first match wins, and rules take precedence over labels."""
     transparent: Transparent = _TRANSPARENT
-    """How their mode `transparent` does it; its `netns` is each container's. Without a fallback
-    this host's own programs, which come from 127.0.0.1 and ::1, would be refused."""
+    """Options of their mode `transparent`; `netns` is each container's. Without a fallback, this
+    host's own programs, which connect from 127.0.0.1 and ::1, would be refused."""
+    guard: Guard = _GUARD
+    """Who may use published ports, as [defaults] has it; rules and labels change it."""
     transparent_address: bool = True
     """Whether containers in that mode get an IPv6 address on `lo` before they start."""
 
@@ -65,23 +68,23 @@ _LIMITS = Limits()
 
 
 def _processors() -> int:
-    """How many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All that the files said; what they left out has its default."""
+    """The settings of all files, with defaults for what they leave out."""
 
     forwards: tuple[Forward, ...] = ()
     workers: int = field(default_factory=_processors)
     """Processes that serve flows, 1 to 256."""
     user: str = ""
-    """Whom to become once the sockets are open; "": stay who it is."""
+    """The user to switch to once the sockets are open; "": none."""
     control: Control = Control()
     metrics: Metrics = Metrics()
     docker: Docker = Docker()
     limits: Limits = _LIMITS
-    """What goes for the process: drain, interrupt, max_flows. The rest each forward has."""
+    """Limits of the process: drain, interrupt, max_flows. Each forward has the others."""
     log_format: LogFormat = LogFormat.TEXT
     log_flows: bool = False

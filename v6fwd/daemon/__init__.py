@@ -1,10 +1,14 @@
 """`serve`: a supervisor that holds the listening sockets, and workers that serve flows.
 
-`supervisor` opens, changes and closes forwards; `listen_sockets` holds their sockets; `diff`
-compares two lists of forwards; `pool` forks workers and replaces those that die, and `backoff`
-spaces the restarts. `worker` is such a process; `channel` joins it to the supervisor, `messages`
-go over it, `scoreboard` is the little memory that all share. `control` answers `v6fwd status` and
-its sisters on a unix socket, `ask` asks there, `takeover` hands listening sockets from one daemon
-to the next. `serve` is the life of the whole; `systemd` and `privileges` are where it lives,
-`metrics` and `web` what it shows.
+life         serve, systemd (notifications, passed sockets), takeover (to a successor)
+supervisor   supervisor opens, changes and closes forwards; listen_sockets holds their sockets;
+             diff compares two lists of forwards
+workers      pool forks them and replaces those that die or hang, spaced by backoff; handle is
+             one of them; process forks; worker is what runs there; scoreboard is shared memory
+messages     channel carries messages, which are made of plain data
+privileges   privileges drops them, seccomp (syscalls) filters calls. A worker's helper has
+             those of mode transparent (helper, helper_handle, helper_ops, wire); permits says
+             what it may be asked; sockets_ahead and socket_filter make that cheap and safe
+questions    control answers at a unix socket in control_folder, ask asks there, peer is who
+             asks; web serves the pages of metrics
 """

@@ -1,4 +1,4 @@
-"""Asking a running daemon at its control socket."""
+"""Queries a running daemon over its control socket."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PATIENCE = 30.0
 
 
 class AskError(Exception):
-    """The daemon could not be asked, or refused; the text has a line for each error."""
+    """The daemon did not answer, or refused. The text has one line for each error."""
 
 
 def ask(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The lines of the answer. Raises AskError."""
+    """Yield the lines of the answer. Raises AskError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(PATIENCE)
         try:

@@ -1,7 +1,8 @@
-"""The way between supervisor and worker: packets, descriptors along with them, and the end."""
+"""The channel between supervisor and worker: packets, descriptors along with them, and its end."""
 
 from __future__ import annotations
 
+import array
 import asyncio
 import errno
 import os
@@ -9,40 +10,69 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
-from v6fwd.daemon.messages import MAX_MESSAGE, Message, from_bytes, to_bytes
+from v6fwd.daemon.messages import MAX_MESSAGE, Message, MessageError, to_bytes
 
 RETRY = 0.010
 """Seconds until a descriptor is sent again that the kernel did not take: unix(7) allows a user
 RLIMIT_NOFILE of them under way."""
+BATCH = 64
+"""Messages read before the event loop may do something else: one end cannot starve the other."""
+_INT = array.array("i").itemsize
 
+_buffer = bytearray(MAX_MESSAGE)
+"""Of all channels of a process: there from the start, since reading must not need memory."""
+
+Read = Callable[[bytes], Message]
+"""Decodes a packet; raises MessageError."""
 Receive = Callable[[Message, int], None]
 """Takes a message and its descriptor, -1 without one."""
 
 
+def _nothing(_: str) -> None:
+    pass
+
+
 class Channel:
-    """One end of it, on a running event loop. Sending never waits; what does not fit is queued."""
+    """One end, on a running event loop. Sending never blocks; what does not fit is queued."""
 
     def __init__(
-        self, sock: socket.socket, receive: Receive, ended: Callable[[], None] = lambda: None
+        self,
+        sock: socket.socket,
+        read: Read,
+        receive: Receive,
+        *,
+        ended: Callable[[], None] = lambda: None,
+        violated: Callable[[str], None] = _nothing,
+        takes_sockets: bool = False,
     ) -> None:
+        """`ended` is called when the other end has closed, `violated` with the reason when it
+        sends what is no message: nothing is read from then on."""
         sock.setblocking(False)
         self._socket = sock
+        self._decode = read
         self._receive = receive
         self._ended = ended
+        self._violated = violated
+        self._room = socket.CMSG_LEN(_INT) if takes_sockets else 0
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[bytes, int]] = deque()
         self._loop.add_reader(sock, self.read)
 
     def send(self, message: Message, sock: socket.socket | None = None) -> None:
-        """Send a message, and a copy of a socket with it; nothing happens once the end has come."""
+        """Send a message, and a copy of a socket with it. After the end, do nothing."""
         if self._socket.fileno() < 0:
             return
         data = to_bytes(message)
         if self._queue or not self._put(data, -1 if sock is None else sock.fileno()):
             self._queue.append((data, -1 if sock is None else os.dup(sock.fileno())))
 
+    @property
+    def queued(self) -> int:
+        """Messages that the other end has not taken yet."""
+        return len(self._queue)
+
     def close(self) -> None:
-        """Be done with it; what is queued is dropped."""
+        """Close this end; what is queued is dropped."""
         if self._socket.fileno() < 0:
             return
         self._loop.remove_reader(self._socket)
@@ -65,7 +95,7 @@ class Channel:
             if error.errno == errno.ETOOMANYREFS:
                 self._loop.call_later(RETRY, self._flush)
                 return False
-            # The other one is gone: reading says so, too.
+            # The other end is gone: reading reports that, too.
         return True
 
     def _flush(self) -> None:
@@ -81,16 +111,47 @@ class Channel:
         self._loop.remove_writer(self._socket)
 
     def read(self) -> None:
-        """Take all that has come."""
-        while self._socket.fileno() >= 0:
-            try:
-                data, fds, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE, 1)
-            except BlockingIOError:
+        """Receive what has come, up to BATCH messages; the rest has its turn later."""
+        for _ in range(BATCH):
+            if self._socket.fileno() < 0 or not self._read_one():
                 return
-            except OSError:
-                data, fds = b"", []
-            if not data:
-                self.close()
-                self._ended()
-                return
-            self._receive(from_bytes(data), fds[0] if fds else -1)
+
+    def read_all(self) -> None:
+        """Receive the last words of a process that has ended."""
+        while self._socket.fileno() >= 0 and self._read_one():
+            pass
+
+    def _read_one(self) -> bool:
+        """Receive a message; whether there may be another one."""
+        try:
+            # Without room for them the kernel closes descriptors that nobody wants (unix(7)).
+            size, ancillary, _, _ = self._socket.recvmsg_into(
+                [_buffer], self._room, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return False
+        except OSError:
+            size, ancillary = 0, []
+        fd = _descriptor(ancillary)
+        if not size:
+            self.close()
+            self._ended()
+            return False
+        try:
+            message = self._decode(bytes(memoryview(_buffer)[:size]))
+        except MessageError as error:
+            if fd >= 0:
+                os.close(fd)
+            self.close()
+            self._violated(str(error))
+            return False
+        self._receive(message, fd)
+        return True
+
+
+def _descriptor(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """The first descriptor that came along, -1 for none; there is room for one."""
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(data) >= _INT:
+            return int(array.array("i", data[:_INT])[0])
+    return -1

@@ -1,7 +1,10 @@
-"""The control socket: who may ask, and the answers. One JSON object a line, both ways.
+"""The control socket: one JSON object a line, both ways.
 
-A request is one line, `{"do": "status"}`; the answer is one line or several, of which the last
-has `done`. If that went wrong it has `error`, a list of lines for whoever asked, too.
+A request is one line, `{"do": "status"}`. The answer is one line or several; the last one has
+`done`, and `error` with a list of lines if the request failed.
+
+Bounded in everything that a client can do to it: CLIENTS at once, of which the one that has been
+silent the longest makes room for a new one; MAX_REQUEST bytes, and seconds to send and to receive.
 """
 
 from __future__ import annotations
@@ -20,14 +23,37 @@ from v6fwd.errors import RelayError, reason
 
 MAX_REQUEST = 1 << 20
 """Bytes of a request line: one that names 10,000 endpoints has half of that."""
+CLIENTS = 16
+"""Connections at once. Descriptors must be left for workers."""
+SILENCE = 30.0
+"""Seconds for a request to come, and for a piece of an answer to be taken."""
+TAKEOVER = 600.0
+"""Seconds of silence that a successor may need until its workers are ready."""
+PAUSE = 1.0
+"""Seconds without accepting after accept(2) has failed, as without descriptors."""
 
 Request = dict[str, Any]
 Answers = AsyncIterator[dict[str, Any]]
 Handler = Callable[[Request, socket.socket], Answers]
 
 
+class _Conversation:
+    """A client, request after request."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.task: asyncio.Task[None] | None = None
+        self.is_waiting = True
+        """For a request: it may be closed without harm."""
+        self.patience = SILENCE
+
+    def drop(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+
 class Control:
-    """Answers at a path, to whom the file's mode lets in."""
+    """Answers at a path. The mode of the socket's file decides who may connect."""
 
     def __init__(self, path: str, group: str, handler: Handler) -> None:
         self._path = Path(path)
@@ -35,10 +61,10 @@ class Control:
         self._handler = handler
         self._socket: socket.socket | None = None
         self._inode = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: dict[_Conversation, None] = {}
 
     def open(self) -> None:
-        """Take the path over, whoever has it, in one step. Raises RelayError."""
+        """Take the path over in one step, whoever has it. Raises RelayError."""
         try:
             self._socket = self._listen()
         except (OSError, KeyError) as error:
@@ -49,6 +75,7 @@ class Control:
     def _listen(self) -> socket.socket:
         if self._path.exists() and not self._path.is_socket():
             raise RelayError(f"cannot listen on control socket {self._path}: a file is there")
+        self._path = self._path.resolve()  # a link of root's leads to the folder of our user
         self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         with contextlib.ExitStack() as undo:
@@ -68,7 +95,7 @@ class Control:
         return sock
 
     def close(self) -> None:
-        """Answer nobody any more; the path is removed unless a successor has it."""
+        """Stop accepting. The path is removed unless a successor has it."""
         if self._socket is None:
             return
         asyncio.get_running_loop().remove_reader(self._socket)
@@ -82,27 +109,50 @@ class Control:
         assert self._socket is not None
         try:
             sock, _ = self._socket.accept()
-        except OSError:
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError:  # EMFILE, ENFILE, ENOMEM: whoever waits stays readable, so look later
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._socket)
+            loop.call_later(PAUSE, self._accept_again)
             return
         sock.setblocking(False)
-        task = asyncio.get_running_loop().create_task(self._converse(sock), name="control")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if len(self._clients) >= CLIENTS and not self._make_room():
+            sock.close()
+            return
+        client = _Conversation(sock)
+        self._clients[client] = None
+        client.task = asyncio.get_running_loop().create_task(self._converse(client), name="control")
+        client.task.add_done_callback(lambda _: self._clients.pop(client, None))
 
-    async def _converse(self, sock: socket.socket) -> None:
-        """Answer request after request, until the other one has no more."""
-        loop = asyncio.get_running_loop()
-        with sock, contextlib.suppress(OSError):
-            rest = b""
+    def _accept_again(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket, self._accept)
+
+    def _make_room(self) -> bool:
+        """Close the connection that has waited for the longest."""
+        for client in self._clients:  # in the order of their coming
+            if client.is_waiting and client.patience == SILENCE:
+                client.drop()
+                del self._clients[client]
+                return True
+        return False
+
+    async def _converse(self, client: _Conversation) -> None:
+        """Answer request after request, until the other end has no more."""
+        sock, rest = client.sock, b""
+        with sock, contextlib.suppress(OSError, TimeoutError):
             while True:
-                while b"\n" not in rest and len(rest) < MAX_REQUEST:
-                    data = await loop.sock_recv(sock, 1 << 16)
-                    if not data:
-                        return
-                    rest += data
-                line, _, rest = rest.partition(b"\n")
+                async with asyncio.timeout(client.patience):
+                    line, rest = await _read_line(sock, rest)
+                client.is_waiting = False
                 async for answer in self._answers(line, sock):
-                    await loop.sock_sendall(sock, json.dumps(answer).encode() + b"\n")
+                    async with asyncio.timeout(SILENCE):
+                        data = json.dumps(answer).encode() + b"\n"
+                        await asyncio.get_running_loop().sock_sendall(sock, data)
+                    if "sockets" in answer:
+                        client.patience = TAKEOVER
+                client.is_waiting = True
 
     async def _answers(self, line: bytes, sock: socket.socket) -> Answers:
         try:
@@ -122,6 +172,17 @@ class Control:
             yield failed(f"{request} cannot be done: {error!r}")
 
 
+async def _read_line(sock: socket.socket, rest: bytes) -> tuple[bytes, bytes]:
+    """Return the next line and what came behind it. Raises OSError at the end."""
+    while b"\n" not in rest and len(rest) < MAX_REQUEST:
+        data = await asyncio.get_running_loop().sock_recv(sock, 1 << 16)
+        if not data:
+            raise ConnectionAbortedError
+        rest += data
+    line, _, rest = rest.partition(b"\n")
+    return line, rest
+
+
 def failed(*lines: str) -> dict[str, Any]:
-    """The answer to a request that cannot be fulfilled."""
+    """Return the answer to a request that failed."""
     return {"error": lines, "done": True}

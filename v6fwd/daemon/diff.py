@@ -1,4 +1,4 @@
-"""What is to be done to get from some forwards to others."""
+"""Compares two lists of forwards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from v6fwd.model import Endpoint, Forward
 
 @dataclass(frozen=True, slots=True)
 class ForwardDiff:
-    """Forwards are the same if they listen at the same endpoint, whatever else differs."""
+    """The changes between two lists. A forward is identified by its listening endpoint."""
 
     new: tuple[Forward, ...]
     changed: tuple[Forward, ...]
@@ -18,7 +18,7 @@ class ForwardDiff:
 
     @classmethod
     def between(cls, old: Mapping[Endpoint, Forward], wanted: Iterable[Forward]) -> ForwardDiff:
-        """What turns `old` into `wanted`."""
+        """Return what turns `old` into `wanted`."""
         forwards = {forward.listen: forward for forward in wanted}
         return cls(
             tuple(each for listen, each in forwards.items() if listen not in old),

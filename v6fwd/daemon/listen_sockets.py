@@ -1,4 +1,4 @@
-"""The listening sockets. The supervisor holds them all as long as they are wanted.
+"""The listening sockets, which the supervisor holds as long as their forwards are open.
 
 - TCP: one socket a forward, at which all workers accept. A worker that dies takes no client
   along: who waits is in the one queue, and the others go on with it. SO_REUSEPORT would give each
@@ -21,7 +21,7 @@ from v6fwd.relay.relay import listen_on
 from v6fwd.relay.udp_sockets import open_udp_listener
 
 Sockets = list[socket.socket]
-"""Those of one forward; the place in the list is the shard."""
+"""The sockets of one forward; the index is the shard."""
 
 
 class ListenSockets:
@@ -41,11 +41,11 @@ class ListenSockets:
         return self._sockets[listen]
 
     def add(self, listen: Endpoint, sockets: Sockets) -> None:
-        """Hold sockets that somebody else has opened."""
+        """Hold sockets that were opened elsewhere."""
         self._sockets[listen] = sockets
 
     def open_all(self, endpoints: Iterable[Endpoint]) -> None:
-        """Listen on all of them, or on none. Raises RelayError."""
+        """Listen on all endpoints, or on none. Raises RelayError."""
         opened: dict[Endpoint, Sockets] = {}
         try:
             for listen in endpoints:
@@ -58,7 +58,7 @@ class ListenSockets:
         self._sockets.update(opened)
 
     def _open(self, listen: Endpoint, known: Sockets) -> Sockets:
-        """Those that are there, and what is missing."""
+        """Return the known sockets and open the missing ones."""
         if listen.protocol is Protocol.TCP:
             return known or [listen_on(listen)]
         sockets = list(known)
@@ -74,12 +74,12 @@ class ListenSockets:
         return sockets
 
     def close(self, listen: Endpoint) -> None:
-        """Let go of them; the port is free when the workers have let go, too."""
+        """Close an endpoint's sockets. The port is free when the workers have closed theirs."""
         for sock in self._sockets.pop(listen):
             sock.close()
 
     def close_all(self) -> None:
-        """The same for all."""
+        """Close all sockets."""
         for listen in list(self._sockets):
             self.close(listen)
 

@@ -9,7 +9,6 @@ a reload that changes them begins no new series.
 
 from __future__ import annotations
 
-import errno
 import platform
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
@@ -26,66 +25,26 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from v6fwd.daemon.web import Page, Pages
-from v6fwd.errors import reason
 from v6fwd.relay.counters import DURATIONS
+from v6fwd.relay.ends import OTHER, Cause, End, cause_of, end_of
 
-OTHER = "other"
-_CAUSES = {
-    errno.ECONNREFUSED: "refused",
-    errno.ETIMEDOUT: "timeout",
-    errno.ECONNRESET: "reset",
-    errno.EHOSTUNREACH: "host-unreachable",
-    errno.EHOSTDOWN: "host-unreachable",
-    errno.ENETUNREACH: "network-unreachable",
-    errno.EADDRNOTAVAIL: "no-address",
-    errno.EACCES: "forbidden",
-    errno.EPERM: "forbidden",
-    errno.ENOENT: "no-socket",
-    errno.EMFILE: "no-descriptor",
-    errno.ENFILE: "no-descriptor",
-    errno.ENOBUFS: "no-memory",
-    errno.ENOMEM: "no-memory",
-}
-CAUSES = {reason(OSError(number, "")): word for number, word in _CAUSES.items()}
-"""Why a target could not be reached, by the words of the log; whatever else is `other`."""
-ENDS = {
-    "closed": "closed",
-    "closed before a header": "closed",
-    "closed before a request": "closed",
-    "no request in time": "no-request",
-    "expired": "expired",
-    "evicted": "evicted",
-    "reset by client": "reset-by-client",
-    "reset by target": "reset-by-target",
-    "idle timeout": "idle",
-    "target failed": "target-failed",
-    "target closed without an answer": "no-answer",
-    "target closed in the middle of a response": "cut-answer",
-    "target": "bad-answer",
-    "refused": "refused",
-    "internal error": "internal-error",
-    "cut at stop": "cut",
-    "stopped": "cut",
-    "lost with its worker": "lost",
-}
-"""How a flow ended, by the words of the log; whatever else is `other`."""
 UDP_DROPS = ("too_large", "full", "failed", "no_header", "no_room")
-"""Fields of relay.udp_context.UdpCounters that count datagrams."""
+"""Fields of relay.udp.resources.UdpCounters that count datagrams."""
 
 Status = Mapping[str, Any]
 """What `serve` answers to `status`: see daemon.serve."""
 
 
-def pages(ask: Callable[[], Awaitable[Status]], is_well: Callable[[], bool]) -> Pages:
-    """What the daemon shows: /metrics by what `ask` tells, and whether it `is_well`."""
+def pages(ask: Callable[[], Awaitable[Status]], trouble: Callable[[], str]) -> Pages:
+    """Return the pages: /metrics of what `ask` returns; /healthz, well if `trouble` is ""."""
 
     async def metrics() -> Page:
         return Page(render(await ask()), CONTENT_TYPE_LATEST)
 
     async def health() -> Page:
-        if is_well():
+        if not (text := trouble()):
             return Page(b"ok\n")
-        return Page(b"no worker is alive\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return Page(f"{text}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
 
     return {"/metrics": metrics, "/healthz": health}
 
@@ -156,7 +115,7 @@ def _of_flows(forwards: Iterable[Status]) -> Iterator[Metric]:
         active.add_metric([listen], each["flows"] - each["ended"])
         moved.add_metric([listen, "up"], each["bytes_up"])
         moved.add_metric([listen, "down"], each["bytes_down"])
-        _add(ends, listen, each["ends"], ENDS)
+        _add(ends, listen, each["ends"], end_of)
     yield from (total, active, moved, ends)
 
 
@@ -184,7 +143,7 @@ def _of_failures(forwards: Iterable[Status]) -> Iterator[Metric]:
     )
     for each in forwards:
         listen = each["listen"]
-        _add(dials, listen, each["dial_failures"], CAUSES)
+        _add(dials, listen, each["dial_failures"], cause_of)
         refused.add_metric([listen, "header"], each["header_refused"])
         refused.add_metric([listen, "http"], each["http_refused"])
         for why, count in each["refused"].items():
@@ -209,12 +168,16 @@ def _of_datagrams(forwards: Iterable[Status]) -> Iterator[Metric]:
 
 
 def _add(
-    family: CounterMetricFamily, listen: str, counts: Mapping[str, int], words: Mapping[str, str]
+    family: CounterMetricFamily,
+    listen: str,
+    counts: Mapping[str, int],
+    member_of: Callable[[str], End | Cause | None],
 ) -> None:
-    """Counts by the words of the log, as counts by label."""
+    """Add counts by text as counts by label; several texts may have one label."""
     sums: dict[str, int] = {}
     for text, number in counts.items():
-        word = words.get(text, OTHER)
-        sums[word] = sums.get(word, 0) + number
-    for word, number in sums.items():
-        family.add_metric([listen, word], number)
+        member = member_of(text)
+        label = member.label if member else OTHER
+        sums[label] = sums.get(label, 0) + number
+    for label, number in sums.items():
+        family.add_metric([listen, label], number)

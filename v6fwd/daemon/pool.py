@@ -1,10 +1,8 @@
-"""The workers: forked, watched, replaced when they die, and asked."""
+"""The worker processes: forked, watched, replaced when they die or hang, drained."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import marshal
 import os
 import signal
 import socket
@@ -13,104 +11,31 @@ from collections.abc import Callable
 from typing import Any
 
 from v6fwd.daemon.backoff import Backoff
-from v6fwd.daemon.channel import Channel
-from v6fwd.daemon.messages import Answer, Ask, Drain, Hurry, Message, Report
+from v6fwd.daemon.handle import WorkerHandle
+from v6fwd.daemon.helper_handle import HelperHandle
+from v6fwd.daemon.messages import Drain, Hurry
 from v6fwd.daemon.scoreboard import Scoreboard
 from v6fwd.daemon.worker import Setup, fork_worker
 from v6fwd.errors import reason
 from v6fwd.log import Log
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
+from v6fwd.relay.ends import End
 
-PATIENCE = 10.0
-"""Seconds for a worker to answer; a new one opens thousands of forwards first."""
-LOST = "lost with its worker"
+BEAT = 2.0
+"""Seconds between two signs of life; see handle.MISSED."""
+MARGIN = 2.0
+"""Seconds that a worker has beyond the end of its drain: for resets, and for rules to be undone."""
+LOST = End.LOST.text
 """How the flows of a killed worker ended."""
 
 
-class WorkerHandle:
-    """A worker, seen from the supervisor."""
-
-    def __init__(self, pid: int, sock: socket.socket) -> None:
-        self.pid = pid
-        self.since = time.time()
-        self._numbers: dict[str, bytes] = {}
-        """What it has told last, packed: a tenth of the memory, and seldom looked at."""
-        self._pidfd = os.pidfd_open(pid)
-        self._channel = Channel(sock, self._receive)
-        self._number = 0
-        self._asked: dict[int, tuple[list[Any], asyncio.Future[list[Any]]]] = {}
-
-    def watch(self, died: Callable[[int], None]) -> None:
-        """Call `died` with the wait status when it is over."""
-        asyncio.get_running_loop().add_reader(self._pidfd, self._over, died)
-
-    def send(self, message: Message, sock: socket.socket | None = None) -> None:
-        """See Channel.send."""
-        self._channel.send(message, sock)
-
-    @property
-    def numbers(self) -> dict[str, Snapshot]:
-        """What each forward had done in it when it told last."""
-        return {listen: marshal.loads(packed) for listen, packed in self._numbers.items()}
-
-    async def ask(self, what: str) -> list[Any]:
-        """The whole answer; [] from a worker that dies before it is told."""
-        number, self._number = self._number, self._number + 1
-        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self._asked[number] = [], future
-        self.send(Ask(number, what))
-        try:
-            async with asyncio.timeout(PATIENCE):
-                answer = await future
-        except TimeoutError:  # stopped, or busy beyond reason: what it reported last must do
-            del self._asked[number]
-            return list(self.numbers.items()) if what == "snapshot" else []
-        if what == "snapshot":
-            self._numbers |= {listen: marshal.dumps(numbers) for listen, numbers in answer}
-        return answer
-
-    def _receive(self, message: Message, _fd: int) -> None:
-        if isinstance(message, Report):
-            self._note(message.listen, message.numbers)
-        elif isinstance(message, Answer):
-            if message.number not in self._asked:  # told too late
-                return
-            items, future = self._asked[message.number]
-            items += message.part
-            if message.last:
-                del self._asked[message.number]
-                if not future.done():
-                    future.set_result(items)
-
-    def _note(self, listen: str, numbers: Snapshot) -> None:
-        """A report knows less of flows that live than an answer that was given before it."""
-        packed = self._numbers.get(listen)
-        known = numbers if packed is None else marshal.loads(packed)
-        bytes_moved = {key: max(numbers[key], known[key]) for key in ("bytes_up", "bytes_down")}
-        self._numbers[listen] = marshal.dumps(numbers | bytes_moved)
-
-    def _over(self, died: Callable[[int], None]) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        _, status = os.waitpid(self.pid, 0)
-        self._channel.read()  # its last words
-        self.close()
-        died(status)
-
-    def close(self) -> None:
-        """Be done with it."""
-        self._channel.close()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
-        for _, future in self._asked.values():
-            if not future.done():
-                future.set_result([])
-        self._asked.clear()
-
-
 class WorkerPool:
-    """Keeps `count` workers alive. `brief` tells a new one what there is to serve."""
+    """Keeps `count` workers alive. `brief` sends a new one the forwards that it is to serve.
+
+    Large because the life of a worker is one cycle (fork, brief, watch, kill, replace) over the
+    same tables, beside what the supervisor asks of all workers.
+    """
 
     def __init__(
         self, count: int, setup: Setup, log: Log, brief: Callable[[int, WorkerHandle], None]
@@ -118,24 +43,33 @@ class WorkerPool:
         self.count = count
         self.restarts = 0
         self.retired: dict[str, Snapshot] = {}
-        """What workers that are no more have done, by forward."""
+        """Counters of workers that have ended, by forward."""
         self._setup = setup
         self._log = log
         self._brief = brief
         self._scoreboard = Scoreboard(count)
         self._table = ClientTable(count)
         self._workers: dict[int, WorkerHandle] = {}
+        self._helpers: set[HelperHandle] = set()
         self._backoffs = [Backoff(time.monotonic) for _ in range(count)]
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._ending = False
+        self._beating: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self.gone = asyncio.Event()
 
     # -- their lives --
 
     def start(self) -> None:
-        """Fork them all. Raises OSError."""
+        """Fork all workers. Raises OSError."""
         for slot in range(self.count):
             self._fork(slot)
+        self._beat()
+
+    def _beat(self) -> None:
+        for handle in self._workers.values():
+            handle.beat()
+        self._beating = asyncio.get_running_loop().call_later(BEAT, self._beat)
 
     def _fork(self, slot: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -147,10 +81,27 @@ class WorkerPool:
             ours.close()
             self._scoreboard.leave(slot)
             raise
-        handle = self._workers[slot] = WorkerHandle(pid, ours)
+        handle = self._workers[slot] = WorkerHandle(pid, ours, self._fork_helper)
         self._backoffs[slot].started()
         handle.watch(lambda status: self._died(slot, status))
         self._brief(slot, handle)
+
+    def _fork_helper(self, worker: WorkerHandle) -> HelperHandle | None:
+        """Fork what has privileges in the worker's stead."""
+
+        def ended(helper: HelperHandle) -> None:
+            self._helpers.discard(helper)
+            if not self._ending:
+                worker.kill("its helper ended")
+            self._look_if_gone()
+
+        try:
+            helper = HelperHandle(self._log, ended)
+        except OSError as error:
+            self._log.error("worker-failed", f"cannot start a worker's helper: {reason(error)}")
+            return None
+        self._helpers.add(helper)
+        return helper
 
     def _died(self, slot: int, status: int) -> None:
         handle = self._workers.pop(slot)
@@ -158,13 +109,12 @@ class WorkerPool:
         self._table.forget_worker(slot)
         self._retire(handle)
         if self._ending:
-            if not self._workers:
-                self.gone.set()
+            self._look_if_gone()
             return
         delay = self._backoffs[slot].delay()
         self._log.error(
             "worker-died",
-            f"worker {handle.pid} died: {_how(status)};"
+            f"worker {handle.pid} died: {_how(status, handle.verdict)};"
             f" {'another one starts' if not delay else f'the next one starts in {delay:g} s'}",
             pid=handle.pid,
             seconds=delay,
@@ -183,7 +133,7 @@ class WorkerPool:
             self._timers[slot] = loop.call_later(max(1.0, delay), self._replace, slot)
 
     def _retire(self, handle: WorkerHandle) -> None:
-        """Keep its numbers; flows that it had are over, whether it said so or not."""
+        """Keep its counters. Its flows are over, whether it reported that or not."""
         for listen, numbers in handle.numbers.items():
             final = with_lost(numbers)
             known = self.retired.get(listen)
@@ -193,40 +143,78 @@ class WorkerPool:
 
     @property
     def workers(self) -> dict[int, WorkerHandle]:
-        """Those that live, by slot."""
+        """The live workers, by slot."""
         return self._workers
 
     async def ask(self, what: str) -> dict[int, list[Any]]:
-        """The answer of each, by slot."""
+        """Return the answer of each worker, by slot."""
         workers = dict(self._workers)
         answers = await asyncio.gather(*(each.ask(what) for each in workers.values()))
         return dict(zip(workers, answers, strict=True))
 
     def drain(self, grace: float, *, take_queue: bool) -> None:
-        """Let all of them finish and end; `gone` is set when they have. None is replaced."""
+        """Let all of them finish and end; `gone` is set when they have. None is replaced.
+
+        One that is still there MARGIN after `grace` seconds is killed.
+        """
         self._ending = True
         for timer in self._timers.values():
             timer.cancel()
         for handle in self._workers.values():
             handle.send(Drain(grace, take_queue))
-        if not self._workers:
-            self.gone.set()
+        self._kill_in(grace + MARGIN)
+        self._look_if_gone()
 
     def hurry(self) -> None:
         """Cut the drain short."""
         for handle in self._workers.values():
             handle.send(Hurry())
+        self._kill_in(MARGIN)
 
     def kill(self) -> None:
         """End them at once, whatever they do."""
         self._ending = True
+        for timer in (self._beating, self._deadline):
+            if timer is not None:
+                timer.cancel()
         for handle in self._workers.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(handle.pid, signal.SIGKILL)
+            handle.kill("the daemon ends")
+        for helper in self._helpers:
+            helper.kill()
+
+    def _kill_in(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self._kill_late)
+
+    def _kill_late(self) -> None:
+        for handle in self._workers.values():
+            self._log.error(
+                "worker-killed",
+                f"worker {handle.pid} did not end in time: killed",
+                pid=handle.pid,
+            )
+        self.kill()
+
+    def _look_if_gone(self) -> None:
+        if not self._ending or self._workers or self._helpers:
+            return
+        for timer in (self._beating, self._deadline):
+            if timer is not None:
+                timer.cancel()
+        self.gone.set()
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the workers, in a few words; "" if all is well."""
+        if not self._workers:
+            return "no worker is alive"
+        silent = sum(handle.is_silent for handle in self._workers.values())
+        return f"{silent} of {self.count} workers do not answer" if silent else ""
 
 
 def with_lost(numbers: Snapshot) -> Snapshot:
-    """The same after the worker's end: flows that were live have ended with it."""
+    """Count flows that were live as ended with their worker."""
     lost = numbers["flows"] - numbers["ended"]
     if not lost:
         return numbers
@@ -234,8 +222,10 @@ def with_lost(numbers: Snapshot) -> Snapshot:
     return {**numbers, "ended": numbers["flows"], "ends": ends}
 
 
-def _how(status: int) -> str:
-    """A wait status in words."""
+def _how(status: int, verdict: str) -> str:
+    """Describe how a worker ended."""
+    if verdict:
+        return f"killed, since {verdict}"
     if os.WIFSIGNALED(status):
         return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"exit status {os.waitstatus_to_exitcode(status)}"

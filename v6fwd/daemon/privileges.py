@@ -1,7 +1,8 @@
-"""Giving up root: another user, and no capability but those that are still needed.
+"""Gives up root: switches to another user and drops capabilities.
 
-The supervisor keeps what opening a port below 1024 at a reload takes; workers, who talk to the
-network, keep nothing, unless a forward's client-ip mode is `transparent`.
+Workers, which talk to the network, run without root and without capabilities, whoever started the
+daemon. What mode `transparent` needs, their helpers have. The supervisor keeps what helpers need,
+and what a reload needs to open a port below 1024; it stays root if no `user` is configured.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ from pathlib import Path
 
 from v6fwd.errors import RelayError, reason
 from v6fwd.model import NO_NETNS, ClientIP, Forward, is_ip
-from v6fwd.netns.lease import LEASES
 
 NET_BIND_SERVICE = 10
 """capabilities(7): bind ports below 1024."""
 DAC_OVERRIDE, NET_ADMIN, SYS_PTRACE, SYS_ADMIN = 1, 12, 19, 21
-"""The same of mode `transparent`: share leases and stores with root's processes, and look into
-Docker's folders; rules, routes and clients' addresses; find a namespace
-by a process; enter one."""
+"""For mode `transparent`: share leases and stores with root's processes, and look into Docker's
+folders; rules, routes and clients' addresses; find a namespace by a process; enter one."""
+TRANSPARENT = frozenset({DAC_OVERRIDE, NET_ADMIN, SYS_PTRACE, SYS_ADMIN})
+NOBODY = "nobody"
+"""The user of workers if root starts the daemon and no `user` is configured."""
+_OVERFLOW_ID = 65534
+"""Its number where no such user is known: the kernel's own nobody, proc(5)."""
 
-_PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 8, 38  # linux/prctl.h
+_PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS = 4, 8, 38  # linux/prctl.h
 _VERSION_3 = 0x20080522  # linux/capability.h
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -37,19 +41,55 @@ def become(user: str, keep: Iterable[int] = ()) -> None:
     entry = pwd.getpwnam(user)
     try:
         if os.geteuid() != entry.pw_uid:
-            _prctl(_PR_SET_KEEPCAPS, 1)
-            os.initgroups(user, entry.pw_gid)
-            os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-            os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
-            _prctl(_PR_SET_KEEPCAPS, 0)
-        keep_only(keep)
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+            groups = os.getgrouplist(user, entry.pw_gid)
+            _switch(entry.pw_uid, entry.pw_gid, groups)
+        restrict(keep)
     except OSError as error:
         raise RelayError(f"cannot become user {user}: {reason(error)}") from error
 
 
+def become_nobody() -> str:
+    """Be no user that matters, in no group, without capabilities; return what is missing of that.
+
+    Who is not root stays who it is. Raises OSError if capabilities cannot be dropped.
+    """
+    missing = ""
+    if not os.geteuid():
+        try:
+            entry = pwd.getpwnam(NOBODY)
+            uid, gid = entry.pw_uid, entry.pw_gid
+        except KeyError:
+            uid = gid = _OVERFLOW_ID
+        try:
+            _switch(uid, gid, [])
+        except OSError as error:  # a root without CAP_SETUID, which is not worth much
+            missing = f"cannot become user {NOBODY}: {reason(error)}"
+    restrict()
+    return missing
+
+
+def _switch(uid: int, gid: int, groups: list[int]) -> None:
+    _prctl(_PR_SET_KEEPCAPS, 1)
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    _prctl(_PR_SET_KEEPCAPS, 0)
+
+
+def restrict(keep: Iterable[int] = ()) -> None:
+    """Drop every capability but these, for good, and whatever executes. Raises OSError."""
+    keep_only(keep)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    hide_memory()
+
+
+def hide_memory() -> None:
+    """Keep processes of the same user out: no ptrace(2), no /proc/PID/mem, no core file."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
 def needed_by(forwards: Iterable[Forward]) -> set[int]:
-    """What a worker cannot serve these without."""
+    """Return the capabilities that serving these takes."""
     some = [each.transparent for each in forwards if each.client_ip is ClientIP.TRANSPARENT]
     needed = {DAC_OVERRIDE, NET_ADMIN} if some else set()
     names = {each.netns for each in some} - {NO_NETNS}
@@ -61,31 +101,17 @@ def needed_by(forwards: Iterable[Forward]) -> set[int]:
 
 
 def keep_only(keep: Iterable[int] = ()) -> None:
-    """Give up every capability but these, of those that are there. Raises OSError."""
+    """Drop every capability but these. Raises OSError."""
     kept = permitted() & sum(1 << number for number in keep)
     _capset(kept)
 
 
 def permitted() -> int:
-    """The capabilities of this process, a bit each."""
+    """Return the permitted capabilities of this process, a bit each."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapPrm:"):
             return int(line.split()[1], 16)
     return 0
-
-
-def give_folder(path: str, user: str) -> None:
-    """Let `user` make and remove files beside `path`, if nothing of others but LEASES is there.
-
-    The folder is made if need be. Raises RelayError.
-    """
-    entry, file = pwd.getpwnam(user), Path(path)
-    try:
-        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if all(file.name in other.name or other == LEASES for other in file.parent.iterdir()):
-            os.chown(file.parent, entry.pw_uid, entry.pw_gid)
-    except OSError as error:
-        raise RelayError(f"cannot give {file.parent} to {user}: {reason(error)}") from error
 
 
 def _capset(kept: int) -> None:

@@ -1,4 +1,4 @@
-"""The little memory that all workers share: how many flows each has, and whether it is full."""
+"""Memory shared by all workers: how many flows each has, and whether it is full."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ABSENT = (1 << 31) - 1
 
 
 class Scoreboard:
-    """Two numbers for each worker, made before the fork; no system call reads or writes them."""
+    """Two numbers for each worker, mapped before the fork; access takes no system call."""
 
     def __init__(self, workers: int) -> None:
         numbers = memoryview(mmap.mmap(-1, 8 * workers)).cast("i")
@@ -19,17 +19,17 @@ class Scoreboard:
             self.leave(slot)
 
     def enter(self, slot: int) -> ScoreboardSlot:
-        """The place of a worker that is there from now on."""
+        """Return the slot of a worker that starts."""
         self._flows[slot] = self._full[slot] = 0
         return ScoreboardSlot(self._flows, self._full, slot)
 
     def leave(self, slot: int) -> None:
-        """Nobody is to wait for that worker, or to count on it."""
+        """Mark a slot as empty: no worker waits for it or counts on it."""
         self._flows[slot], self._full[slot] = _ABSENT, 1
 
 
 class ScoreboardSlot:
-    """A worker's own numbers, and a view of the others': see listener.Siblings."""
+    """A worker's own numbers and a view of the others', as listener.Siblings wants it."""
 
     def __init__(self, flows: memoryview, full: memoryview, slot: int) -> None:
         self._flows = flows
@@ -37,13 +37,12 @@ class ScoreboardSlot:
         self._slot = slot
 
     def is_ahead(self, flows: int) -> bool:
-        """See Siblings. Who is full lags behind for good: nobody waits for it."""
+        """Nobody waits for a full worker, which lags behind for good."""
         self._flows[self._slot] = flows
         everybody = self._flows.tolist()  # once: the others write while this one reads
         least = min(everybody)
         return flows > least + LEAD + least // 8 and not self._full[everybody.index(least)]
 
     def all_full(self, full: bool) -> bool:
-        """See Siblings."""
         self._full[self._slot] = full
         return 0 not in self._full.tolist()

@@ -1,9 +1,10 @@
-"""The life of the daemon: taken over or begun, ready, told to reload, drained."""
+"""The life of the daemon: start or takeover, ready, reload, drain."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import signal
 import socket
 import time
@@ -13,44 +14,56 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from v6fwd import __version__
-from v6fwd.config import Config, ConfigError, Docker
-from v6fwd.config.apart import load_apart
+from v6fwd.config import Config, ConfigError, Docker, load
 from v6fwd.daemon.control import Control, Request, failed
+from v6fwd.daemon.control_folder import give_folder
 from v6fwd.daemon.diff import ForwardDiff
-from v6fwd.daemon.privileges import NET_BIND_SERVICE, become, give_folder, needed_by
+from v6fwd.daemon.peer import peer_of
+from v6fwd.daemon.privileges import NET_BIND_SERVICE, NOBODY, become, needed_by
 from v6fwd.daemon.supervisor import Supervisor
-from v6fwd.daemon.systemd import Notifier, inherited_sockets, match, process_at
+from v6fwd.daemon.systemd import Notifier, inherited_sockets, match
 from v6fwd.daemon.takeover import Predecessor, hand_over, listing
 from v6fwd.daemon.web import WebServer
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, log_exceptions
 from v6fwd.model import Endpoint, Forward, InputError, parse_listen
 from v6fwd.relay.budget import raised_limit
+from v6fwd.relay.foreground import ignore_stray_signals
 
 AT_RUN_TIME = ("forwards", "docker")
-"""What a reload can change; the rest of Config waits for the next start."""
+"""The settings that a reload applies; the others wait for the next start."""
+RULING = ("reload", "drain", "takeover", "leave")
+"""Requests that change something: of root and the daemon's own user only. The group of the control
+socket may read."""
 FLOWS_A_LINE = 500
 """Flows in one line of an answer."""
 
 
 class ForwardSource(Protocol):
-    """A part of the daemon that opens and closes forwards by itself, as Docker wants them."""
+    """Opens and closes forwards of its own, such as those of published ports."""
 
     async def begin(self, supervisor: Supervisor) -> None:
-        """Serve what there is by now, and from then on what comes. Raises RelayError."""
+        """Open the forwards that exist, and from then on those that appear. Raises RelayError."""
 
     def endpoints(self) -> Collection[Endpoint]:
-        """What it serves."""
+        """Return the endpoints that it serves."""
+
+    def held(self) -> list[dict[str, str]]:
+        """What it does not serve although it is asked to: `listen`, `target` and `why`."""
 
     def reconfigure(self, docker: Docker) -> None:
-        """The configuration has been read again."""
+        """Apply a configuration that was reloaded."""
 
     def close(self, *, succeeded: bool) -> None:
-        """Open and close nothing more; `succeeded`: another daemon goes on. Called once or more."""
+        """Stop. `succeeded`: another daemon takes over. May be called more than once."""
 
 
 class Daemon:
-    """A supervisor, its control socket, its configuration, on a running event loop."""
+    """The supervisor, its control socket and its configuration, on a running event loop.
+
+    Large because the parts of the daemon meet in its life: start, takeover, reload, drain, stop.
+    Each part has a class of its own.
+    """
 
     def __init__(
         self, path: Path, config: Config, log: Log, sources: Sequence[ForwardSource] = ()
@@ -61,7 +74,12 @@ class Daemon:
         self._log = log
         self._since = time.time()
         self._configured: dict[Endpoint, Forward] = {}
-        self.supervisor = Supervisor(config.workers, config.limits, log, log_flows=config.log_flows)
+        self.supervisor = Supervisor(
+            config.workers,
+            config.limits,
+            log,
+            log_flows=config.log_flows,
+        )
         control = config.control
         self._control = Control(control.socket, control.group, self._handle)
         self._stopping: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -70,7 +88,7 @@ class Daemon:
         self._web = self._web_server()
 
     async def run(self) -> None:
-        """From start to end. Raises RelayError."""
+        """Run from start to end. Raises RelayError."""
         self._obey_signals()
         alive = asyncio.ensure_future(self._tell_the_watchdog())
         try:
@@ -86,7 +104,7 @@ class Daemon:
             self.supervisor.pool.kill()
 
     def _close(self) -> None:
-        """Answer nobody any more."""
+        """Close the control socket and the pages, and stop the sources."""
         self._control.close()
         if self._web is not None:
             self._web.close()
@@ -94,18 +112,19 @@ class Daemon:
             source.close(succeeded=bool(self._kept))
 
     async def _begin(self) -> None:
-        """Take over, or open; then say that it is ready."""
+        """Take the sockets over or open them, start the workers, report ready."""
         path = self._config.control.socket
-        predecessor = Predecessor.at(path) if path else None
+        predecessor = Predecessor.at(path, self._trusted_users()) if path else None
         if predecessor is not None:
             for listen, sockets in predecessor.sockets().items():
                 self.supervisor.listen_sockets.add(listen, sockets)
         self._take_from_systemd()
         self._apply(self._config.forwards)
-        if self._web is not None:
-            await self._web.open()
+        await self._open_metrics(predecessor)
         if self._config.user:
             self._become(self._config.user)
+        elif not os.geteuid():
+            self._log.info("workers-user", f"workers run as user {NOBODY}: no user is configured")
         self.supervisor.start()
         for source in self._sources:
             await source.begin(self.supervisor)
@@ -118,8 +137,13 @@ class Daemon:
         self._log.info("ready", self._ready_text())
         self._notifier.ready(self._ready_text())
 
+    def _trusted_users(self) -> set[int]:
+        """Return the users whose daemon may hand us its sockets."""
+        user = self._config.user
+        return {0, os.geteuid()} | ({pwd.getpwnam(user).pw_uid} if user else set())
+
     def _close_inherited(self) -> None:
-        """Let go of a predecessor's sockets that nobody wants."""
+        """Close the predecessor's sockets that no forward needs."""
         for listen, _ in [*self.supervisor.listen_sockets]:
             if listen not in self.supervisor.forwards:
                 self.supervisor.listen_sockets.close(listen)
@@ -128,9 +152,9 @@ class Daemon:
         return f"ready: {len(self._configured)} forwards"
 
     def _become(self, user: str) -> None:
-        """Give up root: every socket is open. What a reload opens may be a port below 1024.
+        """Give up root: every socket is open. A reload may open a port below 1024.
 
-        Workers are forked from here on, so what they need is kept.
+        Helpers are forked from here on, so the capabilities that they need are kept.
         """
         if self._config.control.socket:
             give_folder(self._config.control.socket, user)
@@ -139,7 +163,7 @@ class Daemon:
     # -- systemd and Prometheus --
 
     def _take_from_systemd(self) -> None:
-        """Hold the sockets that were passed to us."""
+        """Hold the sockets that systemd passed."""
         listens = [forward.listen for forward in self._config.forwards]
         sockets, warnings = match(inherited_sockets(os.environ), listens)
         for text in warnings:
@@ -149,6 +173,12 @@ class Daemon:
                 listen not in self.supervisor.listen_sockets
             ):  # else a predecessor's, which it has too
                 self.supervisor.listen_sockets.add(listen, some)
+
+    async def _open_metrics(self, predecessor: Predecessor | None) -> None:
+        listen = self._config.metrics.listen
+        if self._web is None or listen is None:
+            return
+        await self._web.open(beside=bool(predecessor and predecessor.shares_metrics(listen)))
 
     async def _tell_the_watchdog(self) -> None:
         while self._notifier.watchdog_interval is not None:
@@ -161,20 +191,22 @@ class Daemon:
         from v6fwd.daemon.metrics import pages  # 2.6 MB that nobody else needs
 
         pool = self.supervisor.pool
-        shown = pages(self._status, lambda: bool(pool.workers))
+        shown = pages(self._status, lambda: pool.trouble)
         return WebServer(self._config.metrics.listen, shown, self._log)
 
     # -- signals --
 
     def _obey_signals(self) -> None:
-        """SIGTERM drains, SIGINT too but not for long; SIGHUP reloads."""
+        """SIGTERM and SIGQUIT drain, SIGINT too within a shorter time; SIGHUP reloads."""
+        ignore_stray_signals()
         add, limits = asyncio.get_running_loop().add_signal_handler, self._config.limits
         add(signal.SIGTERM, self.stop, limits.drain_timeout)
         add(signal.SIGINT, self.stop, limits.interrupt_timeout)
+        add(signal.SIGQUIT, self.stop, limits.drain_timeout)
         add(signal.SIGHUP, self.reload)
 
     def stop(self, grace: float) -> None:
-        """Stop accepting, let flows finish for `grace` seconds; called again: stop now."""
+        """Stop accepting and let flows finish for `grace` seconds. A second call stops at once."""
         if not self._stopping.done():
             if not self._kept:  # else the service goes on, with our successor
                 self._notifier.stopping("draining")
@@ -185,9 +217,9 @@ class Daemon:
     # -- reload --
 
     def reload(self) -> list[str]:
-        """Read the configuration anew and do what has changed; gives the errors, if any.
+        """Read the configuration and apply what has changed; return the errors, if any.
 
-        A file with a mistake changes nothing.
+        An invalid configuration changes nothing.
         """
         self._notifier.reloading()
         try:
@@ -197,7 +229,7 @@ class Daemon:
 
     def _reload(self) -> list[str]:
         try:
-            config = load_apart(self._path)
+            config = load(self._path)
             diff = self._apply(config.forwards)
         except (ConfigError, RelayError) as error:
             lines = str(error).splitlines()
@@ -230,7 +262,10 @@ class Daemon:
     # -- the control socket --
 
     async def _handle(self, request: Request, sock: socket.socket) -> AsyncIterator[dict[str, Any]]:
-        match request.get("do"):
+        if (do := request.get("do")) in RULING and not self._may_rule(sock):
+            yield failed(f"only root and the daemon's user may {do}")
+            return
+        match do:
             case "status":
                 yield await self._status()
             case "flows":
@@ -246,15 +281,22 @@ class Daemon:
                 yield self._drain(request.get("listen"))
             case "takeover":
                 names = listing(self.supervisor.listen_sockets)
-                yield {"sockets": [name for name, _ in names], "done": True}
+                metrics = str(self._config.metrics.listen or "")
+                yield {"sockets": [name for name, _ in names], "metrics": metrics, "done": True}
                 await hand_over(sock, [each for _, each in names])
             case "leave":
                 self._kept = [parse_listen(text)[0] for text in request["kept"]]
-                self._notifier.successor(process_at(sock))
+                self._notifier.successor(peer_of(sock).pid)
                 self.stop(self._config.limits.drain_timeout)
                 yield {"done": True}
             case other:
                 yield failed(f"cannot do {other!r}")
+
+    def _may_rule(self, sock: socket.socket) -> bool:
+        """Whether it is root or our user, and no worker, which may be of that user, too."""
+        peer = peer_of(sock)
+        workers = {handle.pid for handle in self.supervisor.pool.workers.values()}
+        return peer.is_ours and peer.pid not in workers
 
     async def _status(self) -> dict[str, Any]:
         pool = self.supervisor.pool
@@ -264,6 +306,7 @@ class Daemon:
             "since": self._since,
             "restarts": pool.restarts,
             **await self.supervisor.status(),
+            "held": [each for source in self._sources for each in source.held()],
             "done": True,
         }
 
@@ -285,7 +328,7 @@ class Daemon:
 
 
 def serve(path: Path, config: Config, log: Log, sources: Sequence[ForwardSource] = ()) -> None:
-    """Serve until SIGINT or SIGTERM, or until a successor has taken over. Raises RelayError."""
+    """Serve until SIGINT or SIGTERM, or until a successor takes over. Raises RelayError."""
 
     async def main() -> None:
         log_exceptions(asyncio.get_running_loop(), log)

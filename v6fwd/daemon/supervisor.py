@@ -1,4 +1,4 @@
-"""The supervisor: holds the listening sockets, and lets the workers serve what is wanted."""
+"""The supervisor: holds the listening sockets and tells the workers what to serve."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from v6fwd.daemon.diff import ForwardDiff
+from v6fwd.daemon.handle import WorkerHandle
 from v6fwd.daemon.listen_sockets import ListenSockets, Sockets, serves
 from v6fwd.daemon.messages import Change, Close, Open
-from v6fwd.daemon.pool import WorkerHandle, WorkerPool
-from v6fwd.daemon.privileges import needed_by
+from v6fwd.daemon.pool import WorkerPool
 from v6fwd.daemon.worker import Setup
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
@@ -24,22 +24,29 @@ class Supervisor:
     Raises RelayError where it cannot listen, and KeyError for forwards that are not there.
     """
 
-    def __init__(self, workers: int, limits: Limits, log: Log, *, log_flows: bool = False) -> None:
+    def __init__(
+        self,
+        workers: int,
+        limits: Limits,
+        log: Log,
+        *,
+        log_flows: bool = False,
+    ) -> None:
         self.limits = limits
         self.listen_sockets = ListenSockets(workers)
         self.forwards: dict[Endpoint, Forward] = {}
         self.since: dict[Endpoint, float] = {}
         """When each of them was opened, in seconds since 1970."""
-        setup = Setup(limits, log, log_flows, workers, lambda: needed_by(self.forwards.values()))
+        setup = Setup(limits, log, log_flows, workers)
         self.pool = WorkerPool(workers, setup, log, self._brief)
         self._log = log
 
     def start(self) -> None:
-        """Fork the workers, who serve what has been opened by then. Raises OSError."""
+        """Fork the workers, which serve the forwards opened so far. Raises OSError."""
         self.pool.start()
 
     async def settled(self) -> None:
-        """Wait until every worker has done what it was told so far."""
+        """Wait until every worker has processed all messages sent so far."""
         await self.pool.ask("settled")
 
     # -- forwards --
@@ -51,7 +58,7 @@ class Supervisor:
         self.apply(ForwardDiff((forward,), (), ()))
 
     def change(self, forward: Forward) -> None:
-        """Serve new flows of a forward like this."""
+        """Apply a changed forward to new flows."""
         self.apply(ForwardDiff((), (forward,), ()))
 
     def close(self, listen: Endpoint, grace: float | None = None) -> None:
@@ -62,7 +69,7 @@ class Supervisor:
         self._close(listen, grace)
 
     def apply(self, diff: ForwardDiff) -> None:
-        """Do all of it, or nothing where a socket cannot be opened."""
+        """Apply all of it, or nothing if a socket cannot be opened."""
         for forward in diff.new:
             if forward.listen in self.forwards:
                 target = self.forwards[forward.listen].target
@@ -92,7 +99,7 @@ class Supervisor:
             worker.send(Change(forward, shard))
 
     def _close(self, listen: Endpoint, grace: float | None = None) -> None:
-        """The workers' copies are the last: they take in who waits in the queue."""
+        """The workers hold the last copies: they serve the clients that are still queued."""
         grace = self.limits.drain_timeout if grace is None else grace
         shards = self._shards(listen)
         self.listen_sockets.close(listen)
@@ -102,7 +109,7 @@ class Supervisor:
             worker.send(Close(listen, shard, grace, take_queue=grace > 0))
 
     def _shards(self, listen: Endpoint) -> list[tuple[int, WorkerHandle]]:
-        """The sockets of a forward, and who serves them."""
+        """Return the shards of a forward with the workers that serve them."""
         return [
             (shard, handle)
             for shard, _ in enumerate(self.listen_sockets[listen])
@@ -111,14 +118,14 @@ class Supervisor:
         ]
 
     def _brief(self, worker: int, handle: WorkerHandle) -> None:
-        """Tell a new worker what there is."""
+        """Send a new worker all forwards."""
         for forward in self.forwards.values():
             self._hand_over(forward, worker, handle)
 
     # -- what may be asked --
 
     async def snapshot(self) -> dict[str, Snapshot]:
-        """What each forward has done in all workers, those included that are no more."""
+        """Return each forward's counters over all workers, dead ones included."""
         return self._total(await self.pool.ask("snapshot"))
 
     def _total(self, answers: dict[int, list[Any]]) -> dict[str, Snapshot]:
@@ -129,7 +136,7 @@ class Supervisor:
         return total
 
     async def status(self) -> dict[str, list[dict[str, Any]]]:
-        """Every worker and every forward in words and numbers."""
+        """Return the state and counters of every worker and forward."""
         answers = await self.pool.ask("snapshot")
         workers = [
             {
@@ -144,7 +151,7 @@ class Supervisor:
         return {"workers": workers, "forwards": self._states(self._total(answers))}
 
     def _states(self, numbers: dict[str, Snapshot]) -> list[dict[str, Any]]:
-        """The forwards, those included that only finish their flows."""
+        """Return the forwards, including those that are draining."""
         states: list[dict[str, Any]] = []
         for listen, forward in self.forwards.items():
             described = {

@@ -1,4 +1,4 @@
-"""What systemd and a service tell each other: sd_notify(3), and sockets by sd_listen_fds(3).
+"""The protocol between systemd and a service: sd_notify(3) and sd_listen_fds(3).
 
 Both are plain: datagrams of `NAME=value` lines, and descriptors from 3 on. Without systemd the
 environment names neither, and nothing here does anything.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import time
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
@@ -26,10 +25,10 @@ Environment = MutableMapping[str, str]
 
 
 class Notifier:
-    """Tells the service manager how we are. What it does not hear is lost, and nothing else."""
+    """Sends state changes to the service manager. A lost notification has no other effect."""
 
     def __init__(self, environ: Environment) -> None:
-        """Takes its variables out of the environment: no child is to speak for us."""
+        """Remove the variables from the environment: no child may notify in our name."""
         path = environ.pop("NOTIFY_SOCKET", "")
         self._path = f"\0{path[1:]}" if path.startswith("@") else path
         self.watchdog_interval = _watchdog(environ)
@@ -67,12 +66,6 @@ class Notifier:
                 sock.sendto(text.encode("utf-8", "replace"), self._path)
         except OSError:
             pass
-
-
-def process_at(sock: socket.socket) -> int:
-    """The process at the other end of a unix socket; 0 if the kernel does not say."""
-    pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(pid)
 
 
 def _watchdog(environ: Environment) -> float | None:

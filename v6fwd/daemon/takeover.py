@@ -1,9 +1,9 @@
-"""From one daemon to the next: the listening sockets, without a moment in which nobody listens.
+"""Hands the listening sockets from one daemon to the next: somebody listens at every moment.
 
-The successor asks `{"do": "takeover"}` at the control socket. The answer lists the sockets, by
-endpoint and shard; they follow as descriptors, CHUNK with a byte. Both accept for a while. When its
-workers are ready the successor takes the path of the control socket and says `{"do": "leave"}`.
-Should it fail before, nothing has happened.
+The successor sends `{"do": "takeover"}` to the control socket. The answer lists the sockets, by
+endpoint and shard, and the endpoint of the metrics; the sockets follow as descriptors, CHUNK with a
+byte. Both daemons accept for a while. When its workers are ready the successor takes the path of
+the control socket and sends `{"do": "leave"}`. If it fails before, nothing has changed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from v6fwd.daemon.listen_sockets import ListenSockets, Sockets
+from v6fwd.daemon.peer import peer_of
 from v6fwd.errors import RelayError, reason
 from v6fwd.model import Endpoint, parse_listen
 
@@ -30,10 +31,14 @@ class Predecessor:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._lines = sock.makefile("rb", buffering=0)  # no byte beyond a line: descriptors follow
+        self._metrics: str | None = None
 
     @classmethod
-    def at(cls, path: str) -> Predecessor | None:
-        """Whoever answers there; None if nobody does. Raises RelayError."""
+    def at(cls, path: str, users: Collection[int]) -> Predecessor | None:
+        """Return whoever answers there; None if nobody does.
+
+        Raises RelayError, also if that is a process of none of `users`, by number.
+        """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(PATIENCE)
         try:
@@ -44,11 +49,15 @@ class Predecessor:
         except OSError as error:
             sock.close()
             raise RelayError(f"cannot ask at control socket {path}: {reason(error)}") from error
+        if (uid := peer_of(sock).uid) not in users:
+            sock.close()
+            raise RelayError(f"cannot take over: control socket {path} is that of user {uid}")
         return cls(sock)
 
     def sockets(self) -> dict[Endpoint, Sockets]:
-        """Copies of its listening sockets. Raises RelayError."""
-        names = self._ask({"do": "takeover"})["sockets"]
+        """Return copies of its listening sockets. Raises RelayError."""
+        answer = self._ask({"do": "takeover"})
+        names, self._metrics = answer["sockets"], answer.get("metrics")
         fds: list[int] = []
         while len(fds) < len(names):
             data, some, _, _ = socket.recv_fds(self._socket, 1, CHUNK)
@@ -59,6 +68,13 @@ class Predecessor:
         for name, fd in zip(names, fds, strict=True):
             taken.setdefault(parse_listen(name)[0], []).append(socket.socket(fileno=fd))
         return taken
+
+    def shares_metrics(self, listen: Endpoint) -> bool:
+        """Whether its metrics are at this endpoint, so that we may listen there beside it.
+
+        To be asked after `sockets`. An older version does not say: it may.
+        """
+        return self._metrics in (None, str(listen))
 
     def leave(self, kept: Iterable[Endpoint]) -> None:
         """Tell it to finish its flows and go; we serve the endpoints in `kept`."""

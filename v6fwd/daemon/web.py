@@ -1,7 +1,8 @@
 """A web server for two pages, in the supervisor's loop: /metrics and /healthz.
 
 Bounded in everything that a client can do to it: REQUEST bytes of head, PATIENCE seconds, CLIENTS
-at once. One request a connection; a body is not read.
+at once. Silent connections do not keep others out: the oldest one that has not sent its request
+makes room. One request a connection; a body is not read.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ REQUEST = 8192
 PATIENCE = 5.0
 """Seconds for a request to come, and again for the answer to be taken."""
 CLIENTS = 16
-"""Connections at once; a further one is closed."""
+"""Connections at once. Descriptors must be left for workers."""
 PLAIN = "text/plain; charset=utf-8"
 
 
@@ -48,13 +49,18 @@ class WebServer:
         self._pages = pages
         self._log = log
         self._server: asyncio.Server | None = None
-        self._clients = 0
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._silent: dict[asyncio.StreamWriter, None] = {}
+        """Those that have not sent their request yet, the oldest first."""
 
-    async def open(self) -> None:
-        """Listen. Raises RelayError, naming the endpoint."""
+    async def open(self, *, beside: bool = False) -> None:
+        """Listen; `beside` a predecessor, who listens there until it goes.
+
+        Raises RelayError, naming the endpoint.
+        """
         try:
             self._server = await asyncio.start_server(
-                self._converse, sock=_listening(self._listen), limit=REQUEST
+                self._converse, sock=_listening(self._listen, beside=beside), limit=REQUEST
             )
         except OSError as error:
             raise RelayError(f"cannot listen on {self._listen}: {reason(error)}") from error
@@ -72,9 +78,10 @@ class WebServer:
             self._server = None
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients += 1
+        has_room = len(self._clients) < CLIENTS or self._make_room()
+        self._clients.add(writer)
         try:
-            if self._clients <= CLIENTS:
+            if has_room:
                 await self._answer(reader, writer)
             writer.close()
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
@@ -83,14 +90,26 @@ class WebServer:
             self._log.limited("web", "defect", f"internal error on {self._listen}: {error!r}")
             writer.transport.abort()
         finally:
-            self._clients -= 1
+            self._clients.discard(writer)
+            self._silent.pop(writer, None)
+
+    def _make_room(self) -> bool:
+        """Close the connection that has been silent for the longest."""
+        for writer in self._silent:
+            del self._silent[writer]
+            self._clients.discard(writer)
+            writer.transport.abort()
+            return True
+        return False
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._silent[writer] = None
         async with asyncio.timeout(PATIENCE):
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
             except asyncio.LimitOverrunError:
                 head = b""
+        self._silent.pop(writer, None)
         page, with_body = await self._page(head)
         lines = [
             f"HTTP/1.1 {page.status.value} {page.status.phrase}",
@@ -130,16 +149,22 @@ def _failure(status: HTTPStatus) -> Page:
     return Page(f"{status.phrase}\n".encode(), status=status)
 
 
-def _listening(listen: Endpoint) -> socket.socket:
-    """A socket that a successor may bind beside, until we are gone: SO_REUSEPORT."""
+def _listening(listen: Endpoint, *, beside: bool) -> socket.socket:
+    """Return a socket that a successor may bind beside, until we are gone: SO_REUSEPORT.
+
+    It is set after bind(2), so that we find the port taken if another daemon has it; only `beside`
+    a predecessor it is set before. The kernel compares the flags as they are when the next one
+    binds (inet_csk_bind_conflict).
+    """
     family, sockaddr = listen_address(listen, socket.SOCK_STREAM)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, beside)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(sockaddr)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setblocking(False)
     except OSError:
         sock.close()

@@ -1,23 +1,19 @@
-"""A worker: a relay that does what the supervisor says, and drains when there is none any more."""
+"""A worker: a relay that follows the supervisor's messages and drains if the supervisor dies."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any, NoReturn
+from typing import Any
 
 import uvloop
 
 from v6fwd.daemon.channel import Channel
 from v6fwd.daemon.messages import (
-    Answer,
     Ask,
     Change,
     Close,
@@ -26,9 +22,14 @@ from v6fwd.daemon.messages import (
     Message,
     Open,
     Report,
+    UseHelper,
+    answers,
+    read_by_worker,
 )
-from v6fwd.daemon.privileges import keep_only
+from v6fwd.daemon.privileges import become_nobody
+from v6fwd.daemon.process import fork
 from v6fwd.daemon.scoreboard import ScoreboardSlot
+from v6fwd.daemon.seccomp import confine, is_strict
 from v6fwd.log import Log, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
@@ -37,30 +38,23 @@ from v6fwd.relay.relay import Relay
 
 REPORT_EVERY = 2.0
 """Seconds between reports: what a killed worker did since the last one is counted nowhere."""
-PART = 100
-"""Flows or forwards in one part of an answer: some 30 KB, see messages.MAX_MESSAGE."""
-
-_DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Sent to the whole process group by a terminal or a service manager: the supervisor decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a worker is born with."""
+    """The settings of a worker that do not change."""
 
     limits: Limits
     log: Log
     log_flows: bool
     workers: int
-    rights: Callable[[], Iterable[int]]
-    """The capabilities that it needs, as of its birth."""
 
 
 class Worker:
-    """The process's relay and its end of the channel."""
+    """The relay of this process and its end of the channel."""
 
     def __init__(
-        self, sock: socket.socket, setup: Setup, place: ScoreboardSlot, clients: Clients
+        self, sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients
     ) -> None:
         self._limits = setup.limits
         self._log = setup.log
@@ -68,17 +62,24 @@ class Worker:
             setup.limits,
             setup.log,
             log_flows=setup.log_flows,
-            siblings=place if setup.workers > 1 else None,
+            siblings=slot if setup.workers > 1 else None,
             clients=clients,
         )
-        self._channel = Channel(sock, self._receive, self._orphaned)
+        self._channel = Channel(
+            sock,
+            read_by_worker,
+            self._receive,
+            ended=self._orphaned,
+            violated=self._cannot_read,
+            takes_sockets=True,
+        )
         self._draining: asyncio.Task[None] | None = None
         self._reported: dict[str, int] = {}
         self._parts: dict[Any, Any] = {}
         self.done = asyncio.Event()
 
     async def serve(self) -> None:
-        """Until a drain is over."""
+        """Serve until a drain is over."""
         reporting = asyncio.ensure_future(self._report_again_and_again())
         try:
             await self.done.wait()
@@ -108,9 +109,15 @@ class Worker:
                 self._drain(grace, take_queue=take_queue)
             case Hurry():
                 self._relay.hurry()
+            case UseHelper():
+                from v6fwd.daemon.helper_ops import HelperOps  # for mode transparent alone
+
+                self._relay.targets.privileged_ops = HelperOps(
+                    socket.socket(fileno=fd), self._log, self._relay.reactor.loop.call_later
+                )
 
     def _alike(self, forward: Forward) -> Forward:
-        """The same forward, of parts that it has in common with others: most differ in ports."""
+        """Return an equal forward that shares its parts with others: most differ in ports only."""
         one = self._parts
         return replace(
             forward,
@@ -122,14 +129,18 @@ class Worker:
         )
 
     def _answer(self, number: int, what: str) -> None:
-        """Send what was asked for in parts; `None` behind the last item ends it."""
         items: Iterable[Any] = ()
         if what == "flows":
             items = self._relay.flows_now()
         elif what == "snapshot":
             items = self._relay.snapshot().items()
-        for part, last in _parts(items):
-            self._channel.send(Answer(number, part, last))
+        for answer in answers(number, items):
+            self._channel.send(answer)
+
+    def _cannot_read(self, why: str) -> None:
+        """The supervisor is another version or broken: go on without it, to the end."""
+        self._log.error("defect", f"internal error: a message of the supervisor: {why}")
+        self._orphaned()
 
     def _drain(self, grace: float, *, take_queue: bool) -> None:
         if self._draining is None:
@@ -142,7 +153,7 @@ class Worker:
             self.done.set()
 
     def _orphaned(self) -> None:
-        """The supervisor is gone: free the ports for its successor."""
+        """Drain, so that the ports are free for a new supervisor."""
         if self._draining is None:
             self._log.error("orphaned", "the supervisor is gone: this worker drains")
         self._drain(self._limits.drain_timeout, take_queue=True)
@@ -153,7 +164,7 @@ class Worker:
             self._report()
 
     def _report(self) -> None:
-        """Tell what has changed; of forwards that nobody uses there is nothing to tell or keep."""
+        """Report the counters that have changed; unused forwards have none."""
         activity, before = self._relay.activity(), self._reported
         self._reported = activity
         changed = {listen for listen in activity if activity[listen] != before.get(listen)}
@@ -162,67 +173,20 @@ class Worker:
                 self._channel.send(Report(listen, numbers))
 
 
-def _parts(items: Iterable[Any]) -> Iterator[tuple[list[Any], bool]]:
-    """Lists of PART items, and whether one is the last; there is one at least."""
-    rest = iter(items)
-    while len(part := list(islice(rest, PART))) == PART:
-        yield part, False
-    yield part, True
+def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> int:
+    """Start a worker at the other end of `sock`'s pair; return its process id. Raises OSError."""
 
-
-def fork_worker(sock: socket.socket, setup: Setup, place: ScoreboardSlot, clients: Clients) -> int:
-    """Start a worker at the other end of `sock`'s pair; gives its process id. Raises OSError.
-
-    Forked and not executed anew: it shares all memory that is not written to. Signals are
-    blocked meanwhile, lest one meets the supervisor's handlers in the child.
-    """
-    gc.collect()
-    gc.freeze()  # or the child's first collection would copy every page there is
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
-    try:
-        pid = os.fork()
-        if not pid:
-            _be_worker(sock, setup, place, clients, blocked)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    return pid
-
-
-def _be_worker(
-    sock: socket.socket,
-    setup: Setup,
-    place: ScoreboardSlot,
-    clients: Clients,
-    mask: set[Any],
-) -> NoReturn:
-    """The whole life of the child; it ends here, whatever the supervisor would do next."""
-    status = 1
-    try:
-        signal.set_wakeup_fd(-1)
-        for number in _DEAF_TO:
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        _close_others(sock.fileno(), *clients.descriptors)
-        if os.geteuid():
-            keep_only(setup.rights())  # what else the supervisor has kept is for opening ports
+    def main() -> int:
+        for missing in (become_nobody(), confine(strict=is_strict())):
+            if missing:
+                setup.log.warning("privileges", f"a worker has more rights than needed: {missing}")
         gc.set_threshold(GC_THRESHOLD)
-        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, place, clients))
-        status = 0
-    except BaseException as error:
-        setup.log.error("failed", f"a worker failed: {error!r}")
-    finally:
-        os._exit(status)
+        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, slot, clients))
+        return 0
+
+    return fork(main, (sock.fileno(), *clients.descriptors), setup.log)
 
 
-async def _serve(
-    sock: socket.socket, setup: Setup, place: ScoreboardSlot, clients: Clients
-) -> None:
+async def _serve(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> None:
     log_exceptions(asyncio.get_running_loop(), setup.log)
-    await Worker(sock, setup, place, clients).serve()
-
-
-def _close_others(*ours: int) -> None:
-    """Close what was the supervisor's: all but the standard descriptors and `ours`."""
-    ends = [*sorted(ours), os.sysconf("SC_OPEN_MAX")]
-    for before, end in zip([2, *ends], ends, strict=False):
-        os.closerange(before + 1, end)
+    await Worker(sock, setup, slot, clients).serve()

@@ -1,5 +1,5 @@
-"""The main job, shown with nothing but this package.
+"""`v6fwd demo`: shows what v6fwd does, with nothing but this package.
 
-`show` runs it, `target` is the small server whose log tells the truth, `client` sends the
-request, `lab` is the network of namespaces that it happens in where that is allowed.
+`show` runs the demo. `target` is a small HTTP server with an access log, `client` sends the
+request, `lab` builds the network of namespaces that both run in if permissions allow.
 """

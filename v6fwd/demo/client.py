@@ -1,4 +1,4 @@
-"""One HTTP request: `python -m v6fwd.demo.client HOST PORT` exits 0 when the answer is right."""
+"""`python -m v6fwd.demo.client HOST PORT`: sends one HTTP request, exits 0 on the right answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from v6fwd.demo.target import BODY
 
 
 def request(host: str, port: int) -> bool:
-    """Send `GET /`; whether the target's own words came back. Raises OSError."""
+    """Send `GET /` and return whether the body is the target's. Raises OSError."""
     connection = http.client.HTTPConnection(host, port, timeout=10)
     try:
         connection.request("GET", "/")

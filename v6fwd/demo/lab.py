@@ -1,4 +1,4 @@
-"""The lab network: three network namespaces that stand for a client, a Docker host, a container.
+"""The lab network: three network namespaces for a client, a Docker host and a container.
 
     client     2001:db8:1::2, 203.0.113.2
       veth
@@ -6,8 +6,8 @@
       veth
     container  172.17.0.2
 
-Every name carries this process's id, so labs do not meet; leaving the `with` block ends the
-processes that were started in it and removes the namespaces, and with them every link.
+All names contain this process's id, so several labs can coexist. Leaving the `with` block ends
+the processes started in it and removes the namespaces, and with them every link.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _serial = itertools.count()
 
 
 def lab_obstacle() -> str | None:
-    """Why there can be no lab on this machine, in a few words, or None."""
+    """Why no lab can be built on this machine, in a few words; None if it can."""
     if os.geteuid() != 0:
         return "not root"
     if shutil.which("ip") is None:
@@ -73,7 +73,7 @@ class Lab:
         self._remove()
 
     def namespace(self, host: str) -> str:
-        """The name that ip-netns(8) knows the host by."""
+        """The host's name for ip-netns(8)."""
         return self._names[host]
 
     def command(self, host: str, *words: str) -> list[str]:
@@ -81,16 +81,16 @@ class Lab:
         return ["ip", "netns", "exec", self._names[host], *words]
 
     def ip(self, host: str, *words: str) -> None:
-        """Run `ip WORDS` about a host. Raises subprocess.CalledProcessError."""
+        """Run `ip WORDS` in a host's namespace. Raises subprocess.CalledProcessError."""
         _ip("-n", self._names[host], *words)
 
     def run(self, host: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command on a host to its end; options are those of subprocess.run."""
+        """Run a command on a host and wait for it; options are those of subprocess.run."""
         settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 60}
         return subprocess.run(self.command(host, *words), check=False, **settings | options)
 
     def start(self, host: str, *words: str, **options: Any) -> subprocess.Popen[Any]:
-        """Start a process on a host; it ends with the lab at the latest."""
+        """Start a process on a host; the lab ends it when it closes."""
         process: subprocess.Popen[Any] = subprocess.Popen(self.command(host, *words), **options)
         self._processes.append(process)
         return process
@@ -101,9 +101,9 @@ class Lab:
             "peer", "name", "eth0", "netns", host)  # fmt: skip
         ends = (("client", CLIENT_V6, CLIENT_V4), ("host", HOST_V6, HOST_V4))
         for name, v6, v4 in ends:
-            # nodad: the address is ours at once, no second of duplicate address detection
+            # nodad: no second of duplicate address detection before the address can be used
             self.ip(name, "address", "add", f"{v6}/64", "dev", "eth0", "nodad")
-            # and none that the kernel makes itself, whose detection would hold up neighbours
+            # no link-local address: its duplicate address detection would delay neighbour discovery
             self.ip(name, "link", "set", "eth0", "addrgenmode", "none")
             self.ip(name, "address", "add", f"{v4}/24", "dev", "eth0")
             self.ip(name, "link", "set", "eth0", "up")
@@ -129,7 +129,7 @@ class Lab:
 
 
 def stop(process: subprocess.Popen[Any], grace: float = 5.0) -> int:
-    """End a process that we started, politely first; gives its exit status."""
+    """Terminate a process, kill it after `grace` seconds, and return its exit status."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:

@@ -1,7 +1,7 @@
-"""The demo: the same request through a forward that tells the target nothing, and one that does.
+"""The demo: one request without and one with the client's address, and what the target logs.
 
-Each part is the real thing in a process of its own: target, `v6fwd forward`, client. With root
-they stand in the lab's namespaces, otherwise on loopback.
+Target, `v6fwd forward` and client are separate processes. They run in the lab's namespaces as
+root, otherwise on loopback.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PATIENCE = 20.0
 
 
 class DemoError(Exception):
-    """The demo cannot be shown; the text is one line."""
+    """The demo failed; the text is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Shown:
 
 
 class Place(Protocol):
-    """Where the parts stand."""
+    """Where the processes run."""
 
     words: str
     client: str
@@ -66,7 +66,6 @@ class InLab:
         self._lab = lab
 
     def start(self, host: str, *words: str, **options: Any) -> subprocess.Popen[str]:
-        """See Place."""
         return self._lab.start(host, sys.executable, "-m", *words, text=True, **options)
 
 
@@ -82,21 +81,20 @@ class OnLoopback:
         self._processes: list[subprocess.Popen[str]] = []
 
     def start(self, host: str, *words: str, **options: Any) -> subprocess.Popen[str]:  # noqa: ARG002
-        """See Place."""
         command = [sys.executable, "-m", *words]
         process: subprocess.Popen[str] = subprocess.Popen(command, text=True, **options)
         self._processes.append(process)
         return process
 
     def close(self) -> None:
-        """End what was started."""
+        """End the processes."""
         for process in self._processes:
             stop(process)
 
 
 @contextlib.contextmanager
 def find_place() -> Iterator[Place]:
-    """The lab where one may make it, else loopback."""
+    """The lab if permissions allow it, else loopback."""
     why = lab_obstacle()
     if why is None:
         with Lab() as lab:
@@ -130,14 +128,14 @@ def show(place: Place, mode: ClientIP) -> Shown:
 
 
 def _free_port() -> int:
-    """A free port of this host; the lab's own host has hardly any taken."""
+    """A port that is free on this host, and most likely on the lab's host too."""
     with socket.socket(socket.AF_INET6) as sock:
         sock.bind(("::", 0))
         return int(sock.getsockname()[1])
 
 
 class _Lines:
-    """The lines of a pipe, each waited for no longer than one should."""
+    """Lines of a pipe, each with a time limit."""
 
     def __init__(self, pipe: IO[str] | None) -> None:
         assert pipe is not None
@@ -146,13 +144,13 @@ class _Lines:
         self._thread.start()
 
     def _read(self, pipe: IO[str]) -> None:
-        with contextlib.suppress(ValueError):  # closed while we read: there is nothing to miss
+        with contextlib.suppress(ValueError):  # closed by `stop` meanwhile
             for line in pipe:
                 self._queue.put(line.rstrip("\n"))
         self._queue.put("")
 
     def next(self, otherwise: str) -> str:
-        """The next line. Raises DemoError with the text given."""
+        """The next line. Raises DemoError(`otherwise`) if none comes in time."""
         try:
             line = self._queue.get(timeout=_PATIENCE)
         except queue.Empty:

@@ -1,7 +1,7 @@
-"""A small HTTP server that logs as Apache does ("common" format) and can read PROXY headers.
+"""A small HTTP server with an access log in Apache's "common" format; can read PROXY headers.
 
-`python -m v6fwd.demo.target HOST PORT [--proxy]` writes `listening PORT`, then a line a request,
-to standard output. It is a stand-in for the container, not a server for any other use.
+`python -m v6fwd.demo.target HOST PORT [--proxy]` writes `listening PORT` to stdout, then a line
+per request. It stands in for a container in the demo and is fit for nothing else.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ async def answer(
 
 
 def common_log_line(client: Address, request: str) -> str:
-    """The line that Apache's `common` format gives: `%h %l %u %t "%r" %>s %b`."""
+    """A line in Apache's `common` format: `%h %l %u %t "%r" %>s %b`."""
     when = datetime.now().astimezone().strftime("%d/%b/%Y:%H:%M:%S %z")
     return f'{client.host} - - [{when}] "{request}" 200 {len(BODY)}'
 
@@ -47,7 +47,7 @@ def common_log_line(client: Address, request: str) -> str:
 async def _client_in_header(reader: asyncio.StreamReader) -> Address | None:
     data = b""
     while len(data) < MAX_HEADER:
-        # One byte at a time, so that what follows the header stays in the reader.
+        # One byte at a time: what follows the header must stay in the reader.
         data += await reader.readexactly(1)
         header = read_header(data)
         if header is not None:

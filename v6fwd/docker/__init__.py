@@ -1,9 +1,9 @@
-"""What v6fwd has to do with Docker.
+"""v6fwd in docker-proxy's place: the published ports of a Docker Engine, served by the daemon.
 
-`v6fwd-docker-proxy` is the shim that dockerd starts, `flags` what dockerd tells it, `hold/hold.c`
-what it becomes while a daemon serves its port, which `holder` finds, `proxy` the relay that it
-becomes where none runs; `daemon_json` edits Docker's configuration, `ports`
-looks in /proc who serves what is published; `labels` and `rules` choose a forward's client-ip
-mode; `preparation` lets containers find IPv6 while they start, and `cgroup` tells whose process one
-is; `nat` brings the IPv4 clients of a published port to v6fwd. docs/docker.md has the whole.
+`controller` brings together what is in this package: `intake` finds the shims, `adopted_ports`
+serves their ports, `direct_ports` those that have no shim, `ipv4_redirect` (with `nft`) brings
+IPv4 clients to the ports that need them all, `prestart` gives starting containers a placeholder
+IPv6 address. `install` and `daemon_json` make dockerd start the shim. `shim/` is the process that
+dockerd starts, `engine/` the Engine's API, `policy/` decides on client-ip modes. docs/docker.md
+explains the whole; `proxy` is an alias for shims of release 0.1.
 """

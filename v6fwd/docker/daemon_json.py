@@ -1,7 +1,7 @@
-"""One key of dockerd's configuration set and removed again, all other bytes left as they are.
+"""Sets and removes one key of dockerd's configuration, and leaves all other bytes as they are.
 
-Pure: bytes in, bytes out. Order, indentation and line ends are the administrator's; a file that
-dockerd itself would not read is refused, so that no mistake of somebody else gets our name on it.
+Pure: bytes in, bytes out. Order, indentation and line ends are the administrator's. A file that
+dockerd itself would not read is refused, so that v6fwd is not blamed for an older mistake.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _INDENT = "    "
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """Where a member of the outermost object stands: offsets of key and value in the text."""
+    """A member of the outermost object: offsets of key and value in the text."""
 
     name: str
     start: int
@@ -42,7 +42,7 @@ class _Object:
 
 
 def value_of(data: bytes, key: str = KEY) -> Any:
-    """The key's value; None without it. Raises InputError."""
+    """Return the key's value; None without it. Raises InputError."""
     if not data.strip():
         return None
     member = _parse(data).find(key)
@@ -50,7 +50,7 @@ def value_of(data: bytes, key: str = KEY) -> Any:
 
 
 def installed(data: bytes, path: str) -> bytes:
-    """The file with the key set to `path`. Raises InputError."""
+    """Return the file with the key set to `path`. Raises InputError."""
     value = json.dumps(path)
     if not data.strip():  # dockerd takes an empty file for {}
         return f'{{\n{_INDENT}"{KEY}": {value}\n}}\n'.encode()
@@ -66,9 +66,9 @@ def installed(data: bytes, path: str) -> bytes:
 
 
 def uninstalled(data: bytes, before: bytes = b"") -> bytes:
-    """The file as it was; `before` is what there was before it was installed. Raises InputError.
+    """Return the file as it was; `before` is its content before `installed`. Raises InputError.
 
-    Where somebody has edited the file since, only the key is put back.
+    Where somebody has edited the file since, only the key is restored.
     """
     value = value_of(data)
     if value is None:

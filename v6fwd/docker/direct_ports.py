@@ -1,20 +1,23 @@
-"""Ports that Docker publishes for IPv4 alone, or without a userland proxy: no shim is started.
+"""Serves ports that have no shim: Docker publishes them for IPv4 only, or without userland proxy.
 
-Where a container's labels, or a rule, ask for a mode, we listen on [::] at its published port by
-ourselves, and follow the container as it restarts and changes its address.
+Where a label or a rule names a mode, the daemon itself listens on [::] at the published port, and
+follows the container when it restarts or changes its address.
 
-For IPv6 alone: without a userland proxy dockerd keeps the port from others with a socket on 0.0.0.0
-that it never reads from, so IPv4 clients cannot come to us.
+IPv6 only: without a userland proxy dockerd reserves the port with a socket on 0.0.0.0 that it never
+reads from, so IPv4 clients cannot be taken over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import socket
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from v6fwd.daemon.supervisor import Supervisor
+from v6fwd.docker.adopted_ports import DRAINED, take_back
 from v6fwd.docker.engine.containers import Container, targets
-from v6fwd.docker.forwards import Forwards
-from v6fwd.docker.policy.modes import NEED_ALL, Modes
+from v6fwd.docker.policy.modes import Modes, needs_all
 from v6fwd.docker.shim.listening import own
+from v6fwd.docker.shim.published import ServedBy, published_ports
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits, Protocol
@@ -24,73 +27,125 @@ _Key = tuple[int, Protocol]
 
 
 class DirectPorts:
-    """The ports that we have opened for containers, one for a host port and protocol."""
+    """The ports opened for containers, one for each host port and protocol."""
 
-    def __init__(self, supervisor: Forwards, modes: Modes, limits: Limits, log: Log) -> None:
+    def __init__(self, supervisor: Supervisor, modes: Modes, limits: Limits, log: Log) -> None:
         self._supervisor = supervisor
         self._modes = modes
         self._limits = limits
         self._log = log
         self._forwards: dict[Endpoint, Forward] = {}
-        self._failed: set[Forward] = set()
+        """What is served, by listener."""
+        self._unserved: dict[Forward, str] = {}
+        """What cannot be served, and why: tried again at every event, logged once."""
+        self._without_v6fwd: dict[Forward, str] = {}
+        """Ports that a relay or docker-proxy serves that was started without the daemon."""
+        self._served_by_others: Collection[_Key] | None = None
+        """What `follow` has found in /proc; None: it has not looked."""
         self._shimmed: set[tuple[str, _Key]] = set()
-        """Ports that a shim serves, or has served: a container that ends is listed for a while."""
+        """Ports that a shim serves or has served: a container that ends is listed for a while."""
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._forwards)
 
     def follow(self, containers: Sequence[Container], shimmed: Collection[Endpoint]) -> None:
-        """Open and close what is asked for, but not where a shim for IPv6 is."""
+        """Open, change and close ports as containers ask for it, except where an IPv6 shim is."""
         self._note_shimmed(containers, {_key(each) for each in shimmed if ":" in each.host})
-        wanted = {forward.listen: forward for forward in self._asked_for(containers)}
+        before, self._without_v6fwd = self._without_v6fwd, {}
+        self._served_by_others = None
+        wanted = {forward.listen: forward for forward in self._asked_for(containers, before)}
         for listen in self._forwards.keys() - wanted.keys():
             self.close(listen)
-        self._failed.intersection_update(wanted.values())
+        self._unserved = {
+            each: why for each, why in self._unserved.items() if each in wanted.values()
+        }
         taken = {_key(listen) for listen in shimmed}
         for forward in wanted.values():
-            self._serve(forward, alone=_key(forward.listen) not in taken)
+            self._serve(forward, ipv6_only=_key(forward.listen) not in taken)
 
     def close(self, listen: Endpoint) -> None:
-        """Stop to serve it, if we do."""
+        """Stop serving a port, if it is one of these."""
         if self._forwards.pop(listen, None) is None:
             return
         if listen in self._supervisor.forwards:
             self._supervisor.close(listen, 0)
+
+    def take_back(self, listen: Endpoint) -> list[socket.socket]:
+        """Stop serving a port, if it is one of these, and return its listening sockets."""
+        if self._forwards.pop(listen, None) is None or listen not in self._supervisor.forwards:
+            return []
+        return take_back(self._supervisor, listen)
 
     def _note_shimmed(self, containers: Sequence[Container], now: Collection[_Key]) -> None:
         every = {(each.id, key) for each in containers for key in targets(each)}
         self._shimmed &= every
         self._shimmed |= {(which, key) for which, key in every if key in now}
 
+    def held(self) -> dict[Forward, str]:
+        """Return the ports that cannot be served, and why."""
+        drained = (each for each in self._forwards.values() if self._is_drained(each))
+        return self._unserved | self._without_v6fwd | dict.fromkeys(drained, DRAINED)
+
+    def _is_drained(self, forward: Forward) -> bool:
+        return forward.listen not in self._supervisor.forwards
+
+    def reopen_drained(self) -> None:
+        """Serve again what was drained by hand, when the Engine tells of it next."""
+        for forward in filter(self._is_drained, list(self._forwards.values())):
+            del self._forwards[forward.listen]
+
     def forget(self) -> None:
-        """The Engine is another one: it may have no userland proxy any more."""
+        """Forget which ports had a shim: another Engine may have no userland proxy."""
         self._shimmed.clear()
 
-    def _asked_for(self, containers: Iterable[Container]) -> Iterator[Forward]:
+    def _asked_for(
+        self, containers: Iterable[Container], told: Mapping[Forward, str]
+    ) -> Iterator[Forward]:
         for container in containers:
             for (port, protocol), target in targets(container).items():
                 listen = Endpoint(_ANY, port, protocol=protocol)
                 forward = Forward(listen, target, limits=self._limits)
                 if (container.id, (port, protocol)) in self._shimmed:
                     continue
-                if self._modes.is_asked_for(forward, container):
-                    yield self._modes.of(forward, container)
+                if not self._modes.is_asked_for(forward, container):
+                    continue
+                if listen not in self._forwards and _key(listen) in self._others():
+                    self._note_other(forward, container, is_told=forward in told)
+                elif in_mode := self._modes.of(forward, container):
+                    yield in_mode
 
-    def _serve(self, forward: Forward, *, alone: bool) -> None:
+    def _others(self) -> Collection[_Key]:
+        """Ports that another program serves for IPv6 in dockerd's name, as /proc has it now."""
+        if self._served_by_others is None:
+            self._served_by_others = {
+                _key(port.forward.listen)
+                for port in published_ports()
+                if port.served_by is not ServedBy.DAEMON and ":" in port.forward.listen.host
+            }
+        return self._served_by_others
+
+    def _note_other(self, forward: Forward, container: Container, *, is_told: bool) -> None:
+        why = f"container {container.name} was started without v6fwd: docker restart"
+        why += f" {container.name}"
+        if not is_told:
+            self._log.warning("not-served", f"cannot serve {forward}: {why}")
+        self._without_v6fwd[forward] = why
+
+    def _serve(self, forward: Forward, *, ipv6_only: bool) -> None:
         listen = forward.listen
         try:
             if listen not in self._forwards:
                 self._open(forward)
-                if alone and forward.client_ip in NEED_ALL:
-                    self._tell_alone(forward)
+                if ipv6_only and needs_all(forward):
+                    self._log_ipv4_without(forward)
             elif self._forwards[listen] != forward:
                 self._change(forward)
         except RelayError as error:
-            if forward not in self._failed:  # tried at every event, told once
-                self._failed.add(forward)
+            if forward not in self._unserved:
                 self._log.warning("not-served", f"cannot serve {forward}: {error}")
+            self._unserved[forward] = str(error)
         else:
-            self._failed.discard(forward)
+            self._unserved.pop(forward, None)
             self._forwards[listen] = forward
 
     def _open(self, forward: Forward) -> None:
@@ -104,10 +159,10 @@ class DirectPorts:
             raise RelayError("it has been drained; it is served again when its container restarts")
         self._supervisor.change(forward)
 
-    def _tell_alone(self, forward: Forward) -> None:
+    def _log_ipv4_without(self, forward: Forward) -> None:
         text = (
-            f"{forward}: IPv4 clients come without a header, as dockerd has no userland proxy;"
-            f" with {forward.client_ip} the server must take both"
+            f"{forward}: IPv4 clients arrive without a header and are not judged, as dockerd has no"
+            f" userland proxy; with {forward.client_ip} the server must accept both"
         )
         self._log.warning("ipv4-without", text)
 

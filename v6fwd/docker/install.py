@@ -1,4 +1,4 @@
-"""Making dockerd use the shim, and undoing it: daemon.json, its backup, where things are."""
+"""Makes dockerd use the shim, and undoes that: daemon.json, its backup, where the shim is."""
 
 from __future__ import annotations
 
@@ -19,16 +19,30 @@ _Result = TypeVar("_Result")
 BACKUP_SUFFIX = ".before-v6fwd"
 
 
-def default_daemon_json() -> Path:
-    """Where dockerd reads its configuration; rootless ones have it in the user's folder."""
-    if os.geteuid() == 0:
-        return Path("/etc/docker/daemon.json")
+DAEMON_JSON = Path("/etc/docker/daemon.json")
+"""Where dockerd reads its configuration."""
+
+
+def rootless_daemon_json() -> Path:
+    """Return where a rootless dockerd of this user reads its configuration."""
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(home, "docker", "daemon.json")
 
 
+def daemon_json_to_change(*, rootless: bool) -> Path:
+    """Return the file of root's Docker or of this user's. Raises InputError without root."""
+    if rootless:
+        return rootless_daemon_json()
+    if os.geteuid() != 0:
+        raise InputError(
+            f"{DAEMON_JSON} is root's, so run this as root; {rootless_daemon_json()} is read by a"
+            " rootless Docker of yours and by no other: add --rootless if you mean that one"
+        )
+    return DAEMON_JSON
+
+
 def find_shim() -> Path:
-    """The shim's absolute path, beside the program that runs. Raises InputError."""
+    """Return the shim's absolute path, beside the running program. Raises InputError."""
     beside = [Path(sys.argv[0]).absolute().parent, Path(sysconfig.get_path("scripts"))]
     for folder in beside:
         if os.access(folder / SHIM, os.X_OK):
@@ -48,7 +62,7 @@ class DaemonJson:
         self.backup = self.path.with_name(self.path.name + BACKUP_SUFFIX)
 
     def value(self, key: str) -> object:
-        """What it sets; None without the key. Raises InputError, naming the file."""
+        """Return what it sets; None without the key. Raises InputError, naming the file."""
         return self._edited(lambda data: value_of(data, key))
 
     def install(self, shim: Path) -> bool:
@@ -63,9 +77,9 @@ class DaemonJson:
         return True
 
     def uninstall(self) -> bool:
-        """Put back what was there before; gives whether there was something to do.
+        """Restore what was there before; gives whether there was something to do.
 
-        A proxy of somebody else stays. Raises InputError or OSError.
+        Another program's proxy stays. Raises InputError or OSError.
         """
         if os.path.basename(str(self.value(KEY))) != SHIM:
             return False

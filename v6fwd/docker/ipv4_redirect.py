@@ -1,79 +1,125 @@
-"""Which ports' IPv4 clients come to us, kept as it should be; see nat for how."""
+"""Keeps the nftables table of `nft` as it should be: which ports' IPv4 clients come to v6fwd.
+
+What other programs do to it (`nft flush ruleset`, a firewall's restart) is undone at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
 
-from v6fwd.docker.nft import Nat
+from v6fwd.docker.nft import RedirectTable
+from v6fwd.docker.nft_watch import REMOVALS, TableWatch
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Endpoint
 
-TOGETHER = 0.05
+GATHER = 0.05
 """Seconds that a change waits for others: `docker rm` ends 200 ports one after the other."""
-AGAIN = 5.0
+RETRY = 5.0
 """Seconds until a change that failed is tried again."""
 
 
 class Ipv4Redirect:
-    """Brings nft's table into line with what is wanted. The supervisor waits for nft meanwhile:
-    some milliseconds, in which the workers serve as ever."""
+    """Makes what is applied equal what is desired.
 
-    def __init__(self, log: Log, nat: Nat | None = None) -> None:
-        self._nat = nat or Nat()
+    The supervisor waits for nft(8): some milliseconds, in which the workers go on serving.
+    """
+
+    def __init__(self, log: Log, table: RedirectTable | None = None) -> None:
+        self._table = table or RedirectTable()
         self._log = log
-        self._wanted: frozenset[Endpoint] = frozenset()
-        self._there: frozenset[Endpoint] | None = None
-        """None: nobody knows; a crash may have left some."""
+        self._desired: frozenset[Endpoint] = frozenset()
+        self._required: frozenset[Endpoint] = frozenset()
+        """Those of `_desired` whose server needs it for certain; the others are a precaution."""
+        self._applied: frozenset[Endpoint] | None = None
+        """None: unknown; a crash may have left some."""
+        self._skeleton: object = None
+        """What the table has beside its elements, as nft lists it."""
         self._has_worked = False
+        """Whether nft has ever made a change: without nft there is nothing to take back."""
         self._timer: asyncio.TimerHandle | None = None
+        """A change that waits for others, or is to be tried again."""
+        self._watch = TableWatch([self._table.name], self.check, types=REMOVALS)
+        """Tells of changes by others, while there is anything to change."""
 
-    def want(self, endpoints: Iterable[Endpoint], *, at_once: bool = True) -> None:
-        """Divert the IPv4 clients of these, and of nobody else."""
-        self._wanted = frozenset(endpoints)
+    def left_behind(self) -> set[Endpoint]:
+        """Return what a former daemon redirected; nothing where nft cannot tell."""
+        try:
+            return self._table.endpoints()
+        except RelayError:
+            return set()
+
+    def set(
+        self,
+        required: Iterable[Endpoint],
+        precaution: Iterable[Endpoint] = (),
+        *,
+        at_once: bool = True,
+    ) -> None:
+        """Redirect the IPv4 clients of these listeners, and of no others."""
+        self._required = frozenset(required)
+        self._desired = self._required | frozenset(precaution)
         if at_once:
             self._apply()
-        elif self._timer is None and self._wanted != self._there:
-            self._later(TOGETHER)
+        elif self._timer is None and self._desired != self._applied:
+            self._later(GATHER)
 
     def close(self, *, keep: bool) -> None:
-        """No more changes; `keep`: what is there stays, for a successor."""
+        """Change nothing more; `keep`: what is applied stays."""
         self._cancel()
         if not keep:
-            self.want(())
+            self.set(())
             self._cancel()
+        self._watch.stop()
+
+    def check(self) -> None:
+        """Restore the table if another program has changed it."""
+        if not self._applied:
+            return
+        try:
+            is_right = self._table.content() == (self._skeleton, self._applied)
+        except RelayError:  # it is gone, or nft is
+            is_right = False
+        if not is_right:
+            text = "another program changed the redirect of IPv4 clients; it is restored"
+            self._log.limited("nat-restored", "redirect-restored", text, burst=1)
+            self._applied = None
+            self._apply()
 
     def _apply(self) -> None:
         self._cancel()
-        if self._wanted == self._there:
+        if self._desired == self._applied:
             return
         try:
             self._change()
         except RelayError as error:
-            self._there = None
-            if self._wanted or self._has_worked:  # else: no nft, so nobody has left anything
-                self._tell(error)
-                self._later(AGAIN)
+            self._applied = None
+            if self._required or self._has_worked:
+                self._warn(error)
+                self._later(RETRY)
         else:
-            self._there = self._wanted
+            self._applied = self._desired
             self._has_worked = True
 
-    def _tell(self, error: RelayError) -> None:
-        if self._wanted:
-            text = f"IPv4 clients go to the containers without a header: {error}"
+    def _warn(self, error: RelayError) -> None:
+        if self._desired:
+            text = f"IPv4 clients reach the containers without a header: {error}"
         else:
-            text = f"IPv4 clients of ports that are closed still come to us: {error}"
+            text = f"IPv4 clients of closed ports are still redirected: {error}"
         self._log.limited("nat", "not-diverted", text, burst=1)
 
     def _change(self) -> None:
-        if not self._wanted:
-            self._nat.close()
-        elif not self._there:
-            self._nat.reset(self._wanted)
+        if not self._desired:
+            self._table.close()
+            self._watch.stop()
+        elif not self._applied:
+            self._table.reset(self._desired)
+            self._skeleton, _ = self._table.content()
+            self._watch.start()
         else:
-            self._nat.add(*self._wanted - self._there)
-            self._nat.remove(*self._there - self._wanted)
+            self._table.add(*self._desired - self._applied)
+            self._table.remove(*self._applied - self._desired)
 
     def _later(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._apply)

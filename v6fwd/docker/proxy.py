@@ -1,7 +1,7 @@
-"""The name by which shims of release 0.1 start a relay that stands alone.
+"""An alias of shim/standalone, for shims of release 0.1 that fall back to standalone mode.
 
-A shim that was started before an upgrade has read that release's script, and imports this module
-only when it must stand alone. To be removed with the release after 0.2.
+A shell may still read that release's script when the package has been upgraded, and it imports this
+module. To be removed with the release after 0.2.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 
 from v6fwd.config.rules import Published
 from v6fwd.docker.engine.containers import Container
-from v6fwd.docker.policy.rules import choose
+from v6fwd.docker.policy.modes import choose
 from v6fwd.doctor.configs import TrustLine, network_with, trust_lines
 from v6fwd.doctor.facts import Engine, Facts, known
 from v6fwd.doctor.finding import Finding, Severity
@@ -96,7 +96,7 @@ def listeners_inside(facts: Facts) -> Iterator[Finding]:
 
 
 def _inside(
-    container: Container, name: str, port: int, mode: ClientIP, sockets: list[Listening]
+    container: Container, name: str, port: int, mode: ClientIP | None, sockets: list[Listening]
 ) -> Iterator[Finding]:
     looked_at = f"listening sockets in container {container.name}, port {name}"
     reachable = [each for each in sockets if not _is_loopback(each.host)]
@@ -248,8 +248,8 @@ def _has_ipv6(container: Container) -> bool:
 
 def _mode(
     facts: Facts, container: Container, host_port: int, port: int, protocol: Protocol
-) -> ClientIP:
-    """As the daemon says, else as labels have it."""
+) -> ClientIP | None:
+    """As the daemon says, else as labels have it. None: a wrong label, so the port is refused."""
     status = known(facts.status)
     for forward in (status or {}).get("forwards") or ():
         listen = f":{host_port}" if protocol is Protocol.TCP else f":{host_port}/udp"

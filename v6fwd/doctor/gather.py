@@ -20,7 +20,7 @@ from v6fwd.config.settings import Docker
 from v6fwd.daemon.ask import AskError, ask
 from v6fwd.docker.daemon_json import KEY
 from v6fwd.docker.engine.client import EngineApi, EngineError
-from v6fwd.docker.install import SHIM, default_daemon_json
+from v6fwd.docker.install import DAEMON_JSON, SHIM
 from v6fwd.docker.shim.published import PublishedPort, published_ports
 from v6fwd.doctor.configs import ConfigFile, read_configs
 from v6fwd.doctor.facts import DaemonJson, Engine, Facts, Port, Process, Unknown
@@ -44,7 +44,7 @@ class Where:
     """Where things are; tests have their own places."""
 
     root: Path = Path("/")
-    daemon_json: Path = field(default_factory=default_daemon_json)
+    daemon_json: Path = DAEMON_JSON
     engine: str = field(default_factory=lambda: Docker().host)
     control: str = Control().socket
 

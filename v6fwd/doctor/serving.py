@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from v6fwd import __version__
-from v6fwd.docker.engine.containers import Container, find_container, read_containers
+from v6fwd.docker.engine.containers import Container, find_containers, read_containers
 from v6fwd.docker.policy.labels import read_labels
 from v6fwd.docker.shim.published import PublishedPort, ServedBy
 from v6fwd.doctor.facts import Facts, Unknown, known
@@ -58,7 +58,7 @@ def shims(facts: Facts) -> Iterator[Finding]:
     """Ports that stand alone, and those that docker-proxy has still."""
     containers = running(facts)
     for port in facts.published:
-        if port.served_by is ServedBy.ALONE:
+        if port.served_by is ServedBy.STANDALONE:
             yield _by_restart(
                 "stands-alone",
                 port,
@@ -79,7 +79,8 @@ def shims(facts: Facts) -> Iterator[Finding]:
 def _by_restart(
     which: str, port: PublishedPort, containers: list[Container], found: str, why: str
 ) -> Finding:
-    container = find_container(containers, port.forward)
+    publishing = find_containers(containers, port.forward)
+    container = publishing[0] if len(publishing) == 1 else None
     name = container.name if container is not None else "CONTAINER"
     looked_at = f"process {port.pid}, for {port.forward.listen}"
     return Finding(

@@ -1,7 +1,6 @@
-"""The nouns of v6fwd, what a user types for them, and what is wrong with some of them.
+"""The data types of v6fwd, the notation that users write them in, and checks of combinations.
 
-Nothing here does I/O. Every error is an `InputError` whose text names what was wrong and what
-would be right.
+Pure. Every error is an `InputError` whose text names what is wrong and what would be right.
 """
 
 from v6fwd.model.checks import (
@@ -11,6 +10,7 @@ from v6fwd.model.checks import (
 from v6fwd.model.notation import (
     pair_up,
     parse_listen,
+    parse_max_head,
     parse_networks,
     parse_rate,
     parse_seconds,
@@ -60,6 +60,7 @@ __all__ = [
     "is_ip",
     "pair_up",
     "parse_listen",
+    "parse_max_head",
     "parse_networks",
     "parse_rate",
     "parse_seconds",

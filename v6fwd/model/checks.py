@@ -1,4 +1,4 @@
-"""Forwards that contradict each other, or themselves."""
+"""Refuses forwards that contradict each other or themselves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def refuse_twins(forwards: Sequence[Forward]) -> None:
 
 
 def refuse_misfits(forwards: Sequence[Forward]) -> None:
-    """Raise InputError if a forward's client-ip mode does not exist for its protocol."""
+    """Raise InputError if options of a forward do not go together."""
     for forward in forwards:
         if forward.protocol is Protocol.UDP and forward.client_ip is ClientIP.PROXY_V1:
             raise InputError(
@@ -35,11 +35,18 @@ def refuse_misfits(forwards: Sequence[Forward]) -> None:
                 f"{forward.listen}: trust-forwarded goes with x-forwarded-for or forwarded,"
                 f" not with {forward.client_ip}"
             )
-        _refuse_opaque(forward)
+        if forward.pass_tlvs and (
+            forward.client_ip is not ClientIP.PROXY_V2 or forward.protocol is Protocol.UDP
+        ):
+            raise InputError(
+                f"{forward.listen}: pass-tlvs goes with proxy-v2 over TCP, not with"
+                f" {forward.client_ip} over {forward.protocol.upper()}"
+            )
+        _refuse_transparent(forward)
 
 
-def _refuse_opaque(forward: Forward) -> None:
-    """The same for mode `transparent`."""
+def _refuse_transparent(forward: Forward) -> None:
+    """Raise InputError if options of mode `transparent` do not fit mode or target."""
     target, netns = forward.target, forward.transparent.netns
     if forward.client_ip is not ClientIP.TRANSPARENT:
         if netns:

@@ -1,4 +1,4 @@
-"""What a user types, parsed once; the same notation in commands, files and labels."""
+"""Parses what users write; commands, files and labels share the notation."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from v6fwd.model.nouns import (
 _HOST_PORT_RE = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<ports>[^:]*)")
 _NAME_RE = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 _NUMBER_RE = re.compile(r"[0-9]+(\.[0-9]+)?")
+_SIZE_RE = re.compile(r"([0-9]{1,9})(k?)")
 MAX_SECONDS = 366 * 86_400.0
 _UNIX_PATH_MAX = 107  # sun_path holds 108 bytes with its final NUL, unix(7)
 
@@ -27,8 +28,8 @@ _UNIX_PATH_MAX = 107  # sun_path holds 108 bytes with its final NUL, unix(7)
 def parse_listen(text: str) -> list[Endpoint]:
     """LISTEN: `[::]:8080`, `0.0.0.0:8080`, `8080` (= `[::]:8080`), `[::]:5000-5009`.
 
-    Each may end in `/tcp`, `/udp` or `/tcp+udp`; without it is TCP. Raises InputError. A range
-    gives one Endpoint a port, both protocols give two.
+    Each may end in `/tcp`, `/udp` or `/tcp+udp`; the default is TCP. A range yields one Endpoint
+    per port, `/tcp+udp` yields two. Raises InputError.
     """
     rest, protocols = _protocols(text)
     if rest.replace("-", "").isdecimal():
@@ -42,8 +43,8 @@ def parse_listen(text: str) -> list[Endpoint]:
 def parse_target(text: str, protocol: Protocol | None = None) -> list[Endpoint]:
     """TARGET: `172.17.0.2:80`, `host:80`, `[2001:db8::5]:80`, `unix:/run/app.sock`, or a range.
 
-    `protocol` is LISTEN's, which goes for TARGET as well; naming another one is an error.
-    Raises InputError. A range gives one Endpoint a port.
+    `protocol` is LISTEN's and applies to TARGET too; naming another one is an error. A range
+    yields one Endpoint per port. Raises InputError.
     """
     if text.startswith("unix:"):
         if protocol is Protocol.UDP:
@@ -59,7 +60,7 @@ def parse_target(text: str, protocol: Protocol | None = None) -> list[Endpoint]:
 
 
 def pair_up(listen: str, target: str) -> list[tuple[Endpoint, Endpoint]]:
-    """One LISTEN and its TARGET, port by port; ranges must be equally long. Raises InputError."""
+    """Pair LISTEN with TARGET port by port. Raises InputError if their lengths differ."""
     listeners = parse_listen(listen)
     protocols = sorted({endpoint.protocol for endpoint in listeners})
     targets = [endpoint for protocol in protocols for endpoint in parse_target(target, protocol)]
@@ -73,12 +74,12 @@ def pair_up(listen: str, target: str) -> list[tuple[Endpoint, Endpoint]]:
 
 
 def parse_networks(text: str) -> tuple[IPNetwork, ...]:
-    """`CIDR[,CIDR]`: networks or single addresses. Raises InputError."""
+    """Parse `CIDR[,CIDR]`, networks or single addresses. Raises InputError."""
     return tuple(_network(part.strip()) for part in text.split(","))
 
 
 def parse_seconds(text: str, *, zero: bool = False) -> float:
-    """A time limit of 0.001 s to 366 days; 0 only where that means something. Raises InputError."""
+    """Parse a time of 0.001 s to 366 days; `zero` allows 0, too. Raises InputError."""
     number = _number(text)
     if 0.001 <= number <= MAX_SECONDS or (zero and number == 0):
         return number
@@ -87,11 +88,30 @@ def parse_seconds(text: str, *, zero: bool = False) -> float:
 
 
 def parse_rate(text: str) -> float:
-    """Flows per second, 0.001 to 1,000,000, or 0. Raises InputError."""
+    """Parse flows per second: 0.001 to 1,000,000, or 0. Raises InputError."""
     number = _number(text)
     if number == 0 or 0.001 <= number <= 1e6:
         return number
     raise InputError(f"{text!r} is not a rate; write 0.001 to 1000000 flows per second, or 0")
+
+
+def parse_size(text: str, least: int, most: int) -> int:
+    """Parse bytes, as a number or in KiB (`32k`), within bounds. Raises InputError."""
+    match = _SIZE_RE.fullmatch(text)
+    number = int(match[1]) * (1024 if match[2] else 1) if match else -1
+    if not least <= number <= most:
+        raise InputError(
+            f"{text!r} is not a size; write {least // 1024}k to {most // 1024}k, or bytes"
+        )
+    return number
+
+
+def parse_max_head(text: str) -> int:
+    """Parse the largest size of a request's head, 16 KiB to 256 KiB. Raises InputError.
+
+    A larger head that arrives byte by byte would be copied too often.
+    """
+    return parse_size(text, 16 * 1024, 256 * 1024)
 
 
 def _number(text: str) -> float:
@@ -103,7 +123,7 @@ def _ports(count: int) -> str:
 
 
 def _protocols(text: str) -> tuple[str, tuple[Protocol, ...]]:
-    """The text without its protocols, and them: in the order of Protocol, none if none is named."""
+    """Split off the protocols; they come in the order of Protocol, none if none is named."""
     rest, slash, names = text.rpartition("/")
     if not slash:
         return text, ()
@@ -119,7 +139,7 @@ def _protocols(text: str) -> tuple[str, tuple[Protocol, ...]]:
 
 
 def _endpoints(host: str, ports: range, protocols: Sequence[Protocol]) -> list[Endpoint]:
-    """All ports for one protocol, then all for the other; TCP where none is named."""
+    """All ports for one protocol, then all for the other; TCP if none is named."""
     return [
         Endpoint(host, port, protocol=protocol)
         for protocol in protocols or (Protocol.TCP,)
@@ -142,7 +162,7 @@ def _host_and_ports(text: str, rest: str, example: str) -> tuple[str, range]:
 
 @functools.lru_cache(maxsize=1024)
 def _one_spelling(host: str) -> str:
-    """Addresses as RFC 5952 writes them, so that twins are seen; names as they are."""
+    """Addresses in the form of RFC 5952, so that equal ones compare equal; names unchanged."""
     address, percent, zone = host.partition("%")
     return (
         f"{ip_text(ipaddress.ip_address(address).packed)}{percent}{zone}" if is_ip(host) else host

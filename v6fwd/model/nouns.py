@@ -1,4 +1,4 @@
-"""The nouns (Address, Endpoint, Forward, Limits, Guard, modes) and their text form."""
+"""The data types: Address, Endpoint, Forward, Limits, Guard, modes; and their text form."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 MAPPED_PREFIX = bytes(10) + b"\xff\xff"
-"""RFC 4291, 2.5.5.2: what stands before an IPv4 address in a v4-mapped IPv6 address."""
+"""The prefix of a v4-mapped IPv6 address: RFC 4291, 2.5.5.2."""
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class InputError(ValueError):
-    """Something that a user typed cannot be used; the text is one line for that user."""
+    """User input is invalid; the text is one line for that user."""
 
 
 class ClientIP(enum.StrEnum):
@@ -31,19 +31,19 @@ class ClientIP(enum.StrEnum):
 
     @property
     def is_http(self) -> bool:
-        """Whether the target learns it from a field in each HTTP request."""
+        """Whether the address is in a field of each HTTP request."""
         return self in (ClientIP.X_FORWARDED_FOR, ClientIP.FORWARDED)
 
 
 class OnOpaque(enum.StrEnum):
-    """What happens to a connection that is not HTTP/1 where HTTP is read: TLS, HTTP/2, CONNECT."""
+    """What an HTTP mode does with a connection that is not HTTP/1: TLS, HTTP/2, CONNECT."""
 
     REFUSE = "refuse"
-    PASS = "pass"  # its bytes go through as they are, and the target learns no address
+    PASS = "pass"  # relay its bytes unchanged; the target learns no address
 
 
 class TransparentFallback(enum.StrEnum):
-    """What becomes of a client that a transparent forward cannot show to its target."""
+    """What a transparent forward does with a client whose address cannot be preserved."""
 
     REFUSE = "refuse"
     PROXY_V2 = "proxy-v2"
@@ -51,24 +51,24 @@ class TransparentFallback(enum.StrEnum):
 
 
 class Protocol(enum.StrEnum):
-    """What a forward carries."""
+    """The transport protocol of a forward."""
 
     TCP = "tcp"
     UDP = "udp"
 
 
 class UdpProxy(enum.StrEnum):
-    """Which datagrams of a UDP session a PROXY header stands in front of."""
+    """Which datagrams of a UDP session get a PROXY header."""
 
-    EVERY = "every"  # as the specification of 2026-04-27 has it, and every DNS server tried
+    EVERY = "every"  # specification of 2026-04-27, and every DNS server tried
     FIRST = "first"  # nginx 1.31, frp, sozu
 
 
 class Address(NamedTuple):
     """An IP address and port, as sent in headers and shown in logs.
 
-    `packed` has 4 or 16 bytes in network order. A v4-mapped address never gets in here
-    through `Address.of`: such a client is an IPv4 client (design: dual-stack listeners).
+    `packed` has 4 or 16 bytes in network order. `Address.of` unmaps v4-mapped addresses: such a
+    client of a dual-stack listener is an IPv4 client.
     """
 
     packed: bytes
@@ -76,21 +76,21 @@ class Address(NamedTuple):
 
     @classmethod
     def of(cls, packed: bytes, port: int) -> Address:
-        """Make one from network bytes; a v4-mapped IPv6 address becomes the IPv4 one."""
+        """Make an Address from network bytes; a v4-mapped IPv6 address becomes IPv4."""
         if packed.startswith(MAPPED_PREFIX) and len(packed) == 16:
             return cls(packed[12:], port)
         return cls(packed, port)
 
     @property
     def host(self) -> str:
-        """The address alone: RFC 5952 for IPv6, without brackets; dotted for IPv4."""
+        """The address without port: RFC 5952 without brackets, or dotted quad."""
         return ip_text(self.packed)
 
     def __str__(self) -> str:
         return f"{bracketed(self.host)}:{self.port}"
 
 
-@functools.lru_cache(maxsize=4096)  # 5 us to make, and a header in text needs two
+@functools.lru_cache(maxsize=4096)  # 5 us each, and a v1 header needs two
 def ip_text(packed: bytes) -> str:
     """The RFC 5952 text of 4 or 16 network bytes.
 
@@ -103,7 +103,7 @@ def ip_text(packed: bytes) -> str:
 
 
 def bracketed(host: str) -> str:
-    """The host as it stands before `:port`."""
+    """The host in brackets if it is IPv6, for use before `:port`."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -112,7 +112,7 @@ class Endpoint:
     """One end of a forward: an IP address or host name with a port, or a unix socket.
 
     `host` is without brackets and may carry a zone (`fe80::1%eth0`); `path` is set for a
-    unix socket only, and then host is "" and port 0. TCP goes without saying in the text form.
+    unix socket only, and then host is "" and port 0. The text form omits TCP.
     """
 
     host: str
@@ -128,57 +128,59 @@ class Endpoint:
 
     @property
     def is_name(self) -> bool:
-        """Whether a resolver must be asked for the address."""
+        """Whether the host is a name that has to be resolved."""
         return not self.path and not is_ip(self.host)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a relay. Times in seconds; 0 turns a limit off where the text says so."""
+    """Limits of a relay. Times are in seconds; 0 turns a limit off where the text says so."""
 
     connect_timeout: float = 5.0
-    """Until a target must have answered. 5 s spans the kernel's second SYN retry (1 s, 3 s)."""
+    """For the target to accept the connection. 5 s includes two SYN retries (1 s, 3 s)."""
     drain_timeout: float = 30.0
-    """For flows to finish after SIGTERM; 30 s is what Kubernetes grants a pod too."""
+    """For flows to finish after SIGTERM; 30 s is the grace period of Kubernetes, too."""
     interrupt_timeout: float = 1.0
-    """The same after SIGINT: dockerd, and whoever pressed ^C, waits for the exit."""
+    """The same after SIGINT: dockerd, or whoever pressed ^C, waits for the exit."""
     idle_timeout: float = 0.0
-    """Without a byte in either direction; 0: never, as docker-proxy."""
+    """Without a byte in either direction; 0: no limit, as docker-proxy."""
     header_timeout: float = 3.0
     """For an incoming PROXY header; its specification (section 2) asks for at least 3 s."""
     request_timeout: float = 20.0
-    """For the whole head of an HTTP request; 20 s as Apache's RequestReadTimeout starts with."""
+    """For the head of an HTTP request; 20 s is the initial value of Apache's RequestReadTimeout."""
     udp_timeout: float = 90.0
     """For a UDP session without a datagram in either direction; 90 s as docker-proxy."""
+    max_head: int = 16 * 1024
+    """Bytes of the head of an HTTP request, 16 KiB to 256 KiB; HAProxy's buffer has 16 KiB."""
     max_flows: int = 0
-    """TCP flows at once in this process, and as many UDP sessions; 0: as many as there are
-    descriptors for."""
+    """Concurrent TCP flows of this process, and as many UDP sessions; 0: as many as descriptors
+    allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Who may come in, and how often. A client is one IPv4 address or one IPv6 network."""
+    """Access rules and rate limits. A client is one IPv4 address or one IPv6 network."""
 
     allow: tuple[IPNetwork, ...] = ()
-    """Nobody else may, where there are any."""
+    """If any: only these networks are accepted."""
     deny: tuple[IPNetwork, ...] = ()
-    """These may not, even if `allow` has them."""
+    """These networks are refused, even if `allow` has them."""
     client_flows: int = 0
-    """Flows at once per client, over all workers; 0: no limit."""
+    """Concurrent flows per client, over all workers; 0: no limit."""
     client_rate: float = 0.0
-    """New flows per second per client, a second's worth (and at least one) at once; 0: no limit."""
+    """New flows per second per client; a burst of one second, at least one flow; 0: no limit."""
     client_prefix: int = 64
-    """Bits that make an IPv6 client, 1 to 128: RFC 4291, 2.5.1 gives every link a /64, so whoever
-    has one address there has them all."""
+    """Prefix length that identifies an IPv6 client, 1 to 128. A link has a /64 (RFC 4291, 2.5.1),
+    and a host on it may use any address in it."""
 
     @property
     def counts_clients(self) -> bool:
-        """Whether anything must be remembered of a client."""
+        """Whether state is kept per client."""
         return bool(self.client_flows or self.client_rate)
 
 
 PSEUDO_WIDTHS = (64, 128)
-"""Bits that a pseudo IPv4 address may stand for: a /64, as one household or host has, or all."""
+"""Prefix lengths that a pseudo IPv4 address may stand for: a /64, or a single address."""
 
 
 NO_NETNS = "none"
@@ -186,17 +188,17 @@ NO_NETNS = "none"
 
 @dataclass(frozen=True, slots=True)
 class Transparent:
-    """How a forward in mode `transparent` does it; of no meaning in other modes."""
+    """Options of mode `transparent`; other modes ignore them."""
 
     netns: str = ""
-    """The target's network namespace: a PATH, a PID, a NAME of ip-netns(8), or the ADDRESS that
-    it has; "": the one that has the target's address, if there is one on this host; NO_NETNS: the
-    target is reached over the network, and IPv6 clients come from pseudo IPv4 addresses."""
+    """The target's network namespace: a PATH, a PID, a NAME of ip-netns(8), or an ADDRESS in it.
+    "": the namespace on this host that has the target's address, if any. NO_NETNS: connect over
+    the network, with pseudo IPv4 addresses for IPv6 clients."""
     fallback: TransparentFallback = TransparentFallback.REFUSE
     pseudo_bits: int = 64
-    """What a pseudo IPv4 address stands for: a /64, or with 128 a single address."""
+    """Prefix length that a pseudo IPv4 address stands for; see PSEUDO_WIDTHS."""
     pseudo_store: str = "/var/lib/v6fwd/pseudo-ipv4.sqlite"
-    """The file in which it is written down which."""
+    """The database of assigned pseudo IPv4 addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,8 @@ class Forward:
     client_ip: ClientIP = ClientIP.NONE
     accept_proxy: tuple[IPNetwork, ...] = ()
     udp_proxy: UdpProxy = UdpProxy.EVERY
+    pass_tlvs: int = 0
+    """Largest PROXY v2 header, in bytes, with the TLVs of an accepted one; 0: pass no TLVs."""
     trust_forwarded: tuple[IPNetwork, ...] = ()
     keep_underscores: bool = False
     on_opaque: OnOpaque = OnOpaque.REFUSE
@@ -220,11 +224,11 @@ class Forward:
 
     @property
     def protocol(self) -> Protocol:
-        """What it carries; both ends carry the same."""
+        """The protocol of both ends."""
         return self.listen.protocol
 
 
-_ZONE_RE = re.compile(r"[!-$&-.0-~]{1,15}")  # an interface's number or name, below IFNAMSIZ
+_ZONE_RE = re.compile(r"[!-$&-.0-~]{1,15}")  # interface index or name, shorter than IFNAMSIZ
 
 
 @functools.lru_cache(maxsize=1024)  # many forwards have few hosts

@@ -1,1 +1,1 @@
-"""Linux network namespaces: find one, enter it, put rules there, take them back."""
+"""Linux network namespaces: find and enter one, put rules and routes there, remove them."""

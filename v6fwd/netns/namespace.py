@@ -1,65 +1,51 @@
-"""Network namespaces: naming one, entering it for a moment, noticing that it has gone.
-
-A socket made inside stays inside, so entering is all that a flow needs. Measured here, us a
-socket: 8.6 in our own namespace, 12.7 with setns(2) there and back, 31 from a helper process
-that makes sockets and passes them (131 with four more threads in this one); sockets made ahead
-in batches save 4, and would keep a dead container's namespace alive. So: setns. It moves the
-calling thread alone (setns(2)): resolver threads stay where they are.
-"""
+"""Network namespaces by name: opening one, and noticing that its name leads elsewhere."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import errno
 import os
 import select
-from collections.abc import Iterator
 
 from v6fwd.errors import NotPermittedError, RelayError, reason
 from v6fwd.model import is_ip
-from v6fwd.netns.search import NAMED, identity, leads_to, search
-
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.PyDLL(None, use_errno=True)  # keeps the GIL: the call takes a microsecond
-_setns = _libc.setns
-_setns.argtypes = (ctypes.c_int, ctypes.c_int)
+from v6fwd.netns.handle import Handle, identity, own_identity
+from v6fwd.netns.search import NAMED, leads_to, search
 
 
-class Namespace:
-    """A network namespace that is open, and the name by which it was found."""
+class Namespace(Handle):
+    """An open network namespace, and the name by which it was found."""
 
     def __init__(self, name: str) -> None:
-        """Open PATH, PID, the NAME of ip-netns(8), or whose ADDRESS it is.
+        """Open PATH, PID, the NAME of ip-netns(8), or the one that has ADDRESS.
 
         Raises RelayError, naming what is missing.
         """
         self.name = name
         self._path = path_of(name)
         self._pidfd = -1
-        self._fd = self._own = -1
         try:
             if name.isdecimal():
                 # Taken first: if the process is alive afterwards, it was all the time.
                 self._pidfd = os.pidfd_open(int(name))
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            self._own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            self.identity = identity(os.fstat(self._fd))
-            if self._pidfd >= 0 and self.is_gone():
-                raise ProcessLookupError(errno.ESRCH, "")
+            super().__init__(self._path)
         except (OSError, OverflowError) as error:
-            self.close()
+            self._close_pidfd()
             raise _open_failed(name, self._path, error) from None
+        if self._pidfd >= 0 and self.is_gone():
+            self.close()
+            raise _no_process(name)
         if self.identity == own_identity():
             self.close()
             raise RelayError(f"network namespace {name} is v6fwd's own, not a container's")
 
     def close(self) -> None:
-        """Let go of it."""
-        for fd in (self._fd, self._own, self._pidfd):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._own = self._pidfd = -1
+        super().close()
+        self._close_pidfd()
+
+    def _close_pidfd(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+        self._pidfd = -1
 
     def is_gone(self) -> bool:
         """Whether its name leads elsewhere now, or nowhere."""
@@ -74,51 +60,22 @@ class Namespace:
         except (OSError, RelayError):
             return True
 
-    def fileno(self) -> int:
-        """Its descriptor."""
-        return self._fd
-
     @property
     def process(self) -> int:
-        """The descriptor of the process that names it, readable when that has ended; -1: none."""
+        """The pidfd of the process that names it, readable when that has ended; -1 for none."""
         return self._pidfd
-
-    @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
-        """Be in it; nothing may be awaited. Raises OSError, EPERM without CAP_SYS_ADMIN."""
-        self.enter()
-        try:
-            yield
-        finally:
-            self.leave()
-
-    def enter(self) -> None:
-        """See `entered`, for those in a hurry: `leave` must follow whatever happens."""
-        if _setns(self._fd, _CLONE_NEWNET):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-
-    def leave(self) -> None:
-        """Back to our own namespace."""
-        for _ in range(100):  # ENOMEM is all that can be wrong on the way back
-            if not _setns(self._own, _CLONE_NEWNET):
-                return
-        os.abort()  # everything from here on would happen in the wrong place
 
 
 def path_of(name: str) -> str:
-    """Where the namespace called NAME, PID, ADDRESS or PATH is in the file system. Raises
-    RelayError for an address that is in none."""
+    """The path of the namespace called NAME, PID, ADDRESS or PATH.
+
+    Raises RelayError for an address that is in none.
+    """
     if name.isdecimal():
         return f"/proc/{name}/ns/net"
     if is_ip(name):
         return search(name)
     return name if "/" in name else str(NAMED / name)
-
-
-def own_identity() -> str:
-    """The identity of the namespace that this thread is in."""
-    return identity(os.stat("/proc/thread-self/ns/net"))
 
 
 def identity_of(name: str) -> str | None:
@@ -131,7 +88,11 @@ def identity_of(name: str) -> str | None:
 
 def _open_failed(name: str, path: str, error: Exception) -> RelayError:
     if not isinstance(error, OSError) or error.errno == errno.ESRCH:
-        return RelayError(f"there is no process {name}, whose network namespace was asked for")
+        return _no_process(name)
     if error.errno in (errno.EACCES, errno.EPERM):
         return NotPermittedError(f"cannot open {path}: needs CAP_SYS_PTRACE")
     return RelayError(f"cannot open network namespace {path}: {reason(error)}")
+
+
+def _no_process(name: str) -> RelayError:
+    return RelayError(f"there is no process {name}, whose network namespace was asked for")

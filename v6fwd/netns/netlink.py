@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,6 +67,7 @@ class Rule:
     mark: int = 0
     protocol: Protocol | None = None
     source_port: int = 0
+    destination_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +109,18 @@ class Netlink:
         with _tolerating(errno.EEXIST):
             self._change(_NEW_RULE, _CREATE | _EXCL, _rule_body(rule))
 
-    def delete_rules(self, tables: frozenset[int]) -> int:
+    def delete_rule(self, rule: Rule) -> None:
+        """Remove a rule, if it is there."""
+        with _tolerating(errno.ENOENT):
+            self._change(_DELETE_RULE, 0, _rule_body(rule))
+
+    def delete_rules(self, *tables: Container[int]) -> int:
         """Remove all rules of ours that lead to `tables`; gives how many there were."""
         count = 0
         for family in (socket.AF_INET, socket.AF_INET6):
             for body in self._dump(_GET_RULE, struct.pack("=B11x", family), _NEW_RULE):
                 found = read_attributes(body[12:])
-                if read_number(found.get(15)) in tables and found.get(21) == bytes([OURS]):
+                if _is_in(found.get(15), tables) and found.get(21) == bytes([OURS]):
                     self._change(_DELETE_RULE, 0, body)
                     count += 1
         return count
@@ -129,12 +135,12 @@ class Netlink:
         with _tolerating(errno.ESRCH):
             self._change(_DELETE_ROUTE, 0, _route_body(route))
 
-    def delete_routes(self, tables: frozenset[int]) -> int:
+    def delete_routes(self, *tables: Container[int]) -> int:
         """Remove all routes of ours in `tables`; gives how many there were."""
         count = 0
         for family in (socket.AF_INET, socket.AF_INET6):
             for body in self._dump(_GET_ROUTE, struct.pack("=B11x", family), _NEW_ROUTE):
-                if body[5] == OURS and read_number(read_attributes(body[12:]).get(15)) in tables:
+                if body[5] == OURS and _is_in(read_attributes(body[12:]).get(15), tables):
                     with _tolerating(errno.ESRCH):
                         self._change(_DELETE_ROUTE, 0, body)
                     count += 1
@@ -165,6 +171,19 @@ class Netlink:
             if packed and index != LOOPBACK:
                 found.append((index, Net(packed, length)))
         return found
+
+    def is_local(self, packed: bytes, device: int = 0) -> bool:
+        """Whether an address is one of the namespace's own; `device` for a link-local one."""
+        family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+        body = struct.pack("=BB10x", family, 8 * len(packed)) + attribute(1, packed)
+        if device:
+            body += number_attribute(4, device)
+        try:
+            return self._ask(_GET_ROUTE, body, _NEW_ROUTE)[7] == _LOCAL
+        except OSError as error:
+            if error.errno not in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES):
+                raise
+            return False  # a route that leads nowhere
 
     def _change(self, kind: int, flags: int, body: bytes) -> None:
         self._send(kind, _REQUEST | _ACK | flags, body)
@@ -219,8 +238,10 @@ class SockDiag(Netlink):
         found = []
         state = _LISTEN if protocol is Protocol.TCP else _CLOSE
         for family in (socket.AF_INET, socket.AF_INET6):
-            # inet_diag_req_v2: family, protocol, extensions, pad, states, and an empty socket id
-            request = struct.pack("=BBBxI48x", family, _IP_PROTO[protocol], 0, 1 << state)
+            # inet_diag_req_v2: family, protocol, extensions, pad, states, and a socket id of which
+            # the kernel compares the source port: a container may have 60,000 other listeners.
+            head = struct.pack("=BBBxI", family, _IP_PROTO[protocol], 0, 1 << state)
+            request = head + struct.pack("!H46x", port)
             with _tolerating(errno.ENOENT):  # no IPv6 in this kernel
                 for body in self._dump(_SOCKETS_BY_FAMILY, request, _SOCKETS_BY_FAMILY):
                     found += _bound(body, port)
@@ -264,6 +285,8 @@ def _rule_body(rule: Rule) -> bytes:
         body += attribute(22, bytes([_IP_PROTO[rule.protocol]]))
     if rule.source_port:
         body += attribute(23, struct.pack("=HH", rule.source_port, rule.source_port))
+    if rule.destination_port:
+        body += attribute(24, struct.pack("=HH", rule.destination_port, rule.destination_port))
     return body
 
 
@@ -316,6 +339,10 @@ def read_attributes(data: bytes) -> dict[int, bytes]:
 def read_number(value: bytes | None) -> int:
     """In the machine's own byte order; 0 for None."""
     return int.from_bytes(value or b"", sys.byteorder)
+
+
+def _is_in(table: bytes | None, tables: Iterable[Container[int]]) -> bool:
+    return any(read_number(table) in each for each in tables)
 
 
 def _raise(content: bytes) -> None:

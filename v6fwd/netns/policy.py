@@ -1,14 +1,14 @@
-"""What a container's namespace needs so that a socket in it can have a client's address.
+"""Rules and routes in a container's namespace that let a socket there have a client's address.
 
 The target's answers must find that socket rather than leave by the container's network device.
-Which packets those are depends on the way that leads to the target (client_ip/ways.py):
+Which packets those are depends on the destination (client_ip/destination.py):
 
     from ::1, 127.0.0.1   their source is a loopback address, which no packet that leaves can have
     to a pseudo IPv4      their destination is in 240.0.0.0/4, where no network is
     from the container's  they carry the mark of the connection that they belong to, since a
     own address, TCP      listener passes its SYN's mark on (tcp_fwmark_accept)
     UDP                   a server may leave the source of its answers to the kernel; so their
-                          destination is a client with a session
+                          destination is a client with a session (`udp_clients`)
 
 All but the marked ones must come from the target's port, too, and not only for good measure: to
 connect(2) to an IPv6 address without a route, the kernel takes *any* source that it finds, in an
@@ -23,9 +23,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
-import os
 import socket
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,26 +31,28 @@ from typing import Any
 from v6fwd.client_ip.destination import V4_LOOPBACK, V6_LOOPBACK
 from v6fwd.client_ip.pseudo_ipv4 import PSEUDO_BITS, PSEUDO_NET
 from v6fwd.errors import NotPermittedError, RelayError, reason
-from v6fwd.model import Address, Protocol
+from v6fwd.model import Protocol
+from v6fwd.netns.handle import own_identity
 from v6fwd.netns.lease import OWN, Lease, leases_locked, undo_the_dead
-from v6fwd.netns.namespace import Namespace, own_identity
+from v6fwd.netns.namespace import Namespace
 from v6fwd.netns.netlink import LocalRoute, Net, Netlink, Rule, SockDiag
+from v6fwd.netns.udp_clients import CLIENT_TABLES, UdpClients
 
 PRIORITY = 32
-"""Of all our rules: behind `local` (0), before what a VPN in the container may have put there."""
+"""Of all our rules: after `local` (0), before those that a VPN in the container may have added."""
 TABLE = 0x76366677
 """Everything is local. A table's number is free as long as nobody has the same: "v6fw"."""
 PSEUDO_TABLE = TABLE + 1
 """240.0.0.0/4 is local."""
 CLIENTS_TABLE = TABLE + 2
-"""UDP clients with a session are local."""
+"""Held UDP clients in earlier versions; removed with the rest."""
 MARK = TABLE
 """On connections to the container's own address."""
 TABLES = frozenset((TABLE, PSEUDO_TABLE, CLIENTS_TABLE))
 LOCAL_TABLE = 255
 """The kernel's table of what is local."""
 
-SEEMING = Net(ipaddress.IPv6Address("fe80::76:3666:7764").packed, 128)
+PLACEHOLDER = Net(ipaddress.IPv6Address("fe80::76:3666:7764").packed, 128)
 """An address for `lo` that leads nowhere: where there is one but ::1, getaddrinfo(3) with
 AI_ADDRCONFIG gives :: to a server that asks where to listen (RFC 3493, section 6.1). Of link scope,
 so that nothing is ever sent from it; "v6fwd"."""
@@ -70,14 +70,13 @@ _LOOPBACK_NETS: dict[int, Net] = {
 _SOURCES: dict[int, bytes] = {socket.AF_INET: V4_LOOPBACK, socket.AF_INET6: V6_LOOPBACK}
 
 
-class Inside:
-    """A namespace in use: its rules are in place, and netlink sockets in it are open."""
+class NetnsPolicy:
+    """A namespace in use: the lease on it, the rules put there, and netlink sockets in it."""
 
     def __init__(self, name: str) -> None:
-        """Enter it and clean up after killed processes. Raises RelayError."""
+        """Take a lease, after cleaning up behind killed processes. Raises RelayError."""
         self.namespace = Namespace(name)
         self._done: set[Rule] = set()
-        self._clients: Counter[bytes] = Counter()
         try:
             with leases_locked():
                 undo_the_dead(_undo_by_name)
@@ -89,9 +88,10 @@ class Inside:
             self.namespace.close()
             raise _cannot(f"use network namespace {name}", "CAP_SYS_ADMIN", error) from None
         self.diag = self._diag
+        self.udp_clients = UdpClients(self._netlink, PRIORITY)
 
     def close(self) -> None:
-        """Undo everything, unless another process has use for it, and let go."""
+        """Give the lease back; the last process to do so undoes everything."""
         with contextlib.suppress(OSError, RelayError), leases_locked():
             self._lease.give_back(self._undo)
         self._netlink.close()
@@ -99,7 +99,7 @@ class Inside:
         self.namespace.close()
 
     def has(self, packed: bytes) -> bool:
-        """Whether this is an address of its own; one may have come since. Raises RelayError."""
+        """Whether an address is on one of its devices; asks again if not. Raises RelayError."""
         if packed not in {net.packed for net in self.addresses}:
             with self._naming():
                 self.addresses = self._netlink.addresses()
@@ -146,43 +146,24 @@ class Inside:
 
     def accept_datagrams(self, family: int, port: int) -> None:
         """For the answers of a UDP server to clients whose real addresses it knows."""
-        rule = Rule(family, PRIORITY, CLIENTS_TABLE, **_answers(Protocol.UDP, port))
-        if rule not in self._done:
-            with self._naming():
-                if family == socket.AF_INET6:
-                    self._switch_ipv6_on()
-                self._netlink.add_rule(rule)
-            self._done.add(rule)
+        with self._naming():
+            if family == socket.AF_INET6:
+                self._switch_ipv6_on()
+            self.udp_clients.serve(family, port)
 
-    def seem_to_have_ipv6(self, changed: dict[str, str]) -> None:
-        """See `enter_seeming`, which has changed these sysctls: they are put back with the rest."""
+    def keep_placeholder(self, changed: dict[str, str]) -> None:
+        """Keep PLACEHOLDER as long as the lease; the sysctls `changed` for it go back then."""
         with self._naming(), self.namespace.entered():
             # once more: somebody may just have left, and undone it
-            changed = _seem_to_have_ipv6(self._netlink) | changed
+            changed = _add_placeholder(self._netlink) | changed
         with leases_locked():
             for sysctl, value in changed.items():
                 self._lease.remember(sysctl, value)
 
-    def seem_no_more(self) -> None:
-        """Take SEEMING away, whoever else is inside; IPv6 stays on."""
+    def remove_placeholder(self) -> None:
+        """Remove PLACEHOLDER, whoever else uses the namespace; IPv6 stays on. Raises RelayError."""
         with self._naming():
-            self._netlink.delete_loopback_address(SEEMING)
-
-    def client_came(self, client: Address) -> None:
-        """A UDP client has a session: answers to it stay inside. Raises OSError."""
-        packed = client.packed
-        if not self._clients[packed]:
-            self._netlink.add_route(_client_route(packed))
-        self._clients[packed] += 1
-
-    def client_left(self, client: Address) -> None:
-        """One of its sessions has ended."""
-        packed = client.packed
-        self._clients[packed] -= 1
-        if self._clients[packed] <= 0:
-            del self._clients[packed]
-            with contextlib.suppress(OSError):
-                self._netlink.delete_route(_client_route(packed))
+            self._netlink.delete_loopback_address(PLACEHOLDER)
 
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:
@@ -215,38 +196,38 @@ class Inside:
         return True
 
 
-def enter_seeming(name: str) -> Inside:
-    """Enter a namespace in which servers are to find IPv6. Raises RelayError.
+def add_placeholder(name: str) -> NetnsPolicy:
+    """Give a namespace an IPv6 address for servers to find as they start. Raises RelayError.
 
-    That comes first: they may look for it in a few milliseconds, and others may have the leases
-    locked for longer.
+    The address comes before the lease: servers may look for it in a few milliseconds, and other
+    processes may hold the lock of the leases for longer.
     """
     namespace = Namespace(name)
     try:
         with namespace.entered(), contextlib.closing(Netlink()) as netlink:
-            changed = _seem_to_have_ipv6(netlink)
+            changed = _add_placeholder(netlink)
     except OSError as error:
         raise _cannot(
             f"add an address in network namespace {name}", "CAP_NET_ADMIN", error
         ) from None
     finally:
         namespace.close()
-    inside = Inside(name)
+    policy = NetnsPolicy(name)
     try:
-        inside.seem_to_have_ipv6(changed)
+        policy.keep_placeholder(changed)
     except RelayError:
-        inside.close()
+        policy.close()
         raise
-    return inside
+    return policy
 
 
-def _seem_to_have_ipv6(netlink: Netlink) -> dict[str, str]:
-    """Gives the sysctls that were changed for it, with their values before."""
+def _add_placeholder(netlink: Netlink) -> dict[str, str]:
+    """Add PLACEHOLDER; gives the sysctls that were changed for it, with their values before."""
     before = _read_sysctl(LO_IPV6)
     if before != "0":
         _write_sysctl(LO_IPV6, "0")
         netlink.add_loopback_address(Net(V6_LOOPBACK, 128))
-    netlink.add_loopback_address(SEEMING)
+    netlink.add_loopback_address(PLACEHOLDER)
     return {} if before == "0" else {LO_IPV6: before}
 
 
@@ -265,26 +246,24 @@ class PseudoRoute:
             raise _cannot("add the route local 240.0.0.0/4", "CAP_NET_ADMIN", error) from None
 
     def close(self) -> None:
-        """Remove it, unless another process has use for it."""
+        """Remove it, unless another process uses it."""
         with contextlib.suppress(OSError, RelayError), leases_locked():
             self._lease.give_back(lambda sysctls: undo_rules(self._netlink, sysctls))
         self._netlink.close()
 
 
 def undo_rules(netlink: Netlink, sysctls: dict[str, str]) -> None:
-    """Remove all that we ever put into the namespace that the thread is in. Raises OSError."""
-    netlink.delete_rules(TABLES)
-    netlink.delete_routes(TABLES | {LOCAL_TABLE})
-    netlink.delete_loopback_address(SEEMING)
+    """Remove everything of ours from the namespace that the thread is in. Raises OSError."""
+    netlink.delete_rules(TABLES, CLIENT_TABLES)
+    netlink.delete_routes(TABLES, CLIENT_TABLES, {LOCAL_TABLE})
+    netlink.delete_loopback_address(PLACEHOLDER)
     for sysctl, value in sysctls.items():
-        if (
-            sysctl == LO_IPV6 or sysctl in MARK_SYSCTLS
-        ):  # a lease is a file, and files can be edited
+        if sysctl in (LO_IPV6, *MARK_SYSCTLS):  # a lease is a file, and files can be edited
             _write_sysctl(sysctl, value)
 
 
 def _undo_by_name(name: str, sysctls: dict[str, str]) -> None:
-    """What a killed process left. A namespace that cannot be entered any more has no need of it."""
+    """Undo what a killed process left. A namespace that is gone needs nothing undone."""
     with contextlib.suppress(OSError, RelayError):
         if name == OWN:
             _undo_here(sysctls)
@@ -305,20 +284,13 @@ def _undo_here(sysctls: dict[str, str]) -> None:
         netlink.close()
 
 
-def _client_route(packed: bytes) -> LocalRoute:
-    """One for each process: its number is the metric, so that none removes another's."""
-    source = _SOURCES[socket.AF_INET if len(packed) == 4 else socket.AF_INET6]
-    net = Net(packed, len(packed) * 8)
-    return LocalRoute(net, CLIENTS_TABLE, source=source, metric=os.getpid())
-
-
-def listening(inside: Inside, protocol: Protocol, port: int) -> list[tuple[bytes, bool]]:
-    """Who listens on a port inside: addresses, and whether for IPv6 alone. Raises OSError."""
-    return [(bound.packed, bound.v6_only) for bound in inside.diag.listening(protocol, port)]
+def listening(policy: NetnsPolicy, protocol: Protocol, port: int) -> list[tuple[bytes, bool]]:
+    """The addresses listened on at a port, and whether for IPv6 alone. Raises OSError."""
+    return [(bound.packed, bound.v6_only) for bound in policy.diag.listening(protocol, port)]
 
 
 def _answers(protocol: Protocol, port: int) -> dict[str, Any]:
-    """What a rule says of the packets that a server on a port sends."""
+    """The part of a rule that matches packets that a server on a port sends."""
     return {"protocol": protocol, "source_port": port}
 
 

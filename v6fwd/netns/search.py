@@ -1,4 +1,4 @@
-"""Which network namespace a target's address is in, where nobody names it.
+"""Finds the network namespace that has a target's address.
 
 The host's route to the address leads to a device, most often a bridge. A container is behind one
 of its ports: a veth pair, of which the kernel tells where the other end is (IFLA_LINK, its index;
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from v6fwd.errors import RelayError
+from v6fwd.netns.handle import Handle, identity, own_identity
 from v6fwd.netns.netlink import Netlink, attribute, read_attributes, read_number
 
 NAMED = Path("/run/netns")
@@ -45,7 +46,7 @@ class Link(NamedTuple):
 
 
 class Links(Netlink):
-    """What our namespace knows of its devices and of the namespaces behind them."""
+    """The devices of our namespace, and the namespaces behind them. Every call raises OSError."""
 
     def links(self) -> list[Link]:
         """The devices that lead into other namespaces."""
@@ -66,12 +67,12 @@ class Links(Netlink):
         return read_number(read_attributes(self._ask(_GET_ROUTE, body, _NEW_ROUTE)[12:]).get(4))
 
     def number_of(self, namespace: int) -> int:
-        """What our namespace calls an open one."""
+        """The number that our namespace gives to an open one. Raises OSError."""
         body = bytes(4) + attribute(3, struct.pack("=i", namespace))  # NETNSA_FD
         return read_number(read_attributes(self._ask(_GET_NSID, body, _NEW_NSID)[4:]).get(1))
 
     def number_at(self, path: Path) -> int:
-        """The same of one that has a path."""
+        """The same of the one at `path`. Raises OSError."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             return self.number_of(fd)
@@ -80,8 +81,7 @@ class Links(Netlink):
 
 
 def processes_in(numbers: Container[int]) -> Iterator[tuple[int, int]]:
-    """The processes in namespaces that ours calls by these numbers, each after the number; the
-    newest ones first."""
+    """The processes in namespaces with these numbers, newest first: number and process id."""
     known: dict[str, int] = {}
     pids = sorted((int(name) for name in os.listdir(PROC) if name.isdecimal()), reverse=True)
     with contextlib.closing(Links()) as links:
@@ -96,8 +96,11 @@ def processes_in(numbers: Container[int]) -> Iterator[tuple[int, int]]:
 
 
 def search(address: str) -> str:
-    """The path of the namespace that has the address. Raises RelayError, also where there is more
-    than one; and where /proc shows no other user's processes, none is found."""
+    """The path of the namespace that has the address.
+
+    Raises RelayError for none and for more than one. Where /proc hides other users' processes,
+    their namespaces are not found.
+    """
     packed = ipaddress.ip_address(address).packed
     with contextlib.closing(Links()) as links:
         behind = _behind(links, packed)
@@ -118,13 +121,8 @@ def leads_to(path: str, address: str) -> bool:
         return _has(links, path, packed, _behind(links, packed))
 
 
-def identity(status: os.stat_result) -> str:
-    """What tells namespaces apart, from stat(2) of one of their files."""
-    return f"{status.st_dev:x}-{status.st_ino}"
-
-
 def _behind(links: Links, packed: bytes) -> dict[int, set[int]]:
-    """What is behind the device that leads to an address: indices of devices, by namespace."""
+    """The devices behind the one that leads to an address: their indices, by namespace."""
     behind: dict[int, set[int]] = {}
     with contextlib.suppress(OSError):
         device = links.device_to(packed)
@@ -136,7 +134,7 @@ def _behind(links: Links, packed: bytes) -> dict[int, set[int]]:
 
 def _namespaces() -> Iterator[str]:
     """Paths of all namespaces that are in use or have a name, each once; our own is none."""
-    seen = {identity(os.stat(PROC / "thread-self" / "ns" / "net"))}
+    seen = {own_identity()}
     paths = [str(PROC / name / "ns" / "net") for name in os.listdir(PROC) if name.isdecimal()]
     with contextlib.suppress(OSError):
         paths += [str(path) for path in sorted(NAMED.iterdir())]
@@ -149,16 +147,13 @@ def _namespaces() -> Iterator[str]:
 
 
 def _has(links: Links, path: str, packed: bytes, behind: dict[int, set[int]]) -> bool:
-    from v6fwd.netns.namespace import Namespace  # which asks us in turn
-
-    try:
-        namespace = Namespace(path)
-    except RelayError:
-        return False
-    with contextlib.closing(namespace), contextlib.suppress(OSError):
-        devices = behind.get(links.number_of(namespace.fileno()), set())
+    """Whether a device at the end of one of ours has the address, in the namespace at `path`."""
+    with contextlib.suppress(OSError), contextlib.closing(Handle(path)) as handle:
+        if handle.identity == own_identity():
+            return False
+        devices = behind.get(links.number_of(handle.fileno()), set())
         if devices:
-            with namespace.entered(), contextlib.closing(Netlink()) as netlink:
+            with handle.entered(), contextlib.closing(Netlink()) as netlink:
                 return any(
                     index in devices and net.packed == packed
                     for index, net in netlink.addresses_by_device()

@@ -1,6 +1,6 @@
-"""Hearing of namespaces that come into use: a device is put into one, or made with an end there.
+"""Detects new network namespaces from RTM_NEWLINK: a device is moved there, or one end of it is.
 
-That is the earliest that the host learns of a container. Engine 20.10 moves the end of a veth pair
+This is the first sign of a container on the host. Engine 20.10 moves the end of a veth pair
 into it, 28 makes the pair with an end inside; both do so before its first process runs.
 """
 

@@ -1,7 +1,7 @@
-"""Protection at the door: who may come in, and how often, before anything else is done.
+"""Decides whether a new client may come in, before anything else is done for it.
 
 A client is an IPv4 address, or an IPv6 network of `client_prefix` bits. A forward whose Guard
-says nothing has no Admission and pays nothing.
+sets no limit has no Admission, which costs nothing.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from v6fwd.model import Address, Endpoint, Forward, Guard
 from v6fwd.relay.clients import Clients, Refusal
 
 UNCOUNTED = -1
-"""In place of a slot: there is no limit to count for."""
+"""Instead of a slot: the flow need not be counted."""
 REFUSED = -2
-"""In place of a slot: the client may not come in."""
+"""Instead of a slot: the client may not come in."""
 
 DENIED = "denied"
 NOT_ALLOWED = "not-allowed"
 NOT_PRESERVED = "not-shown"
-"""Counted with the guard's own reasons: the client-ip mode is `transparent`, and cannot show it."""
+"""Counted with the guard's reasons: mode `transparent` cannot show this client to the target."""
 REASONS = {
     DENIED: "its network is denied",
     NOT_ALLOWED: "its network is not allowed",
@@ -29,7 +29,7 @@ REASONS = {
     "client-rate": "it begins more flows a second than a client may",
     "no-room": "too many other clients are here",
 }
-"""Why somebody is refused: for machines, and for people."""
+"""Why a client is refused: the metrics' label, and the text for the log."""
 _REASON_OF = {
     Refusal.FLOWS: "client-flows",
     Refusal.RATE: "client-rate",
@@ -38,7 +38,7 @@ _REASON_OF = {
 
 
 class Admission:
-    """A Guard at work for one forward."""
+    """Applies the Guard of one forward."""
 
     def __init__(
         self, forward: Forward, clients: Clients, refused: dict[str, int], log: Log
@@ -57,7 +57,7 @@ class Admission:
         self._mask = -1 << (128 - guard.client_prefix)
 
     def admit(self, client: Address) -> int:
-        """A slot for a new flow, to be left when it ends; or UNCOUNTED, or REFUSED."""
+        """Give a new flow a slot, to be left when it ends; or UNCOUNTED, or REFUSED."""
         packed = client.packed
         if self._deny is not None and packed in self._deny:
             return self._refuse(client, DENIED)
@@ -69,7 +69,7 @@ class Admission:
         return slot if slot >= 0 else self._refuse(client, _REASON_OF[Refusal(slot)])
 
     def _key(self, packed: bytes) -> bytes:
-        """What tells clients apart, and those of one forward from those of another.
+        """The key of a client in the table: different for each forward.
 
         The digest of 120 bits is of the forward's own address alone, which nobody else chooses.
         """
@@ -93,7 +93,7 @@ class Admission:
 
 
 def tell_refused(log: Log, what: str, client: Address | None, listen: Endpoint, why: str) -> None:
-    """A line in the log, limited for each forward, on a client whose `what` was at fault."""
+    """Log that a client was refused because of its `what`; limited for each forward."""
     log.limited(
         f"{what} {listen}",
         f"{what}-refused",
@@ -107,7 +107,7 @@ def tell_refused(log: Log, what: str, client: Address | None, listen: Endpoint, 
 def admission_of(
     forward: Forward, clients: Clients, refused: dict[str, int], log: Log
 ) -> Admission | None:
-    """Who stands at a forward's door; None where everybody may come in."""
+    """The Admission of a forward; None if every client may come in."""
     if forward.guard == Guard(client_prefix=forward.guard.client_prefix):
         return None
     return Admission(forward, clients, refused, log)

@@ -1,4 +1,4 @@
-"""How the process's descriptors are shared out among flows, sessions and pipes."""
+"""Divides the process's descriptors among flows, sessions and pipes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_PIPES = 256
 
 
 class DescriptorBudget:
-    """How the process's descriptors are shared out: two a flow, two a pipe, some to spare.
+    """Divides the process's descriptors: two a flow, two a pipe, some to spare.
 
     `udp` is the share of UDP sessions, one descriptor each, where there are UDP forwards.
     """

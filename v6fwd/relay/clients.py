@@ -1,4 +1,4 @@
-"""Who is there and how often they came, in memory that all workers share.
+"""Counts the flows of each client and limits their rate, in memory that all workers share.
 
 The table is a row of buckets, each a row of slots; a client's slot is in the bucket that its
 hash names, and nowhere else. A slot holds the whole key, so that no two clients are ever taken
@@ -25,20 +25,20 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 SLOTS = 65_536
-"""Clients with flows at once, or with a rate to remember. Memory is taken as they come."""
+"""Clients that the table holds. The kernel takes memory only for pages that are used."""
 BUCKET = 64
-"""Slots a bucket: with the table half full, one in ten million is."""
+"""Slots in a bucket. With the table half full, one bucket in ten million is full."""
 
 KEY_SIZE = 32
 _KEY_AT = 8
 _FLOWS_AT = _KEY_AT + KEY_SIZE
 _NOBODY = bytes(KEY_SIZE)
 _ROUNDING = 1e-6
-"""Seconds: what sums of a clock's 64-bit floats may be off after years."""
+"""Seconds: the error of sums of 64-bit floats after years of CLOCK_MONOTONIC."""
 
 
 class Refusal(enum.IntEnum):
-    """Why a client was not let in. Negative: a slot never is."""
+    """Why a client was not let in. Negative, to differ from a slot."""
 
     FLOWS = -1
     RATE = -2
@@ -46,7 +46,7 @@ class Refusal(enum.IntEnum):
 
 
 class ClientTable:
-    """The memory. Made once, before the workers that share it are forked."""
+    """The shared memory. Made once, before the workers are forked."""
 
     def __init__(self, workers: int = 1, slots: int = SLOTS) -> None:
         """`slots` is rounded up to whole buckets."""
@@ -55,44 +55,52 @@ class ClientTable:
         self.buckets = -(-slots // BUCKET)
         # A page more: CPython's fast search, behind mmap.find, reads one byte past its range.
         size = self.buckets * BUCKET * self.slot_size + mmap.PAGESIZE
-        self.fd = os.memfd_create("v6fwd-clients") if workers > 1 else -1
-        if workers > 1:
-            os.ftruncate(self.fd, size)
+        self.fd = _sealed_memory(size) if workers > 1 else -1
         self.memory = mmap.mmap(self.fd, size)
         self.flows = memoryview(self.memory).cast("I")
         self.paid = memoryview(self.memory).cast("d")
         self.secret = secrets.token_bytes(16)
 
     def bucket_of(self, key: bytes) -> int:
-        """Where a client is to be found: nobody outside can tell, so nobody can fill it up."""
+        """The bucket of a client. The hash is keyed, so nobody outside can aim at one bucket."""
         digest = blake2b(key, digest_size=8, key=self.secret).digest()
         return int.from_bytes(digest, "little") % self.buckets
 
     def lock(self, bucket: int) -> None:
-        """Keep the other workers out of a bucket."""
+        """Lock a bucket against the other workers."""
         if self.fd >= 0:
             fcntl.lockf(self.fd, fcntl.LOCK_EX, 1, bucket)
 
     def unlock(self, bucket: int) -> None:
-        """Let them in again."""
+        """Unlock it."""
         if self.fd >= 0:
             fcntl.lockf(self.fd, fcntl.LOCK_UN, 1, bucket)
 
     def forget_worker(self, worker: int) -> None:
-        """Its flows are over: it is dead, and whoever takes its place begins with none."""
+        """Clear the column of a dead worker: its flows are over."""
         column = self.flows[_FLOWS_AT // 4 + worker :: self.slot_size // 4]
         for number, flows in enumerate(column):
             if flows:
                 column[number] = 0
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Unmap the memory."""
         self.flows.release()
         self.paid.release()
         self.memory.close()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _sealed_memory(size: int) -> int:
+    """Memory with a descriptor, for locks. No worker can shrink it, which would be a SIGBUS for
+    everybody who looks into it."""
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    fd = os.memfd_create("v6fwd-clients", flags)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return fd
 
 
 class Clients:
@@ -106,7 +114,7 @@ class Clients:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What the worker has to keep open, for the locks."""
+        """The descriptors that a worker must keep open, for the locks."""
         return (self._table.fd,) if self._table.fd >= 0 else ()
 
     def enter(self, key: bytes, most: int, rate: float) -> int:
@@ -136,7 +144,7 @@ class Clients:
             table.unlock(bucket)
 
     def leave(self, slot: int) -> None:
-        """The flow that got this slot is over."""
+        """Count one flow less in this slot."""
         self._table.flows[slot] -= 1
 
     def flows_of(self, key: bytes) -> int:
@@ -155,7 +163,7 @@ class Clients:
         return at - _KEY_AT if at >= 0 else -1
 
     def _free(self, bucket: int) -> int:
-        """The slot that is missed least; -1 where all have flows."""
+        """An empty slot, best one that was never used; -1 if all have flows."""
         never_used = self._find(_NOBODY, bucket)
         if never_used >= 0:
             return never_used
@@ -166,7 +174,7 @@ class Clients:
         return min(empty, key=lambda slot: paid[slot // 8], default=-1)
 
     def _move_in(self, slot: int, key: bytes) -> None:
-        """Take a slot over. Killed in the middle, one leaves a slot without flows behind."""
+        """Take a slot over. A worker killed here leaves a slot without flows behind."""
         self._table.paid[slot // 8] = 0.0
         self._table.memory[slot + _KEY_AT : slot + _FLOWS_AT] = key
 

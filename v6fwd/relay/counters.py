@@ -1,4 +1,4 @@
-"""What a forward has done so far, in plain numbers: a few additions a flow, none a byte."""
+"""What a forward has done so far, in plain numbers. A flow costs a few additions, a byte none."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from v6fwd.relay.ends import End
 
 DURATIONS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
 """Seconds: upper bounds of the buckets that flows are counted in by length; one more is open."""
@@ -16,7 +18,10 @@ Snapshot = dict[str, Any]
 
 @dataclass(slots=True)
 class Counters:
-    """Flows of one forward, UDP sessions included. `ends` and `dial_failures` are by cause."""
+    """Flows of one forward, UDP sessions included.
+
+    The keys of `ends` and `dial_failures` are the texts of `End` and `Cause`.
+    """
 
     flows: int = 0
     """Flows that began."""
@@ -38,14 +43,14 @@ class Counters:
     dial_failures: dict[str, int] = field(default_factory=dict)
     durations: list[int] = field(default_factory=lambda: [0] * (len(DURATIONS) + 1))
 
-    def flow_ended(self, end: str, up: int, down: int, seconds: float) -> None:
-        """A flow is over; what stands behind a colon in `end` is for its own log line only."""
+    def flow_ended(self, end: End, up: int, down: int, seconds: float) -> None:
+        """Count a flow that is over, and what it moved in how many seconds."""
         self.ended += 1
         self.bytes_up += up
         self.bytes_down += down
         self.seconds += seconds
         self.durations[bisect_left(DURATIONS, seconds)] += 1
-        count(self.ends, end.partition(":")[0])
+        count(self.ends, end.text)
 
     def activity(self) -> int:
         """A number that grows with everything that is counted; the fields left out do with

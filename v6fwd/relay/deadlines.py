@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Protocol
 
 from v6fwd.relay.reactor import Reactor
 
-T = TypeVar("T")
+
+class Expirable(Protocol):
+    """Whoever has a time limit."""
+
+    def expired(self) -> None:
+        """The time is over."""
 
 
-class Deadlines(Generic[T]):
-    """Calls `expire(item)` once `seconds` have passed since `add(item)`, unless discarded.
+class Deadlines:
+    """Calls `item.expired()` once `seconds` have passed since `add(item)`, unless discarded.
 
     One timer serves all items. A limit of 0 seconds means none.
     """
 
-    def __init__(self, reactor: Reactor, seconds: float, expire: Callable[[T], None]) -> None:
+    def __init__(self, reactor: Reactor, seconds: float) -> None:
         self._reactor = reactor
         self._seconds = seconds
-        self._expire = expire
-        self._due: dict[T, float] = {}
+        self._due: dict[Expirable, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._due)
 
-    def __contains__(self, item: T) -> bool:
+    def __contains__(self, item: Expirable) -> bool:
         return item in self._due
 
-    def add(self, item: T) -> None:
+    def add(self, item: Expirable) -> None:
         """Start the clock of `item`."""
         if not self._seconds:
             return
@@ -39,7 +42,7 @@ class Deadlines(Generic[T]):
         if self._timer is None:
             self._arm(self._seconds)
 
-    def discard(self, item: T) -> None:
+    def discard(self, item: Expirable) -> None:
         """Stop the clock of `item`, if it runs."""
         self._due.pop(item, None)
 
@@ -63,6 +66,6 @@ class Deadlines(Generic[T]):
             expired.append(item)
         for item in expired:
             if self._due.pop(item, None) is not None:  # else an earlier one took it along
-                self._expire(item)
+                item.expired()
         if self._due and self._timer is None:
             self._arm(max(0.001, next(iter(self._due.values())) - now))

@@ -1,4 +1,4 @@
-"""The flows of this process: who is there, how many may be, and who wants to know."""
+"""The set of live flows of a process, and its limit."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Protocol
 
 from v6fwd.model import Address, Forward
 from v6fwd.relay.counters import Counters
+from v6fwd.relay.ends import End
 
 
 class Live(Protocol):
-    """A flow as it may be asked about."""
+    """What `v6fwd flows` and the counters ask of a flow."""
 
     @property
     def counters(self) -> Counters:
-        """Where it is counted."""
+        """The counters that it is counted in."""
 
     @property
     def forward(self) -> Forward:
@@ -28,7 +29,7 @@ class Live(Protocol):
         """Bytes up and down."""
 
     def seconds(self) -> float:
-        """How long it lives."""
+        """Seconds since it began."""
 
 
 class Flow(Live, Protocol):
@@ -38,11 +39,11 @@ class Flow(Live, Protocol):
     def idle_timeout(self) -> float:
         """Seconds without a byte after which it is reset; 0: never."""
 
-    def abort(self, end: str) -> None:
-        """Reset both ends; `end` is for the log."""
+    def abort(self, end: End, detail: str = "") -> None:
+        """Reset both ends. `end` is counted and logged, `detail` is logged."""
 
     def retire(self) -> None:
-        """Close when what is under way is done, if there is a way to tell."""
+        """Close when what is under way is done, if the flow can tell."""
 
     def progress(self) -> int:
         """A number that changes with every byte moved."""
@@ -65,11 +66,11 @@ class Flows:
         return len(self.live) >= self.limit
 
     def add(self, flow: Flow) -> None:
-        """A flow has started."""
+        """Add a flow that has started."""
         self.live.add(flow)
 
     def remove(self, flow: Flow) -> None:
-        """A flow has ended; its descriptors are closed or about to be."""
+        """Remove a flow that has ended; its descriptors are closed or will be this turn."""
         self.live.discard(flow)
         if self.on_left is not None:
             self.on_left()
@@ -79,12 +80,12 @@ class Flows:
         for flow in list(self.live):
             flow.retire()
 
-    def abort_all(self, end: str) -> int:
+    def abort_all(self, end: End) -> int:
         """Reset every flow; gives how many there were."""
         return abort(self.live, end)
 
 
-def abort(flows: Iterable[Flow], end: str) -> int:
+def abort(flows: Iterable[Flow], end: End) -> int:
     """Reset these flows; gives how many there were."""
     doomed = list(flows)
     for flow in doomed:

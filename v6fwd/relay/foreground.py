@@ -1,4 +1,4 @@
-"""The relay in the foreground: forwards that stay as they are, until a signal ends it."""
+"""Runs a relay in the foreground, with forwards that never change, until a signal ends it."""
 
 from __future__ import annotations
 
@@ -67,10 +67,18 @@ class Foreground:
             self.relay.hurry()
 
     def stop_on_signals(self) -> None:
-        """SIGTERM drains, SIGINT too but not for long; a second signal of either ends it."""
+        """SIGTERM drains, SIGINT too but not for long; a second signal of any kind ends it.
+
+        SIGHUP (the terminal is gone) and SIGQUIT would end the process at once by default: streams
+        would be cut with a clean end, and rules be left in a container. They are SIGTERM. nohup(1)
+        is obeyed.
+        """
+        ignore_stray_signals()
         add = self.relay.reactor.loop.add_signal_handler
-        add(signal.SIGTERM, self.stop, self._limits.drain_timeout)
         add(signal.SIGINT, self.stop, self._limits.interrupt_timeout)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                add(number, self.stop, self._limits.drain_timeout)
 
     async def _open(self) -> None:
         await self.relay.resolve(*self._forwards)
@@ -79,6 +87,12 @@ class Foreground:
             opened.pop_all()
         for forward, sock in zip(self._forwards, sockets, strict=True):
             self.relay.begin(forward, sock)
+
+
+def ignore_stray_signals() -> None:
+    """Ignore what other daemons take as a command, and what would end us by default (signal(7))."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def run(

@@ -1,4 +1,4 @@
-"""The idle timeout: flows that moved no byte for too long are reset."""
+"""Resets flows that moved no byte for longer than the idle timeout."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 
+from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Flows
 from v6fwd.relay.reactor import Reactor
 
 
 class IdleSweep:
-    """Finds the flows that moved no byte for `seconds`. Costs a flow nothing while it moves.
+    """Resets flows that moved no byte for `seconds`. Costs nothing while bytes move.
 
     `among` gives the flows that this limit is for; all of them if it is left out.
     """
@@ -37,7 +38,7 @@ class IdleSweep:
             if seen != progress:
                 since = now
             if now - since >= self._seconds:
-                flow.abort("idle timeout")
+                flow.abort(End.IDLE)
             else:
                 self._seen[flow] = (progress, since)
 
@@ -77,6 +78,6 @@ class IdleSweeps:
             del self._timers[seconds]
 
     def close(self) -> None:
-        """Sweep no more."""
+        """Cancel the timers."""
         for timer in self._timers.values():
             timer.cancel()

@@ -1,8 +1,8 @@
-"""Accepting clients, and what happens when there is no room for more.
+"""Accepts clients, and stops to accept while there is no room for more.
 
 A full process (its limit of flows reached, or no descriptors or memory left) stops accepting:
 the kernel keeps new clients in the queue, nothing spins. A flow that ends lets them in at once.
-Whoever has waited for `PATIENCE` without that is reset rather than left hanging.
+A client that has waited for `PATIENCE` seconds is reset rather than left hanging.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from v6fwd.relay.sockets import BACKLOG, reset_on_close
 ACCEPT_BATCH = 16
 """Clients accepted from one listener before the flows get a turn."""
 PATIENCE = 1.0
-"""Seconds between two looks at a queue that cannot be served."""
+"""Seconds between two looks at a queue of clients that cannot be served."""
 FIRST_PAUSE = 0.010
-"""Seconds until the first new try after the kernel had no memory or descriptors; doubles."""
+"""Seconds until the first retry after the kernel had no memory or descriptors; doubles."""
 LEEWAY = 0.002
-"""Seconds that a process with far more flows than another leaves it to accept."""
+"""Seconds for which a process with far more flows than another lets that one accept."""
 SHED_BATCH = 1024
-"""Clients reset at one look, at most, on one listener."""
+"""Most clients to reset at one look at one listener."""
 
 _WATCH = select.EPOLLIN | select.EPOLLEXCLUSIVE
-"""Exclusive: of several processes that wait at one socket, a client wakes one."""
+"""Exclusive: a client wakes one of several processes that wait at the same socket."""
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -53,7 +53,7 @@ class Siblings(Protocol):
 
 
 class Listener:
-    """A listening socket and what begins with each client."""
+    """A listening socket, and the function that takes its clients."""
 
     def __init__(self, endpoint: Endpoint, sock: socket.socket, begin: Begin, gate: Gate) -> None:
         self.endpoint = endpoint
@@ -73,7 +73,7 @@ class Listener:
         return self._socket.fileno()
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - accepting tells all
-        """Accept who waits, a batch at most."""
+        """Accept the clients that wait, at most a batch."""
         if self._gate.siblings is None:
             self.accept(ACCEPT_BATCH)
         else:
@@ -99,8 +99,8 @@ class Listener:
             self.begin(fd, sockaddr)
 
     def on_exception(self, error: Exception) -> None:
-        """See Handler: a listener lives on."""
-        self._gate.defect(self, error)
+        """Log it, and accept nobody for a while: a listener lives on."""
+        self._gate.failed(self, error)
 
     def shed(self) -> int:
         """Reset the clients in the queue; gives how many there were."""
@@ -119,7 +119,11 @@ class Listener:
 
 
 class Gate:
-    """Opens and shuts all listeners of the process."""
+    """Opens and shuts all listeners of the process.
+
+    Large because its members are one state, whether clients may come in, and the three reasons to
+    change it: too many flows, want of memory or descriptors, and fairness between processes.
+    """
 
     def __init__(
         self, reactor: Reactor, flows: Flows, log: Log, siblings: Siblings | None = None
@@ -138,13 +142,13 @@ class Gate:
         flows.on_left = self._flow_left
 
     def add(self, listener: Listener) -> None:
-        """Let clients in here."""
+        """Accept clients on this listener, too."""
         self._listeners.append(listener)
         if self._open:
             self._watch(listener)
 
     def remove(self, listener: Listener, *, take_queue: bool) -> None:
-        """Close a listener; `take_queue`: take in who waits there, since nobody else will."""
+        """Close a listener. `take_queue`: accept the clients in its queue first."""
         if take_queue:
             listener.accept(BACKLOG)
         self._unwatch(listener)
@@ -176,13 +180,13 @@ class Gate:
             self._insistence = min(ACCEPT_BATCH, 2 * self._insistence)
 
     def flows_full(self) -> None:
-        """There are as many flows as there may be."""
+        """Stop accepting: the limit of flows is reached."""
         if self._open:
             self._tell_full(f"all {self.flows.limit} flows are in use")
             self._shut(PATIENCE, shed=True)
 
     def queue_emptied(self) -> None:
-        """Nobody waits: whatever the kernel was short of is not short any more."""
+        """Note that the queue is empty: the kernel is no longer short of anything."""
         self._pause = FIRST_PAUSE
 
     def accept_failed(self, listener: Listener, error: OSError) -> None:
@@ -201,11 +205,14 @@ class Gate:
             )
             self._shut(FIRST_PAUSE, shed=False)
 
-    def defect(self, listener: Listener, error: Exception) -> None:
-        """A defect of ours while accepting."""
-        self._log.limited(
-            "defect", "defect", f"internal error accepting on {listener.endpoint}: {error!r}"
-        )
+    def failed(self, listener: Listener, error: Exception) -> None:
+        """Pause after an exception that nobody expected, such as MemoryError; longer each time."""
+        try:
+            text = f"internal error accepting on {listener.endpoint}: {error!r}"
+            self._log.limited("defect", "defect", text)
+        finally:  # without memory for the line, too
+            self._shut(self._pause, shed=False)
+            self._pause = min(self._pause * 2, PATIENCE)
 
     def close_all(self, *, take_queue: bool) -> None:
         """Free the ports; see `remove`."""
@@ -214,7 +221,7 @@ class Gate:
         self.close()
 
     def close(self) -> None:
-        """Give back timer and spare descriptor, and the listeners that are still open."""
+        """Close the listeners that are still open, the timer and the spare descriptor."""
         self.flows.on_left = None
         if self._timer is not None:
             self._timer.cancel()

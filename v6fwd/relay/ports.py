@@ -1,21 +1,26 @@
-"""A forward at work in this process: its listening socket and what becomes of its clients."""
+"""A forward at work in this process: its listening socket, and the flows of its clients."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Collection
+from functools import partial
 from typing import Protocol
 
 from v6fwd.model import Forward
 from v6fwd.model import Protocol as Transport
 from v6fwd.relay.counters import Counters, Snapshot, snapshot_of
+from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Live, abort
+from v6fwd.relay.http.flow import HttpFlow
 from v6fwd.relay.http.forward import HttpForward
 from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.target import Target
-from v6fwd.relay.tcp.forward import TcpForward
-from v6fwd.relay.udp.listener import UdpForward
+from v6fwd.relay.tcp.accept import Acceptor
+from v6fwd.relay.tcp.flow import TcpFlow
+from v6fwd.relay.tcp.forward import tcp_forward
+from v6fwd.relay.udp.listener import UdpListener
 
 
 class Port(Protocol):
@@ -28,7 +33,7 @@ class Port(Protocol):
         """What new flows begin with."""
 
     @property
-    def listener(self) -> Listener | UdpForward:
+    def listener(self) -> Listener | UdpListener:
         """Whoever owns the socket."""
 
     def sessions(self) -> Collection[Live]:
@@ -38,7 +43,7 @@ class Port(Protocol):
         """What it has done so far."""
 
     def activity(self) -> int:
-        """See Counters; 0 where `totals` are those of a port that is new."""
+        """`Counters.activity`: 0 means that nothing has happened yet."""
 
     def replace(self, forward: Forward, target: Target) -> None:
         """Let new flows be served like this."""
@@ -46,7 +51,7 @@ class Port(Protocol):
     def stop_listening(self, *, take_queue: bool) -> None:
         """Take no new clients; see Gate.remove."""
 
-    def end(self, why: str) -> int:
+    def end(self, why: End) -> int:
         """Cut what is left; gives how many flows that were."""
 
 
@@ -54,44 +59,38 @@ class TcpPort:
     """A listening socket for connections."""
 
     def __init__(
-        self, listener: Listener, runner: TcpForward, gate: Gate, resources: Resources
+        self, listener: Listener, acceptor: Acceptor, gate: Gate, resources: Resources
     ) -> None:
         self.listener = listener
-        self.counters = runner.counters
-        self._runner = runner
+        self.counters = acceptor.forward.counters
+        self._acceptor = acceptor
         self._gate = gate
         self._resources = resources
 
     @property
     def forward(self) -> Forward:
-        """See Port."""
-        return self._runner.forward
+        return self._acceptor.forward.forward
 
     def sessions(self) -> Collection[Live]:
-        """See Port."""
         return ()
 
     def totals(self) -> Snapshot:
-        """See Port."""
         return self.counters.snapshot()
 
     def activity(self) -> int:
-        """See Port."""
         return self.counters.activity()
 
     def replace(self, forward: Forward, target: Target) -> None:
-        """See Port."""
-        self._runner = _runner(forward, target, self._resources, self.counters)
-        self.listener.begin = self._runner.begin
+        self._acceptor = _acceptor(forward, target, self._resources, self.counters)
+        self.listener.begin = self._acceptor.accepted
 
     def stop_listening(self, *, take_queue: bool) -> None:
-        """See Port. Flows that can tell when they are done, HTTP's, close then."""
+        """Flows that can tell when they are done, HTTP's, close then."""
         self._gate.remove(self.listener, take_queue=take_queue)
         for flow in self._flows():
             flow.retire()
 
-    def end(self, why: str) -> int:
-        """See Port."""
+    def end(self, why: End) -> int:
         return abort(self._flows(), why)
 
     def _flows(self) -> list[Flow]:
@@ -102,38 +101,31 @@ class TcpPort:
 class UdpPort:
     """A listening socket for datagrams."""
 
-    def __init__(self, runner: UdpForward, resources: Resources) -> None:
-        self.listener = runner
-        self.counters = runner.flows
+    def __init__(self, listener: UdpListener, resources: Resources) -> None:
+        self.listener = listener
+        self.counters = listener.forward.flows
         self._resources = resources
 
     @property
     def forward(self) -> Forward:
-        """See Port."""
-        return self.listener.forward
+        return self.listener.forward.forward
 
     def sessions(self) -> Collection[Live]:
-        """See Port."""
         return self.listener.sessions
 
     def totals(self) -> Snapshot:
-        """See Port."""
-        return {**self.counters.snapshot(), "udp": snapshot_of(self.listener.counters)}
+        return {**self.counters.snapshot(), "udp": snapshot_of(self.listener.forward.counters)}
 
     def activity(self) -> int:
-        """See Port."""
-        return self.counters.activity() + self.listener.counters.activity()
+        return self.counters.activity() + self.listener.forward.counters.activity()
 
     def replace(self, forward: Forward, target: Target) -> None:
-        """See Port."""
-        self.listener.set_up(forward, target, self._resources.udp(forward.limits))
+        self.listener.configure(forward, target, self._resources.udp(forward.limits))
 
     def stop_listening(self, *, take_queue: bool) -> None:
-        """See Port."""
         self.listener.refuse_new_clients(reads=take_queue)
 
-    def end(self, why: str) -> int:
-        """See Port."""
+    def end(self, why: End) -> int:
         count = len(self.listener.sessions)
         self.listener.close(why)
         return count
@@ -144,13 +136,16 @@ def open_port(
 ) -> TcpPort | UdpPort:
     """Serve who comes to a listening socket."""
     if forward.protocol is Transport.TCP:
-        runner = _runner(forward, target, resources, Counters())
-        return TcpPort(Listener(forward.listen, sock, runner.begin, gate), runner, gate, resources)
-    return UdpPort(UdpForward(forward, target, sock, resources.udp(forward.limits)), resources)
+        acceptor = _acceptor(forward, target, resources, Counters())
+        listener = Listener(forward.listen, sock, acceptor.accepted, gate)
+        return TcpPort(listener, acceptor, gate, resources)
+    return UdpPort(UdpListener(forward, target, sock, resources.udp(forward.limits)), resources)
 
 
-def _runner(
+def _acceptor(
     forward: Forward, target: Target, resources: Resources, counters: Counters
-) -> TcpForward:
-    kind = HttpForward if forward.client_ip.is_http else TcpForward
-    return kind(forward, target, resources.tcp(forward.limits), counters)
+) -> Acceptor:
+    tcp = tcp_forward(forward, target, resources.tcp(forward.limits), counters)
+    if forward.client_ip.is_http:
+        return Acceptor(tcp, partial(HttpFlow, HttpForward(tcp)))
+    return Acceptor(tcp, partial(TcpFlow, tcp))

@@ -9,6 +9,7 @@ place of two. Timers and signals of the loop come `SLICE` + `LINGER` later at mo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import time
@@ -26,10 +27,17 @@ at one request at a time that cost a fifth of the rate.
 """
 BATCH = 256
 """Events taken at once."""
+RETRY = 0.050
+"""Seconds until a handler that could not clean up is asked again."""
+HOPELESS_AFTER = 5.0
+"""Seconds of that after which the process is of no use any more."""
+_NO_MEMORY = MemoryError()
+EX_OSERR = 71
+"""sysexits.h: the system cannot do what is needed, such as to give memory."""
 
 
 class Handler(Protocol):
-    """Whoever owns a watched descriptor."""
+    """The owner of a watched descriptor."""
 
     def on_event(self, mask: int) -> None:
         """Take an epoll event mask. It may be stale: the descriptor's state is the truth."""
@@ -39,10 +47,17 @@ class Handler(Protocol):
 
 
 class Resumable(Protocol):
-    """Whoever stopped early to let others have a turn."""
+    """An owner that stopped early to let others have a turn."""
 
     def resume(self) -> None:
         """Go on where it stopped."""
+
+    def on_exception(self, error: Exception) -> None:
+        """Give up after an exception that nobody expected."""
+
+
+class Failing(Protocol):
+    """Whoever has to clean up."""
 
     def on_exception(self, error: Exception) -> None:
         """See Handler."""
@@ -64,8 +79,13 @@ class Reactor:
         self._resumables: deque[Resumable] = deque()
         self._doomed: list[int] = []
         self._turning = False
+        self._failing: list[Failing] = []
+        """Handlers whose `on_exception` failed, too."""
+        self._failing_since = 0.0
+        self.on_hopeless: Callable[[], object] = _end_process
+        """Called when some of them fail for HOPELESS_AFTER."""
         self.at_once = 0
-        """Events that the last look has found."""
+        """Number of events that the last poll returned."""
         loop.add_reader(self._epoll.fileno(), self._turn)
 
     def close(self) -> None:
@@ -83,7 +103,7 @@ class Reactor:
         self._epoll.modify(fd, mask)
 
     def change_handler(self, fd: int, handler: Handler) -> None:
-        """Hand the events of a watched `fd` to somebody else."""
+        """Give the events of a watched `fd` to another handler."""
         self._handlers[fd] = handler
 
     def unwatch(self, fd: int) -> None:
@@ -99,9 +119,20 @@ class Reactor:
         """
         self._handlers.pop(fd, None)
         if self._turning:
-            self._doomed.append(fd)
+            try:
+                self._doomed.append(fd)
+            except MemoryError:  # a stale event is harmless, a leak is not
+                os.close(fd)
         else:
             os.close(fd)
+
+    def pass_on(self, fd: int, mask: int) -> None:
+        """Give the rest of an event to a new handler of `fd`: no second edge will tell it.
+
+        EPOLLOUT alone has told the old one that it is connected; there is no rest then.
+        """
+        if mask != select.EPOLLOUT and (handler := self._handlers.get(fd)) is not None:
+            handler.on_event(mask)
 
     def resume_later(self, resumable: Resumable) -> None:
         """Call `resume` after the other descriptors had a turn."""
@@ -116,18 +147,23 @@ class Reactor:
         try:
             while True:
                 events = poll(0 if resumables else LINGER, BATCH)
-                if not events and not resumables:
+                if not (events or resumables or self._failing):
                     return
                 self.at_once = len(events)
                 self._resume_waiting()
                 self._dispatch(events)
                 self._close_doomed()
+                if self._failing:
+                    self._ask_failing()
+                    break
                 if clock() >= until:
                     break
         finally:
             self._turning = False
         if resumables:
             self.loop.call_soon(self._turn)
+        elif self._failing:
+            self.loop.call_later(RETRY, self._turn)
 
     def _dispatch(self, events: list[tuple[int, int]]) -> None:
         handlers = self._handlers
@@ -138,7 +174,7 @@ class Reactor:
             try:
                 handler.on_event(mask)
             except Exception as error:
-                handler.on_exception(error)
+                self._give_up(handler, error)
 
     def _resume_waiting(self) -> None:
         for _ in range(len(self._resumables)):
@@ -146,9 +182,39 @@ class Reactor:
             try:
                 resumable.resume()
             except Exception as error:
-                resumable.on_exception(error)
+                self._give_up(resumable, error)
+
+    def _give_up(self, handler: Failing, error: Exception) -> None:
+        """Let a handler clean up; one that cannot even do that is asked again.
+
+        Nothing may leave this method: what else is in the batch would be lost, and no second edge
+        tells of it.
+        """
+        try:
+            handler.on_exception(error)
+        except Exception:  # most likely no memory: it may be there again when others have ended
+            if not self._failing:
+                self._failing_since = self.clock()
+            with contextlib.suppress(MemoryError):
+                self._failing.append(handler)
+
+    def _ask_failing(self) -> None:
+        failing, self._failing = self._failing, []
+        since = self._failing_since
+        for handler in failing:
+            self._give_up(handler, _NO_MEMORY)
+        if self._failing:
+            self._failing_since = since
+            if self.clock() - since > HOPELESS_AFTER:
+                self.on_hopeless()
 
     def _close_doomed(self) -> None:
         for fd in self._doomed:
             os.close(fd)
         self._doomed.clear()
+
+
+def _end_process() -> None:
+    """End at once: a supervisor, or systemd, starts another one. Nothing is left to log with."""
+    os.write(2, b"v6fwd: no memory to give up what failed; this process ends\n")
+    os._exit(EX_OSERR)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Container, Hashable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Container, Iterator
+from typing import Any, NamedTuple
 
 from v6fwd.log import Log
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
+from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Live
 from v6fwd.relay.idle import IdleSweeps
 from v6fwd.relay.listener import Gate, Listener, Siblings
@@ -23,12 +24,9 @@ from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.sockets import open_listener
-from v6fwd.relay.target import Target
-from v6fwd.relay.udp.listener import UdpForward
+from v6fwd.relay.targets import Targets
+from v6fwd.relay.udp.listener import UdpListener
 from v6fwd.relay.udp_sockets import open_udp_listener
-
-if TYPE_CHECKING:
-    from v6fwd.relay.transparent.namespaces import Namespaces
 
 NAMESPACE_DESCRIPTORS = 6
 """What a network namespace in use holds open, and so each transparent forward at most."""
@@ -51,6 +49,9 @@ class Relay:
     """Serves forwards on a running event loop.
 
     `limits` are those of the process: flows at once. The time limits are each forward's own.
+
+    Large because it is the relay's one face: what daemon and foreground
+    open, change, drain and ask goes through it, and each part of the work has its own class.
     """
 
     def __init__(
@@ -71,16 +72,15 @@ class Relay:
         self._log = log
         self._gate = Gate(self.reactor, self.flows, log, siblings)
         self._idle = IdleSweeps(self.reactor, self.flows)
-        self._targets: dict[Hashable, Target] = {}
-        self._namespaces: Namespaces | None = None
+        self.targets = Targets(self.reactor, log)
         self._ports: dict[Key, Port] = {}
-        self._leaving: set[Port] = set()
-        self._tidying: asyncio.Handle | None = None
-        self._tidying_again: asyncio.TimerHandle | None = None
-        self._hurry = asyncio.Event()
+        self._leaving: set[Port] = set()  # closed, with flows that may still finish
+        self._tidying: asyncio.Handle | None = None  # the next _tidy
+        self._tidying_again: asyncio.TimerHandle | None = None  # one because of old flows
+        self._hurry = asyncio.Event()  # cuts a drain short
 
     @property
-    def listeners(self) -> list[Listener | UdpForward]:
+    def listeners(self) -> list[Listener | UdpListener]:
         """The listening sockets and who serves them, in the order of opening."""
         return [port.listener for port in self._ports.values()]
 
@@ -88,8 +88,7 @@ class Relay:
 
     async def resolve(self, *forwards: Forward) -> None:
         """Learn the addresses of targets before the forwards are opened. Raises RelayError."""
-        targets = {self._target(forward) for forward in forwards}
-        await asyncio.gather(*(target.resolve() for target in targets))
+        await self.targets.resolve(forwards)
 
     async def open(self, forward: Forward, sock: socket.socket | None = None) -> None:
         """Listen, and serve who comes. Raises RelayError."""
@@ -98,14 +97,14 @@ class Relay:
 
     def begin(self, forward: Forward, sock: socket.socket, shard: int = 0) -> None:
         """Serve who comes to a listening socket; a target's name is resolved meanwhile."""
-        target = self._resolved(forward)
+        target = self.targets.resolving(forward)
         port = open_port(forward, target, sock, self._gate, self.resources)
         self._ports[Key(forward.listen, shard)] = port
         self._ports_changed()
 
     def replace(self, forward: Forward, shard: int = 0) -> None:
         """Serve new flows of the port at `forward.listen` as `forward` says. Raises KeyError."""
-        self._ports[Key(forward.listen, shard)].replace(forward, self._resolved(forward))
+        self._ports[Key(forward.listen, shard)].replace(forward, self.targets.resolving(forward))
         self._ports_changed()
 
     def close_forward(
@@ -130,40 +129,8 @@ class Relay:
     def _end(self, port: Port) -> None:
         if port in self._leaving:
             self._leaving.remove(port)
-            port.end("cut at stop")
+            port.end(End.CUT)
             self._ports_changed()
-
-    def _target(self, forward: Forward) -> Target:
-        key = _target_key(forward)
-        if key not in self._targets:
-            self._targets[key] = self._make_target(forward)
-        return self._targets[key]
-
-    def _make_target(self, forward: Forward) -> Target:
-        if forward.client_ip is not ClientIP.TRANSPARENT:
-            return Target(forward.target, self.reactor)
-        # Imported for those who ask for it: it is a sixth of the relay, and brings SQLite along.
-        from v6fwd.relay.transparent.choose import make_target
-        from v6fwd.relay.transparent.namespaces import Namespaces
-
-        if self._namespaces is None:
-            self._namespaces = Namespaces(self.reactor, self._log)
-        return make_target(forward, self._namespaces)
-
-    def _resolved(self, forward: Forward) -> Target:
-        target = self._target(forward)
-        if not len(target):
-            target.resolve_later(lambda: self._tell_unresolved(forward, target))
-        return target
-
-    def _tell_unresolved(self, forward: Forward, target: Target) -> None:
-        if not len(target):
-            self._log.warning(
-                "unresolved",
-                f"cannot resolve target {forward.target} of {forward.listen} yet",
-                target=forward.target,
-                listen=forward.listen,
-            )
 
     def _ports_changed(self) -> None:
         """Tidy up once, however many ports come and go in one turn of the loop."""
@@ -180,22 +147,12 @@ class Relay:
         transparent = sum(port.forward.client_ip is ClientIP.TRANSPARENT for port in every)
         self.resources.share_out(len(every), of_udp, NAMESPACE_DESCRIPTORS * transparent)
         self._idle.keep({each.idle_timeout for each in limits})
-        self._leave_targets({_target_key(port.forward) for port in self._ports.values()})
+        open_forwards = [port.forward for port in self._ports.values()]
+        if self.targets.leave_unused(open_forwards, self._live_forwards):
+            self._tidy_again()
 
-    def _leave_targets(self, used: set[Hashable]) -> None:
-        """Close the targets that no open port leads to, as soon as no flow does, either.
-
-        A flow's own Forward may be older than its port's.
-        """
-        unused = {key: target for key, target in self._targets.items() if key not in used}
-        if any(target.holds for target in unused.values()):
-            forwards = {id(flow.forward): flow.forward for flow in self._live()}  # few, of many
-            used = {_target_key(forward) for forward in forwards.values()}
-        for key, target in unused.items():
-            if target.holds and key in used:
-                self._tidy_again()
-            else:
-                self._targets.pop(key).close()
+    def _live_forwards(self) -> Iterator[Forward]:
+        return (flow.forward for flow in self._live())
 
     def _tidy_again(self) -> None:
         if self._tidying_again is not None:
@@ -223,7 +180,7 @@ class Relay:
                 async with asyncio.timeout(grace):
                     await self._hurry.wait()
         for port in ports:
-            port.end("stopped")
+            port.end(End.STOPPED)
 
     async def _drain_tcp(self, grace: float) -> None:
         self.flows.retire_all()
@@ -237,7 +194,7 @@ class Relay:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace):
                     await self._hurry.wait()
-        cut = self.flows.abort_all("cut at stop")
+        cut = self.flows.abort_all(End.CUT)
         if cut:
             self._log.warning("cut", f"reset {cut} flows that had not finished", flows=cut)
 
@@ -251,15 +208,12 @@ class Relay:
             if timer is not None:
                 timer.cancel()
         self._gate.close()
-        self.flows.abort_all("stopped")
+        self.flows.abort_all(End.STOPPED)
         for port in self._every_port():
-            port.end("stopped")
+            port.end(End.STOPPED)
         self._idle.close()
         self.resources.close()
-        for target in self._targets.values():
-            target.close()
-        if self._namespaces is not None:
-            self._namespaces.close()
+        self.targets.close()
         self.reactor.close()
 
     # -- what may be asked --
@@ -317,12 +271,6 @@ class Relay:
                 "bytes_down": down,
                 "seconds": round(flow.seconds(), 3),
             }
-
-
-def _target_key(forward: Forward) -> Hashable:
-    """What two forwards have in common that share a Target."""
-    is_transparent = forward.client_ip is ClientIP.TRANSPARENT
-    return forward.target, forward.transparent if is_transparent else None
 
 
 def listen_on(endpoint: Endpoint) -> socket.socket:

@@ -9,14 +9,12 @@ from v6fwd.model import Limits
 from v6fwd.relay.budget import DescriptorBudget, in_use, raised_limit, udp_share
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.deadlines import Deadlines
+from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flows
-from v6fwd.relay.http.flow import HttpFlow
-from v6fwd.relay.http.forward import PARTING_TIME
+from v6fwd.relay.http.linger import LINGER_TIME
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.tcp.connect import Dial
-from v6fwd.relay.tcp.forward import TcpResources
 from v6fwd.relay.tcp.pipes import PipePool
-from v6fwd.relay.tcp.proxy_header import HeaderReader
+from v6fwd.relay.tcp.resources import TcpResources
 from v6fwd.relay.udp.resources import UdpResources
 from v6fwd.relay.udp.session_table import Sessions
 
@@ -50,10 +48,10 @@ class Resources:
                 pipes=self.pipes,
                 log=self._log,
                 clients=self._clients,
-                dials=Deadlines(self._reactor, limits.connect_timeout, Dial.dial_expired),
-                headers=Deadlines(self._reactor, limits.header_timeout, HeaderReader.expired),
-                heads=Deadlines(self._reactor, limits.request_timeout, HttpFlow.head_expired),
-                partings=Deadlines(self._reactor, PARTING_TIME, HttpFlow.heard),
+                headers=Deadlines(self._reactor, limits.header_timeout),
+                connects=Deadlines(self._reactor, limits.connect_timeout),
+                heads=Deadlines(self._reactor, limits.request_timeout),
+                lingers=Deadlines(self._reactor, LINGER_TIME),
                 log_flows=self._log_flows,
             )
         return self._tcp[key]
@@ -99,12 +97,9 @@ class Resources:
     def close(self) -> None:
         """Give back timers and pipes, once no flow is left."""
         for resources in self._tcp.values():
-            resources.dials.close()
-            resources.headers.close()
-            resources.heads.close()
-            resources.partings.close()
+            resources.close()
         for udp in self._udp.values():
-            udp.sessions.close_all("stopped")
+            udp.sessions.close_all(End.STOPPED)
         self.pipes.close()
 
 

@@ -1,4 +1,4 @@
-"""Where a forward leads: its addresses, as the resolver gave them last, and the dialling."""
+"""Where a forward leads: the addresses that the resolver gave last, and connecting to them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import errno
 import socket
 from collections.abc import Callable
 from typing import Any
+from typing import Protocol as Interface
 
 from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError, reason
@@ -25,11 +26,55 @@ REFRESH_INTERVAL = 1.0
 _KINDS = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
 
 
-class Target:
-    """The addresses of one target; a name is resolved again when a connection to it fails."""
+class Target(Interface):
+    """What flows and sessions need of the place where their forward leads."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether flows need what `close` gives back."""
+
+    def __len__(self) -> int:
+        """How many addresses `dial` knows."""
+
+    async def resolve(self) -> None:
+        """Learn the addresses. Raises RelayError, naming the target."""
+
+    def resolve_later(self, then: Callable[[], None]) -> None:
+        """Learn the addresses, of a name in the background; then call `then`."""
+
+    def refresh(self, then: Callable[[], None]) -> bool:
+        """Look for other addresses and call `then` after it; False where that cannot help now."""
+
+    def dial(self, number: int, source: Address | None = None) -> int:
+        """Start to connect to address `number`; gives the descriptor.
+
+        `source` is the client. Raises OSError, and ClientRefusedError where the target must see
+        its address and cannot.
+        """
+
+    def connect_datagrams(self, source: Address) -> tuple[int, Any]:
+        """A connected UDP socket for a client, and where it leads to. Raises as `dial` does."""
+
+    def has_moved(self, address: Any) -> bool:
+        """Whether new UDP sessions are led elsewhere than to `address`."""
+
+    def was_refused(self, address: Any) -> None:
+        """Look for another address: nobody took datagrams at this one."""
+
+    def client_left(self, address: Any, source: Address) -> None:
+        """A UDP session to `address` has ended, or moved on."""
+
+    def header_writer(self, writer: HeaderWriter | None) -> HeaderWriter | None:
+        """The writer to be used, where the forward's mode has `writer`."""
+
+    def close(self) -> None:
+        """Give back what the target held."""
+
+
+class DirectTarget:
+    """A target that sees our own address; a name is resolved again when a connection fails."""
 
     holds = False
-    """Whether flows need what `close` gives back."""
 
     def __init__(self, endpoint: Endpoint, reactor: Reactor) -> None:
         self.endpoint = endpoint
@@ -44,7 +89,6 @@ class Target:
         return len(self._addresses)
 
     def resolve_later(self, then: Callable[[], None]) -> None:
-        """Learn the addresses, of a name in the background; then call `then`."""
         if self.endpoint.is_name:
             self.refresh(then)
             return
@@ -65,7 +109,7 @@ class Target:
         return [(entry[0], entry[4]) for entry in found]
 
     async def resolve(self) -> None:
-        """Learn the addresses. Raises RelayError, naming the target."""
+        """Raises RelayError, naming the target."""
         endpoint = self.endpoint
         if endpoint.path:
             self._addresses = [(socket.AF_UNIX, endpoint.path)]
@@ -80,13 +124,8 @@ class Target:
         self._addresses = [(entry[0], entry[4]) for entry in found]
 
     def dial(self, number: int, source: Address | None = None) -> int:  # noqa: ARG002
-        """Start to connect to address `number`; gives the descriptor. Raises OSError.
-
-        `source`, the client, is for targets that see it at their socket; those raise
-        ClientRefusedError, too.
-        """
-        self._need_addresses()
-        family, sockaddr = self._addresses[number]
+        """Raises OSError."""
+        family, sockaddr = self.addresses()[number]
         sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
         try:
             if family != socket.AF_UNIX:
@@ -102,33 +141,32 @@ class Target:
         """Family and socket address that new UDP sessions send to."""
         return self._addresses[self._preferred % len(self._addresses)]
 
-    def _need_addresses(self) -> None:
+    def addresses(self) -> list[tuple[int, Any]]:
+        """Families and socket addresses. Raises OSError where there are none."""
         if not self._addresses:
             self.refresh(lambda: None)
             raise OSError(0, "its name cannot be resolved")
+        return self._addresses
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:  # noqa: ARG002
-        """A connected UDP socket for a client, and where it leads to. Raises as `dial` does."""
-        self._need_addresses()
+        self.addresses()
         address = self.datagram_address
         return connect_datagrams(*address), address
 
     def has_moved(self, address: Any) -> bool:
-        """Whether new UDP sessions are led elsewhere than to `address`."""
         return bool(self._addresses and address != self.datagram_address)
 
     def client_left(self, address: Any, source: Address) -> None:
-        """A UDP session to `address` has ended, or moved on."""
+        """Nothing was put in place for it."""
 
     def header_writer(self, writer: HeaderWriter | None) -> HeaderWriter | None:
-        """The writer to be used, where the forward's mode has `writer`."""
         return writer
 
     def close(self) -> None:
-        """Give back what the target held."""
+        """Nothing is held."""
 
     def was_refused(self, address: Any) -> None:
-        """Nobody is there for datagrams: try another address, and the resolver."""
+        """Try the next address, and ask the resolver."""
         if self._addresses and address == self.datagram_address:
             self._preferred += 1
         self.refresh(lambda: None)
@@ -140,7 +178,7 @@ class Target:
             raise OSError(result, "")
 
     def refresh(self, then: Callable[[], None]) -> bool:
-        """Ask the resolver again and call `then` after it; False where that cannot help now."""
+        """Ask the resolver again, REFRESH_INTERVAL after the last time at the earliest."""
         if self._refreshing is None:
             due = self._reactor.clock() - self._resolved_at >= REFRESH_INTERVAL
             if not (self.endpoint.is_name and due):

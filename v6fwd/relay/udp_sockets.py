@@ -62,7 +62,7 @@ def prepare_udp_listener(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
     set_buffer(sock, socket.SO_RCVBUF, LISTENER_BUFFER)
     set_buffer(sock, socket.SO_SNDBUF, LISTENER_BUFFER)
-    with contextlib.suppress(OSError):  # Linux 5.0; without it trains come as single datagrams
+    with contextlib.suppress(OSError):  # Linux 5.0; without it datagrams come one by one
         sock.setsockopt(SOL_UDP, UDP_GRO, 1)
 
 
@@ -83,8 +83,8 @@ def connect_datagrams(family: int, sockaddr: Any) -> int:
     return sock.detach()
 
 
-def receive_trains(fd: int) -> None:
-    """Let a connected socket receive trains whole, where the kernel can."""
+def receive_segmented(fd: int) -> None:
+    """Turn UDP_GRO on for a connected socket, where the kernel has it."""
     sock = socket.SocketType(socket.AF_INET, socket.SOCK_DGRAM, 0, fd)
     try:
         sock.setsockopt(SOL_UDP, UDP_GRO, 1)

@@ -81,7 +81,7 @@ def test_one_limit_for_all_workers(door: Door) -> None:
 
 
 def test_a_killed_workers_flows_are_taken_out(door: Door) -> None:
-    """Otherwise its clients would be locked out for good, a seat for each flow it had."""
+    """Otherwise its clients would be locked out for good, a slot for each flow it had."""
     door.configure(f"client-flows = {MOST}")
     door.daemon.run()
     for round_ in range(3):

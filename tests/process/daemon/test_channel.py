@@ -12,25 +12,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.relaying import until
-from v6fwd.daemon.channel import Channel
-from v6fwd.daemon.messages import Answer, Ask, Change, Hurry, Message, Open, from_bytes, to_bytes
-from v6fwd.model import (
-    ClientIP,
-    Endpoint,
-    Forward,
-    Transparent,
-    TransparentFallback,
-    parse_networks,
-)
+from v6fwd.daemon.channel import BATCH, Channel
+from v6fwd.daemon.messages import Ask, Change, Hurry, Message, Open, read_by_worker, to_bytes
+from v6fwd.model import Endpoint, Forward, parse_networks
 
 FORWARD = Forward(
     Endpoint("::", 80), Endpoint("name", 80), accept_proxy=parse_networks("10.0.0.0/8,fd00::/8")
-)
-SHOWN = Forward(
-    Endpoint("::", 80),
-    Endpoint("172.17.0.2", 80),
-    ClientIP.TRANSPARENT,
-    transparent=Transparent("name", TransparentFallback.NONE, 128, "/a/file"),
 )
 
 
@@ -41,7 +28,15 @@ class End:
         self.received: list[Message] = []
         self.fds: list[int] = []
         self.ended = False
-        self.channel = Channel(sock, self._receive, self._end)
+        self.violations: list[str] = []
+        self.channel = Channel(
+            sock,
+            read_by_worker,
+            self._receive,
+            ended=self._end,
+            violated=self.violations.append,
+            takes_sockets=True,
+        )
 
     def _receive(self, message: Message, fd: int) -> None:
         self.received.append(message)
@@ -63,11 +58,6 @@ def ends() -> Iterator[tuple[End, End]]:
             end.channel.close()
             for fd in end.fds:
                 os.close(fd)
-
-
-@pytest.mark.parametrize("message", [Open(FORWARD, 3), Change(SHOWN, 0), Ask(1, "flows"), Hurry()])
-def test_there_and_back(message: Message) -> None:
-    assert from_bytes(to_bytes(message)) == message
 
 
 async def test_a_socket_comes_along() -> None:
@@ -112,7 +102,7 @@ async def test_too_many_descriptors_under_way(monkeypatch: pytest.MonkeyPatch) -
 async def test_the_end_comes_behind_the_last_words() -> None:
     with ends() as (one, other):
         for number in range(10):
-            one.channel.send(Answer(number, [], last=True))
+            one.channel.send(Ask(number, "flows"))
         one.channel.close()
         await until(lambda: other.ended)
         assert len(other.received) == 10
@@ -125,3 +115,47 @@ async def test_a_dead_reader_is_an_end() -> None:
         one.channel.send(Hurry())
         await until(lambda: one.ended)
         await asyncio.sleep(0)
+
+
+async def test_what_is_no_message_is_the_end() -> None:
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    other = End(pair[1])
+    with pair[0], open(os.devnull) as file:  # noqa: ASYNC230
+        before = len(os.listdir("/proc/self/fd"))
+        socket.send_fds(pair[0], [b"\x80\x05."], [file.fileno()])
+        await until(lambda: bool(other.violations))
+        assert other.violations == ["not JSON"]
+        assert not other.ended
+        assert len(os.listdir("/proc/self/fd")) == before - 1  # its end of the channel
+
+
+async def test_sockets_that_nobody_takes_are_closed() -> None:
+    """A worker could fill the supervisor's table of descriptors."""
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    received: list[int] = []
+    channel = Channel(pair[1], read_by_worker, lambda _, fd: received.append(fd))
+    with pair[0], open(os.devnull) as file:  # noqa: ASYNC230
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            socket.send_fds(pair[0], [to_bytes(Hurry())], [file.fileno()] * 100)
+        await until(lambda: len(received) == 3)
+        assert received == [-1] * 3
+        assert len(os.listdir("/proc/self/fd")) == before
+    channel.close()
+
+
+async def test_an_end_that_never_stops_does_not_keep_us() -> None:
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    count = 0
+
+    def receive(_: Message, __: int) -> None:
+        nonlocal count
+        count += 1
+        pair[0].send(to_bytes(Hurry()))  # as soon as one is taken there is another
+
+    channel = Channel(pair[1], read_by_worker, receive)
+    with pair[0]:
+        pair[0].send(to_bytes(Hurry()))
+        channel.read()
+        assert count == BATCH
+    channel.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import grp
 import os
 import socket
@@ -12,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from v6fwd.daemon import control as module
 from v6fwd.daemon.ask import AskError, ask
-from v6fwd.daemon.control import Control
+from v6fwd.daemon.control import CLIENTS, Control
 from v6fwd.errors import RelayError
 
 A_GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -108,4 +111,71 @@ async def test_an_answer_that_breaks_off(tmp_path: Path) -> None:
     control.open()
     with pytest.raises(AskError, match=r"the answer broke off$"):
         await asked(tmp_path / "control.sock", {"do": "x"})
+    control.close()
+
+
+def connected(path: Path) -> socket.socket:
+    """A client that has not said anything yet."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(20)
+    sock.connect(str(path))
+    return sock
+
+
+async def test_the_silent_do_not_keep_others_out(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    control = Control(str(path), "", parrot)
+    control.open()
+    before = len(os.listdir("/proc/self/fd"))
+    with contextlib.ExitStack() as held:
+        silent = [held.enter_context(connected(path)) for _ in range(3 * CLIENTS)]
+        assert await asked(path, {"do": "x"})
+        assert len(os.listdir("/proc/self/fd")) <= before + len(silent) + CLIENTS
+        assert await asyncio.to_thread(silent[0].recv, 1) == b""  # it has made room
+        silent[-1].sendall(b'{"do": "y"}\n')
+        assert b'"y"' in await asyncio.to_thread(silent[-1].recv, 1000)
+    control.close()
+
+
+async def test_who_says_nothing_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SILENCE", 0.02)
+    path = tmp_path / "control.sock"
+    control = Control(str(path), "", parrot)
+    control.open()
+    with connected(path) as silent:
+        assert await asyncio.to_thread(silent.recv, 1) == b""
+    control.close()
+
+
+async def test_accepting_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without descriptors: the one that waits stays readable, and must not make us spin."""
+    monkeypatch.setattr(module, "PAUSE", 0.05)
+    path = tmp_path / "control.sock"
+    control = Control(str(path), "", parrot)
+    control.open()
+    assert control._socket is not None
+    real = control._socket
+    calls: list[None] = []
+
+    class Full:
+        """Has no descriptor, twice."""
+
+        def accept(self) -> tuple[socket.socket, Any]:
+            calls.append(None)
+            if len(calls) < 3:
+                raise OSError(errno.EMFILE, "")
+            return real.accept()
+
+        def fileno(self) -> int:
+            return real.fileno()
+
+        def close(self) -> None:
+            real.close()
+
+    monkeypatch.setattr(control, "_socket", Full())
+    loop = asyncio.get_running_loop()
+    loop.remove_reader(real)
+    loop.add_reader(real, control._accept)
+    assert await asked(path, {"do": "x"})
+    assert len(calls) == 3
     control.close()

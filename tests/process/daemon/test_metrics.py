@@ -7,6 +7,7 @@ import http.client
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -95,6 +96,57 @@ def test_a_stopped_worker_does_not_stop_the_pages(daemon: ServeProcess, shown: i
     finally:
         os.kill(stopped, signal.SIGCONT)
     assert value(shown, "v6fwd_workers") == 2
+
+
+def test_another_daemon_cannot_have_the_pages(
+    daemon: ServeProcess, shown: int, tmp_path: Path
+) -> None:
+    """Scrapes would come to the one or the other by chance."""
+    daemon.run()
+    other = ServeProcess(tmp_path, "other")
+    config = daemon.config.read_text().replace("control.sock", "other.sock")
+    other.config = tmp_path / "other.toml"
+    other.config.write_text(config)
+    other.start("-c", str(other.config), ready=False)
+    assert other.wait() == 1
+    assert other.log == f"cannot listen on [::1]:{shown}: address already in use\n"
+
+
+def test_a_successor_of_one_is_none_of_the_other(
+    daemon: ServeProcess, shown: int, tmp_path: Path
+) -> None:
+    """It takes over from a daemon without metrics, and wants those of a third one."""
+    daemon.run()
+    first, second = ServeProcess(tmp_path, "first"), ServeProcess(tmp_path, "second")
+    for each in (first, second):
+        each.control, each.config = tmp_path / "other.sock", tmp_path / "other.toml"
+    first.configure()
+    first.run()
+    try:
+        metrics = f'\n[metrics]\nlisten = "[::1]:{shown}"\n'
+        second.config.write_text(second.config.read_text() + metrics)
+        second.start("-c", str(second.config), ready=False)
+        assert second.wait() == 1
+        assert "address already in use" in second.log
+        assert len(first.workers()) == 2
+    finally:
+        first.end()
+
+
+def test_a_hung_worker_is_told(daemon: ServeProcess, shown: int) -> None:
+    """Before it is replaced: it has some seconds to answer."""
+    daemon.run()
+    stopped = daemon.workers()[0]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        told = 503, "1 of 2 workers do not answer\n"
+        eventually(lambda: get(shown, "/healthz") == told, "a word about it")
+        well = 200, "ok\n"
+        eventually(lambda: get(shown, "/healthz") == well, "another one", 2 * PATIENCE)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(stopped, signal.SIGCONT)
+    assert stopped not in daemon.workers()
 
 
 def test_a_successor_has_the_pages_too(

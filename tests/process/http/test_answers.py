@@ -64,7 +64,7 @@ def test_big_chunks(web: Rig) -> None:
 
 BAD = [
     b"SSH-2.0-OpenSSH_9.2\r\n",
-    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
     b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
@@ -288,6 +288,22 @@ def test_stop_waits_for_answers_and_for_nothing_else(own_rig: Rig) -> None:
     assert answer_of(busy) == (200, b"ok")
     assert busy.recv(1) == b""
     for client in (idle, silent, busy):
+        client.close()
+    assert own_rig.process.wait() == 0
+
+
+def test_stop_waits_for_no_proxy_header(own_rig: Rig) -> None:
+    """Who has not said yet for whom it speaks has asked for nothing."""
+    options = "--client-ip", "x-forwarded-for", "--accept-proxy", "::1", "--drain-timeout", "60"
+    own_rig.start(*options)
+    silent = own_rig.connect()
+    header = b"PROXY TCP6 2001:db8::1 2001:db8::2 5 80\r\n"
+    busy, busy_target, _ = asked(own_rig, header + get())
+    own_rig.process.signal(signal.SIGTERM)
+    assert silent.recv(1) == b""
+    busy_target.sendall(OK)
+    assert answer_of(busy) == (200, b"ok")
+    for client in (silent, busy):
         client.close()
     assert own_rig.process.wait() == 0
 

@@ -205,7 +205,7 @@ def test_it_has_the_daemons_socket(bare: Waiting) -> None:
 
 
 def test_it_gives_the_daemons_socket_up(bare: Waiting) -> None:
-    """A relay that stands alone has one of its own."""
+    """A relay in standalone mode has one of its own."""
     shim, daemon, listener = bare
     address = listener.getsockname()[:2]
     daemon.serve(shim, listener)
@@ -318,6 +318,22 @@ def test_what_a_dead_daemon_has_left(shim: Shim, daemon: Daemon, trace: str) -> 
     shim.proxy(Protocol.TCP, "::1", port, NOWHERE, environment=daemon.environment())
     assert shim.all_status() == b"0\n"
     assert trace == "no reader" or daemon.announcements() == ""
+    assert shim.stop() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+@pytest.mark.parametrize("name", [".", "daemon"])
+def test_a_folder_of_another_user(shim: Shim, daemon: Daemon, name: str) -> None:
+    """What it names as the holder is not executed."""
+    program, marker = daemon.folder / "program", daemon.folder / "executed"
+    program.write_text(f"#!/bin/sh\n: >{marker}\n")
+    program.chmod(0o755)
+    daemon.offers(str(program))
+    os.chown(daemon.folder / name, 65534, -1)
+    port = free_port("::1")
+    shim.proxy(Protocol.TCP, "::1", port, NOWHERE, environment=daemon.environment())
+    assert shim.all_status() == b"0\n", "it falls back to standalone mode"
+    assert not marker.exists()
     assert shim.stop() == 0
 
 

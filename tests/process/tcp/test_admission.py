@@ -16,6 +16,7 @@ from tests.support.relaying import Running, echo, relaying, target, until
 from tests.support.rig import Rig
 from v6fwd.client_ip.proxy.write import write_v1, write_v2_dgram
 from v6fwd.model import Address, Endpoint, Guard, Limits, parse_networks
+from v6fwd.relay.ends import End
 
 EVERYBODY = parse_networks("::/0,0.0.0.0/0")
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -158,7 +159,7 @@ async def test_new_flows_per_second() -> None:
 
 
 async def test_flows_that_were_reset_are_over() -> None:
-    """However a flow ends, its seat is free: here by a target that is not there."""
+    """However a flow ends, its slot is free: here by a target that is not there."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         dead = Endpoint("127.0.0.1", server.getsockname()[1])
     async with relaying(dead, guard=Guard(client_flows=1)) as running:
@@ -248,7 +249,7 @@ async def test_sessions_count_as_flows() -> None:
             assert three.received.empty()
             assert len(running.sessions) == 3
             for session in sessions(running):
-                session.close("test")
+                session.close(End.CLOSED)
             three.send(b"again", ("::1", running.port))
             assert (await three.receive())[0] == b"again"
 

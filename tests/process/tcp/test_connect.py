@@ -17,7 +17,7 @@ from tests.support.rig import Rig, echoed, read_all, was_reset
 from v6fwd.errors import RelayError
 from v6fwd.model import Endpoint
 from v6fwd.relay import target as target_module
-from v6fwd.relay.target import Target
+from v6fwd.relay.target import DirectTarget
 
 
 @pytest.fixture
@@ -118,8 +118,8 @@ class Resolver:
         self.endpoints: tuple[Endpoint, ...] | None = endpoints
         self.asked = 0
 
-    async def resolve(self, target: Target) -> None:
-        """As Target.resolve."""
+    async def resolve(self, target: DirectTarget) -> None:
+        """As DirectTarget.resolve."""
         self.asked += 1
         await asyncio.sleep(0)
         if self.endpoints is None:
@@ -135,7 +135,7 @@ async def resolving(
     """A relay to a name that leads to `endpoints` first."""
     resolver = Resolver(*endpoints)
     monkeypatch.setattr(target_module, "REFRESH_INTERVAL", 0.0)
-    monkeypatch.setattr(Target, "resolve", lambda self: resolver.resolve(self))
+    monkeypatch.setattr(DirectTarget, "resolve", lambda self: resolver.resolve(self))
     async with relaying(Endpoint("app.test", 80)) as running:
         yield running, resolver
 

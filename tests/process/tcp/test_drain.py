@@ -185,3 +185,31 @@ def test_killed_and_started_again(own_rig: Rig, successor: Rig) -> None:
     successor.start()
     successor.probe()
     reset(client)
+
+
+LIKE_SIGTERM = [signal.SIGHUP, signal.SIGQUIT]
+
+
+@pytest.mark.parametrize("number", LIKE_SIGTERM)
+def test_a_terminal_that_is_gone_drains(own_rig: Rig, number: signal.Signals) -> None:
+    """By default these end a process at once, and the kernel closes its streams as if whole."""
+    own_rig.start("--drain-timeout", "0.2")
+    client, _ = own_rig.pair()
+    own_rig.process.signal(number)
+    assert was_reset(client)
+    assert own_rig.process.wait() == 0
+
+
+def test_nohup_is_obeyed(own_rig: Rig) -> None:
+    own_rig.start(preexec=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    own_rig.process.signal(signal.SIGHUP)
+    own_rig.probe()
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_stray_signal_does_no_harm(own_rig: Rig, number: signal.Signals) -> None:
+    own_rig.start()
+    client, target = own_rig.pair()
+    own_rig.process.signal(number)
+    echoed(client, target, b"still there")
+    own_rig.probe()

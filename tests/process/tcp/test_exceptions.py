@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-import v6fwd.relay.tcp.connect as dial
+import v6fwd.relay.tcp.connect as connect
 from tests.support.process import PATIENCE
 from tests.support.relaying import Running, echo, relaying, target, until
 from tests.support.rig import MIB
 from v6fwd.model import ClientIP, parse_networks
 from v6fwd.relay.reactor import Reactor, Resumable
+from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.flow import TcpFlow
 from v6fwd.relay.tcp.proxy_header import HeaderReader
 from v6fwd.relay.tcp.side import Side
@@ -71,12 +72,14 @@ async def one_defect_is_logged(running: Running) -> None:
     assert running.log.count("internal error: MemoryError()") == 1
 
 
-@pytest.mark.parametrize("name", ["_dial", "_listen_to_client", "_begin"])
-async def test_while_a_flow_begins(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(
+    ("owner", "name"), [(Connect, "start"), (Connect, "_read_client"), (TcpFlow, "connected")]
+)
+async def test_while_a_flow_begins(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
     async with target(echo) as behind, relaying(behind) as running:
         other = await running.connect()
         await ping(*other)
-        failing_once(monkeypatch, TcpFlow, name, lambda _: True)
+        failing_once(monkeypatch, owner, name, lambda _: True)
         with pytest.raises(ConnectionResetError):
             await cut_off(running)
         await ping(*other)
@@ -102,7 +105,7 @@ async def test_first_write_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
     mode = ClientIP.PROXY_V2
     async with target(tell) as behind, relaying(behind, client_ip=mode) as running:
-        monkeypatch.setattr(dial, "os", SimpleNamespace(**vars(os) | {"write": fail}))
+        monkeypatch.setattr(connect, "os", SimpleNamespace(**vars(os) | {"write": fail}))
         with pytest.raises(ConnectionResetError):
             await cut_off(running)
         async with asyncio.timeout(PATIENCE):

@@ -93,7 +93,7 @@ async def test_reactor_forgets_what_has_ended(mode: ClientIP) -> None:
         assert list(relay.reactor._handlers) == [relay.listeners[0].fileno()]
         assert not relay.reactor._resumables
         context = relay.resources.tcp(running.limits)
-        assert not len(context.dials)
+        assert not len(context.connects)
         assert not len(context.headers)
         assert not context.pipes.lent
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.relaying import until
-from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.reactor import HOPELESS_AFTER, Handler, Reactor
 
 Ends = tuple[socket.socket, socket.socket]
 
@@ -127,3 +127,101 @@ async def test_unwatched_is_quiet_and_open(pairs: list[Ends]) -> None:
     assert not quiet.masks
     assert end.recv(1) == b"x"
     reactor.close()
+
+
+async def test_the_rest_of_an_event_goes_to_the_new_handler(pairs: list[Ends]) -> None:
+    """What an edge told the old one is told to nobody again. Writable alone leaves no rest."""
+    reactor = Reactor(asyncio.get_running_loop())
+    fd, old, new = pairs[0][0].fileno(), Noted(), Noted()
+    reactor.watch(fd, select.EPOLLIN | select.EPOLLET, old)
+    reactor.change_handler(fd, new)
+    for mask in (select.EPOLLOUT, select.EPOLLOUT | select.EPOLLIN, select.EPOLLERR):
+        reactor.pass_on(fd, mask)
+    assert (old.masks, new.masks) == ([], [select.EPOLLOUT | select.EPOLLIN, select.EPOLLERR])
+    reactor.unwatch(fd)
+    reactor.pass_on(fd, select.EPOLLIN)
+    assert len(new.masks) == 2
+    reactor.close()
+
+
+class Helpless:
+    """Fails at its event, and `failures` times when it is told to clean up."""
+
+    def __init__(self, failures: float) -> None:
+        self.failures = failures
+        self.asked = 0
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002
+        raise MemoryError
+
+    def on_exception(self, error: Exception) -> None:  # noqa: ARG002
+        self.asked += 1
+        if self.asked <= self.failures:
+            raise MemoryError
+
+
+class Heard:
+    """Notes that it was told of an event."""
+
+    def __init__(self) -> None:
+        self.masks: list[int] = []
+
+    def on_event(self, mask: int) -> None:
+        self.masks.append(mask)
+
+    def on_exception(self, error: Exception) -> None:
+        raise error
+
+
+EDGE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+
+
+async def test_one_that_cannot_even_clean_up_costs_the_batch_nothing() -> None:
+    """The other clients left in the same batch: no second edge tells of it."""
+    reactor = Reactor(asyncio.get_running_loop())
+    pairs = [socket.socketpair() for _ in range(20)]
+    failing, others = Helpless(2), [Heard() for _ in pairs[1:]]
+    handlers: list[Handler] = [failing, *others]
+    for (ours, theirs), handler in zip(pairs, handlers, strict=True):
+        reactor.watch(ours.fileno(), EDGE, handler)
+        theirs.close()
+    await until(lambda: failing.asked == 3)
+    assert all(other.masks for other in others)
+    reactor.close()
+    for ours, _ in pairs:
+        ours.close()
+
+
+async def test_a_reactor_without_hope_says_so() -> None:
+    """Not before its time, and not once memory is there again."""
+    now = [100.0]
+    reactor = Reactor(asyncio.get_running_loop(), clock=lambda: now[0])
+    hopeless: list[bool] = []
+    reactor.on_hopeless = lambda: hopeless.append(True)
+    ours, theirs = socket.socketpair()
+    failing = Helpless(float("inf"))
+    reactor.watch(ours.fileno(), EDGE, failing)
+    theirs.close()
+    await until(lambda: failing.asked > 1)
+    assert not hopeless
+    now[0] += HOPELESS_AFTER + 1
+    await until(lambda: hopeless)
+    failing.failures = 0
+    asked = failing.asked
+    await until(lambda: failing.asked > asked)
+    hopeless.clear()
+    now[0] += HOPELESS_AFTER + 1
+    reactor.resume_later(failing_once := Resuming())
+    await until(lambda: failing_once.resumed)
+    assert not hopeless
+    reactor.close()
+    ours.close()
+
+
+class Resuming(Heard):
+    """Has its turn."""
+
+    resumed = False
+
+    def resume(self) -> None:
+        self.resumed = True

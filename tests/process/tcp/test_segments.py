@@ -159,3 +159,19 @@ async def test_urgent_byte_and_end_while_a_bulk_flow_waits_for_its_turn(
             async with asyncio.timeout(PATIENCE):
                 assert await got == bulk + b"!" + tail
         await running.no_flows()
+
+
+@pytest.mark.parametrize("who", ["client", "target"])
+def test_urgent_bytes_in_a_row(rig: Rig, who: str) -> None:
+    """Each mark takes the one before: a byte that is not in line by then is dropped."""
+    for _ in range(50):
+        client, target = rig.pair()
+        sender, reader = (client, target) if who == "client" else (target, client)
+        sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"abc":
+            sender.send(bytes([byte]), socket.MSG_OOB)
+        sender.sendall(b"def")
+        sender.shutdown(socket.SHUT_WR)
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        assert read_all(reader) == b"abcdef"
+        rig.drop()

@@ -17,7 +17,9 @@ from tests.support.process import PATIENCE, ForwardProcess, free_port
 from tests.support.relaying import relaying, until
 from v6fwd.errors import RelayError
 from v6fwd.model import Address, Endpoint, Limits, Protocol
-from v6fwd.relay.udp.listener import UdpForward
+from v6fwd.relay.ends import End
+from v6fwd.relay.target import DirectTarget
+from v6fwd.relay.udp.listener import UdpListener
 from v6fwd.relay.udp_sockets import open_udp_listener, prepare_udp_listener
 
 
@@ -44,8 +46,9 @@ async def test_both_protocols_on_one_port(forward_process: ForwardProcess) -> No
         writer.write((await reader.readline()).upper())
         writer.close()
 
-    with peer("127.0.0.1", answer=echo) as target:
-        server = await asyncio.start_server(shout, "127.0.0.1", target.port)
+    server = await asyncio.start_server(shout, "127.0.0.1", 0)
+    number = server.sockets[0].getsockname()[1]  # few have a UDP port, so this one is free there
+    with peer("127.0.0.1", number, answer=echo) as target:
         forward_process.start(f"[::]:{port}/tcp+udp", f"127.0.0.1:{target.port}")
         assert "ready: 2 forwards" in forward_process.log
         assert await asyncio.to_thread(ask, port, b"datagram") == b"datagram"
@@ -87,7 +90,7 @@ async def test_log_flows() -> None:
             for data in (b"", b"four"):
                 one.send(data, ("127.0.0.1", running.port))
                 await one.receive()
-            sessions(running)[0].close("expired")
+            sessions(running)[0].close(End.EXPIRED)
             assert (
                 f"flow 127.0.0.1:{one.port} -> [::]:0/udp -> {target.endpoint} none:"
                 " 4 bytes in 2 datagrams up, 4 in 2 down, 0."
@@ -127,9 +130,9 @@ async def test_a_socket_that_somebody_else_opened(
         early.send(b"early", (dialled, port))
         async with relaying(target.endpoint) as running:
             first = running.relay.listeners[0]
-            assert isinstance(first, UdpForward)
+            assert isinstance(first, UdpListener)
             prepare_udp_listener(handed)
-            running.relay.begin(first.forward, handed, shard=1)
+            running.relay.begin(first.forward.forward, handed, shard=1)
             data, source = await early.receive()
             assert (data, source[:2]) == (b"early", (dialled, port))
             one.send_train(b"aab", 2, (dialled, port))
@@ -143,9 +146,10 @@ async def test_another_address_of_the_target() -> None:
     with peer("127.0.0.1", answer=echo) as target, peer("::1") as one:
         async with relaying(Endpoint("localhost", target.port, protocol=Protocol.UDP)) as running:
             addresses = [(2, ("127.0.0.1", target.port)), (10, ("::1", target.port, 0, 0))]
-            forward = running.relay.listeners[0]
-            assert isinstance(forward, UdpForward)
-            forward.target._addresses = addresses[::-1]
+            listener = running.relay.listeners[0]
+            assert isinstance(listener, UdpListener)
+            assert isinstance(listener.forward.target, DirectTarget)
+            listener.forward.target._addresses = addresses[::-1]
             while not counters(running).refused:
                 one.send(b"hello?", ("::1", running.port))
                 await asyncio.sleep(0.001)
@@ -156,13 +160,14 @@ async def test_another_address_of_the_target() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-async def test_no_descriptor_for_a_newcomer(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+async def test_no_descriptor_for_a_new_client(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """The session that has waited longest for an answer makes room, and the new client has it."""
     with peer("127.0.0.1") as target, peer("::1") as one, peer("::1") as two:
         async with relaying(target.endpoint) as running:
             one.send(b"one", ("::1", running.port))
             await target.receive()
-            forward: Any = running.relay.listeners[0]
+            listener: Any = running.relay.listeners[0]
+            forward = listener.forward
             connect = forward.target.connect_datagrams
             failures = [OSError(number, "")]
 

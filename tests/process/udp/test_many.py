@@ -47,6 +47,28 @@ async def test_a_flood_of_sources_pushes_nobody_out() -> None:
             assert not session.closed
 
 
+async def test_a_flood_that_is_answered_twice_pushes_nobody_out() -> None:
+    """Forged sources of two networks; the target answers whatever it gets, as an echo server."""
+    with ExitStack() as stack:
+        target = stack.enter_context(peer("127.0.0.1", answer=echo))
+        limits = Limits(max_flows=60)
+        async with relaying(target.endpoint, listen="127.0.0.1", limits=limits) as running:
+            address = ("127.0.0.1", running.port)
+            for _ in range(10):
+                one = stack.enter_context(peer("127.0.0.1"))
+                for _ in range(2):
+                    one.send(b"call", address)
+                    await one.receive()
+            regulars = sessions(running)
+            for number in range(120):
+                with peer(f"127.77.{number % 2}.{number + 1}") as forged:
+                    for _ in range(2):
+                        forged.send(b"forged", address)
+                        await forged.receive()
+            assert running.sessions.evicted >= 70
+            assert not any(session.closed for session in regulars)
+
+
 async def test_newcomers_wait_their_turn_in_order() -> None:
     """More of them in one batch than are served at once; each says several things."""
     with ExitStack() as stack:

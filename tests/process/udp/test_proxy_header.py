@@ -13,6 +13,7 @@ from tests.support.relaying import Running, relaying, until
 from v6fwd.client_ip.proxy.read import read_datagram_header
 from v6fwd.client_ip.proxy.write import write_v1, write_v2, write_v2_dgram
 from v6fwd.model import Address, ClientIP, UdpProxy
+from v6fwd.relay.ends import End
 
 ANYBODY = (ipaddress.ip_network("::/0"), ipaddress.ip_network("0.0.0.0/0"))
 NOBODY_HERE = (ipaddress.ip_network("2001:db8::/32"),)
@@ -123,7 +124,7 @@ async def test_the_claim_is_the_client() -> None:
             assert got == header + b"question"
             target.send(b"answer", back)
             assert (await balancer.receive())[0] == b"answer"
-            sessions(running)[0].close("done")
+            sessions(running)[0].close(End.CLOSED)
             assert f"flow {CLAIMED} -> " in running.log
 
 

@@ -18,6 +18,11 @@ def test_columns_are_aligned() -> None:
     )
 
 
+def test_what_a_terminal_obeys_is_escaped() -> None:
+    shown = table(("NAME", "N"), [("a\x1b[2J\r\n", "1")])
+    assert shown == "NAME          N\na\\x1b[2J\\r\\n  1"
+
+
 def test_no_rows() -> None:
     assert table(("NAME", "N"), []) == "NAME  N"
 
@@ -88,7 +93,13 @@ def test_a_status() -> None:
     [
         (Counters(ends={"closed": 5, "reset by client": 3, "expired": 1}), None, "-"),
         (Counters(ends={"target failed": 2}, dial_failures={"gone": 2}), None, "2 gone"),
-        (Counters(ends={"idle timeout": 2}), None, "2 idle timeout"),
+        (Counters(ends={"idle timeout": 2, "stopped": 1}), None, "-"),
+        (Counters(ends={"closed before a request": 9, "no request in time": 1}), None, "-"),
+        (Counters(ends={"closed before a header": 1, "reset by target": 1}), None, "-"),
+        (Counters(ends={"cut at stop": 2, "evicted": 1}), None, "2 cut at stop, 1 evicted"),
+        (Counters(ends={"lost with its worker": 1}), None, "1 lost with its worker"),
+        (Counters(ends={"refused": 2, "target": 1}), None, "1 target"),
+        (Counters(ends={"an end of another version": 1}), None, "1 an end of another version"),
         (
             Counters(header_refused=1, http_refused=2),
             None,

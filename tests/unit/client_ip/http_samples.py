@@ -96,8 +96,25 @@ GOOD: dict[str, tuple[bytes, int]] = {
         with_field(b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1")
         + b"x"
         + get(),
+        1,
+    ),
+    "hijack": (
+        get(
+            HOST + b"Content-Length: 2\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n",
+            b"POST /v1.46/exec/1/start HTTP/1.1",
+        )
+        + b"{}ls\n",
+        1,
+    ),
+    "websocket with chunks": (
+        with_field(b"Connection: Upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked")
+        + b"1\r\nx\r\n0\r\n\r\n"
+        + get(),
         2,
     ),
+    "TLS offered": (with_field(b"Connection: Upgrade\r\nUpgrade: TLS/1.2, tls/1.3") + get(), 2),
+    "zone": (get(b"Host: [fe80::1%eth0]:8080\r\n"), 1),
+    "zone as in a URI": (get(b"Host: [fe80::1%25br-0.1]\r\n"), 1),
     "websocket in 1.0": (
         get(b"Connection: Upgrade, keep-alive\r\nUpgrade: websocket\r\n", b"GET / HTTP/1.0") * 2,
         2,
@@ -168,7 +185,11 @@ _BAD_HOSTS = {
     "half a bracket": b"[::1",
     "no IPv6": b"[1::2::3]",
     "name in brackets": b"[a]",
-    "zone": b"[fe80::1%25eth0]",
+    "zone with a slash": b"[fe80::1%25eth/0]",
+    "zone without a name": b"[fe80::1%]",
+    "zone too long": b"[fe80::1%25eth012345678901234]",
+    "zone outside brackets": b"fe80::1%25eth0",
+    "zone alone": b"[%25eth0]",
     "non-ASCII": b"\xc3\xa4",
     "percent": b"a%00b",
     "quote": b'a"b',

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from v6fwd.client_ip.destination import Destinations, find_destinations
+from v6fwd.client_ip.destination import Destination, Destinations, find_destinations
 from v6fwd.client_ip.presentable import REMEMBERED, SourceFilter
 from v6fwd.model import parse_networks
 
@@ -70,6 +70,22 @@ def test_ways_to_other_targets(listening: str, target: str, for_v6: str, for_v4:
 
 
 @pytest.mark.parametrize(
+    ("address", "is_loopback"),
+    [
+        ("::1", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("172.17.0.2", False),
+        ("128.0.0.1", False),
+        ("7f00::1", False),  # begins with the byte 127
+        ("::2", False),
+    ],
+)
+def test_what_is_loopback(address: str, is_loopback: bool) -> None:
+    assert Destination(packed(address)).is_loopback is is_loopback
+
+
+@pytest.mark.parametrize(
     ("client", "why"),
     [
         ("2001:db8::1", None), ("192.0.2.1", None), ("fd00::1", None), ("10.0.0.1", None),
@@ -85,6 +101,7 @@ def test_who_is_hidden(client: str, why: str | None) -> None:
     for _ in range(2):  # the second answer is remembered
         found = hidden.why(packed(client))
         assert (found is None) if why is None else (found is not None and why in found)
+        assert packed(client) in hidden._known
 
 
 def test_what_is_remembered_is_bounded() -> None:

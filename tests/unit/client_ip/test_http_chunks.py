@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from v6fwd.client_ip.http.chunks import MAX_CHUNK_LINE, ChunkReader
+from v6fwd.client_ip.http.chunks import LOOSE, MAX_CHUNK_LINE, STRICT, ChunkReader, Grammar
 from v6fwd.client_ip.http.syntax import HttpRefused
 
 
@@ -58,7 +58,7 @@ def test_cuts_leave_extensions_and_trailers_out() -> None:
     reader = ChunkReader()
     reader.follow(data, 0)
     left = bytearray(data)
-    for start, end in reversed(reader.cuts):
+    for start, end, _ in reversed(reader.cuts):
         del left[start:end]
     assert bytes(left) == b"5\r\nhello\r\n1\r\nx\r\n0\r\n\r\n"
 
@@ -84,3 +84,46 @@ def test_a_line_is_held_while_it_can_be_right(begun: bytes) -> None:
     reader = ChunkReader()
     assert reader.follow(begun, 0) == 0
     assert reader.error is None
+
+
+SMALL = [b"1\r\nx\r\n", b"0A\r\n0123456789\r\n", b"000f\r\n" + b"\r" * 15 + b"\r\n"]
+SMALL += [b"10\r\n" + b"\n" * 16 + b"\r\n", b"7F\r\n" + b"1\r\n" * 42 + b"x\r\n"]
+
+
+@pytest.mark.parametrize("grammar", [STRICT, LOOSE])
+def test_small_chunks_are_taken_many_at_a_time(grammar: Grammar) -> None:
+    calls = []
+
+    def late() -> bool:
+        calls.append(1)
+        return True
+
+    data = b"".join(SMALL) * 2000
+    reader = ChunkReader(grammar)
+    assert reader.follow(data, 0, late) == len(data)
+    assert (reader.left, reader.cuts, reader.error, calls) == (0, [], None, [])
+
+
+@pytest.mark.parametrize("bad", [b"1\r\nxx\r\n", b"2\r\nx\r\n", b"1\r\nx\n\n", b"1\n\rx\r\n"])
+def test_a_bad_one_among_small_ones(bad: bytes) -> None:
+    good = b"".join(SMALL)
+    reader = ChunkReader()
+    at = reader.follow(good + bad + good, 0)
+    assert reader.error == HttpRefused(400, "malformed chunk")
+    assert len(good) <= at <= len(good) + len(bad)
+
+
+def test_all_sizes_are_taken_the_same_way() -> None:
+    for size in range(1, 300):
+        for form in (b"%x", b"%X", b"0%x"):
+            chunk = form % size + b"\r\n" + b"z" * size + b"\r\n"
+            whole = ChunkReader()
+            assert whole.follow(chunk * 3, 0) == 3 * len(chunk)
+            single = ChunkReader()
+            at = 0
+            for end in range(1, len(chunk) + 1):
+                at = single.follow(chunk[:end], at)
+            assert (at, single.left, single.error) == (len(chunk), 0, None)
+            short = ChunkReader()
+            short.follow(form % size + b"\r\n" + b"z" * (size - 1) + b"\r\n1", 0)
+            assert short.error is not None

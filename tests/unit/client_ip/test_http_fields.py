@@ -187,6 +187,7 @@ def test_a_proxy_cannot_be_made_to_drop_what_it_added() -> None:
         (b"Upgrade: h2c\r\nConnection: upgrade, HTTP2-Settings", None, None, None),
         (b"Upgrade: websocket, H2C\r\nConnection: upgrade", b"upgrade", b"websocket", None),
         (b"Upgrade: h2c-14, h2,HTTP/2.0\r\nConnection: upgrade", None, None, None),
+        (b"Upgrade: TLS/1.0, tls/1.3,TLS\r\nConnection: upgrade", None, None, None),
         (b"Upgrade:\r\nConnection: upgrade", None, None, None),
         (b"TE: trailers", None, None, None),
         (b"TE: Trailers\r\nConnection: te", b"TE", None, b"trailers"),
@@ -372,3 +373,36 @@ def test_a_hostile_list_takes_no_time(length: int) -> None:
     for value in (b", " * length, b"a=b, ;" * length + b'"', b"\t ,;" * length + b"="):
         raw = with_field(b"Forwarded: " + value[: 3 * length] + b"!")
         assert feed(maker(FORWARDED, trusted=True), [raw]).refused is not None
+
+
+@pytest.mark.parametrize(
+    ("told", "passed"),
+    [
+        (b"[fe80::1%eth0]", b"[fe80::1]"),
+        (b"[fe80::1%25eth0]:8080", b"[fe80::1]:8080"),
+        (b"[2001:db8::1]:8080", b"[2001:db8::1]:8080"),
+    ],
+)
+@pytest.mark.parametrize("mode", [XFF, FORWARDED])
+def test_a_zone_does_not_leave_its_host(told: bytes, passed: bytes, mode: ClientIP) -> None:
+    """RFC 6874, 4."""
+    outcome = feed(maker(mode), [get(b"Host: " + told + b"\r\n")])
+    assert the_one(outcome).all(b"host") == [passed]
+    assert b"%" not in outcome.out
+
+
+def secure_fields(mode: ClientIP, raw: bytes, *, trusted: bool = False) -> Request:
+    """What the target gets where a proxy in front had TLS with the client."""
+    stream = RequestStream(HttpRules(mode), CLIENT, DIALLED, trusted=trusted, secure=True)
+    (piece,) = stream.receive(raw)
+    return h11_requests(bytes(piece))[0]
+
+
+def test_https_where_a_proxy_header_said_tls() -> None:
+    assert secure_fields(XFF, get()).all(b"x-forwarded-proto") == [b"https"]
+    (told,) = secure_fields(FORWARDED, get()).all(b"forwarded")
+    assert told == b'for="[2001:db8:1::2]:54321";proto=https;host=example.com'
+    raw = with_field(b"X-Forwarded-For: 192.0.2.1")
+    assert secure_fields(XFF, raw, trusted=True).all(b"x-forwarded-proto") == [b"https"]
+    raw = with_field(b"X-Forwarded-Proto: http")
+    assert secure_fields(XFF, raw, trusted=True).all(b"x-forwarded-proto") == [b"http"]

@@ -2,8 +2,8 @@
 
 Requests: what comes out is read by h11 as exactly the requests that were let through, each
 with exactly one address, the true one; and cuts never change what comes out. Responses: what
-comes out is what went in, up to the first fault, which cuts do not move; and h11 finds as many
-responses in it as were told.
+comes out is by the letter and stays so, is what went in where that was by the letter, up to the
+first fault, which cuts do not move; and h11 finds as many responses in it as were told.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from tests.support.http_reading import (
     assert_agreed,
     feed,
     h11_requests,
+    hurry,
     maker,
     stdlib_fields,
 )
 from tests.unit.client_ip.http_samples import BAD_BODIES, BAD_HEADS, GOOD, HOST, chunked, get
+from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.responses import UNTIL_EOF, ResponseStream
 from v6fwd.client_ip.http.syntax import Kind
 from v6fwd.model import ClientIP, OnOpaque
@@ -114,12 +116,20 @@ def test_cuts_never_change_what_comes_out(
     single = [raw[at : at + 1] for at in range(len(raw))]
     for way, splice in ((parts, 0), (parts, 1), (parts, 2), (single, 0)):
         again = feed(make, way, splice=splice)
-        if whole.refused is None:
-            assert again == whole
-        else:  # a head that came before its bad chunk is out; together with it nothing is
-            assert again.refused == whole.refused
-            assert again.out.startswith(whole.out)
-            assert not any(one.whole for one in h11_requests(again.out[len(whole.out) :]))
+        assert_same(again, whole)
+    hurried = maker(XFF, on_opaque=on_opaque, trusted=trusted, hurried=True)
+    assert_same(feed(hurried, [raw]), whole)
+    assert_same(feed(hurried, parts), whole)
+
+
+def assert_same(again: Outcome, whole: Outcome) -> None:
+    """The same came out, however it was cut and however often the reader was interrupted."""
+    if whole.refused is None:
+        assert again == whole
+    else:  # a head that came before its bad chunk is out; together with it nothing is
+        assert again.refused == whole.refused
+        assert again.out.startswith(whole.out)
+        assert not any(one.whole for one in h11_requests(again.out[len(whole.out) :]))
 
 
 @EXAMPLES
@@ -163,6 +173,8 @@ _ANSWERS = [
     *(b"Transfer-Encoding: chunked\r\n\r\n", b"5\r\nhello\r\n", b"5;a\r\nhello\r\n", b"0\r\n\r\n"),
     *(b"0\r\nA: b\r\n\r\n", b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"A: b\r\n"),
     *(b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b" ", b"HTTP/1.1 ", b":", b"\xff"),
+    *(b"HTTP/2.0  200 \n", b"Content-Length: 5, 5\n", b"Content-Length : 05\r\n", b" x\r\n"),
+    *(b"Transfer-Encoding: chunked,\n\n", b"5 \r\nhello\n", b"1;\n", b"0 \n\n", b"0\nA: b\n\n"),
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 ]
@@ -172,32 +184,55 @@ RESPONSES = st.one_of(
 KINDS = st.lists(st.sampled_from(Kind), max_size=4)
 
 
-def answers(kinds: list[Kind], parts: list[bytes]) -> tuple[bytes, ResponseStream]:
+def answers(
+    kinds: list[Kind], parts: list[bytes], budget: TimeBudget = UNBOUNDED
+) -> tuple[bytes, ResponseStream]:
     """What a stream lets through of these parts, and the stream."""
-    stream = ResponseStream()
+    stream = ResponseStream(budget)
     for kind in kinds:
         stream.expect(kind)
-    return b"".join(bytes(piece) for part in parts for piece in stream.receive(part)), stream
+    out: list[bytes] = []
+    for part in parts:
+        out += map(bytes, stream.receive(part))
+        while stream.more:
+            out += map(bytes, stream.receive(b""))
+    return b"".join(out), stream
 
 
 def state(stream: ResponseStream) -> tuple[object, ...]:
     """All that a caller sees."""
     seen = (stream.outstanding, stream.passing, stream.error, stream.began)
-    return (*seen, stream.switched, stream.answered_upgrade, stream.ended())
+    return (*seen, stream.switched, stream.answered_upgrade, stream.is_spent, stream.ended())
 
 
 @EXAMPLES
 @given(RESPONSES, KINDS, CUTS)
-def test_responses_are_not_changed(raw: bytes, kinds: list[Kind], lengths: list[int]) -> None:
+@example(b"HTTP/1.1 200 OK\n\r\n", [Kind.PLAIN], [])
+@example(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\nx\n0\n\n", [Kind.PLAIN], [])
+def test_cuts_never_change_an_answer(raw: bytes, kinds: list[Kind], lengths: list[int]) -> None:
     out, whole = answers(kinds, [raw])
-    assert raw.startswith(out)
-    if whole.switched or whole.passing == UNTIL_EOF:
-        assert out == raw
+    parts = cut(raw, lengths)
     expected = state(whole)
-    for parts in (cut(raw, lengths), [raw[at : at + 1] for at in range(len(raw))]):
-        again, stream = answers(kinds, parts)
+    ways = [(parts, UNBOUNDED), ([raw[at : at + 1] for at in range(len(raw))], UNBOUNDED)]
+    for way, budget in (*ways, ([raw], hurry()), (parts, hurry())):
+        again, stream = answers(kinds, way, budget)
         assert again == out
         assert state(stream) == expected
+
+
+@EXAMPLES
+@given(RESPONSES, KINDS)
+def test_what_comes_out_is_by_the_letter(raw: bytes, kinds: list[Kind]) -> None:
+    """So whoever reads it next changes nothing, and finds in it what was found here."""
+    out, whole = answers(kinds, [raw])
+    again, stream = answers(kinds, [out])
+    assert again == out
+    assert not stream.error
+    if not whole.is_spent:  # a stricter reader does not know of the doubt
+        assert (stream.outstanding, stream.passing) == (whole.outstanding, whole.passing)
+    assert (stream.switched, stream.is_spent) == (whole.switched, False)
+    if whole.switched or whole.passing == UNTIL_EOF:
+        assert raw.endswith(out.rpartition(b"\r\n\r\n")[2])
 
 
 @EXAMPLES

@@ -29,6 +29,7 @@ from tests.unit.client_ip.http_samples import (
     get,
     with_field,
 )
+from v6fwd.client_ip.http.chunks import FREE_EXTENSIONS
 from v6fwd.client_ip.http.request_line import H2_PREFACE
 from v6fwd.client_ip.http.requests import RequestStream
 from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules, Kind
@@ -428,3 +429,84 @@ def test_streams_share_nothing() -> None:
     first, second = (b"".join(stream.receive(get())) for stream in (one, other))
     assert b"X-Forwarded-For: 2001:db8:1::2\r\n" in first
     assert b"X-Forwarded-For: 2001:db8:1::1\r\n" in second
+
+
+# ---- limits ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", [None, 1, 5000])
+def test_a_larger_head_by_option(cut: int | None) -> None:
+    """Cookies of 20 KiB, as single sign-on makes them."""
+    raw = with_field(b"Cookie: " + b"x" * 20_000) + get()
+    parts = [raw] if cut is None else [raw[at : at + cut] for at in range(0, len(raw), cut)]
+    assert feed(MAKE, parts).refused == HttpRefused(431, "request head too large")
+    outcome = feed(maker(max_head=32 * 1024), parts)
+    assert len(assert_agreed(outcome)) == 2
+    assert outcome.refused is None
+
+
+@pytest.mark.parametrize(("length", "fits"), [(32 * 1024, True), (32 * 1024 + 1, False)])
+def test_the_largest_head(length: int, fits: bool) -> None:
+    empty = with_field(b"A: ")
+    outcome = feed(maker(max_head=32 * 1024), [with_field(b"A: " + b"x" * (length - len(empty)))])
+    assert outcome.refused == (None if fits else HttpRefused(431, "request head too large"))
+
+
+@pytest.mark.parametrize(("length", "fits"), [(16 * 1024, True), (16 * 1024 + 1, False)])
+def test_a_larger_head_has_a_longer_line(length: int, fits: bool) -> None:
+    line = b"GET /" + b"x" * (length - 14) + b" HTTP/1.1"
+    outcome = feed(maker(max_head=32 * 1024), [get(line=line)])
+    assert outcome.refused == (None if fits else HttpRefused(414, "request line too long"))
+
+
+def test_a_call_ends_when_its_time_is_over() -> None:
+    """One part of the work a call: a head, or a chunk that is read by itself."""
+    stream = maker(hurried=True)()
+    chunks = b"80;a\r\n" + b"x" * 128 + b"\r\n"  # the extension keeps it out of the fast path
+    raw = get() + with_field(b"Transfer-Encoding: chunked") + chunks * 2 + b"0\r\n\r\n" + get()
+    begun = []
+    stream.receive(raw)
+    while stream.more:
+        begun.append(len(stream.begun))
+        assert not stream.is_idle
+        assert not stream.in_head
+        stream.receive(b"")
+    begun.append(len(stream.begun))
+    assert begun == [1, 2, 2, 2, 2, 3]
+    assert stream.is_idle
+
+
+def test_without_a_clock_a_call_takes_all() -> None:
+    stream = MAKE()
+    stream.receive(get() * 50)
+    assert (len(stream.begun), stream.more) == (50, False)
+
+
+def test_extensions_are_bounded_over_all_requests_of_a_connection() -> None:
+    body = b"1;ab\r\nx\r\n" * 100 + b"0\r\n\r\n"
+    post = with_field(b"Transfer-Encoding: chunked")
+    stream = MAKE()
+    for _ in range(FREE_EXTENSIONS // 300):
+        stream.receive(post + body)
+        assert stream.refused is None
+    stream.receive(post + body)
+    assert stream.refused == HttpRefused(400, "chunk extensions too large")
+
+
+def test_signatures_of_large_chunks_are_not_bounded() -> None:
+    chunk = b"2000;chunk-signature=" + b"a" * 64 + b"\r\n" + bytes(8192) + b"\r\n"
+    raw = with_field(b"Transfer-Encoding: chunked") + chunk * 500 + b"0\r\n\r\n"
+    assert feed(MAKE, [raw]).refused is None
+
+
+def test_a_hijacked_connection_switches_behind_its_body() -> None:
+    """As `docker exec` asks; the answer may be there before the body is."""
+    raw, _ = GOOD["hijack"]
+    stream = MAKE()
+    stream.receive(raw[:-4])
+    assert (stream.waiting, stream.passing) == (False, 1)
+    assert stream.begun == [Kind.UPGRADE]
+    stream.passed(1)
+    assert stream.waiting
+    assert stream.receive(b"ls\n") == []
+    assert stream.switched() == b"ls\n"

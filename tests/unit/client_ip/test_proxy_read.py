@@ -17,7 +17,7 @@ from proxyprotocol.v2 import ProxyProtocolV2
 
 from tests.unit.client_ip.strategies import PAIRS
 from v6fwd.client_ip.proxy.crc32c import crc32c
-from v6fwd.client_ip.proxy.read import Header, ProxyHeaderError, read_header
+from v6fwd.client_ip.proxy.read import V1_MAX, Header, ProxyHeaderError, read_header
 from v6fwd.client_ip.proxy.write import write_v1, write_v2
 from v6fwd.model import Address
 
@@ -172,6 +172,17 @@ def test_the_longest_line_has_107_bytes() -> None:
 
 MALFORMED, NO_HEADER = "malformed PROXY v1 line", "no PROXY header"
 BAD_4, BAD_6 = (f"bad {family} address in the PROXY v1 line" for family in ("TCP4", "TCP6"))
+
+
+@pytest.mark.parametrize("start", [b"PROXY UNKNOWN ", b"PROXY TCP4 1.2.3.4 "])
+def test_a_line_of_107_bytes_without_an_end_is_too_long(start: bytes) -> None:
+    begun = start.ljust(V1_MAX - 1, b"1")
+    assert len(begun) == 106
+    assert read_header(begun) is None
+    with pytest.raises(ProxyHeaderError, match="longer than 107 bytes"):
+        read_header(begun + b"1")
+
+
 TOO_LONG, NO_CRLF = "PROXY v1 line longer than 107 bytes", "PROXY v1 line does not end with CRLF"
 
 BAD_V1 = [
@@ -546,7 +557,7 @@ def test_the_library_reads_alike(pair: tuple[Address, Address], tlvs: bytes) -> 
     ports = source.port.to_bytes(2, "big") + destination.port.to_bytes(2, "big")
     family = TCP4 if len(source.packed) == 4 else TCP6
     data = v2(PROXY, family, source.packed + destination.packed + ports + tlvs)
-    assert read_header(data) == Header(len(data), *pair)
+    assert read_header(data) == Header(len(data), *pair, tlvs)
     assert told_by_the_library(data) == pair
 
 

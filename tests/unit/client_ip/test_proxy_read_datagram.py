@@ -42,7 +42,9 @@ def test_other_headers_are_refused(pair: tuple[Address, Address]) -> None:
 
 def test_local_and_unspecified_name_nobody() -> None:
     assert read_datagram_header(SIGNATURE + b"\x20\x00\0\0payload") == Header(16)
-    assert read_datagram_header(SIGNATURE + b"\x21\x00\0\3\4\0\0payload") == Header(19)
+    assert read_datagram_header(SIGNATURE + b"\x21\x00\0\3\4\0\0payload") == Header(
+        19, tlvs=b"\4\0\0"
+    )
 
 
 @given(st.binary(max_size=300))

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import date
+from ipaddress import ip_network
 from pathlib import Path
 
 import click
@@ -144,7 +145,7 @@ def test_everything_that_a_transparent_forward_may_say(folder: Folder) -> None:
     assert forward.transparent == Transparent("/run/docker/netns/1", fallback, 128, "/a/file")
 
 
-def test_a_process_is_a_number(folder: Folder) -> None:
+def test_a_process_id_may_be_a_number(folder: Folder) -> None:
     (forward,) = folder.load(f'{ONE}client-ip = "transparent"\ntarget-netns = 17\n').forwards
     assert forward.transparent == Transparent("17")
 
@@ -176,7 +177,7 @@ def test_everything_beside_the_forwards(folder: Folder) -> None:
     assert config.docker.host == "unix:///run/other.sock"
 
 
-def test_what_can_be_off(folder: Folder) -> None:
+def test_control_socket_and_metrics_can_be_off(folder: Folder) -> None:
     config = folder.load('[control]\nsocket = ""\n[metrics]\nlisten = ""\n')
     assert config.control.socket == ""
     assert config.metrics.listen is None
@@ -197,7 +198,7 @@ def test_a_port_without_quotes(folder: Folder) -> None:
     assert forward.listen == Endpoint("::", 80)
 
 
-def test_defaults_give_way(folder: Folder) -> None:
+def test_a_forward_overrides_the_defaults(folder: Folder) -> None:
     config = folder.load(
         """
         drain-timeout = 3
@@ -252,7 +253,7 @@ def test_included_files(folder: Folder) -> None:
     assert {forward.limits.udp_timeout for forward in config.forwards} == {5}
 
 
-def test_a_file_counts_once(folder: Folder) -> None:
+def test_a_file_that_two_patterns_match_is_read_once(folder: Folder) -> None:
     folder.write("a.toml", '[[forward]]\nlisten = 2\ntarget = "a:1"\n')
     config = folder.load(f'include = ["a.toml", "*.toml"]\n{ONE}')
     assert len(config.forwards) == 2
@@ -401,7 +402,7 @@ _NAMES = st.sampled_from(["forward", "defaults", "control", "metrics", "docker",
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(document=st.dictionaries(_NAMES, _TABLE | st.lists(_TABLE, max_size=3) | _VALUES))
-def test_whatever_it_says_it_is_taken_or_told(
+def test_any_configuration_is_accepted_or_refused_with_a_reason(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, document: dict[str, object]
 ) -> None:
     path = tmp_path / "v6fwd.toml"
@@ -483,6 +484,19 @@ def test_rules_for_docker(folder: Folder) -> None:
             Rule(ClientIP.X_FORWARDED_FOR, network="front", image="nginx:*"),
         ),
     )
+
+
+def test_who_may_come_for_docker(folder: Folder) -> None:
+    """[defaults] goes for published ports, too; a rule has its own."""
+    docker = folder.load(
+        '[defaults]\ndeny = "192.0.2.7"\nclient-flows = 3\n'
+        '[[docker.rule]]\nclient-ip = "none"\nallow = "2001:db8::/32"\nclient-rate = 2\n'
+    ).docker
+    assert docker.guard == Guard(deny=(ip_network("192.0.2.7"),), client_flows=3)
+    [rule] = docker.rules
+    assert rule.guard == (("allow", (ip_network("2001:db8::/32"),)), ("client_rate", 2.0))
+    with pytest.raises(ConfigError, match=r"\[\[docker.rule\]\] 1: allow = \"x\""):
+        folder.load('[[docker.rule]]\nclient-ip = "none"\nallow = "x"\n')
 
 
 def test_transparent_for_docker(folder: Folder) -> None:

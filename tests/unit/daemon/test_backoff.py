@@ -13,32 +13,32 @@ class Clock:
 
 
 def test_the_waits_of_a_crash_loop() -> None:
-    throttle = Backoff(Clock())
+    backoff = Backoff(Clock())
     waits = []
     for _ in range(8):
-        throttle.started()
-        waits.append(throttle.delay())
+        backoff.started()
+        waits.append(backoff.delay())
     assert waits == [0, 1, 2, 4, 8, 16, 30, 30]
 
 
 def test_a_steady_life_is_no_crash_loop() -> None:
     clock = Clock()
-    throttle = Backoff(clock)
+    backoff = Backoff(clock)
     for _ in range(5):
-        throttle.started()
-        throttle.delay()
-    throttle.started()
+        backoff.started()
+        backoff.delay()
+    backoff.started()
     clock.now += STEADY
-    assert throttle.delay() == 0
-    throttle.started()
+    assert backoff.delay() == 0
+    backoff.started()
     clock.now += STEADY - 0.1
-    assert throttle.delay() == 1
+    assert backoff.delay() == 1
 
 
 def test_waiting_is_not_living() -> None:
     clock = Clock()
-    throttle = Backoff(clock)
+    backoff = Backoff(clock)
     for _ in range(20):
-        clock.now += throttle.delay()
-        throttle.started()
-    assert throttle.delay() == LONGEST
+        clock.now += backoff.delay()
+        backoff.started()
+    assert backoff.delay() == LONGEST

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.relaying import until
 from v6fwd.daemon import web
 from v6fwd.daemon.web import CLIENTS, REQUEST, Page, WebServer
 from v6fwd.errors import RelayError
@@ -133,29 +134,59 @@ async def test_who_goes_away_leaves_nothing(server: WebServer) -> None:
     assert server.told() == ""  # type: ignore[attr-defined]
 
 
-async def is_served(server: WebServer) -> bool:
-    """Whether a page comes; a connection too many is closed, which may reset it."""
-    try:
-        return (await ask(server, get("/hello")))[1] == b"hello\n"
-    except ConnectionResetError:
-        return False
-
-
-async def test_so_many_at_once(server: WebServer) -> None:
-    with contextlib.ExitStack() as held:
-        for _ in range(CLIENTS):
-            _, writer = await asyncio.open_connection("::1", server.port)
+@contextlib.asynccontextmanager
+async def silent(server: WebServer, count: int) -> AsyncIterator[list[asyncio.StreamReader]]:
+    """Connections that send a piece of a request, and then nothing."""
+    async with contextlib.AsyncExitStack() as held:
+        readers = []
+        for _ in range(count):
+            reader, writer = await asyncio.open_connection("::1", server.port)
             held.callback(writer.close)
             writer.write(b"GET")
-        assert not await is_served(server)
-    async with asyncio.timeout(20):
-        while not await is_served(server):  # it has not noticed yet that they are gone
-            pass
+            readers.append(reader)
+        yield readers
+
+
+async def test_the_silent_do_not_keep_others_out(server: WebServer) -> None:
+    """Who keeps up as many connections as there may be does not take the pages away."""
+    async with silent(server, 3 * CLIENTS) as readers:
+        assert (await ask(server, get("/hello")))[1] == b"hello\n"
+        async with asyncio.timeout(20):
+            for reader in readers[:CLIENTS]:  # the oldest have made room
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+        assert not any(reader.at_eof() for reader in readers[-(CLIENTS - 1) :])
+
+
+async def test_so_many_are_answered_at_once(server: WebServer) -> None:
+    """Who is being answered is not cut off for another one, who is closed instead."""
+    go_on, waiters = asyncio.Event(), 0
+
+    async def slow() -> Page:
+        nonlocal waiters
+        waiters += 1
+        await go_on.wait()
+        return Page(b"slow\n")
+
+    server._pages = {"/slow": slow, "/hello": hello}
+    waiting = [asyncio.create_task(ask(server, get("/slow"))) for _ in range(CLIENTS)]
+    await until(lambda: waiters == CLIENTS)
+    with contextlib.suppress(ConnectionResetError):
+        assert await ask(server, get("/hello")) == ("", b"")
+    go_on.set()
+    assert [body for _, body in await asyncio.gather(*waiting)] == [b"slow\n"] * CLIENTS
+    assert (await ask(server, get("/hello")))[1] == b"hello\n"
+
+
+async def test_nobody_else_can_listen_beside(server: WebServer) -> None:
+    other = WebServer(Endpoint("::1", server.port), {"/hello": hello}, Log())
+    with pytest.raises(RelayError, match=r"cannot listen on \[::1\]:\d+: address already in use"):
+        await other.open()
 
 
 async def test_a_successor_can_listen_beside(server: WebServer) -> None:
     successor = WebServer(Endpoint("::1", server.port), {"/hello": hello}, Log())
-    await successor.open()
+    await successor.open(beside=True)
     server.close()
     assert (await ask(successor, get("/hello")))[1] == b"hello\n"
     successor.close()

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from v6fwd.config.rules import Published
-from v6fwd.docker.engine.containers import find_container, read_containers, targets
+from v6fwd.docker.engine.containers import (
+    Container,
+    HostPort,
+    find_containers,
+    read_containers,
+    targets,
+)
 from v6fwd.model import Endpoint, Forward, Protocol
 
 ITEM: dict[str, Any] = {
@@ -58,13 +64,50 @@ def test_which_run(state: str, is_running: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "name"),
-    [("172.18.0.2", "web"), ("172.17.0.2", "web"), ("2001:db8:5::2", "web"), ("172.17.0.3", None)],
+    ("listen", "target", "found"),
+    [
+        (("::", 8080), ("172.18.0.2", 80), True),
+        (("0.0.0.0", 8080), ("172.17.0.2", 80), True),
+        (("::", 8080), ("2001:db8:5::2", 80), True),
+        (("::", 8080), ("172.19.0.3", 80), True),  # Swarm: docker_gwbridge is not listed
+        (("127.0.0.1", 8081), ("172.17.0.2", 81), True),
+        (("::1", 8081), ("172.17.0.2", 81), False),
+        (("::", 8081), ("172.17.0.2", 81), False),
+        (("::", 8080), ("172.17.0.2", 81), False),
+        (("::", 8082), ("172.17.0.2", 80), False),
+    ],
 )
-def test_whose_a_forward_is(host: str, name: str | None) -> None:
-    forward = Forward(Endpoint("::", 8080), Endpoint(host, 80))
-    found = find_container(read_containers([{"Id": "1", "Names": None}, ITEM]), forward)
-    assert (found.name if found else None) == name
+def test_whose_a_forward_is(listen: tuple[str, int], target: tuple[str, int], found: bool) -> None:
+    forward = Forward(Endpoint(*listen), Endpoint(*target))
+    containers = read_containers([{"Id": "1", "Names": None}, ITEM])
+    assert find_containers(containers, forward) == containers[1:] * found
+
+
+def test_the_protocol_counts() -> None:
+    udp = Endpoint("::", 8080, protocol=Protocol.UDP)
+    target = Endpoint("172.17.0.2", 80, protocol=Protocol.UDP)
+    assert find_containers(read_containers([ITEM]), Forward(udp, target)) == []
+
+
+def test_the_address_alone_means_nothing() -> None:
+    """Networks may overlap, and anybody may be given an address; a published port is unique."""
+    [web] = read_containers([ITEM])
+    twin = Container("b", "twin", addresses={"other": ("172.17.0.2",)})
+    forward = Forward(Endpoint("::", 8080), Endpoint("172.17.0.2", 80))
+    assert find_containers([twin, web], forward) == [web]
+    assert find_containers([twin], forward) == []
+
+
+def test_two_that_publish_the_same_port() -> None:
+    """The address decides, and where it does not, nobody."""
+    port = frozenset({HostPort("0.0.0.0", 8080, 80, Protocol.TCP)})
+    one, two, twin = (
+        Container(name, name, addresses={"n": (address,)}, ports=port)
+        for name, address in (("1", "10.0.0.1"), ("2", "10.0.0.2"), ("3", "10.0.0.2"))
+    )
+    forward = Forward(Endpoint("0.0.0.0", 8080), Endpoint("10.0.0.2", 80))
+    assert find_containers([one, two], forward) == [two]
+    assert find_containers([one, two, twin], forward) == [two, twin]
 
 
 def test_what_may_be_missing() -> None:

@@ -1,4 +1,4 @@
-"""The adopter and the Engine that it is told to ask."""
+"""The controller and the Engine that it is told to ask."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from v6fwd.docker.controller import Controller
 from v6fwd.model import ClientIP, Limits
 
 
-class Room:
-    """An adopter at work, without a shim and without nft, and two Engines."""
+class Bench:
+    """A controller at work, without a shim and without nft, and two Engines."""
 
     def __init__(self, folder: Path) -> None:
         self.engines = [FakeEngine(folder / name) for name in ("one", "two")]
         self.logged = Logged()
-        self.adopter = Controller(Docker(self.engines[0].host), Limits(), self.logged.log)
+        self.controller = Controller(Docker(self.engines[0].host), Limits(), self.logged.log)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let others go on until it is so."""
@@ -38,52 +38,53 @@ class Room:
 
 
 @pytest.fixture
-async def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
+async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setenv("V6FWD_RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setenv("PATH", str(tmp_path))  # this host's rules are none of our business
-    room = Room(tmp_path)
-    for engine in room.engines:
+    bench = Bench(tmp_path)
+    for engine in bench.engines:
         await engine.start()
-    await room.adopter.begin(Supervisor(1, Limits(), room.logged.log))
-    await room.until(lambda: room.asked() == [1, 0])
-    yield room
-    room.adopter.close(succeeded=False)
-    for engine in room.engines:
+    await bench.controller.begin(Supervisor(1, Limits(), bench.logged.log))
+    await bench.until(lambda: bench.asked() == [1, 0])
+    yield bench
+    bench.controller.close(succeeded=False)
+    for engine in bench.engines:
         await engine.stop()
-    room.logged.close()
+    bench.logged.close()
 
 
-async def test_other_rules(room: Room) -> None:
+async def test_other_rules(bench: Bench) -> None:
     """The same Engine is asked again, at its open ear."""
-    room.adopter.reconfigure(Docker(room.engines[0].host, (Rule(ClientIP.PROXY_V2),)))
-    await room.until(lambda: room.asked() == [2, 0])
-    assert room.engines[0].asked("/events") == 1
+    bench.controller.reconfigure(Docker(bench.engines[0].host, (Rule(ClientIP.PROXY_V2),)))
+    await bench.until(lambda: bench.asked() == [2, 0])
+    assert bench.engines[0].asked("/events") == 1
 
 
-async def test_another_engine(room: Room) -> None:
+async def test_another_engine(bench: Bench) -> None:
     """It is asked at once, and the one before no more; nothing was lost, so nothing is told."""
-    room.adopter.reconfigure(Docker(room.engines[1].host))
-    await room.until(lambda: room.asked() == [1, 1])
-    room.engines[0].tell()
-    room.engines[1].tell()
-    await room.until(lambda: room.asked()[1] == 2)
-    assert room.asked() == [1, 2]
-    assert room.logged.lines() == []
-    room.adopter.reconfigure(Docker(room.engines[0].host))
-    await room.until(lambda: room.asked()[0] == 2)
+    bench.controller.reconfigure(Docker(bench.engines[1].host))
+    await bench.until(lambda: bench.asked() == [1, 1])
+    bench.engines[0].tell()
+    bench.engines[1].tell()
+    await bench.until(lambda: bench.asked()[1] == 2)
+    assert bench.asked() == [1, 2]
+    assert bench.logged.lines() == []
+    bench.controller.reconfigure(Docker(bench.engines[0].host))
+    await bench.until(lambda: bench.asked()[0] == 2)
 
 
-async def test_another_engine_that_is_not_there(room: Room, tmp_path: Path) -> None:
-    room.adopter.reconfigure(Docker(f"unix://{tmp_path}/none"))
+async def test_another_engine_that_is_not_there(bench: Bench, tmp_path: Path) -> None:
+    bench.controller.reconfigure(Docker(f"unix://{tmp_path}/none"))
     told: list[tuple[str, str]] = []
 
     def is_told() -> bool:
-        told.extend(room.logged.lines())
+        told.extend(bench.logged.lines())
         return bool(told)
 
-    await room.until(is_told)
+    await bench.until(is_told)
     [(event, text)] = told
     assert event == "engine-lost"
     assert f"unix://{tmp_path}/none: no such file" in text
-    room.adopter.reconfigure(Docker(room.engines[1].host))
-    await room.until(lambda: room.asked()[1] == 1)
+    bench.controller.reconfigure(Docker(bench.engines[1].host))
+    await bench.until(lambda: bench.asked()[1] == 1)

@@ -74,7 +74,7 @@ async def test_cut_at_every_byte(engine: FakeEngine) -> None:
 )
 async def test_no_list_of_containers(engine: FakeEngine, body: bytes) -> None:
     told = await refused(engine, says(HEAD + body))
-    assert told == "what Docker at HOST answers is no list of containers"
+    assert told == "Docker at HOST answers with something else than containers"
 
 
 @pytest.mark.parametrize("body", [b"[" * 200_000, b"\xff\xfe", b"[{}]x", b"\x00"])
@@ -92,7 +92,7 @@ async def test_no_json(engine: FakeEngine, body: bytes) -> None:
 )
 async def test_somebody_else_answers(engine: FakeEngine, head: bytes) -> None:
     told = await refused(engine, says(head))
-    assert told == "what answers at HOST is not Docker: it does not speak HTTP"
+    assert told == "the server at HOST is not Docker: it does not speak HTTP"
 
 
 async def test_a_head_without_an_end(engine: FakeEngine) -> None:
@@ -103,7 +103,7 @@ async def test_a_head_without_an_end(engine: FakeEngine) -> None:
 async def test_chunks_are_refused(engine: FakeEngine) -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     told = await refused(engine, says(head + b"2\r\n[]\r\n0\r\n\r\n"))
-    assert told == "what answers at HOST does not speak HTTP/1.0, Docker does"
+    assert told == "the server at HOST does not speak HTTP/1.0, as Docker does"
 
 
 @pytest.mark.parametrize("status", [b"400 Bad Request", b"403 ", b"500 Internal", b"301 Moved"])
@@ -242,7 +242,7 @@ async def test_an_event_as_long_as_they_get(engine: FakeEngine) -> None:
     found, told = await heard(engine, HEAD, event(engine_api.MAX_LINE))
     assert (len(found), told) == (1, "")
     found, told = await heard(engine, HEAD, event(engine_api.MAX_LINE * 3))
-    assert (len(found), told) == (0, "Docker tells of an event in more than 1048576 bytes")
+    assert (len(found), told) == (0, "Docker sent an event of more than 1048576 bytes")
 
 
 @pytest.mark.usefixtures("impatient")

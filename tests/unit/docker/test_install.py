@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +99,60 @@ def test_a_proxy_of_somebody_else(docker: Docker, path: Path) -> None:
     assert path.read_bytes() == theirs
 
 
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_without_root_it_asks_whose_docker_is_meant(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rootless Docker's file would be changed, and root's Docker would not notice."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    file = tmp_path / "docker" / "daemon.json"
+    refused = CliRunner().invoke(main, ["docker", command])
+    assert refused.exit_code == 1
+    assert "/etc/docker/daemon.json is root's, so run this as root" in refused.output
+    assert f"{file} is read by a rootless Docker of yours" in refused.output
+    assert not file.exists()
+    told = CliRunner().invoke(main, ["docker", command, "--rootless"])
+    assert told.exit_code == 0
+    assert f"{file}: userland-proxy-path is" in told.output
+    assert file.exists() is (command == "install")
+
+
+def test_uninstall_says_what_hangs(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = Forward(Endpoint("::", 8080), Endpoint("172.17.0.2", 80))
+    ports = [PublishedPort(forward, ServedBy.DAEMON, 1), PublishedPort(forward, ServedBy.DOCKER, 2)]
+    monkeypatch.setattr("v6fwd.cli.docker.published_ports", lambda: ports)
+    docker("install")
+    told = docker("uninstall").output
+    assert "1 published ports stay with v6fwd until their containers restart" in told
+    assert "v6fwd docker release" in told
+
+
+def test_status_says_why_a_port_is_not_served(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def port(number: int, served_by: ServedBy) -> PublishedPort:
+        return PublishedPort(
+            Forward(Endpoint("::", number), Endpoint("172.17.0.2", 80)), served_by, number
+        )
+
+    ports = [port(1, ServedBy.DAEMON), port(2, ServedBy.DAEMON), port(3, ServedBy.STANDALONE)]
+    held = [
+        {"listen": "[::]:1", "target": "172.17.0.2:80", "why": "drained until the next reload"},
+        {"listen": "[::]:3", "target": "172.17.0.2:80", "why": "docker restart \x1b[2Jweb"},
+    ]
+    monkeypatch.setattr("v6fwd.cli.docker.published_ports", lambda: ports)
+    answer = {"forwards": [], "held": held}
+    monkeypatch.setattr("v6fwd.cli.docker.ask", lambda *_: iter([answer]))
+    told = docker("status").output.splitlines()
+    modes = [re.split("  +", line)[3] for line in told[-5:-2]]
+    assert modes == ["held", "waits for v6fwd serve", "none"]
+    assert told[-2:] == [
+        "[::]:1: drained until the next reload",
+        "[::]:3: docker restart \\x1b[2Jweb",
+    ]
+
+
 def test_proxies_switched_off(docker: Docker, path: Path) -> None:
     path.write_text('{"userland-proxy": false}')
     assert "dockerd starts no proxy at all" in docker("install").output
@@ -118,7 +173,7 @@ FLAGS = [
 CODE = "import os\nfrom v6fwd.docker.shim.standalone import main\n"
 COMMANDS = {
     ServedBy.DAEMON: ["/v/hold-x86_64", "/run/v6fwd/shims", "5", f"/bin/{SHIM}", *FLAGS],
-    ServedBy.ALONE: ["/usr/bin/python3", "-I", "-c", CODE, "/usr/sbin/docker-proxy", *FLAGS],
+    ServedBy.STANDALONE: ["/usr/bin/python3", "-I", "-c", CODE, "/usr/sbin/docker-proxy", *FLAGS],
     ServedBy.DOCKER: ["/usr/sbin/docker-proxy", *FLAGS],
 }
 
@@ -126,6 +181,12 @@ COMMANDS = {
 @pytest.mark.parametrize(("served_by", "words"), COMMANDS.items())
 def test_which_program(served_by: ServedBy, words: list[str]) -> None:
     assert split_command(words) == (served_by, FLAGS)
+
+
+def test_a_relay_that_release_0_1_started() -> None:
+    code = CODE.replace("v6fwd.docker.shim.standalone", "v6fwd.docker.proxy")
+    words = ["/usr/bin/python3", "-I", "-c", code, "", *FLAGS]
+    assert split_command(words) == (ServedBy.STANDALONE, FLAGS)
 
 
 @pytest.mark.parametrize(

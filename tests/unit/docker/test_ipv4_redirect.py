@@ -1,28 +1,34 @@
-"""Diverting IPv4 clients while nft fails, comes back, and other changes come in between."""
+"""Redirecting IPv4 clients while nft fails, comes back, and other changes come in between."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.logged import Logged
-from v6fwd.docker import ipv4_redirect as diversion
+from v6fwd.docker import ipv4_clients, ipv4_redirect
+from v6fwd.docker.adopted_ports import AdoptedPort
+from v6fwd.docker.ipv4_clients import Ipv4Clients, Lingering
 from v6fwd.docker.ipv4_redirect import Ipv4Redirect
-from v6fwd.docker.nft import Nat
+from v6fwd.docker.nft import RedirectTable
+from v6fwd.docker.policy.modes import needs_all
 from v6fwd.errors import RelayError
-from v6fwd.model import Endpoint
+from v6fwd.model import ClientIP, Endpoint, Forward, Guard
 
 A, B, C = (Endpoint("0.0.0.0", port) for port in (80, 81, 82))
 
 
-class FakeNat(Nat):
-    """`there` is what the table has, None without one; `fails` says why nothing can be done."""
+class FakeTable(RedirectTable):
+    """`elements` are what the table has, None without one; `fails` says why nothing can be done."""
 
     def __init__(self) -> None:
-        self.there: set[Endpoint] | None = {C}  # a crash has left it
+        self.elements: set[Endpoint] | None = {C}  # a crash has left it
+        self.skeleton = ["a chain"]
         self.fails = ""
         self.calls: list[str] = []
 
@@ -33,34 +39,44 @@ class FakeNat(Nat):
 
     def reset(self, endpoints: Iterable[Endpoint] = ()) -> None:
         self._begin("reset")
-        self.there = set(endpoints)
+        self.skeleton = ["a chain"]
+        self.elements = set(endpoints)
 
     def add(self, *endpoints: Endpoint) -> None:
         if endpoints:
             self._begin("add")
-            assert self.there is not None
-            self.there |= set(endpoints)
+            assert self.elements is not None
+            self.elements |= set(endpoints)
 
     def remove(self, *endpoints: Endpoint) -> None:
         if endpoints:
             self._begin("remove")
-            assert self.there is not None
-            self.there -= set(endpoints)
+            assert self.elements is not None
+            self.elements -= set(endpoints)
+
+    def content(self) -> tuple[object, frozenset[Endpoint]]:
+        if self.elements is None:
+            raise RelayError("no such table")
+        return self.skeleton, frozenset(self.elements)
 
     def close(self) -> None:
         self._begin("close")
-        self.there = None
+        self.elements = None
 
 
 @pytest.fixture
-def nat() -> FakeNat:
-    return FakeNat()
+def table() -> FakeTable:
+    return FakeTable()
 
 
 @pytest.fixture
-def diverted(logged: Logged, nat: FakeNat, monkeypatch: pytest.MonkeyPatch) -> Ipv4Redirect:
-    monkeypatch.setattr(diversion, "AGAIN", 0.0)
-    return Ipv4Redirect(logged.log, nat)
+async def redirect(
+    logged: Logged, table: FakeTable, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Ipv4Redirect]:
+    monkeypatch.setattr(ipv4_redirect, "RETRY", 0.0)
+    redirect = Ipv4Redirect(logged.log, table)
+    yield redirect
+    redirect.close(keep=True)
 
 
 async def turns() -> None:
@@ -69,138 +85,246 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_what_a_crash_has_left_goes(diverted: Ipv4Redirect, nat: FakeNat) -> None:
-    diverted.want([])
-    assert nat.there is None
-    diverted.want([])
-    assert nat.calls == ["close"], "known by now"
+async def test_what_a_crash_has_left_goes(redirect: Ipv4Redirect, table: FakeTable) -> None:
+    redirect.set([])
+    assert table.elements is None
+    redirect.set([])
+    assert table.calls == ["close"], "known by now"
 
 
-async def test_changes(diverted: Ipv4Redirect, nat: FakeNat) -> None:
-    diverted.want([A, B])
-    assert nat.there == {A, B}
-    diverted.want([B, A])
-    assert nat.calls == ["reset"]
-    diverted.want([B, C])
-    assert nat.there == {B, C}
-    diverted.want([])
-    assert nat.there is None
-    diverted.want([A])
-    assert nat.there == {A}
-    assert nat.calls == ["reset", "add", "remove", "close", "reset"]
+async def test_changes(redirect: Ipv4Redirect, table: FakeTable) -> None:
+    redirect.set([A, B])
+    assert table.elements == {A, B}
+    redirect.set([B, A])
+    assert table.calls == ["reset"]
+    redirect.set([B, C])
+    assert table.elements == {B, C}
+    redirect.set([])
+    assert table.elements is None
+    redirect.set([A])
+    assert table.elements == {A}
+    assert table.calls == ["reset", "add", "remove", "close", "reset"]
 
 
-async def test_changes_that_may_wait_go_together(diverted: Ipv4Redirect, nat: FakeNat) -> None:
-    diverted.want([A, B, C])
-    for wanted in ([A, B], [A], []):
-        diverted.want(wanted, at_once=False)
-    assert nat.calls == ["reset"]
-    await asyncio.sleep(2 * diversion.TOGETHER)
-    assert nat.there is None
-    assert nat.calls == ["reset", "close"]
+async def test_changes_that_may_wait_go_together(redirect: Ipv4Redirect, table: FakeTable) -> None:
+    redirect.set([A, B, C])
+    for desired in ([A, B], [A], []):
+        redirect.set(desired, at_once=False)
+    assert table.calls == ["reset"]
+    await asyncio.sleep(2 * ipv4_redirect.GATHER)
+    assert table.elements is None
+    assert table.calls == ["reset", "close"]
 
 
-async def test_a_change_that_is_taken_back(diverted: Ipv4Redirect, nat: FakeNat) -> None:
-    diverted.want([A])
-    diverted.want([], at_once=False)
-    diverted.want([A], at_once=False)
-    await asyncio.sleep(2 * diversion.TOGETHER)
-    assert nat.calls == ["reset"]
+async def test_a_change_that_is_taken_back(redirect: Ipv4Redirect, table: FakeTable) -> None:
+    redirect.set([A])
+    redirect.set([], at_once=False)
+    redirect.set([A], at_once=False)
+    await asyncio.sleep(2 * ipv4_redirect.GATHER)
+    assert table.calls == ["reset"]
 
 
 async def test_one_that_cannot_wait_takes_the_others_along(
-    diverted: Ipv4Redirect, nat: FakeNat
+    redirect: Ipv4Redirect, table: FakeTable
 ) -> None:
-    diverted.want([A])
-    diverted.want([], at_once=False)
-    diverted.want([B])
-    assert nat.there == {B}
-    await asyncio.sleep(2 * diversion.TOGETHER)
-    assert nat.calls == ["reset", "add", "remove"]
+    redirect.set([A])
+    redirect.set([], at_once=False)
+    redirect.set([B])
+    assert table.elements == {B}
+    await asyncio.sleep(2 * ipv4_redirect.GATHER)
+    assert table.calls == ["reset", "add", "remove"]
 
 
 async def test_tried_again_until_it_works(
-    diverted: Ipv4Redirect, nat: FakeNat, logged: Logged
+    redirect: Ipv4Redirect, table: FakeTable, logged: Logged
 ) -> None:
-    nat.fails = "nft is busy"
-    diverted.want([A])
+    table.fails = "nft is busy"
+    redirect.set([A])
     await turns()
-    diverted.want([A, B])
+    redirect.set([A, B])
     await turns()
     assert logged.lines() == [
-        ("not-diverted", "IPv4 clients go to the containers without a header: nft is busy")
+        ("not-diverted", "IPv4 clients reach the containers without a header: nft is busy")
     ]
-    assert len(nat.calls) > 3
-    nat.fails = ""
+    assert len(table.calls) > 3
+    table.fails = ""
     await turns()
-    assert nat.there == {A, B}
-    count = len(nat.calls)
+    assert table.elements == {A, B}
+    count = len(table.calls)
     await turns()
-    assert len(nat.calls) == count
+    assert len(table.calls) == count
 
 
-async def test_a_change_that_fails_is_made_good(diverted: Ipv4Redirect, nat: FakeNat) -> None:
+async def test_a_change_that_fails_is_made_good(redirect: Ipv4Redirect, table: FakeTable) -> None:
     """Whatever nft did before it failed: all is written anew."""
-    diverted.want([A])
-    nat.fails = "no"
-    diverted.want([B])
-    nat.there, nat.fails = {A, B, C}, ""
+    redirect.set([A])
+    table.fails = "no"
+    redirect.set([B])
+    table.elements, table.fails = {A, B, C}, ""
     await turns()
-    assert nat.there == {B}
+    assert table.elements == {B}
 
 
-async def test_without_nft_nothing_wanted_is_nothing_said(
-    diverted: Ipv4Redirect, nat: FakeNat, logged: Logged
+async def test_without_nft_nothing_desired_is_nothing_said(
+    redirect: Ipv4Redirect, table: FakeTable, logged: Logged
 ) -> None:
-    nat.fails = "there is no nft"
-    diverted.want([])
+    table.fails = "there is no nft"
+    redirect.set([])
     await turns()
-    assert (logged.lines(), nat.calls) == ([], ["close"])
-    diverted.want([A])
-    diverted.want([])
+    assert (logged.lines(), table.calls) == ([], ["close"])
+    redirect.set([A])
+    redirect.set([])
     await turns()
-    assert nat.calls[-1] == "close", "not tried again: nothing was ever there"
-    assert len(nat.calls) == 3
+    assert table.calls[-1] == "close", "not tried again: nothing was ever there"
+    assert len(table.calls) == 3
 
 
 async def test_what_is_there_is_removed_in_the_end(
-    diverted: Ipv4Redirect, nat: FakeNat, logged: Logged
+    redirect: Ipv4Redirect, table: FakeTable, logged: Logged
 ) -> None:
-    diverted.want([A])
-    nat.fails = "nft is busy"
-    diverted.want([])
+    redirect.set([A])
+    table.fails = "nft is busy"
+    redirect.set([])
     await turns()
     assert logged.lines() == [
-        ("not-diverted", "IPv4 clients of ports that are closed still come to us: nft is busy")
+        ("not-diverted", "IPv4 clients of closed ports are still redirected: nft is busy")
     ]
-    nat.fails = ""
+    table.fails = ""
     await turns()
-    assert nat.there is None
+    assert table.elements is None
 
 
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("fails", ["", "no"])
-async def test_the_end(diverted: Ipv4Redirect, nat: FakeNat, keep: bool, fails: str) -> None:
-    diverted.want([A, B])
-    nat.fails = fails
-    diverted.want([A], at_once=False)
-    diverted.close(keep=keep)
-    diverted.close(keep=keep)
-    count = len(nat.calls)
-    assert nat.there == ({A, B} if keep or fails else None)
-    await asyncio.sleep(2 * diversion.TOGETHER)
-    assert len(nat.calls) == count, "nothing goes on"
+async def test_the_end(redirect: Ipv4Redirect, table: FakeTable, keep: bool, fails: str) -> None:
+    redirect.set([A, B])
+    table.fails = fails
+    redirect.set([A], at_once=False)
+    redirect.close(keep=keep)
+    redirect.close(keep=keep)
+    count = len(table.calls)
+    assert table.elements == ({A, B} if keep or fails else None)
+    await asyncio.sleep(2 * ipv4_redirect.GATHER)
+    assert len(table.calls) == count, "nothing goes on"
 
 
 async def test_a_host_without_nft(
     logged: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    diverted = Ipv4Redirect(logged.log)
-    diverted.want([])
+    redirect = Ipv4Redirect(logged.log)
+    redirect.set([])
     assert logged.lines() == []
-    diverted.want([A])
+    redirect.set([], [A])
+    assert logged.lines() == [], "perhaps nobody needs it"
+    redirect.set([A])
     [(event, text)] = logged.lines()
     assert event == "not-diverted"
     assert text.endswith("proxy-* needs the command nft (package nftables) for IPv4")
-    diverted.close(keep=False)
+    redirect.close(keep=False)
+
+
+def nothing(_: FakeTable) -> None:
+    """Nobody has changed anything."""
+
+
+def the_table(table: FakeTable) -> None:
+    table.elements = None
+
+
+def an_element(table: FakeTable) -> None:
+    table.elements = {B}
+
+
+def a_chain(table: FakeTable) -> None:
+    table.skeleton = []
+
+
+@pytest.mark.parametrize("lost", [nothing, the_table, an_element, a_chain])
+async def test_what_others_delete_is_restored(
+    redirect: Ipv4Redirect, table: FakeTable, logged: Logged, lost: Callable[[FakeTable], None]
+) -> None:
+    redirect.set([A], [B])
+    lost(table)
+    table.calls.clear()
+    redirect.check()
+    assert table.elements == {A, B}
+    assert table.calls == ["reset"] * (lost is not nothing)
+    assert [event for event, _ in logged.lines()] == ["redirect-restored"] * (lost is not nothing)
+    redirect.check()
+    assert len(table.calls) == (lost is not nothing)
+
+
+async def test_nothing_is_restored_where_nothing_was(
+    redirect: Ipv4Redirect, table: FakeTable
+) -> None:
+    redirect.check()
+    redirect.set([])
+    redirect.check()
+    assert table.calls == ["close"]
+
+
+def test_lingering_ends_with_an_answer_to_a_later_question() -> None:
+    lingering = Lingering([A])
+    lingering.add(B, 3)
+    assert {*lingering} == {A, B}
+    lingering.answered(0)
+    assert {*lingering} == {A, B}, "nothing has been answered"
+    lingering.answered(3)
+    assert {*lingering} == {B}
+    lingering.answered(4)
+    assert not any(lingering)
+
+
+NO_SHIM: Any = None
+
+
+def port(listen: Endpoint, mode: ClientIP, *, is_open: bool = True) -> AdoptedPort:
+    return AdoptedPort(NO_SHIM, Forward(listen, A, mode), None, is_open)
+
+
+async def test_whose_clients_are_redirected(
+    table: FakeTable, logged: Logged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # this host's iptables is none of our business
+    monkeypatch.setattr(ipv4_clients, "Ipv4Redirect", lambda log: Ipv4Redirect(log, table))
+    clients = Ipv4Clients(logged.log)
+    clients.begin()
+    d, six = Endpoint("0.0.0.0", 83), Endpoint("::", 80)
+    ports = [
+        port(A, ClientIP.PROXY_V2),
+        port(B, ClientIP.NONE),
+        port(six, ClientIP.PROXY_V2),
+        port(d, ClientIP.NONE, is_open=False),
+    ]
+    clients.apply(ports)
+    assert table.elements == {C}, "what a former daemon left stays until all shims are known"
+    clients.scanned(ports)
+    assert table.elements == {A, C, d}, "and until the Engine has answered"
+    clients.answered(1)
+    coming = Endpoint("0.0.0.0", 84)
+    clients.apply(ports, [Forward(coming, A), Forward(six, A)])
+    assert table.elements == {A, d, coming}
+    assert [clients.ended(each, 1) for each in ports] == [True, False, False, True]
+    clients.apply([])
+    assert table.elements == {A, d}
+    clients.close(keep=False)  # and watch no more
+    assert table.elements == {A, d}, "the next daemon asks the Engine"
+
+
+@pytest.mark.parametrize(
+    ("mode", "guard", "needs"),
+    [
+        (ClientIP.NONE, Guard(), False),
+        (ClientIP.NONE, Guard(client_prefix=128), False),
+        (ClientIP.NONE, Guard(allow=(ip_network("::/0"),)), True),
+        (ClientIP.NONE, Guard(deny=(ip_network("::/0"),)), True),
+        (ClientIP.FORWARDED, Guard(client_flows=1), True),
+        (ClientIP.TRANSPARENT, Guard(client_rate=1), True),
+        (ClientIP.X_FORWARDED_FOR, Guard(), False),
+        (ClientIP.PROXY_V1, Guard(), True),
+    ],
+)
+def test_who_needs_ipv4_clients_too(mode: ClientIP, guard: Guard, needs: bool) -> None:
+    """They would walk round an allow list."""
+    assert needs_all(Forward(A, A, mode, guard=guard)) is needs

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from v6fwd.config.rules import Published, Rule, parse_host_ports
-from v6fwd.docker.policy.labels import read_labels
-from v6fwd.docker.policy.rules import Choice, choose
+from v6fwd.docker.policy.labels import read_labels, resembles_header
+from v6fwd.docker.policy.modes import Choice, choose
 from v6fwd.model import ClientIP, InputError, Protocol
 
 V1, V2, NONE = ClientIP.PROXY_V1, ClientIP.PROXY_V2, ClientIP.NONE
@@ -45,28 +45,82 @@ def test_the_narrowest_goes(
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "error"),
+    ("key", "value", "error", "refused"),
     [
-        ("v6fwd.client-ip", "proxy", "'proxy' is no mode; write one of none, proxy-v1, proxy-v2"),
-        ("v6fwd.client-ip", "", "'' is no mode"),
-        ("v6fwd.client_ip", "proxy-v2", "there is no such label; write v6fwd.client-ip"),
-        ("v6fwd.client-ip.0", "proxy-v2", "'0' is not a port; write 80 or 53-udp"),
-        ("v6fwd.client-ip.65536", "proxy-v2", "'65536' is not a port"),
-        ("v6fwd.client-ip.", "proxy-v2", "'' is not a port"),
-        ("v6fwd.client-ip.http", "proxy-v2", "'http' is not a port"),
-        ("v6fwd.client-ip.٨٠", "proxy-v2", "is not a port"),
-        ("v6fwd.client-ip.53-sctp", "proxy-v2", "'sctp' is not a protocol; write tcp or udp"),
-        ("v6fwd.client-ip.53-udp", "proxy-v1", "proxy-v1 is for TCP alone"),
+        (
+            "v6fwd.client-ip",
+            "proxy",
+            "'proxy' is not a mode; write one of none, proxy-v1, proxy-v2",
+            True,
+        ),
+        ("v6fwd.client-ip", "", "'' is not a mode", False),
+        ("v6fwd.client_ip", "proxy-v2", "there is no such label; write v6fwd.client-ip", True),
+        ("v6fwd.client-ip.0", "proxy-v2", "'0' is not a port; write 80 or 53-udp", True),
+        ("v6fwd.client-ip.65536", "proxy-v2", "'65536' is not a port", True),
+        ("v6fwd.client-ip.", "proxy-v2", "'' is not a port", True),
+        ("v6fwd.client-ip.http", "proxy-v2", "'http' is not a port", True),
+        ("v6fwd.client-ip.٨٠", "proxy-v2", "is not a port", True),
+        (
+            "v6fwd.client-ip.53-sctp",
+            "proxy-v2",
+            "'sctp' is not a protocol; write tcp or udp",
+            False,
+        ),
+        ("v6fwd.client-ip.53-udp", "proxy-v1", "proxy-v1 is for TCP only", False),
+        ("v6fwd.client-ip.53-udp", "forwarded", "forwarded is for HTTP over TCP", False),
     ],
 )
-def test_a_wrong_label_is_one_line(key: str, value: str, error: str) -> None:
+def test_a_wrong_label_is_one_line(key: str, value: str, error: str, refused: bool) -> None:
     read = read_labels({key: value, "v6fwd.client-ip.81": "proxy-v2"})
     assert len(read.errors) == 1
     assert read.errors[0].startswith(f"label {key}={value}: ")
     assert error in read.errors[0]
     assert "\n" not in read.errors[0]
     choice = choose(Published(8080, 80, labels={key: value}))
-    assert (choice.client_ip, choice.source) == (NONE, "default")
+    expected = (None, f"label {key}") if refused else (NONE, "default")
+    assert (choice.client_ip, choice.source) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "is_header"),
+    [
+        *((mode, mode not in (NONE, ClientIP.TRANSPARENT)) for mode in ClientIP),
+        *((wrong, True) for wrong in ("proxy-v3", "PROXY_V2", "Proxy protocol", "x-forwarded-by")),
+        *((wrong, True) for wrong in ("XFF", "forwraded", "poxy-v2", "send-proxy", "X-Real-IP")),
+        *((wrong, False) for wrong in ("", "nonsense", "None", "transparant", "yes", "x" * 99999)),
+    ],
+)
+def test_what_resembles_a_mode_with_a_header(value: str, is_header: bool) -> None:
+    assert resembles_header(value) is is_header
+
+
+@pytest.mark.parametrize(
+    ("labels", "modes"),
+    [
+        ({"v6fwd.client-ip.80": "proxy-v3"}, (None, V2, V2)),
+        ({"v6fwd.client-ip.53-udp": "proxy-v1"}, (V2, V2, None)),
+        ({"v6fwd.client-ip.53-sctp": "proxy-v1"}, (V2, None, None)),
+        ({"v6fwd.client-ip.8O": "proxy-v1"}, (None, None, None)),
+        ({"v6fwd.client-ip.8O": "proxy-v1", "v6fwd.client-ip.53": "none"}, (None, NONE, NONE)),
+        ({"v6fwd.client-ip.53-udp": "none", "v6fwd.client-ip.53/udp": "proxy-v2"}, (V2, V2, None)),
+    ],
+)
+def test_which_ports_a_wrong_label_refuses(
+    labels: dict[str, str], modes: tuple[ClientIP | None, ClientIP | None, ClientIP | None]
+) -> None:
+    read = read_labels({"v6fwd.client-ip": "proxy-v2", **labels})
+    found = [read.find(*port) for port in ((80, TCP), (53, TCP), (53, UDP))]
+    assert [label.client_ip if label else "no label" for label in found] == list(modes)
+
+
+@pytest.mark.parametrize("port", [1, 65535])
+@pytest.mark.parametrize("mode", [V1, ClientIP.FORWARDED])
+def test_the_first_and_the_last_port(port: int, mode: ClientIP) -> None:
+    read = read_labels({f"v6fwd.client-ip.{port}-tcp": mode})
+    assert read.errors == ()
+    found = read.find(port, TCP)
+    assert found is not None
+    assert found.client_ip is mode
 
 
 def test_two_labels_that_differ() -> None:
@@ -76,7 +130,7 @@ def test_two_labels_that_differ() -> None:
     )
     found = read.find(53, UDP)
     assert found is not None
-    assert found.client_ip is NONE
+    assert found.client_ip is None, "refused, as one of them wants a header"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +186,7 @@ def test_the_first_rule_that_fits() -> None:
 
 def test_a_mode_that_there_is_not_for_the_protocol() -> None:
     port = Published(53, 53, UDP, labels={"v6fwd.client-ip": "proxy-v1"})
-    error = "label v6fwd.client-ip: proxy-v1 is for TCP alone; for UDP write proxy-v2"
+    error = "label v6fwd.client-ip: proxy-v1 is for TCP only; for UDP write proxy-v2"
     assert choose(port, default=V2) == Choice(V2, "default", (error,))
     error = error.replace("label v6fwd.client-ip", "rule 1")
     assert choose(port, [Rule(V1)]) == Choice(NONE, "default", (error,))

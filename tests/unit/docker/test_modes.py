@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.logged import Logged
 from v6fwd.config.rules import Rule
-from v6fwd.docker.engine.containers import Container
+from v6fwd.docker.engine.containers import Container, HostPort
 from v6fwd.docker.policy.modes import Modes
 from v6fwd.model import ClientIP, Endpoint, Forward, Protocol, Transparent
 
@@ -19,7 +19,14 @@ def forward(port: int = 8080, host: str = "172.17.0.2", listen: str = "::") -> F
 
 def web(label: str = "proxy-v2", address: str = "172.17.0.2", which: str = "1") -> Container:
     labels = {"v6fwd.client-ip": label} if label else {}
-    return Container(which, "web", labels=labels, addresses={"bridge": (address,)})
+    ports = frozenset(HostPort("::", port, port - 8000, Protocol.TCP) for port in (8080, 8081))
+    return Container(which, "web", "", labels, {"bridge": (address,)}, ports)
+
+
+def mode(modes: Modes, forward: Forward, container: Container | None) -> ClientIP | None:
+    """The mode of a port; None: it must not be served."""
+    served = modes.of(forward, container)
+    return served.client_ip if served is not None else None
 
 
 @pytest.fixture
@@ -29,7 +36,7 @@ def modes(logged: Logged) -> Modes:
 
 def test_by_label_and_told_once(modes: Modes, logged: Logged) -> None:
     for _ in range(3):
-        assert modes.of(forward(), web()).client_ip is V2
+        assert mode(modes, forward(), web()) is V2
     assert logged.lines() == [
         ("mode", f"{forward()}: proxy-v2 (container web, label v6fwd.client-ip)")
     ]
@@ -42,16 +49,16 @@ def test_both_families_are_two_forwards(modes: Modes, logged: Logged) -> None:
 
 
 def test_the_default_is_not_told(modes: Modes, logged: Logged) -> None:
-    assert modes.of(forward(), web("")).client_ip is NONE
+    assert mode(modes, forward(), web("")) is NONE
     assert logged.lines() == []
 
 
 def test_a_change_is_told(modes: Modes, logged: Logged) -> None:
     modes.of(forward(), web())
     modes.rules = [Rule(V1)]
-    assert modes.of(forward(), web()).client_ip is V1
+    assert mode(modes, forward(), web()) is V1
     modes.rules = []
-    assert modes.of(forward(), web("")).client_ip is NONE
+    assert mode(modes, forward(), web("")) is NONE
     assert [text.partition(": ")[2] for _, text in logged.lines()] == [
         "proxy-v2 (container web, label v6fwd.client-ip)",
         "proxy-v1 (container web, rule 1)",
@@ -61,7 +68,7 @@ def test_a_change_is_told(modes: Modes, logged: Logged) -> None:
 
 def test_a_mistake_is_told_once_a_container(modes: Modes, logged: Logged) -> None:
     for port in (8080, 8081):
-        assert modes.of(forward(port), web("nonsense")).client_ip is NONE
+        assert mode(modes, forward(port), web("nonsense")) is NONE
     [(event, text)] = logged.lines()
     assert event == "label"
     assert text.startswith("container web: label v6fwd.client-ip=nonsense: ")
@@ -74,12 +81,35 @@ def test_a_mistake_is_told_once_a_container(modes: Modes, logged: Logged) -> Non
     assert logged.lines() == []
 
 
-def test_without_a_container_rules_go_alone(modes: Modes, logged: Logged) -> None:
-    """One that the Engine does not know of may have any name: only ports can tell."""
-    modes.rules = [Rule(V2, container="*b"), Rule(V1, host_ports=range(8080, 8081))]
-    assert modes.of(forward(), None).client_ip is V1
-    assert modes.of(forward(8081), None).client_ip is NONE
-    assert modes.remembered(forward()) is None
+def test_a_wrong_label_that_resembles_a_header_refuses(modes: Modes, logged: Logged) -> None:
+    """The server trusts a header, so nobody may come who brings one of his own."""
+    for _ in range(2):
+        assert modes.of(forward(), web("proxy-v3")) is None
+    label, told = logged.lines()
+    assert label[0] == "label"
+    assert told == ("mode", f"{forward()}: refused (container web, label v6fwd.client-ip)")
+    modes.rules = [Rule(NONE)]
+    assert mode(modes, forward(), web("proxy-v3")) is NONE, "the administrator knows better"
+
+
+@pytest.mark.parametrize(
+    ("rules", "decided"),
+    [
+        ([], {8080: None, 8081: None}),
+        ([Rule(V1, host_ports=range(8080, 8081))], {8080: V1, 8081: None}),
+        ([Rule(V2, container="*b"), Rule(V1, range(8080, 8081))], {8080: None, 8081: None}),
+        ([Rule(V2, network="front"), Rule(V1)], {8080: None}),
+        ([Rule(V2, image="httpd"), Rule(V1)], {8080: None}),
+        ([Rule(V1, range(8080, 8081)), Rule(V2, container="*b")], {8080: V1, 8081: None}),
+        ([Rule(V2, range(9, 10), container="*b"), Rule(V1)], {8080: V1}),
+    ],
+)
+def test_without_a_container_only_a_rule_for_all_decides(
+    modes: Modes, logged: Logged, rules: list[Rule], decided: dict[int, ClientIP | None]
+) -> None:
+    """A container that the Engine does not tell of may have any name, and any label."""
+    modes.rules = rules
+    assert {port: mode(modes, forward(port), None) for port in decided} == decided
     assert logged.lines() == []
 
 
@@ -94,21 +124,9 @@ def test_what_is_asked_for(modes: Modes) -> None:
     assert modes.is_asked_for(forward(), web(""))
 
 
-def test_remembered_for_as_long_as_the_container_runs(modes: Modes) -> None:
-    assert modes.remembered(forward()) is None
-    served = modes.of(forward(), web())
-    modes.keep([web(), web(address="172.17.0.3", which="2")])
-    assert modes.remembered(forward()) == served
-    assert modes.remembered(forward(8081)) is None
-    assert modes.remembered(forward(host="172.17.0.3")) is None
-    modes.keep([web(address="172.17.0.3", which="2")])
-    assert modes.remembered(forward()) is None
-
-
-def test_remembered_with_other_limits(modes: Modes) -> None:
-    """A forward is known by its two ends."""
-    modes.of(forward(), web())
-    again = Forward(forward().listen, forward().target, client_ip=V1)
-    remembered = modes.remembered(again)
-    assert remembered is not None
-    assert remembered.client_ip is V2
+def test_a_mode_is_told_again_when_its_container_has_gone(modes: Modes, logged: Logged) -> None:
+    for kept, count in (([web()], 1), ([web()], 0), ([], 0), ([web()], 1)):
+        modes.keep(kept)
+        if kept:
+            modes.of(forward(), web())
+        assert len(logged.lines()) == count

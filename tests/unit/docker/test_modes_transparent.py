@@ -25,21 +25,34 @@ def modes() -> Modes:
     return Modes((), HOW, Log())
 
 
+def served_by(modes: Modes, container: Container) -> Forward:
+    served = modes.of(FORWARD, container)
+    assert served is not None
+    return served
+
+
 def test_the_namespace_is_the_process_s(modes: Modes) -> None:
-    served = modes.of(FORWARD, container(4711, LABELS))
+    served = served_by(modes, container(4711, LABELS))
     assert served.client_ip is ClientIP.TRANSPARENT
     assert served.transparent == Transparent("4711", TransparentFallback.NONE, 64, "/store")
-    restarted = modes.of(FORWARD, container(4712, LABELS))
+    restarted = served_by(modes, container(4712, LABELS))
     assert restarted.transparent.netns == "4712"
-    assert modes.remembered(FORWARD) == restarted
 
 
 def test_without_a_process_there_is_no_namespace(modes: Modes) -> None:
-    assert modes.of(FORWARD, container(0, LABELS)).transparent == HOW
+    assert served_by(modes, container(0, LABELS)).transparent == HOW
+
+
+def test_without_a_container_there_is_no_namespace(modes: Modes) -> None:
+    """A rule alone decides, and the container cannot be asked for."""
+    modes.rules = [Rule(ClientIP.TRANSPARENT)]
+    served = modes.of(FORWARD, None)
+    assert served is not None
+    assert served.transparent == HOW
 
 
 def test_other_modes_know_nothing_of_it(modes: Modes) -> None:
-    served = modes.of(FORWARD, container(4711, {"v6fwd.client-ip": "proxy-v2"}))
+    served = served_by(modes, container(4711, {"v6fwd.client-ip": "proxy-v2"}))
     assert served.transparent == Transparent()
 
 

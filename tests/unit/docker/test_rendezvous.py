@@ -1,4 +1,4 @@
-"""The folder where shims and daemon meet: who hears whom, with real FIFOs."""
+"""The folder where shims find the daemon: who hears whom, with real FIFOs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Daemon:
     def __init__(self, folder: Path, holder: Path | None = HOLDER) -> None:
         self.heard: list[tuple[int, int, bool]] = []
         self._holder = holder
-        self.meeting = Rendezvous(folder, lambda *words: self.heard.append(words))
+        self.rendezvous = Rendezvous(folder, lambda *words: self.heard.append(words))
 
     def open(self) -> Daemon:
-        self.meeting.open(self._holder)
+        self.rendezvous.open(self._holder)
         return self
 
 
@@ -61,7 +61,7 @@ async def test_lines_are_heard(folder: Path, daemon: Daemon) -> None:
     await say(folder, "9 3")
     await say(folder, "00\nx 1\n5\n\n1 2 more\n")
     assert daemon.heard == [(7, 100, False), (8, 200, True), (9, 300, False), (1, 2, False)]
-    assert not daemon.meeting.close()
+    assert not daemon.rendezvous.close()
 
 
 @pytest.mark.parametrize(("holder", "word"), [(HOLDER, str(HOLDER)), (None, "-")])
@@ -69,33 +69,33 @@ async def test_the_name_says_who_it_is(folder: Path, holder: Path | None, word: 
     daemon = Daemon(folder, holder).open()
     assert (folder / "daemon").read_text() == f"{ME} {word}\n"
     assert all((folder / name).is_fifo() for name in ("shims", "rest"))
-    assert not daemon.meeting.close()
+    assert not daemon.rendezvous.close()
     assert not (folder / "daemon").exists()
-    assert not daemon.meeting.close(), "a second time"
+    assert not daemon.rendezvous.close(), "a second time"
 
 
 async def test_nobody_hears_when_it_has_gone(folder: Path, daemon: Daemon) -> None:
-    daemon.open().meeting.close()
+    daemon.open().rendezvous.close()
     with pytest.raises(OSError, match="No such device or address"):
         os.open(folder / "shims", os.O_WRONLY | os.O_NONBLOCK)
 
 
 async def test_the_place_of_rest_stays(folder: Path, daemon: Daemon) -> None:
-    before = daemon.open().meeting.rest
-    daemon.meeting.close()
+    before = daemon.open().rendezvous.rest
+    daemon.rendezvous.close()
     again = Daemon(folder).open()
-    assert os.path.samestat(again.meeting.rest, before)
-    again.meeting.close()
+    assert os.path.samestat(again.rendezvous.rest, before)
+    again.rendezvous.close()
 
 
 async def test_a_successor_hears(folder: Path, daemon: Daemon, successor: Daemon) -> None:
     await say(folder, "7 100\n")
     assert not daemon.heard
     assert successor.heard == [(7, 100, False)]
-    assert daemon.meeting.close(), "somebody goes on"
+    assert daemon.rendezvous.close(), "somebody goes on"
     await say(folder, "8 200\n")
     assert len(successor.heard) == 2
-    assert not successor.meeting.close()
+    assert not successor.rendezvous.close()
     assert not (folder / "daemon").exists()
 
 
@@ -109,17 +109,17 @@ async def test_what_was_said_to_the_one_before(folder: Path, daemon: Daemon) -> 
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert daemon.heard == [(8, 200, True)]
-    daemon.meeting.close()
-    successor.meeting.close()
+    daemon.rendezvous.close()
+    successor.rendezvous.close()
 
 
 async def test_a_successor_that_fails(folder: Path, daemon: Daemon, successor: Daemon) -> None:
     """The one before hears again, also of those who came meanwhile and live."""
-    assert successor.meeting.close([os.getpid(), 2**22 + 1]), "somebody goes on"
-    assert successor.meeting.close(), "and a second time"
+    assert successor.rendezvous.close([os.getpid(), 2**22 + 1]), "somebody goes on"
+    assert successor.rendezvous.close(), "and a second time"
     await say(folder, "7 100\n")
     assert daemon.heard == [(os.getpid(), start_time(os.getpid()), False), (7, 100, False)]
-    assert not daemon.meeting.close()
+    assert not daemon.rendezvous.close()
     assert not (folder / "daemon").exists()
 
 
@@ -129,7 +129,7 @@ async def test_the_one_before_was_killed(folder: Path, daemon: Daemon) -> None:
     os.mkfifo(folder / "shims")
     (folder / "daemon").write_text("1 1 -\n")
     daemon.open()
-    assert not daemon.meeting.close()
+    assert not daemon.rendezvous.close()
     assert not (folder / "daemon").exists()
 
 
@@ -137,3 +137,12 @@ async def test_a_folder_that_cannot_be(folder: Path, daemon: Daemon) -> None:
     folder.parent.write_text("a file")
     with pytest.raises(RelayError, match=r"cannot meet shims in .*: (not a directory|file exists)"):
         daemon.open()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+async def test_a_folder_of_another_user(folder: Path, daemon: Daemon) -> None:
+    os.makedirs(folder)
+    os.chown(folder, 65534, -1)
+    with pytest.raises(RelayError, match="cannot meet shims in"):
+        daemon.open()
+    assert os.listdir(folder) == []

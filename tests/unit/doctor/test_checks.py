@@ -158,7 +158,7 @@ WRONG: dict[str, tuple[Facts, str, str]] = {
     "another version": (
         replace(RIGHT, status=status(version="0.0.9")), "versions-differ", "systemctl restart"
     ),
-    "alone": (published(ServedBy.ALONE), "stands-alone", "docker restart web"),
+    "alone": (published(ServedBy.STANDALONE), "stands-alone", "docker restart web"),
     "before v6fwd": (
         published(ServedBy.DOCKER, shim_installed=True, status=status()),
         "started-without-v6fwd",

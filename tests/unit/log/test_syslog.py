@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import eventually, free_port
 from v6fwd.log import MAX_LINE
 from v6fwd.syslog import Syslog, has_no_reader
 
@@ -67,7 +66,9 @@ def log(path: Path) -> Iterator[Syslog]:
 
 
 @pytest.mark.parametrize(("level", "priority"), [("error", 27), ("warning", 28), ("info", 30)])
-def test_the_form(daemon: Daemon, log: Syslog, level: str, priority: int) -> None:
+def test_a_line_has_the_form_of_syslog(
+    daemon: Daemon, log: Syslog, level: str, priority: int
+) -> None:
     getattr(log, level)("event", "some\ntext of ümlauts", client="::1")
     [line] = daemon.heard()
     assert re.fullmatch(HEAD % (priority, os.getpid()) + "some text of ümlauts", line.decode())
@@ -90,7 +91,7 @@ def test_a_long_line_is_cut(daemon: Daemon, log: Syslog) -> None:
     assert len(line) == MAX_LINE
 
 
-def test_nobody_there(path: Path, log: Syslog) -> None:
+def test_without_a_daemon_lines_are_dropped_and_counted(path: Path, log: Syslog) -> None:
     """Nothing happens; a daemon that comes is told, and how much it has missed."""
     for _ in range(3):
         log.info("event", "lost")
@@ -117,7 +118,7 @@ def test_a_socket_that_is_left(path: Path, log: Syslog) -> None:
     log.info("event", "lost")
 
 
-def test_a_stream_is_none(path: Path, log: Syslog) -> None:
+def test_a_stream_socket_is_no_syslog_daemon(path: Path, log: Syslog) -> None:
     with socket.socket(socket.AF_UNIX) as stream:
         stream.bind(str(path))
         stream.listen()
@@ -152,41 +153,8 @@ def test_it_costs_no_import() -> None:
     assert not {"syslog", "logging.handlers"} & set(told.stdout.decode().split())
 
 
-REAL = """
-cd "$1" && mkdir dev && touch dev/null dev/urandom
-mount --bind /dev/null dev/null && mount --bind /dev/urandom dev/urandom
-mount --bind dev /dev
-busybox syslogd -n -O "$1/messages" &
-daemon=$!
-while [ ! -S /dev/log ]; do sleep 0.01; done
-trap 'kill $relay $daemon; exit 0' TERM
-shift
-"$@" 2>/dev/null &
-relay=$!
-wait
-"""
-
-
-@pytest.mark.netns
-@pytest.mark.server("busybox", "unshare", "mount")
-def test_a_real_daemon_hears_a_relay_that_stands_alone(tmp_path: Path) -> None:
-    """Both in a mount namespace, with a /dev of their own."""
-    flags = "-proto tcp -host-ip ::1 -container-ip 127.0.0.1 -container-port 9 -host-port"
-    main = "import sys; from v6fwd.docker.shim.standalone import main; sys.exit(main(sys.argv[1:]))"
-    relay = (sys.executable, "-c", main, *flags.split(), str(port := free_port("::1")))
-    process = subprocess.Popen(["unshare", "--mount", "sh", "-c", REAL, "-", tmp_path, *relay])
-    messages = tmp_path / "messages"
-
-    def heard(text: str) -> bool:
-        return messages.exists() and text in messages.read_text()
-
-    try:
-        eventually(lambda: heard("ready: 1 forwards"), "the relay is ready")
-        assert heard("daemon.info v6fwd-docker-proxy[")
-        assert heard(f"]: [::1]:{port} -> 127.0.0.1:9: no daemon serves it")
-        with socket.create_connection(("::1", port)) as client, pytest.raises(ConnectionError):
-            client.recv(1)
-        eventually(lambda: heard("daemon.warn v6fwd-docker-proxy["), "the target is down")
-    finally:
-        process.terminate()
-        process.wait()
+def test_nothing_that_a_terminal_obeys_is_sent(log: Syslog, daemon: Daemon) -> None:
+    log.info("x", "label \x1b[2J\rready: 1 forwards")
+    [text] = daemon.texts()
+    assert text.isprintable()
+    assert text.endswith("label \\x1b[2J\\rready: 1 forwards")

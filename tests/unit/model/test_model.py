@@ -28,6 +28,7 @@ from v6fwd.model import (
     is_ip,
     pair_up,
     parse_listen,
+    parse_max_head,
     parse_networks,
     parse_target,
     refuse_misfits,
@@ -420,6 +421,46 @@ def test_what_goes_with_transparent(more: dict[str, Any], why: str) -> None:
         return
     with pytest.raises(InputError, match=re.escape(f"[::]:80: {why}")):
         refuse_misfits([tcp])
+
+
+@pytest.mark.parametrize(
+    ("listen", "mode", "why"),
+    [
+        ("80", ClientIP.PROXY_V2, ""),
+        ("80", ClientIP.PROXY_V1, "not with proxy-v1 over TCP"),
+        ("80", ClientIP.X_FORWARDED_FOR, "not with x-forwarded-for over TCP"),
+        ("80/udp", ClientIP.PROXY_V2, "not with proxy-v2 over UDP"),
+    ],
+)
+def test_what_goes_with_tlvs(listen: str, mode: ClientIP, why: str) -> None:
+    (forward,) = forwards_of(listen)
+    forward = replace(forward, client_ip=mode, pass_tlvs=232)
+    if not why:
+        refuse_misfits([forward])
+        return
+    with pytest.raises(
+        InputError, match=re.escape(f"pass-tlvs goes with proxy-v2 over TCP, {why}")
+    ):
+        refuse_misfits([forward])
+
+
+# ---- sizes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("16k", 16384), ("16384", 16384), ("20000", 20000), ("256k", 262144)]
+)
+def test_sizes_of_heads(text: str, size: int) -> None:
+    assert parse_max_head(text) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "16383", "15k", "257k", "262145", "-1", "32K", "32kB", "32 k", "1e5", "\u0661k"],
+)
+def test_sizes_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"is not a size; write 16k to 256k, or bytes"):
+        parse_max_head(text)
 
 
 # ---- CIDR ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 from collections import Counter
@@ -328,6 +329,73 @@ def test_workers_that_run_and_die_at_the_same_time() -> None:
     assert [clients.flows_of(key(number)) for number in range(3)] == [0, 0, 0]
     assert all(clients.enter(key(0), MOST, 0) >= 0 for _ in range(MOST))
     table.close()
+
+
+def locked_for_others(table: ClientTable, buckets: range) -> list[int]:
+    """The buckets that another process finds locked."""
+    child = os.fork()
+    if not child:
+        found = 0
+        for number, bucket in enumerate(buckets):
+            try:
+                fcntl.lockf(table.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, bucket)
+            except OSError:
+                found |= 1 << number
+        os._exit(found)
+    found = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return [bucket for number, bucket in enumerate(buckets) if found >> number & 1]
+
+
+def test_a_lock_is_on_one_bucket(table: ClientTable) -> None:
+    assert locked_for_others(table, range(3, 9)) == []
+    table.lock(5)
+    assert locked_for_others(table, range(3, 9)) == [5]
+    table.lock(6)
+    table.unlock(5)
+    assert locked_for_others(table, range(3, 9)) == [6]
+    table.unlock(6)
+    assert locked_for_others(table, range(3, 9)) == []
+
+
+def test_a_table_whose_descriptor_is_0_has_locks() -> None:
+    """As in a process that was started without standard input."""
+    child = os.fork()
+    if not child:
+        os.close(0)
+        table = ClientTable(workers=2)
+        table.lock(5)
+        locked = [table.fd, *locked_for_others(table, range(4, 7))]
+        table.unlock(5)
+        left = locked_for_others(table, range(4, 7))
+        table.close()
+        is_closed = table.fd == -1
+        os._exit(0 if (locked, left, is_closed) == ([0, 5], [], True) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_entering_leaves_no_lock(table: ClientTable, workers: list[Clients]) -> None:
+    workers[0].enter(key(1), 1, 0)
+    workers[0].enter(key(1), 1, 0)  # refused
+    bucket = table.bucket_of(key(1))
+    assert locked_for_others(table, range(bucket, bucket + 1)) == []
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 48), (2, 48), (3, 56), (4, 56), (5, 64)])
+def test_slots_are_aligned_and_no_larger_than_that(count: int, size: int) -> None:
+    """A time has 8 bytes, and casts want it at a multiple of that."""
+    table = ClientTable(workers=count, slots=BUCKET)
+    assert table.slot_size == size
+    table.close()
+
+
+def test_nothing_is_left_of_a_table() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    table = ClientTable(workers=2)
+    fd = table.fd
+    assert Clients(table, 0, Clock()).descriptors == (fd,)
+    table.close()
+    assert table.fd == -1
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_the_size_of_a_key() -> None:

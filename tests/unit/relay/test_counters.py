@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from v6fwd.daemon.pool import with_lost
 from v6fwd.relay.counters import DURATIONS, Counters, added, count, snapshot_of
+from v6fwd.relay.ends import End
 from v6fwd.relay.udp.resources import UdpCounters
 
 
 def test_the_end_of_a_flow() -> None:
     counters = Counters(flows=2)
-    counters.flow_ended("closed", 10, 20, 0.5)
-    counters.flow_ended("target failed: connection refused", 1, 2, 1.5)
+    counters.flow_ended(End.CLOSED, 10, 20, 0.5)
+    counters.flow_ended(End.TARGET_FAILED, 1, 2, 1.5)
     assert (counters.ended, counters.bytes_up, counters.bytes_down) == (2, 11, 22)
     assert counters.ends == {"closed": 1, "target failed": 1}
     assert counters.seconds == 2.0
@@ -28,7 +29,7 @@ def test_the_end_of_a_flow() -> None:
 )
 def test_buckets_hold_up_to_their_bound(seconds: float, bucket: int) -> None:
     counters = Counters()
-    counters.flow_ended("closed", 0, 0, seconds)
+    counters.flow_ended(End.CLOSED, 0, 0, seconds)
     assert counters.durations[bucket] == 1
     assert sum(counters.durations) == 1
 
@@ -36,7 +37,7 @@ def test_buckets_hold_up_to_their_bound(seconds: float, bucket: int) -> None:
 def test_a_snapshot_is_a_copy_for_json() -> None:
     counters = Counters()
     before = counters.snapshot()
-    counters.flow_ended("closed", 1, 1, 1.0)
+    counters.flow_ended(End.CLOSED, 1, 1, 1.0)
     count(counters.dial_failures, "connection refused")
     assert before == Counters().snapshot()
     assert json.loads(json.dumps(counters.snapshot())) == counters.snapshot()
@@ -64,7 +65,7 @@ def test_what_only_one_has_is_kept() -> None:
 
 def test_flows_of_a_dead_worker_have_ended() -> None:
     counters = Counters(flows=5)
-    counters.flow_ended("closed", 1, 1, 1.0)
+    counters.flow_ended(End.CLOSED, 1, 1, 1.0)
     lost = with_lost(counters.snapshot())
     assert lost["ended"] == 5
     assert lost["ends"] == {"closed": 1, "lost with its worker": 4}

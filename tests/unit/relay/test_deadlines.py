@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
@@ -72,11 +73,36 @@ class Expired(list[Any]):
         self.append((item, self._reactor.now))
 
 
-def deadlines(
-    reactor: FakeReactor, seconds: float, expire: Callable[[str], None]
-) -> Deadlines[str]:
-    """Deadlines on a loop of ours."""
-    return Deadlines(cast("Reactor", reactor), seconds, expire)
+@dataclass(frozen=True)
+class Item:
+    """Has a time limit, and a name to be known by."""
+
+    name: str
+    expire: Callable[[str], None] = field(compare=False)
+
+    def expired(self) -> None:
+        """Tell the test."""
+        self.expire(self.name)
+
+
+class Named:
+    """Deadlines on a loop of ours, for items that are known by name."""
+
+    def __init__(self, reactor: FakeReactor, seconds: float, expire: Callable[[str], None]) -> None:
+        self._limit = Deadlines(cast("Reactor", reactor), seconds)
+        self._expire = expire
+        self.close = self._limit.close
+
+    def __len__(self) -> int:
+        return len(self._limit)
+
+    def add(self, name: str) -> None:
+        """Start the clock of an item."""
+        self._limit.add(Item(name, self._expire))
+
+    def discard(self, name: str) -> None:
+        """Stop it."""
+        self._limit.discard(Item(name, self._expire))
 
 
 @pytest.fixture
@@ -90,15 +116,15 @@ def expired(reactor: FakeReactor) -> Expired:
 
 
 @pytest.fixture
-def limit(reactor: FakeReactor, expired: Expired) -> Iterator[Deadlines[str]]:
-    one = deadlines(reactor, 5.0, expired)
+def limit(reactor: FakeReactor, expired: Expired) -> Iterator[Named]:
+    one = Named(reactor, 5.0, expired)
     yield one
     one.close()
     assert reactor.armed == []
 
 
 def test_each_item_expires_in_its_time(
-    reactor: FakeReactor, limit: Deadlines[str], expired: Expired
+    reactor: FakeReactor, limit: Named, expired: Expired
 ) -> None:
     limit.add("a")
     reactor.advance(102)
@@ -111,21 +137,19 @@ def test_each_item_expires_in_its_time(
     assert len(limit) == 0
 
 
-def test_one_timer_serves_all(reactor: FakeReactor, limit: Deadlines[str]) -> None:
+def test_one_timer_serves_all(reactor: FakeReactor, limit: Named) -> None:
     for name in "abcdef":
         limit.add(name)
     assert len(reactor.armed) == 1
 
 
-def test_no_timer_without_items(reactor: FakeReactor, limit: Deadlines[str]) -> None:
+def test_no_timer_without_items(reactor: FakeReactor, limit: Named) -> None:
     limit.add("a")
     reactor.advance(110)
     assert reactor.armed == []
 
 
-def test_an_idle_limit_starts_again(
-    reactor: FakeReactor, limit: Deadlines[str], expired: Expired
-) -> None:
+def test_an_idle_limit_starts_again(reactor: FakeReactor, limit: Named, expired: Expired) -> None:
     limit.add("a")
     reactor.advance(110)
     limit.add("b")
@@ -134,7 +158,7 @@ def test_an_idle_limit_starts_again(
 
 
 def test_discarded_items_do_not_expire(
-    reactor: FakeReactor, limit: Deadlines[str], expired: Expired
+    reactor: FakeReactor, limit: Named, expired: Expired
 ) -> None:
     for name in "abc":
         limit.add(name)
@@ -147,7 +171,7 @@ def test_discarded_items_do_not_expire(
 
 
 def test_a_late_timer_expires_all_that_are_due(
-    reactor: FakeReactor, limit: Deadlines[str], expired: Expired
+    reactor: FakeReactor, limit: Named, expired: Expired
 ) -> None:
     """A busy process: the timer fires when all three are over."""
     for name, at in (("a", 100), ("b", 101), ("c", 102)):
@@ -159,7 +183,7 @@ def test_a_late_timer_expires_all_that_are_due(
 
 
 def test_an_early_timer_is_armed_again(
-    reactor: FakeReactor, limit: Deadlines[str], expired: Expired
+    reactor: FakeReactor, limit: Named, expired: Expired
 ) -> None:
     """The loop's clock and ours are not the same: a timer may come a little before its time."""
     limit.add("a")
@@ -170,7 +194,7 @@ def test_an_early_timer_is_armed_again(
 
 
 def test_a_limit_of_zero_is_none(reactor: FakeReactor, expired: Expired) -> None:
-    limit = deadlines(reactor, 0.0, expired)
+    limit = Named(reactor, 0.0, expired)
     limit.add("a")
     reactor.advance(1e6)
     assert (len(limit), reactor.timers, expired) == (0, [], [])
@@ -178,9 +202,7 @@ def test_a_limit_of_zero_is_none(reactor: FakeReactor, expired: Expired) -> None
     limit.close()
 
 
-def test_closed_means_forgotten(
-    reactor: FakeReactor, limit: Deadlines[str], expired: Expired
-) -> None:
+def test_closed_means_forgotten(reactor: FakeReactor, limit: Named, expired: Expired) -> None:
     limit.add("a")
     limit.close()
     reactor.advance(110)
@@ -195,7 +217,7 @@ def test_what_expires_may_discard_its_neighbour(reactor: FakeReactor) -> None:
         gone.append(item)
         those.discard("b")
 
-    those = deadlines(reactor, 5.0, expire)
+    those = Named(reactor, 5.0, expire)
     for name in "abc":
         those.add(name)
     reactor.advance(110)
@@ -209,7 +231,7 @@ def test_what_expires_may_close_all(reactor: FakeReactor) -> None:
         gone.append(item)
         those.close()
 
-    those = deadlines(reactor, 5.0, expire)
+    those = Named(reactor, 5.0, expire)
     for name in "abc":
         those.add(name)
     reactor.advance(110)
@@ -224,7 +246,7 @@ def test_what_expires_may_start_anew(reactor: FakeReactor) -> None:
         if item == "a":
             those.add("again")
 
-    those = deadlines(reactor, 5.0, expire)
+    those = Named(reactor, 5.0, expire)
     those.add("a")
     those.add("b")
     reactor.advance(120)
@@ -237,7 +259,7 @@ def test_what_expires_may_start_anew(reactor: FakeReactor) -> None:
 def test_nothing_expires_early_and_nothing_stays(steps: list[tuple[float, bool]]) -> None:
     reactor = FakeReactor()
     expired = Expired(reactor)
-    limit = deadlines(reactor, 5.0, expired)
+    limit = Named(reactor, 5.0, expired)
     added = {}
     kept = set()
     for number, (gap, stays) in enumerate(steps):
@@ -262,9 +284,9 @@ def test_on_a_real_loop() -> None:
     async def main() -> list[str]:
         gone: asyncio.Queue[str] = asyncio.Queue()
         reactor = Reactor(asyncio.get_running_loop())
-        limit = Deadlines[str](reactor, 0.01, gone.put_nowait)
-        limit.add("a")
-        limit.add("b")
+        limit = Deadlines(reactor, 0.01)
+        limit.add(Item("a", gone.put_nowait))
+        limit.add(Item("b", gone.put_nowait))
         try:
             return [await gone.get(), await gone.get()]
         finally:

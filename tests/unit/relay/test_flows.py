@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from v6fwd.model import Endpoint, Forward
 from v6fwd.relay.counters import Counters
+from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flows
 from v6fwd.relay.idle import IdleSweep
 
@@ -25,7 +26,7 @@ class FakeFlow:
         self.ends: list[str] = []
         flows.add(self)
 
-    def abort(self, end: str) -> None:
+    def abort(self, end: End, detail: str = "") -> None:  # noqa: ARG002
         self.ends.append(end)
         self._flows.remove(self)
 
@@ -39,7 +40,7 @@ class FakeFlow:
         return 0.0
 
     def retire(self) -> None:
-        self.abort("retired")
+        self.abort(End.STOPPED)
 
 
 def test_full_is_full() -> None:
@@ -74,10 +75,10 @@ def test_whoever_waits_is_told_after_the_flow_has_left() -> None:
 def test_all_are_reset() -> None:
     flows = Flows(10)
     some = [FakeFlow(flows) for _ in range(5)]
-    assert flows.abort_all("cut") == 5
-    assert [flow.ends for flow in some] == [["cut"]] * 5
+    assert flows.abort_all(End.CUT) == 5
+    assert [flow.ends for flow in some] == [[End.CUT]] * 5
     assert len(flows) == 0
-    assert flows.abort_all("cut") == 0
+    assert flows.abort_all(End.CUT) == 0
 
 
 def test_an_idle_flow_is_reset_in_its_time() -> None:

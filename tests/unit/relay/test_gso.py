@@ -92,15 +92,15 @@ def test_count(items: list[Item]) -> None:
     assert count_of(whole) == len(list(datagrams(whole)))
 
 
-def test_equal_neighbours_become_a_train() -> None:
+def test_equal_neighbours_become_one_message() -> None:
     items = [(n * SLOT_SIZE, 100 if n < 9 else 40, 0) for n in range(10)]
     [(pieces, segment)] = pack(items, BASE, MAX_DATAGRAM)
     assert segment == 100
     assert pieces[:4] == [BASE, 100, BASE + SLOT_SIZE, 100]
 
 
-class FakeWay:
-    """A Way whose socket does not exist."""
+class FakeRecipient:
+    """A Recipient whose socket does not exist."""
 
     fd = -1
 
@@ -109,21 +109,21 @@ class FakeWay:
         self.seen: list[tuple[int | None, bool]] = []
 
     def failed(self, error: OSError, *, again: bool) -> bool:
-        """See Way."""
+        """Note it, and try once more."""
         self.seen.append((error.errno, again))
         return not again
 
 
 def test_every_message_has_one_more_try_and_then_the_next_comes() -> None:
-    way, memory = FakeWay(), Memory(100)
-    Sender().post(way, [([memory.address, 10], 0), ([memory.address, 20], 0)])
-    assert way.seen == [(errno.EBADF, False), (errno.EBADF, True)] * 2
+    recipient, memory = FakeRecipient(), Memory(100)
+    Sender().post(recipient, [([memory.address, 10], 0), ([memory.address, 20], 0)])
+    assert recipient.seen == [(errno.EBADF, False), (errno.EBADF, True)] * 2
 
 
 @pytest.mark.parametrize(
     ("number", "limit"), [(errno.EMSGSIZE, 9), (errno.EINVAL, 9), (errno.EIO, 0)]
 )
-def test_a_train_that_cannot_go_is_cut_up(
+def test_a_segmented_message_that_cannot_go_is_cut_up(
     monkeypatch: pytest.MonkeyPatch, number: int, limit: int
 ) -> None:
     sent: list[list[int]] = []
@@ -135,7 +135,7 @@ def test_a_train_that_cannot_go_is_cut_up(
         return 1
 
     monkeypatch.setattr(Outbox, "send", send)
-    way, at = FakeWay(), Memory(100).address
-    Sender().post(way, [([at, 25], 10), ([at + 25, 5], 0)])
+    recipient, at = FakeRecipient(), Memory(100).address
+    Sender().post(recipient, [([at, 25], 10), ([at + 25, 5], 0)])
     assert sent == [[at, 10], [at + 10, 10], [at + 20, 5], [at + 25, 5]]
-    assert (way.limit, way.seen) == (limit, [])
+    assert (recipient.limit, recipient.seen) == (limit, [])

@@ -31,7 +31,7 @@ def test_first_come_first_served() -> None:
     assert b"a" in step
     first = step.take(memory)
     assert first is not None
-    assert (first.key, first.info, first.claim) == (b"a", b"info", Header(16))
+    assert (first.key, first.info, first.header) == (b"a", b"info", Header(16))
     assert [bytes(memory[at : at + size]) for at, size, _ in first.items] == [b"one", b"", b"three"]
     second = step.take(memory)
     assert second is not None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -82,21 +85,99 @@ store.close()
     assert len({address for _, address in eval(said.pop())}) == 300
 
 
-def test_an_address_is_free_again_after_its_time(
-    path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not one second before, however much in demand."""
+class Uptime:
+    """The seconds since a start of the machine, and which start it was, that the test sets."""
+
+    def __init__(self) -> None:
+        self.boot, self.at = "first", 1000
+
+    def __call__(self) -> tuple[str, int]:
+        return self.boot, self.at
+
+
+@pytest.fixture
+def one_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a single pseudo address to be given."""
     monkeypatch.setattr("v6fwd.client_ip.pseudo_ipv4._COUNT", 1)
     monkeypatch.setattr("v6fwd.client_ip.pseudo_ipv4.MOST_PROBES", 1)
-    clock = Clock()
-    store = PseudoStore(path, now=clock)
+
+
+def refuses(store: PseudoStore, packed: bytes) -> bool:
+    """Whether there is no address for one more network."""
+    try:
+        store.address_of(packed, 64)
+    except RelayError as error:
+        return "no pseudo IPv4 address is free" in str(error)
+    return False
+
+
+@pytest.mark.usefixtures("one_address")
+def test_an_address_is_free_again_after_its_time(path: str) -> None:
+    """Not one second before, however much in demand."""
+    uptime = Uptime()
+    store = PseudoStore(path, uptime=uptime)
     address = store.address_of(ONE, 64)
-    clock.now += KEEP
-    with pytest.raises(RelayError, match="no pseudo IPv4 address is free"):
-        store.address_of(OTHER, 64)
-    clock.now += 1
+    uptime.at += KEEP
+    assert refuses(store, OTHER)
+    uptime.at += 1
     assert store.address_of(OTHER, 64) == address
     assert [entry.network for entry in find_pseudo(path, address)] == [OTHER[:8] + bytes(8)]
+    store.close()
+
+
+@pytest.mark.usefixtures("one_address")
+@pytest.mark.parametrize("jump", [20 * KEEP, -20 * KEEP], ids=["forward", "back"])
+def test_a_clock_that_jumps_frees_no_address(path: str, jump: float) -> None:
+    clock, uptime = Clock(), Uptime()
+    store = PseudoStore(path, now=clock, uptime=uptime)
+    address = store.address_of(ONE, 64)
+    clock.now += jump
+    assert refuses(store, OTHER)
+    store.close()
+    later = PseudoStore(path, now=clock, uptime=uptime)
+    assert refuses(later, OTHER)
+    assert later.address_of(ONE, 64) == address
+    later.close()
+
+
+@pytest.mark.usefixtures("one_address")
+def test_time_without_the_machine_does_not_count(path: str) -> None:
+    """Only the wall clock could tell how long it was off."""
+    clock, uptime = Clock(), Uptime()
+    store = PseudoStore(path, now=clock, uptime=uptime)
+    store.address_of(ONE, 64)
+    store.close()
+    uptime.boot, uptime.at = "second", 5 * KEEP
+    clock.now += 20 * KEEP
+    later = PseudoStore(path, now=clock, uptime=uptime)
+    uptime.at += KEEP
+    assert refuses(later, OTHER)
+    uptime.at += 1
+    assert not refuses(later, OTHER)
+    later.close()
+
+
+@pytest.mark.usefixtures("one_address")
+def test_a_store_of_release_0_1_is_taken_over(path: str) -> None:
+    Path(path).parent.mkdir()
+    old = sqlite3.connect(path)
+    old.executescript(
+        """
+        create table pseudo (address integer primary key, network blob not null,
+            bits integer not null, seen integer not null, proven integer not null,
+            unique (network, bits)) strict;
+        create index pseudo_age on pseudo (proven, seen);
+        create table secret (key blob not null) strict;
+        """
+    )
+    row = (0xF0000001, ONE[:8] + bytes(8), 64, 1)
+    old.execute("insert into pseudo values (?, ?, ?, ?, 1)", row)
+    old.commit()
+    old.close()
+    uptime = Uptime()
+    store = PseudoStore(path, uptime=uptime)
+    assert store.address_of(ONE, 64) == bytes((240, 0, 0, 1))
+    assert refuses(store, OTHER)
     store.close()
 
 
@@ -130,12 +211,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small")
 def test_forged_sources_push_out_each_other(path: str) -> None:
     """Whoever has made a handshake stays, however long ago; the file does not grow."""
-    clock = Clock()
-    store = PseudoStore(path, now=clock)
+    uptime = Uptime()
+    store = PseudoStore(path, uptime=uptime)
     proven, forged = numbered(0, 10), numbered(1000, 200)
     given = [store.address_of(packed, 64) for packed in proven]
     for packed in forged:
-        clock.now += 1
+        uptime.at += 1
         store.address_of(packed, 64, is_proven=False)
     assert addresses_left(path, proven) == [True] * 10
     left = addresses_left(path, forged)
@@ -148,14 +229,14 @@ def test_forged_sources_push_out_each_other(path: str) -> None:
 @pytest.mark.usefixtures("small")
 def test_the_oldest_go_first(path: str) -> None:
     """Also after they have proven who they are by a later connection."""
-    clock = Clock()
-    store = PseudoStore(path, now=clock)
+    uptime = Uptime()
+    store = PseudoStore(path, uptime=uptime)
     early = numbered(0, 1)
     store.address_of(early[0], 64, is_proven=False)
     store.address_of(early[0], 64)
     many = numbered(1000, 60)
     for packed in many:
-        clock.now += 1
+        uptime.at += 1
         store.address_of(packed, 64)
     assert addresses_left(path, early) == [False]
     left = addresses_left(path, many)
@@ -192,11 +273,92 @@ def test_who_was_taken_out_by_another_process_is_asked_anew(path: str) -> None:
     other.close()
 
 
+RUBBISH = {
+    "text": b"this is no database, but it is longer than a header\n" * 100,
+    "damaged": b"SQLite format 3\0" + b"\xff" * 5000,
+}
+
+
+@pytest.mark.parametrize("content", RUBBISH.values(), ids=RUBBISH.keys())
+def test_rubbish_is_set_aside(tmp_path: Path, content: bytes) -> None:
+    wrong = tmp_path / "wrong"
+    for number in (1, 2):  # what was set aside before stays
+        wrong.write_bytes(content)
+        told: list[str] = []
+        store = PseudoStore(str(wrong), tell=told.append)
+        assert is_pseudo(store.address_of(ONE, 64))
+        store.close()
+        assert (tmp_path / f"wrong.broken-{number}").read_bytes() == content
+        assert len(told) == 1
+        assert told[0].endswith(f"kept as {wrong}.broken-{number}, a new one begun")
+
+
+def test_somebody_elses_database_is_set_aside(path: str) -> None:
+    Path(path).parent.mkdir()
+    other = sqlite3.connect(path)
+    other.execute("create table pseudo (name text, used text)")
+    other.close()
+    told: list[str] = []
+    store = PseudoStore(path, tell=told.append)
+    assert is_pseudo(store.address_of(ONE, 64))
+    store.close()
+    assert len(told) == 1
+
+
+def test_a_file_damaged_while_it_is_open(path: str) -> None:
+    """Each of two processes goes on, and what either has given stays with its network."""
+    told: list[str] = []
+    stores = [PseudoStore(path, tell=told.append) for _ in range(2)]
+    given = stores[0].address_of(ONE, 64)
+    stores[0]._db.execute("pragma wal_checkpoint(truncate)")
+    Path(path).write_bytes(RUBBISH["damaged"])
+    for store in stores:
+        store._db.execute("pragma shrink_memory")  # else it would not read the file again
+    others = [store.address_of(packed, 64) for store in stores for packed in numbered(0, 50)]
+    assert len(told) == 1
+    assert others[:50] == others[50:]
+    assert len({given, *others}) == 51
+    assert {store.address_of(ONE, 64) for store in stores} == {given}
+    for store in stores:
+        store.close()
+
+
+def test_a_file_that_somebody_removed(path: str) -> None:
+    store = PseudoStore(path)
+    given = store.address_of(ONE, 64)
+    Path(path).unlink()
+    store.address_of(OTHER, 64)
+    store.close()
+    assert [entry.address for entry in find_pseudo(path, ONE)] == [given]
+
+
+@pytest.mark.parametrize("why", ["read-only", "locked"])
+def test_a_store_that_cannot_be_used_now_is_left_alone(path: str, why: str) -> None:
+    PseudoStore(path).close()
+    before = Path(path).read_bytes()
+    holder = sqlite3.connect(path, isolation_level=None)
+    with contextlib.ExitStack() as stack:
+        stack.callback(holder.close)
+        if why == "locked":
+            holder.execute("begin exclusive")
+        else:
+            patched = stack.enter_context(pytest.MonkeyPatch.context())
+            opened = sqlite3.connect
+
+            def read_only(name: str, **how: Any) -> sqlite3.Connection:
+                found: sqlite3.Connection = opened(f"file:{name}?mode=ro", uri=True, **how)
+                return found
+
+            patched.setattr(sqlite3, "connect", read_only)
+        with pytest.raises(RelayError, match="cannot use the pseudo address store"):
+            PseudoStore(path).address_of(ONE, 64)
+    assert [item.name for item in Path(path).parent.glob("*broken*")] == []
+    assert Path(path).read_bytes() == before
+
+
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
-    wrong.write_text("this is no database, but it is longer than a header\n" * 100)
-    with pytest.raises(RelayError, match=f"cannot use the pseudo address store {wrong}"):
-        PseudoStore(str(wrong))
+    wrong.write_bytes(RUBBISH["text"])
     with pytest.raises(RelayError, match=f"cannot use the pseudo address store {wrong}"):
         find_pseudo(str(wrong), ONE)
     with pytest.raises(RelayError, match="cannot use the pseudo address store /proc/nowhere/x"):

@@ -135,7 +135,7 @@ def test_all_sizes_of_many_sessions(replies: Replies, sending: FakeSending, wire
         ([40_000, 40_000], 2),
     ],
 )
-def test_neighbours_become_trains(
+def test_neighbours_become_one_message(
     replies: Replies, sending: FakeSending, wire: Wire, sizes: list[int], messages: int
 ) -> None:
     session, other = FakeSession(), FakeSession(b"other")
@@ -158,10 +158,10 @@ def test_no_segment_above_what_the_path_takes(
     assert wire.messages == 3
 
 
-def test_a_train_that_cannot_go_is_cut_up(
+def test_a_segmented_message_that_cannot_go_is_cut_up(
     replies: Replies, sending: FakeSending, wire: Wire
 ) -> None:
-    """And there are no such trains for this client any more; nothing is lost."""
+    """And this client gets none with such segments any more; nothing is lost."""
     session, other = FakeSession(), FakeSession(b"other")
     wire.refuses = errno.EMSGSIZE
     for text in (b"abc", b"def", b"g"):

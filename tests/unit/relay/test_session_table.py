@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 import pytest
 
-from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, TICKS, Sessions
+from v6fwd.model import Address
+from v6fwd.relay.ends import End
+from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, REPLIED, TICKS, Sessions
 
 TIMEOUT = 90.0
 
@@ -47,7 +50,8 @@ class FakeReactor:
 class FakeSession:
     """A session that remembers its end."""
 
-    def __init__(self, table: Sessions, rank: int = ASKED) -> None:
+    def __init__(self, table: Sessions, rank: int = ASKED, host: str = "192.0.2.1") -> None:
+        self.client = Address(ipaddress.ip_address(host).packed, 4711)
         self.rank = ASKED
         self.stamp = -1
         self.end = ""
@@ -77,7 +81,7 @@ def table(reactor: FakeReactor, limit: int = 100) -> Sessions:
     return Sessions(reactor, TIMEOUT, limit)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("rank", [ASKED, ANSWERED, PROVEN])
+@pytest.mark.parametrize("rank", [ASKED, ANSWERED, REPLIED, PROVEN])
 def test_expiry_is_never_early_and_little_late(reactor: FakeReactor, rank: int) -> None:
     sessions = table(reactor)
     one = FakeSession(sessions, rank)
@@ -120,7 +124,7 @@ def test_the_least_recently_used_goes_first(reactor: FakeReactor) -> None:
 def test_lower_ranks_go_first(reactor: FakeReactor) -> None:
     sessions = table(reactor, limit=3)
     proven, answered, asked = (FakeSession(sessions, r) for r in (PROVEN, ANSWERED, ASKED))
-    FakeSession(sessions, PROVEN)
+    FakeSession(sessions, PROVEN, "198.51.100.1")
     assert (proven.end, answered.end, asked.end) == ("", "", "evicted")
     FakeSession(sessions, PROVEN)
     assert (proven.end, answered.end) == ("", "evicted")
@@ -128,7 +132,7 @@ def test_lower_ranks_go_first(reactor: FakeReactor) -> None:
     assert proven.end == "evicted"
 
 
-@pytest.mark.parametrize("flood", [ASKED, ANSWERED])
+@pytest.mark.parametrize("flood", [ASKED, ANSWERED, REPLIED])
 def test_a_flood_competes_with_itself(reactor: FakeReactor, flood: int) -> None:
     """Forged sources, whether the target answers them or not."""
     sessions = table(reactor, limit=1000)
@@ -138,6 +142,37 @@ def test_a_flood_competes_with_itself(reactor: FakeReactor, flood: int) -> None:
     assert not any(regular.end for regular in regulars)
     assert len(sessions) == 1000
     assert sessions.evicted == 4500
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        [f"198.51.{third}.{last}" for third in (100, 101) for last in range(200)],
+        [f"2001:db8:0:{number:x}::1" for number in range(400)],
+    ],
+    ids=["ipv4", "ipv6"],
+)
+def test_a_proven_flood_from_few_networks_competes_with_itself(
+    reactor: FakeReactor, forged: list[str]
+) -> None:
+    """The target answers anything, and the regulars say nothing meanwhile."""
+    sessions = table(reactor, limit=200)
+    regulars = [FakeSession(sessions, PROVEN) for _ in range(20)]
+    alone = FakeSession(sessions, PROVEN, "2001:db8:1::1")
+    for host in forged:
+        FakeSession(sessions, PROVEN, host)
+    assert not any(each.end for each in (*regulars, alone))
+    assert len(sessions) == 200
+
+
+def test_who_goes_first_in_a_crowded_network(reactor: FakeReactor) -> None:
+    sessions = table(reactor, limit=20)
+    busy, *idle = [FakeSession(sessions, PROVEN) for _ in range(20)]
+    for number in range(10):
+        busy.speak()
+        FakeSession(sessions, PROVEN, f"198.51.{number}.1")
+    assert not busy.end
+    assert sum(bool(each.end) for each in idle) == 10
 
 
 def test_unproven_sessions_have_a_bound_of_their_own(
@@ -162,8 +197,8 @@ def test_an_active_session_survives_a_flood_in_its_rank(reactor: FakeReactor) ->
 
 def test_close_all(reactor: FakeReactor) -> None:
     sessions = table(reactor)
-    every = [FakeSession(sessions, rank) for rank in (ASKED, ANSWERED, PROVEN)]
-    assert [session.rank for session in sessions] == [ASKED, ANSWERED, PROVEN]
-    assert sessions.close_all("stopped") == 3
+    every = [FakeSession(sessions, rank) for rank in (ASKED, ANSWERED, REPLIED, PROVEN)]
+    assert [session.rank for session in sessions] == [ASKED, ANSWERED, REPLIED, PROVEN]
+    assert sessions.close_all(End.STOPPED) == 4
     assert {session.end for session in every} == {"stopped"}
     assert not sessions.evict()

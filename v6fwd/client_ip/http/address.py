@@ -1,9 +1,9 @@
-"""What a request tells its target about the client: the fields that are added to every head.
+"""The fields that tell the target who the client is; they are added to every request.
 
-`X-Forwarded-*` and `X-Real-IP` as servers have read them for twenty years, or `Forwarded`
-(RFC 7239). A client that is trusted is itself a proxy: the list that it sent is kept and its
-own address appended, so that the last entry is always the one that was seen here. What it sent
-for the other mode is dropped: a second list, which ends before this hop, would contradict.
+Either `X-Forwarded-*` with `X-Real-IP`, or `Forwarded` (RFC 7239). A trusted client is itself a
+proxy: its list is kept and its own address appended, so the last entry is always the peer of
+this connection. Fields of the other mode are dropped: their list would end one hop earlier and
+contradict.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from v6fwd.client_ip.http.syntax import TOKEN, TOKEN_RE, Refusal
 from v6fwd.model import Address, is_ip
 
 Values = Mapping[bytes, list[bytes]]
-"""The values of the fields of a block by their names in lower case, in the order they came."""
+"""Values by lower-case field name, in the order received."""
 
 _X_NAMES = (b"x-forwarded-", b"x-real-ip")
 _X_FIELDS = (
@@ -24,9 +24,9 @@ _X_FIELDS = (
 
 _PLAIN_RE = re.compile(rb"[\t -~]*")
 
-# Lists in which no entry can swallow the one that is appended, whatever reads them: addresses
-# with or without brackets and ports, names, "unknown"; and RFC 7239, 4, with blanks around
-# semicolons, which some senders put there, but without a quote that is left open.
+# Lists that cannot absorb the entry appended to them, whatever parser reads them. X-Forwarded-For:
+# addresses with or without brackets and ports, names, "unknown". Forwarded: RFC 7239, 4, plus
+# blanks around semicolons, which some senders write, and no unterminated quote.
 _XFF_RE = re.compile(rb"[0-9A-Za-z.:_%\[\], \t-]*")
 _PAIR = TOKEN + rb"+=(?:" + TOKEN + rb'+|"(?:[\t !#-\[\]-~]|\\[\t -~])*")'
 _FORWARDED_RE = re.compile(
@@ -35,25 +35,32 @@ _FORWARDED_RE = re.compile(
 
 
 class AddressFields:
-    """The fields for one client connection, made once for it."""
+    """Makes the fields of one client connection."""
 
-    __slots__ = ("_element", "_forwarded", "_host", "_plain", "_port", "trusted")
+    __slots__ = ("_element", "_forwarded", "_host", "_plain", "_port", "_scheme", "trusted")
 
     def __init__(
-        self, client: Address, destination: Address, *, forwarded: bool, trusted: bool
+        self,
+        client: Address,
+        destination: Address,
+        *,
+        forwarded: bool,
+        trusted: bool,
+        secure: bool = False,
     ) -> None:
         host = client.host.encode("ascii")
         self._host = host
         self._port = b"%d" % destination.port
-        self._element = b'for="%b";proto=http' % str(client).encode("ascii")
+        self._scheme = b"https" if secure else b"http"
+        self._element = b'for="%b";proto=%b' % (str(client).encode("ascii"), self._scheme)
         self._forwarded = forwarded
         self.trusted = trusted
-        self._plain = b"" if forwarded else _X_FIELDS % (host, b"http", self._port, host)
+        self._plain = b"" if forwarded else _X_FIELDS % (host, self._scheme, self._port, host)
 
     def for_request(self, read: Values, host: bytes) -> bytes:
-        """The lines for one request. `read` is what the client sent, `host` its Host.
+        """The lines for one request. `read` are the client's own fields, `host` is its Host.
 
-        Raises Refusal where the list that a trusted client told cannot be appended to.
+        Raises Refusal if the list of a trusted client is malformed.
         """
         if self._forwarded:
             return self._forwarded_field(read.get(b"forwarded", ()), host)
@@ -63,9 +70,9 @@ class AddressFields:
         return self._x_fields(told) if told else self._plain
 
     def _x_fields(self, told: dict[bytes, list[bytes]]) -> bytes:
-        """All that a proxy told, with the address appended, and what it did not tell added."""
+        """The fields of a proxy with the address appended; missing ones are added."""
         before = _joined(told.pop(b"x-forwarded-for", ()), _XFF_RE)
-        told.setdefault(b"x-forwarded-proto", [b"http"])
+        told.setdefault(b"x-forwarded-proto", [self._scheme])
         told.setdefault(b"x-forwarded-port", [self._port])
         real_ip = told.pop(b"x-real-ip", [self._real_ip(before)])
         if len(real_ip) > 1:
@@ -77,7 +84,7 @@ class AddressFields:
         return b"".join(lines)
 
     def _real_ip(self, before: bytes) -> bytes:
-        """Whom the proxy in front saw: the last of its list, or else itself."""
+        """The client that the proxy saw: the last of its list, or else the proxy itself."""
         last = before.removesuffix(b", ").rpartition(b",")[2].strip(b" \t").decode("ascii")
         return last.encode("ascii") if is_ip(last) and "%" not in last else self._host
 
@@ -91,7 +98,7 @@ class AddressFields:
 
 
 def _joined(told: Sequence[bytes], list_re: re.Pattern[bytes]) -> bytes:
-    """All lines of a list in their order, as RFC 9110, 5.3 joins them, and the comma behind."""
+    """Join the lines of a list (RFC 9110, 5.3), with a comma at the end."""
     joined = b", ".join(value for value in told if value)
     if list_re.fullmatch(joined) is None:
         raise Refusal(400, "malformed list of forwarded addresses")

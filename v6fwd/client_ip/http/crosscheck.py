@@ -1,15 +1,13 @@
-"""A second, independent reading of a head: llhttp's, through httptools.
+"""Parses a head a second time, with llhttp through httptools.
 
-Two parsers that were written apart seldom have the same gap. A head is let through only if
-both read the same in it: method, target, every field, the end of the connection, the wish for
-another protocol, and whether a body follows.
+Independent parsers seldom share a bug. A head passes only if both read the same method, target,
+fields, end of the connection, request for another protocol, and presence of a body.
 
-Whether they agree depends on the names, on the fields that frame the message, and on the method
-being CONNECT or not: the value of any other field is visible bytes to both. So what they agreed
-on once they are not asked again (`_agreed`).
+Whether they agree depends on the names, on the framing fields, and on whether the method is
+CONNECT: the value of any other field is visible bytes to both. So a combination on which they
+agreed is not checked again (`_agreed`).
 
-llhttp is strict unless its leniencies are switched on; httptools leaves all of them off (a test
-holds it to that).
+llhttp is strict unless lenient flags are set; httptools sets none (there is a test for that).
 """
 
 from __future__ import annotations
@@ -21,8 +19,8 @@ from v6fwd.client_ip.http.framing import MEMO_SIZE
 from v6fwd.client_ip.http.syntax import Refusal
 
 _KNOWN = frozenset(b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT".split(b" "))
-"""Methods that are shown to llhttp as they are; it knows a list of them and refuses all others,
-which are tokens all the same, and none of which changes how a message is framed."""
+"""Methods that llhttp gets unchanged. It refuses unknown ones, which are valid tokens and do not
+change how a message is framed, so it gets POST in their place."""
 
 
 _MOST_AGREED = 1024
@@ -30,7 +28,7 @@ _agreed: set[object] = set()
 
 
 class _Reading:
-    """What llhttp tells about one head."""
+    """What llhttp reports about one head."""
 
     __slots__ = ("bodiless", "fields", "keeps_alive", "parser", "target", "whole")
 
@@ -51,16 +49,16 @@ class _Reading:
     def on_headers_complete(self) -> None:
         self.whole = True
         assert self.parser is not None
-        self.keeps_alive = self.parser.should_keep_alive()  # llhttp forgets it soon after
+        self.keeps_alive = self.parser.should_keep_alive()  # llhttp resets it soon after
 
     def on_message_complete(self) -> None:
         self.bodiless = True
 
 
 def check(line: tuple[bytes, bytes, bytes], block: bytes, reading: Reading) -> None:
-    """Raise Refusal unless llhttp reads in a head what was read here.
+    """Raise Refusal unless llhttp agrees about a head.
 
-    `line` is method, target and minor version; `block` goes from the line's CRLF to the end.
+    `line` is method, target and minor version; `block` starts with the CRLF of the request line.
     """
     if reading.shape in _agreed and line[0] != b"CONNECT":
         return
@@ -85,7 +83,7 @@ def _check(line: tuple[bytes, bytes, bytes], block: bytes, fields: Fields, pairs
     except httptools.HttpParserError:
         raise Refusal(400, "head refused by the second reading") from None
     finally:
-        reading.parser = None  # each has hold of the other: let go without the collector
+        reading.parser = None  # break the reference cycle
     if (
         not reading.whole
         or parser.get_method() != shown

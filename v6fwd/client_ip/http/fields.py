@@ -1,16 +1,16 @@
-"""The fields of a request: what is refused, what is dropped, what the target gets instead.
+"""The fields of a request: which are refused, dropped, kept or rewritten.
 
-A target must not be able to read a field in another way than it was read here. So a name that
-a server could take for one that frames a message, belongs to the connection or tells an
-address (`X_Forwarded_For`, `Content.Length`: CGI, WSGI and others turn every odd byte of a
-name into the same one) is dropped unless it is spelt exactly; fields that frame a message
-stand once, and are written anew.
+A target must not read a field differently than v6fwd does. CGI, WSGI and others map every
+special byte of a name to the same one (`X_Forwarded_For`, `Content.Length`). So a name that
+resembles one of framing, of the connection or of forwarding is dropped unless it is spelt
+exactly. Framing fields may occur once, and are rewritten.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+from bisect import insort
 from typing import NamedTuple
 
 from v6fwd.client_ip.http.address import AddressFields
@@ -18,11 +18,11 @@ from v6fwd.client_ip.http.framing import MEMO_SIZE, Told, framing, known_framing
 from v6fwd.client_ip.http.syntax import FIELDS_RE, MAX_FIELDS, TOKEN_RE, Refusal, bad_byte
 
 Pairs = list[tuple[bytes, bytes]]
-"""Names and values of fields, without the blanks around, in the order they came."""
+"""Names and stripped values, in the order received."""
 
 
 class Fields(NamedTuple):
-    """What the fields of a request come to; depends on their bytes and the version alone."""
+    """The result for a field block; it depends on the block and the version only."""
 
     rewritten: bytes  # for the target, from the CRLF of the request line to the empty line
     length: int  # of the body, or CHUNKED
@@ -33,24 +33,24 @@ class Fields(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """Fields, and how they came to that."""
+    """Fields, and what `crosscheck` needs to know of the block."""
 
     fields: Fields
     lines: list[bytes]
-    """Of the block, as they were split; `pairs_of` takes them apart."""
+    """The lines of the block; `pairs_of` splits them."""
     shape: tuple[Told, tuple[bytes, ...], bytes]
-    """The fields that frame the request, the names of all, and the version."""
+    """The framing fields, the names of all fields, and the version."""
 
 
-# Names are compared with case folded and every byte but a letter or digit taken for "-".
+# Names are compared in lower case, with every byte but letters and digits mapped to "-".
 _FOLDED = bytes(
-    ord(char.lower()) if (char := chr(byte)).isalnum() and byte < 128 else ord("-")
-    for byte in range(256)
+    byte if char == "\n" else ord(char.lower()) if char.isalnum() and byte < 128 else ord("-")
+    for byte, char in enumerate(map(chr, range(256)))
 )
 _FORWARDING = (b"x-forwarded", b"forwarded", b"x-real-ip")
 _READ = frozenset(b"host content-length transfer-encoding connection upgrade expect te".split(b" "))
-# Meant for this hop alone (RFC 9110, 7.6.1 and 7.8; HTTP2-Settings would offer h2c); trailers
-# are dropped, so they are not announced.
+# Hop-by-hop fields (RFC 9110, 7.6.1 and 7.8; HTTP2-Settings would offer h2c). Trailers are
+# dropped, so `Trailer` is, too.
 _DROPPED = frozenset(b"keep-alive proxy-connection http2-settings trailer".split(b" "))
 _GUARDED = _READ | _DROPPED
 _KEEP, _DROP = b"+", b"-"  # roles; no field that is read has such a name
@@ -59,7 +59,7 @@ _NAME_RE = re.compile(rb"([^:]+):[^\r]*\r\n")  # in a block that FIELDS_RE match
 
 
 class FieldReader:
-    """Reads the field blocks of one connection."""
+    """Parses the field blocks of one connection."""
 
     __slots__ = ("_address", "_keep_underscores")
 
@@ -68,7 +68,7 @@ class FieldReader:
         self._keep_underscores = keep_underscores
 
     def read(self, block: bytes, minor: bytes) -> Reading:
-        """The verdict on a block, which ends with its empty line, of an HTTP/1.`minor` request.
+        """Parse the block of an HTTP/1.`minor` request; it ends with its empty line.
 
         Raises Refusal.
         """
@@ -84,7 +84,7 @@ class FieldReader:
         found = frame(framed, minor)
         address = self._address
         kept = [lines[at] for at in roles.kept]
-        if b" \r\n" in block or b"\t\r\n" in block:  # not everybody takes that off
+        if b" \r\n" in block or b"\t\r\n" in block:  # not every server strips it
             kept = [line.rstrip(b" \t") for line in kept]
         if found.named and not address.trusted:
             kept = _without(found.named, kept)
@@ -106,7 +106,7 @@ def _value(line: bytes) -> bytes:
 
 
 class _Roles(NamedTuple):
-    """What is done with the fields of a block, by their places in it."""
+    """What is done with the fields of a block, by their index."""
 
     kept: list[int]
     framed: list[tuple[int, bytes]]
@@ -114,12 +114,13 @@ class _Roles(NamedTuple):
 
 
 def _plan(names: tuple[bytes, ...], keep_underscores: bool) -> _Roles:
-    """Which lines are passed on as they are, which frame the message, which tell addresses."""
-    roles = _Roles([], [], [])
-    for at, name in enumerate(names):
-        role = _role(name, keep_underscores)
+    """Decide which lines are kept, which are framing, and which tell addresses."""
+    suspects = _suspects(names)
+    roles = _Roles([at for at in range(len(names)) if at not in suspects], [], [])
+    for at in sorted(suspects):
+        role = _role(names[at], keep_underscores)
         if role == _KEEP:
-            roles.kept.append(at)
+            insort(roles.kept, at)
         elif role in _READ:
             roles.framed.append((at, role))
         elif role != _DROP:
@@ -127,23 +128,34 @@ def _plan(names: tuple[bytes, ...], keep_underscores: bool) -> _Roles:
     return roles
 
 
-# The same few blocks of names, and ways to frame a message, come again and again. What is large
-# is not remembered, so that nobody fills the memory.
+def _suspects(names: tuple[bytes, ...]) -> set[int]:
+    """Indexes of names that need a closer look; one pass, since most names are harmless."""
+    joined = b"\n".join(names)
+    folded = joined.translate(_FOLDED).split(b"\n")
+    found = {
+        at for at, name in enumerate(folded) if name in _GUARDED or name.startswith(_FORWARDING)
+    }
+    if b"_" in joined:
+        found.update(at for at, name in enumerate(names) if b"_" in name)
+    return found
+
+
+# Few combinations of names and framing recur. Large ones are not cached: clients choose them.
 _KNOWN = functools.lru_cache(maxsize=1024)(_plan), known_framing
 _UNKNOWN = _plan, framing
 
 
 def _without(named: frozenset[bytes], kept: list[bytes]) -> list[bytes]:
-    """The lines of fields that Connection does not name: RFC 9110, 7.6.1.
+    """Remove fields that Connection names: RFC 9110, 7.6.1.
 
-    Not for a proxy: many pass on what their client put there, who could then have taken away
-    what the proxy itself added.
+    Not for a trusted proxy: many pass their client's Connection on, and the client could then
+    remove what the proxy added.
     """
     return [line for line in kept if line.partition(b":")[0].lower() not in named]
 
 
 def _role(name: bytes, keep_underscores: bool) -> bytes:
-    """What is done with a field of this name: kept, dropped, or read under the name given."""
+    """Whether a field is kept, dropped, or read (its name is returned then)."""
     folded = name.translate(_FOLDED)
     if folded in _GUARDED or folded.startswith(_FORWARDING):
         exact = name.lower() == folded and folded not in _DROPPED
@@ -152,7 +164,7 @@ def _role(name: bytes, keep_underscores: bool) -> bytes:
 
 
 def _what_is_wrong(block: bytes) -> str:
-    """Why a block is malformed; of its bytes first, as those are told before it is whole."""
+    """Why a block is malformed. Bad bytes come first: they are reported before it is complete."""
     why = bad_byte(block, 0, len(block))
     if why:
         return why

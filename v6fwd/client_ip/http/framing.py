@@ -1,7 +1,7 @@
-"""The fields that frame a request or belong to its connection: read once, written anew.
+"""The fields of a request that frame it or belong to its connection: checked and rewritten.
 
-What they come to depends on nothing but themselves and the version, and the same few
-combinations come again and again: verdicts are remembered (`known_framing`).
+The result depends on these fields and the version only, and few combinations recur, so results
+are cached (`known_framing`).
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from v6fwd.client_ip.http.syntax import LENGTH_RE, MAX_LENGTH, TOKEN, TOKEN_RE, 
 from v6fwd.model import is_ip
 
 CHUNKED = -1
-"""In place of a length: the body comes in chunks."""
+"""In place of a length: the body is chunked."""
 MEMO_SIZE = 2048
-"""Bytes of a block of fields whose framing is remembered; 1024 of them are 2 MiB at most."""
+"""Largest field block whose framing is cached, in bytes; 1024 entries are 2 MiB at most."""
 
-_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))  # and no fields to be left out
+_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))  # options that name no field
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 
-# RFC 3986, 3.2.2, without percent-encoding, which some servers decode and others do not, and
-# without the comma, which makes one Host of two.
+# RFC 6874, 2; many clients write "%" for "%25". Interface names as on Linux.
+_ZONE = rb"%[0-9A-Za-z._~-]{1,17}"
+# RFC 3986, 3.2.2, without percent-encoding, which not all servers decode, and without the comma,
+# which joins two Hosts.
 _HOST_RE = re.compile(
-    rb"(?:(?:[0-9A-Za-z._~!$&'()*+;=-]+|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{0,5}))?)?"
+    rb"(?:(?:[0-9A-Za-z._~!$&'()*+;=-]+|\[([0-9A-Fa-f:.]{2,45})(" + _ZONE + rb")?\])"
+    rb"(?::([0-9]{0,5}))?)?"
 )
 _LONGEST_HOST = 262  # a DNS name has 253 bytes at most, and a colon and five digits may follow
 _PROTOCOL_RE = re.compile(TOKEN + rb"+(?:/" + TOKEN + rb"+)?")
@@ -34,15 +37,15 @@ _CODINGS_RE = re.compile(TOKEN + rb"+(?:[ \t]*,[ \t]*" + TOKEN + rb"+)*")
 
 
 Told = tuple[tuple[bytes, bytes], ...]
-"""Fields by their names in lower case, in the order they came."""
+"""Fields with lower-case names, in the order received."""
 
 
 class Framing(NamedTuple):
-    """What these fields of a request come to."""
+    """The result for the framing fields of a request."""
 
     before: list[bytes]  # lines that stand before all others
     behind: list[bytes]  # and behind them
-    named: frozenset[bytes]  # fields, in lower case, that Connection says are for this hop alone
+    named: frozenset[bytes]  # lower-case names of hop-by-hop fields that Connection lists
     length: int  # of the body, or CHUNKED
     host: bytes
     upgrade: bool  # the target is asked for another protocol
@@ -51,14 +54,14 @@ class Framing(NamedTuple):
 
 
 def framing(told: Told, minor: bytes) -> Framing:
-    """The verdict on these fields of an HTTP/1.`minor` request. Raises Refusal."""
+    """Check the framing fields of an HTTP/1.`minor` request. Raises Refusal."""
     read: dict[bytes, list[bytes]] = {}
     for name, value in told:
         read.setdefault(name, []).append(value)
     host = _host(read.get(b"host", ()), minor)
     length = _length(read, minor)
     options = _options(read.get(b"connection", ()))
-    protocols = _protocols(read, options, minor, bodiless=not length)
+    protocols = _protocols(read, options, minor, length)
     behind = _expectation(read[b"expect"], minor) if b"expect" in read else []
     behind += _connection(read, options, protocols)
     if length == CHUNKED:
@@ -78,31 +81,34 @@ def framing(told: Told, minor: bytes) -> Framing:
 
 
 known_framing = functools.lru_cache(maxsize=1024)(framing)
-"""The same, remembered: for fields of a block of MEMO_SIZE at most."""
+"""`framing` with a cache; only for blocks up to MEMO_SIZE."""
 
 
 def _host(values: Sequence[bytes], minor: bytes) -> bytes:
-    """The Host: RFC 9112, 3.2. An empty one is legal there, and every server reads it alike."""
+    """The Host (RFC 9112, 3.2). An empty one is legal, and all servers read it alike."""
     if len(values) != 1:
         if values:
             raise Refusal(400, "more than one Host")
         if minor != b"0":
             raise Refusal(400, "no Host")
         return b""
-    if len(values[0]) > _LONGEST_HOST or not _is_host(values[0]):
+    match = _HOST_RE.fullmatch(values[0])
+    if match is None or len(values[0]) > _LONGEST_HOST or not _is_host(match):
         raise Refusal(400, "malformed Host")
-    return values[0]
+    if match[2] is None:
+        return values[0]
+    # RFC 6874, 4: a zone has a meaning on its own host only
+    return values[0][: match.start(2)] + values[0][match.end(2) :]
 
 
-def _is_host(value: bytes) -> bool:
-    match = _HOST_RE.fullmatch(value)
-    if match is None or int(match[2] or 0) > 0xFFFF:
+def _is_host(match: re.Match[bytes]) -> bool:
+    if int(match[3] or 0) > 0xFFFF:
         return False
     return match[1] is None or is_ip(match[1].decode("ascii"))
 
 
 def _length(read: Values, minor: bytes) -> int:
-    """How the body is framed: RFC 9112, 6. What servers read in more than one way is refused."""
+    """How the body is framed (RFC 9112, 6). Refuses what servers disagree about."""
     lengths = read.get(b"content-length")
     codings = read.get(b"transfer-encoding")
     if codings is None:
@@ -129,7 +135,7 @@ def _content_length(values: Sequence[bytes]) -> int:
 
 
 def _elements(values: Sequence[bytes]) -> list[bytes]:
-    """The elements of a comma-separated list: RFC 9110, 5.6.1; empty ones are left out."""
+    """Elements of a comma-separated list (RFC 9110, 5.6.1), without empty ones."""
     stripped = [part.strip(b" \t") for part in b",".join(values).split(b",")]
     return [part for part in stripped if part]
 
@@ -145,35 +151,37 @@ def _options(values: Sequence[bytes]) -> frozenset[bytes]:
 
 
 def _expectation(values: Sequence[bytes], minor: bytes) -> list[bytes]:
-    """RFC 9110, 10.1.1: there is one expectation, and HTTP/1.0 has none."""
+    """RFC 9110, 10.1.1: one expectation is defined, and HTTP/1.0 has none."""
     if [value.lower() for value in values] != [b"100-continue"]:
         raise Refusal(417, "Expect other than 100-continue")
     return [b"Expect: 100-continue"] if minor != b"0" else []
 
 
-def _protocols(
-    read: Values, options: frozenset[bytes], minor: bytes, *, bodiless: bool
-) -> list[bytes]:
+_HIDING = (b"h2", b"http", b"tls")
+"""Protocols whose requests could not be read here: h2c, HTTP/2.0, TLS/1.2 (RFC 2817)."""
+
+
+def _protocols(read: Values, options: frozenset[bytes], minor: bytes, length: int) -> list[bytes]:
     """Which protocols the target is offered: RFC 9110, 7.8.
 
-    None with a body: where it ends and the other protocol starts is more than one reading.
-    Never h2c: what follows its 101 could carry requests that nobody reads here.
+    With a body only if it has a Content-Length (`docker exec` sends one): the other protocol
+    starts behind it. Servers disagree about where it starts behind a chunked body.
     """
     if b"upgrade" not in read:
         return []
     protocols = _elements(read[b"upgrade"])
     if any(_PROTOCOL_RE.fullmatch(protocol) is None for protocol in protocols):
         raise Refusal(400, "malformed Upgrade")
-    if b"upgrade" not in options or minor == b"0" or not bodiless:
+    if b"upgrade" not in options or minor == b"0" or length == CHUNKED:
         return []
-    return [name for name in protocols if not name.lower().startswith((b"h2", b"http"))]
+    return [name for name in protocols if not name.lower().startswith(_HIDING)]
 
 
 def _connection(read: Values, options: frozenset[bytes], protocols: list[bytes]) -> list[bytes]:
-    """Connection written anew, with the fields that it has to name.
+    """Rewrite Connection and the fields that it has to name.
 
-    Only options that mean something on the way to the target are in it, so nobody can have a
-    field dropped there by naming it. TE can only ask for trailers, which responses keep.
+    Only options that apply to the target's connection remain, so a client cannot have a field
+    dropped there by naming it. TE can only ask for trailers, which answers keep.
     """
     if not options:
         return []

@@ -1,9 +1,8 @@
-"""The last field block of a client, and what it came to.
+"""Caches the last field block of a connection and its result.
 
-Clients repeat their fields on a connection, and only the line changes. So the last field block
-is remembered with its verdict: a block that is byte for byte the same is not read again. The
-verdict depends on the block and the version, which both must be the same; the line is judged
-every time.
+Clients repeat their fields on a connection; only the request line changes. The result depends
+on the block and on the version, so both must be equal to the cached ones, byte for byte. The
+line is checked every time.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ USUAL_BLOCK = 8192  # bytes; with a line of USUAL_RE it stays below MAX_HEAD
 
 
 class FieldMemo:
-    """Reads field blocks, and remembers the last one.
+    """Parses field blocks and caches the last one.
 
     A block goes from the CRLF of the request line to the empty line.
     """
@@ -30,13 +29,13 @@ class FieldMemo:
         self._minor = b""
         self._fields: Fields | None = None
         self.usual = b""
-        """The block if a request with it is over with its head, and nothing comes of it: no
-        body, no switch of protocols, no end of the connection. Else b""."""
+        """The cached block if its request has no body, no upgrade, and does not close the
+        connection; else b""."""
         self.usual_rewritten = b""
         """What the target gets in its place."""
 
     def read(self, block: bytes, method: bytes, target: bytes, minor: bytes) -> Fields:
-        """The verdict on a block; a new one is read twice, and remembered. Raises Refusal."""
+        """Parse a block, or take the cached result. Raises Refusal."""
         fields = self._fields
         if fields is None or self._block != block or self._minor != minor:
             reading = self._reader.read(block[2:], minor)

@@ -1,15 +1,15 @@
-"""The answer to a request that is not let through, or that the target did not answer."""
+"""Makes answers to requests that are refused, or that the target did not answer."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 
-# RFC 9110, 15.5.6: a 405 has to say what is allowed; only CONNECT is refused.
+# RFC 9110, 15.5.6: a 405 must list the allowed methods; only CONNECT is refused.
 _ALLOW = "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"
 
 
 def refusal(status: int, why: str) -> bytes:
-    """A whole HTTP/1.1 response with one line of text as its body; the connection ends with it."""
+    """A complete HTTP/1.1 response with one line of text as body; it closes the connection."""
     reason = f"{status} {HTTPStatus(status).phrase}"
     body = f"{reason}: {why}\n"
     return (

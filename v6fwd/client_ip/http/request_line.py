@@ -1,7 +1,7 @@
-"""The first line of a request: RFC 9112, 3. And what else can stand at the start of a connection.
+"""The request line (RFC 9112, 3), and detection of other protocols at the start of a connection.
 
-The target is passed on as it came: servers differ about what they make of a path, so nothing
-in it is decoded, merged or resolved here.
+The request target passes unchanged: servers interpret paths differently, so nothing is decoded,
+merged or resolved here.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import re
 from v6fwd.client_ip.http.syntax import TOKEN, Refusal
 
 H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113, 3.4
-TLS_HANDSHAKE = b"\x16"  # RFC 8446, 5.1: the type of the first record; no method starts so
+TLS_HANDSHAKE = b"\x16"  # RFC 8446, 5.1: type of the first record; no method starts with it
 
 # RFC 3986: no blank, control byte or byte above 126; "#" starts a fragment, which is not sent.
 TARGET = rb'[!"$-~]'
 LINE_RE = re.compile(rb"(" + TOKEN + rb"+) (" + TARGET + rb"+) HTTP/1\.([01])")
 
 USUAL_RE = re.compile(rb"(?:(HEAD)|(?!CONNECT )[A-Z-]{1,32}) /" + TARGET + rb"{0,7000} HTTP/1\.1")
-"""A line whose verdict depends on nothing else: origin-form, HTTP/1.1, no CONNECT. Group 1 is
-set for HEAD. 7,000 bytes leave room for a head of MAX_HEAD."""
+"""A line that is valid with any Host: origin-form, HTTP/1.1, not CONNECT. Group 1 is set for
+HEAD. With 7,000 bytes, line and a block of USUAL_BLOCK stay below MAX_HEAD."""
 
 _VERSION_RE = re.compile(rb"(" + TOKEN + rb"+) (" + TARGET + rb"+) HTTP/[0-9]\.[0-9]")
 _AUTHORITY_RE = re.compile(rb"[0-9A-Za-z._~!$&'()*+;=:\[\]-]+")
@@ -30,9 +30,9 @@ _DEFAULT_PORT_RE = re.compile(rb":(?:80)?\Z")
 
 
 def check_line(line: re.Match[bytes] | None, raw: bytes, *, pass_opaque: bool) -> None:
-    """Raise Refusal for a request line `raw`, of which `line` is LINE_RE's match.
+    """Raise Refusal if the request line `raw` is invalid; `line` is LINE_RE's match of it.
 
-    What depends on the Host as well is left to `check_authority`.
+    `check_authority` checks what depends on Host.
     """
     if line is None:
         if _VERSION_RE.fullmatch(raw) is not None:
@@ -45,7 +45,7 @@ def check_line(line: re.Match[bytes] | None, raw: bytes, *, pass_opaque: bool) -
         if _AUTHORITY_RE.fullmatch(target) is None or line[3] == b"0":
             raise Refusal(400, "malformed request target")
     elif method.upper() in (b"CONNECT", b"HEAD") and method != b"HEAD":
-        # A server that folds case would frame its answer in another way than is read here.
+        # A server that ignores case would frame its answer differently.
         raise Refusal(400, "method in lower case")
     elif not target.startswith(b"/") and target != b"*":
         if _ABSOLUTE_RE.fullmatch(target) is None:
@@ -55,12 +55,12 @@ def check_line(line: re.Match[bytes] | None, raw: bytes, *, pass_opaque: bool) -
 
 
 def check_authority(method: bytes, target: bytes, host: bytes) -> None:
-    """Raise Refusal if a target that names an authority names another than Host does.
+    """Raise Refusal if the authority in a request target differs from Host.
 
-    RFC 9112, 3.2.2: one of them would have to be ignored, and not every server ignores the same.
+    RFC 9112, 3.2.2: one of them has to be ignored, and servers differ about which.
     """
     if method == b"CONNECT":
-        # RFC 9112, 3.2.3: always with a port
+        # RFC 9112, 3.2.3: the port is mandatory
         if not re.search(rb":[0-9]+\Z", target) or target.lower() != host.lower():
             raise Refusal(400, "request target and Host differ")
         return
@@ -70,10 +70,10 @@ def check_authority(method: bytes, target: bytes, host: bytes) -> None:
 
 
 def _canonical(authority: bytes) -> bytes:
-    """One spelling for all that name the same: RFC 9110, 4.2.3."""
+    """Normalise an authority: RFC 9110, 4.2.3."""
     return _DEFAULT_PORT_RE.sub(b"", authority.lower())
 
 
 def begins_opaque(data: bytes) -> bool:
-    """Whether a connection starts as TLS does, or as HTTP/2 or a part of its preface."""
+    """Whether a connection starts with TLS, or with (a part of) the HTTP/2 preface."""
     return data.startswith((TLS_HANDSHAKE, H2_PREFACE)) or H2_PREFACE.startswith(data)

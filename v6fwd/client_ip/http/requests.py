@@ -1,126 +1,138 @@
-"""The requests of one client connection, on their way to the target.
+"""Follows the requests of a client connection, from client to target.
 
-The stream is between requests, in a head, or in a body; a body is so many bytes (`passing`) or
-chunks. A head is held until it is whole, and is then refused or written anew (http_fields); a
-body goes through as it is, but for extensions and trailers of chunks. Once a request is refused
-nothing more is let through, and nothing of the request was if its head was at fault, or a chunk
-that came together with its head. (A head does not wait for chunks: its answer may come first.)
+The stream is between requests, in a head, or in a body, which is a number of bytes (`passing`)
+or chunks. A head is held until it is complete, then refused or rewritten; a body passes
+unchanged, except for extensions and trailers of chunks. After a refusal nothing passes. Of the
+refused request nothing has passed if its head was invalid, or a chunk that arrived together
+with its head. (A head does not wait for chunks: its answer may come first.)
 
-The verdict does not depend on how the bytes are cut. A head has two parts, its line and its
-fields: each is judged when it is whole, its single bytes and its size as soon as they come, and
-of two faults the one whose byte comes first is told.
+The result does not depend on how the bytes are cut.
 """
 
 from __future__ import annotations
 
 from v6fwd.client_ip.http.address import AddressFields
-from v6fwd.client_ip.http.chunks import ChunkReader
+from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
+from v6fwd.client_ip.http.chunks import FREE_EXTENSIONS, STRICT, ChunkReader
 from v6fwd.client_ip.http.fields import FieldReader, Fields
 from v6fwd.client_ip.http.framing import CHUNKED
 from v6fwd.client_ip.http.memo import USUAL_BLOCK, FieldMemo
+from v6fwd.client_ip.http.request_head import HeadReader
 from v6fwd.client_ip.http.request_line import (
     H2_PREFACE,
     LINE_RE,
     TLS_HANDSHAKE,
     USUAL_RE,
     begins_opaque,
-    check_line,
 )
-from v6fwd.client_ip.http.syntax import (
-    MAX_HEAD,
-    MAX_LINE,
-    HttpRefused,
-    HttpRules,
-    Kind,
-    Refusal,
-    bad_byte,
-)
+from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules, Kind, Refusal
 from v6fwd.model import Address
 
 Piece = bytes | memoryview
-
-MAX_EMPTY_LINES = 4
-"""CRLFs skipped before a request. RFC 9112, 2.2 asks for one at least: old clients sent it
-behind a body."""
 
 _PLAIN, _HEAD = Kind.PLAIN, Kind.HEAD  # an enum's members are slow to look up
 
 
 class RequestStream:
-    """One client connection, client to target."""
+    """One client connection, client to target.
+
+    Large because a request is read in one pass: each step leaves state that the next one needs, and
+    an object for each part would cost every request its calls.
+    """
 
     __slots__ = (
+        "_budget",
         "_chunked_from",
         "_chunks",
-        "_empty_lines",
         "_fresh",
+        "_heads",
         "_held",
-        "_judged",
         "_kept",
         "_memo",
         "_rules",
-        "_searched",
+        "_spare",
         "_usual_length",
         "begun",
         "closing",
+        "more",
         "opaque",
         "opaque_why",
         "passing",
         "refused",
+        "switching",
         "waiting",
     )
 
     def __init__(
-        self, rules: HttpRules, client: Address, destination: Address, *, trusted: bool
+        self,
+        rules: HttpRules,
+        client: Address,
+        destination: Address,
+        *,
+        trusted: bool,
+        secure: bool = False,
+        budget: TimeBudget = UNBOUNDED,
     ) -> None:
-        """`trusted`: the client is a proxy whose list of addresses is kept and appended to."""
+        """`trusted`: the client is a proxy whose list of addresses is kept and appended to.
+
+        `secure`: the client spoke TLS to a proxy in front. `budget` bounds how long one call may
+        take: see `more`.
+        """
         self.passing = 0
-        """Bytes that go through as they are: move them past the stream and tell `passed`, or
-        give them to `receive`. At 0 everything must be given to `receive`."""
+        """Bytes that pass unchanged: move them past the stream and call `passed`, or give them
+        to `receive`. At 0 all bytes must go to `receive`."""
         self.refused: HttpRefused | None = None
-        """Set once, and then nothing is let through any more."""
+        """Once set, nothing passes any more."""
         self.opaque = False
-        """From here on all bytes go through as they are."""
+        """From now on all bytes pass unchanged."""
         self.opaque_why = ""
-        """What the connection started with instead of HTTP/1: "TLS", "HTTP/2" or ""."""
+        """What the client speaks instead of HTTP/1: "TLS", "HTTP/2" or ""."""
         self.begun: list[Kind] = []
-        """The requests whose heads were let through since the caller last cleared this."""
+        """Requests whose heads have passed since the caller last cleared this list."""
+        self.switching = False
+        """The last request asks for another protocol."""
         self.waiting = False
-        """Another protocol was asked for; bytes are kept until `switched` or `stayed`. Whoever
+        """It is whole: bytes are kept until `switched` or `stayed`. Whoever
         feeds the stream bounds them by not reading on."""
         self.closing = False
-        """The last request ends the connection: what follows it is dropped."""
-        address = AddressFields(client, destination, forwarded=rules.forwarded, trusted=trusted)
+        """The last request closes the connection: what follows it is dropped."""
+        self.more = False
+        """The last call ran out of time. Give other connections a turn, then call
+        `receive(b"")`, before anything else is read."""
+        address = AddressFields(
+            client, destination, forwarded=rules.forwarded, trusted=trusted, secure=secure
+        )
         self._memo = FieldMemo(FieldReader(address, keep_underscores=rules.keep_underscores))
+        self._heads = HeadReader(rules, self._memo)
         self._rules = rules
+        self._budget = budget
+        self._spare = FREE_EXTENSIONS  # of chunks, for all requests of the connection
         self._chunks: ChunkReader | None = None
-        self._chunked_from = -1  # where in the pieces at hand the request of these chunks starts
-        self._held = b""  # what came and is not judged yet
-        self._searched = 0  # how much of it holds no bad byte
-        self._judged = False  # its request line was judged
+        self._chunked_from = -1  # index in the current pieces of the chunked request's head
+        self._held = b""  # received, but incomplete or not parsed yet
         self._kept: list[bytes] = []
-        self._fresh = True  # nothing but HTTP/1 can be ruled out yet
-        self._empty_lines = 0
-        self._usual_length = 0  # of the memo's; 0 when the quick path may not be taken
+        self._fresh = True  # the connection may still turn out not to be HTTP/1
+        self._usual_length = 0  # length of the memo's block; 0 if the quick path is not allowed
 
     @property
     def in_head(self) -> bool:
-        """Whether a head has begun and is not whole; empty lines before it do not count."""
-        return bool(self._held) and self._chunks is None and self._held != b"\r"
+        """Whether a head is incomplete; empty lines before it do not count."""
+        held = self._held
+        return bool(held) and self._chunks is None and held != b"\r" and not self.more
 
     @property
     def in_body(self) -> bool:
-        """Whether a body is under way, or was when it was refused."""
+        """Whether the stream is in a body, or was when the request was refused."""
         return self.passing > 0 or self._chunks is not None
 
     @property
     def is_idle(self) -> bool:
-        """Whether the stream is between requests: no head begun, no body under way."""
+        """Whether the stream is between requests."""
         in_body = self.passing or self._chunks is not None
         return not (self._held or in_body or self.waiting or self.opaque)
 
     def receive(self, data: bytes) -> list[Piece]:
-        """The pieces that the target may have now, in order; sets the attributes above."""
+        """Return what the target may get now, in pieces, and update the attributes above."""
         one = self.one(data)
         if one is None:
             return self._receive(data)
@@ -128,9 +140,8 @@ class RequestStream:
         return [one[0]]
 
     def one(self, data: bytes) -> tuple[bytes, Kind] | None:
-        """The quick path: what the target may have if `data` is one request of the usual kind,
-        best with the fields of the last, and its kind, which is not in `begun` then. None, and
-        nothing was let through: take `receive`."""
+        """Quick path: if `data` is one plain request, best with the fields of the last one,
+        return it rewritten, with its kind, which is not added to `begun`. None: use `receive`."""
         if not self._usual_length:
             return None
         memo = self._memo
@@ -146,7 +157,7 @@ class RequestStream:
         return data[:end] + memo.usual_rewritten, _HEAD if line[1] else _PLAIN
 
     def _one_new(self, data: bytes) -> int:
-        """Take the fields of `data` for the usual ones, if it is one head; where they start."""
+        """Put the fields of `data` into the memo if it is one head; return their start, or -1."""
         end = data.find(b"\r\n")
         if len(data) > USUAL_BLOCK or data.find(b"\r\n\r\n", end) + 4 != len(data):
             return -1
@@ -161,22 +172,23 @@ class RequestStream:
         return end if self._usual_length else -1
 
     def passed(self, count: int) -> None:
-        """`count` bytes of `passing` have gone past the stream."""
+        """`count` bytes of `passing` were moved past the stream."""
         self.passing -= count
         if self._chunks is not None:
             self._chunks.skip(count)
         elif not self.passing:
+            self._body_over()
             self._usual_length = self._quick_length()
 
     def switched(self) -> bytes:
-        """The target speaks another protocol now; gives the bytes that were kept for it."""
+        """The target has switched protocols; return the bytes that were kept for it."""
         self.waiting = False
         self.opaque = True
         kept, self._kept = b"".join(self._kept), []
         return kept
 
     def stayed(self) -> list[Piece]:
-        """The target has refused to switch; what was kept is read as HTTP, as by `receive`."""
+        """The target does not switch; parse the kept bytes as HTTP, like `receive`."""
         self.waiting = False
         kept, self._kept = b"".join(self._kept), []
         return self._receive(kept)
@@ -190,17 +202,22 @@ class RequestStream:
             data, self._held = self._held + data, b""
         pieces: list[Piece] = []
         self._chunked_from = -1
+        self.more = False
+        self._budget.begin()
         at, end = 0, len(data)
         try:
             while at < end and not self._held:
                 at = self._step(data, at, pieces)
+                if at < end and self._takes_work() and self._budget.is_over():
+                    self.more = True
+                    self._hold(data, at)
         except Refusal as refusal:
             self.refused = refusal.verdict
         self._usual_length = self._quick_length()
         return pieces
 
     def _step(self, data: bytes, at: int, pieces: list[Piece]) -> int:
-        """Take the next part of data[at:], whatever is due, and give where it ends."""
+        """Take the next part of data[at:] and return where it ends."""
         if self.passing and self._chunks is None:
             return self._body(data, at, pieces)
         if self._chunks is not None:
@@ -216,16 +233,22 @@ class RequestStream:
             return self._empty_line(data, at)
         return self._head(data, at, pieces)
 
+    def _takes_work(self) -> bool:
+        """Whether a head or chunks come next; everything else is cheap."""
+        if self._held or self.refused is not None or self.opaque:
+            return False
+        return self._chunks is not None or not (self.passing or self.waiting or self.closing)
+
     def _quick_length(self) -> int:
-        """The length of the block that the quick path may take as known; 0: not now."""
-        if self._held or self._empty_lines or self._chunks is not None or self.passing:
+        """The length of the memo's block; 0 if the quick path is not allowed now."""
+        if self._held or self._heads.empty_lines or self._chunks is not None or self.passing:
             return 0
         if self.waiting or self.closing or self.refused is not None or self.opaque:
             return 0
         return len(self._memo.usual)
 
     def _hold(self, data: bytes, at: int) -> int:
-        """Keep data[at:] until more comes."""
+        """Keep data[at:] until more arrives."""
         self._held = data[at:]
         return len(data)
 
@@ -235,13 +258,21 @@ class RequestStream:
         step = min(self.passing, len(data) - at)
         self.passing -= step
         pieces.append(memoryview(data)[at : at + step])
+        if not self.passing:
+            self._body_over()
         return at + step
 
+    def _body_over(self) -> None:
+        """RFC 9110, 7.8: another protocol starts behind the body of the request."""
+        self.waiting = self.switching
+
     def _chunk(self, chunks: ChunkReader, data: bytes, at: int, pieces: list[Piece]) -> int:
-        end = chunks.follow(data, at)
+        end = chunks.follow(data, at, self._budget.is_over)
         view = memoryview(data)
-        for start, stop in chunks.cuts:
+        for start, stop, instead in chunks.cuts:
             pieces.append(view[at:start])
+            if instead:
+                pieces.append(instead)
             at = stop
         if end > at:
             pieces.append(view[at:end])
@@ -252,11 +283,13 @@ class RequestStream:
             return len(data)
         if chunks.done:
             self._chunks = None
+            self._spare = chunks.spare
             return end
+        self.more = chunks.is_late and end < len(data)
         return self._hold(data, end) if end < len(data) else end
 
     def _take_back(self, pieces: list[Piece]) -> None:
-        """The request under way is bad: if its head came just now, the target sees none of it."""
+        """Withdraw the refused request if its head is among the current pieces."""
         if self._chunked_from >= 0:
             del pieces[self._chunked_from :]
             self.begun.pop()
@@ -265,56 +298,25 @@ class RequestStream:
     # ---- heads ---------------------------------------------------------------------------------
 
     def _empty_line(self, data: bytes, at: int) -> int:
-        line = data[at : at + 2]
-        if line == b"\r":
+        end = self._heads.empty_line(data, at)
+        if not end:
             return self._hold(data, at)
         self._fresh = False
-        self._empty_lines += 1
-        if line != b"\r\n" or self._empty_lines > MAX_EMPTY_LINES:
-            why = "bare CR in the head" if line != b"\r\n" else "empty lines before a request"
-            raise Refusal(400, why)
-        return at + 2
-
-    def _head(self, data: bytes, at: int, pieces: list[Piece]) -> int:
-        """A head at data[at:]: let it through, hold it, or raise Refusal."""
-        self._fresh = False
-        if data.startswith(b"\n", at):  # whatever byte came before it
-            raise Refusal(400, "bare LF in the head")
-        line_end = data.find(b"\r\n", at, at + MAX_LINE + 2)
-        if line_end < 0:
-            self._search(data, at, at + MAX_LINE + 2, HttpRefused(414, "request line too long"))
-            return self._hold(data, at)
-        line = LINE_RE.fullmatch(data, at, line_end)
-        if not self._judged:
-            if line is None and (why := bad_byte(data, at, line_end + 1)):
-                raise Refusal(400, why)
-            check_line(line, data[at:line_end], pass_opaque=self._rules.pass_opaque)
-            self._judged = True
-        assert line is not None
-        end = data.find(b"\r\n\r\n", line_end, at + MAX_HEAD) + 4
-        if end < 4:
-            self._search(data, at, at + MAX_HEAD, HttpRefused(431, "request head too large"))
-            return self._hold(data, at)
-        self._judged = False
-        self._searched = self._empty_lines = 0
-        fields = self._memo.read(data[line_end:end], *line.groups())
-        self._let_through(line[1], fields)
-        self._chunked_from = len(pieces) if fields.length == CHUNKED else -1
-        pieces.append(data[at:line_end] + fields.rewritten)
         return end
 
-    def _search(self, data: bytes, at: int, limit: int, too_much: HttpRefused) -> None:
-        """Raise Refusal for a part of a head that is not whole, if it is at fault already."""
-        end = min(limit, len(data))
-        why = bad_byte(data, at + self._searched, end)
-        if why:
-            raise Refusal(400, why)
-        if len(data) >= limit:
-            raise Refusal(*too_much)
-        self._searched = max(0, end - at - 1)
+    def _head(self, data: bytes, at: int, pieces: list[Piece]) -> int:
+        """Pass or hold the head at data[at:], or raise Refusal."""
+        self._fresh = False
+        head = self._heads.read(data, at)
+        if head is None:
+            return self._hold(data, at)
+        self._let_through(head.method, head.fields)
+        self._chunked_from = len(pieces) if head.fields.length == CHUNKED else -1
+        pieces.append(head.rewritten)
+        return head.end
 
     def _let_through(self, method: bytes, fields: Fields) -> None:
-        """A head goes to the target: what comes next?"""
+        """Note what follows a head that has passed."""
         kind = Kind.PLAIN
         if method == b"CONNECT":
             kind = Kind.CONNECT
@@ -323,12 +325,14 @@ class RequestStream:
         elif method == b"HEAD":
             kind = Kind.HEAD
         self.begun.append(kind)
-        self.waiting = kind in (Kind.CONNECT, Kind.UPGRADE)
+        self.switching = kind in (Kind.CONNECT, Kind.UPGRADE)
         self.closing = fields.closing
         if fields.length == CHUNKED:
-            self._chunks = ChunkReader()
+            self._chunks = ChunkReader(STRICT, self._spare)
         else:
             self.passing = fields.length
+            if not self.passing:
+                self._body_over()
 
     # ---- not HTTP/1 ----------------------------------------------------------------------------
 

@@ -1,9 +1,11 @@
-"""The responses of one target connection, on their way to the client.
+"""Follows the responses of a target connection, from target to client.
 
-Not a byte of them is changed. They are read so far as HTTP demands it: to know where one ends
-and the next begins, that each was asked for, and when the connection changes its protocol. A
-head is held until it is whole, so that a client gets a 502 instead of garbage. What a client
-could read in another way than it was read here is an `error`, as for requests.
+They are parsed to find where each ends, whether it was requested, and where the connection
+changes its protocol. A head is held until it is complete, so that a client gets a 502 and not
+garbage.
+
+A strict response passes unchanged. Others are rewritten if all parsers agree about them (see
+straighten), so that the client cannot interpret them differently; else they are an `error`.
 """
 
 from __future__ import annotations
@@ -11,17 +13,21 @@ from __future__ import annotations
 import re
 from collections import deque
 
-from v6fwd.client_ip.http.chunks import ChunkReader
+from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
+from v6fwd.client_ip.http.chunks import LOOSE, ChunkReader
 from v6fwd.client_ip.http.framing import CHUNKED
+from v6fwd.client_ip.http.response_head import (
+    PAST_MENDING_RE,
+    BadResponseError,
+    read_head,
+)
+from v6fwd.client_ip.http.straighten import straighten
 from v6fwd.client_ip.http.syntax import (
-    FIELDS_RE,
-    LENGTH_RE,
-    MAX_LENGTH,
     MAX_RESPONSE_HEAD,
     TOKEN,
     VALUE,
     Kind,
-    bad_byte,
+    name_bad_byte,
 )
 
 Piece = bytes | memoryview
@@ -29,17 +35,16 @@ Piece = bytes | memoryview
 UNTIL_EOF = -1
 """In `passing`: the body ends with the connection."""
 
+MAX_INTERIM = 1000
+"""1xx answers per request. HAProxy and nginx have no limit, Go accepts 5. A server that sends a
+102 every 20 s (RFC 2518, 10.1) reaches it after five hours."""
+
 _PLAIN = Kind.PLAIN  # an enum's members are slow to look up
-_UNKNOWN = -2  # a length that nobody told
-_START = b"HTTP/1."
+_STARTS = b"HTTP/1.", b"HTTP/2.0 "
 
-# RFC 9112, 4. The blank behind the status is left out by many where no reason follows.
-_STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: " + VALUE + rb"*)?\r\n"
-_STATUS_RE = re.compile(_STATUS_LINE)
-_FRAMING_RE = re.compile(rb"\n((?i:content-length|transfer-encoding|connection)):[ \t]*([^\r]*)")
-
-# The usual head in one go: a status that has a body, one Content-Length, nothing else that
-# frames a message or ends the connection. Group 1 is the length.
+_HEAD_END_RE = re.compile(rb"\n\r?\n")
+# The usual head in one match: a status with a body, one Content-Length, nothing else that frames
+# the message or ends the connection. Group 1 is the length.
 _OTHER = (
     rb"(?:(?![CcTt](?i:ontent-length|ransfer-encoding|onnection):)"
     + TOKEN
@@ -58,18 +63,21 @@ _USUAL_RE = re.compile(
 )
 
 
-class _BadResponseError(Exception):
-    """Carries the text of `error`."""
-
-
 class ResponseStream:
-    """The target's connection, target to client."""
+    """The target's connection, target to client.
+
+    Large because a response is read in one pass, as requests are: see RequestStream.
+    """
 
     __slots__ = (
+        "_budget",
         "_chunks",
         "_expected",
         "_held",
+        "_interim",
         "_last",
+        "_max_head",
+        "_must_end",
         "_over",
         "_searched",
         "_usual",
@@ -77,49 +85,64 @@ class ResponseStream:
         "answered_upgrade",
         "began",
         "error",
+        "more",
         "outstanding",
         "passing",
         "switched",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, budget: TimeBudget = UNBOUNDED, max_head: int = MAX_RESPONSE_HEAD) -> None:
+        """`budget` bounds how long one call may take: see `more`."""
         self.outstanding = 0
-        """Requests whose final response is not complete."""
+        """Requests without a complete final response."""
         self.passing = 0
-        """Bytes of a body that go through as they are, or UNTIL_EOF: move them past the stream
-        and tell `passed`, or give them to `receive`."""
+        """Bytes of a body that pass unchanged, or UNTIL_EOF: move them past the stream and call
+        `passed`, or give them to `receive`."""
         self.error = ""
-        """Why the target's answer is bad; nothing is let through any more."""
+        """Why the answer cannot be passed on; once set, nothing passes any more."""
         self.began = False
-        """Bytes of the response under way have been let through: no 502 can take its place."""
+        """Bytes of the current final response have passed: no 502 can replace it."""
         self.switched = False
-        """The target speaks another protocol: all bytes go through."""
+        """The target has switched protocols: all bytes pass."""
         self.answered_upgrade = False
-        """A request for another protocol was refused by the target; whoever goes on with the
-        requests sets it back."""
+        """The target has refused to switch protocols; the caller resets this when it continues
+        with requests."""
+        self.more = False
+        """The last call ran out of time. Give other connections a turn, then call
+        `receive(b"")`, before anything else is read."""
+        self._budget = budget
+        self._max_head = max(max_head, MAX_RESPONSE_HEAD)
+        self._interim = 0  # 1xx answers to the request under way
+        self._must_end = False  # parsers may differ about the end of the current response
         self._expected: deque[Kind] = deque()
         self._chunks: ChunkReader | None = None
         self._held = b""
-        self._usual = b""  # the head of the last usual response: its like need not be read again
-        self._usual_size = -1  # of that response, its body included
-        self._searched = 0  # how much of a held head holds no bad byte
-        self._last = False  # the target ends the connection with the response under way
-        self._over = False  # and has done so
+        self._usual = b""  # head of the last usual response; an equal one is not parsed again
+        self._usual_size = -1  # bytes of that response with its body
+        self._searched = 0  # bytes of a held head checked so far
+        self._last = False  # the current response ends the connection
+        self._over = False  # and is complete
+
+    @property
+    def is_spent(self) -> bool:
+        """Parsers may differ about where the complete response ended: close the connection, even
+        if the target does not."""
+        return self._over and self._must_end
 
     def expect(self, kind: Kind) -> None:
-        """A request has been let through; called for each, in order."""
-        if self._over:  # the target said that it answers no more: RFC 9112, 9.6
+        """Note a request that has passed; call it for each, in order."""
+        if self._over:  # RFC 9112, 9.6: the target answers no more requests
             return
         self._expected.append(kind)
         self.outstanding += 1
 
     def receive(self, data: bytes) -> list[Piece]:
-        """What the client may have now; `data` itself if that is all of it."""
+        """Return what the client may get now; `data` itself if it passes whole."""
         return [data] if self.one(data) else self._receive(data)
 
     def one(self, data: bytes) -> bool:
-        """The quick path: whether `data` is one response, or the start of one, as most are, and
-        may go to the client. False, and nothing was done: take `receive`."""
+        """Quick path: whether `data` is one usual response, or its start, and may pass.
+        False: nothing was done, use `receive`."""
         if not self.outstanding or self.began or self._held or self._expected[0] is not _PLAIN:
             return False
         if data.startswith(self._usual) and len(data) == self._usual_size:
@@ -143,7 +166,7 @@ class ResponseStream:
         return True
 
     def passed(self, count: int) -> None:
-        """`count` bytes of `passing` have gone past the stream."""
+        """`count` bytes of `passing` were moved past the stream."""
         if self.passing == UNTIL_EOF:
             return
         self.passing -= count
@@ -153,7 +176,7 @@ class ResponseStream:
             self._complete()
 
     def ended(self) -> str:
-        """The target has closed: "" if that is a fine end, else why not."""
+        """The target has closed: return "" if no response was cut off, else what was."""
         if self.switched:
             return ""
         if self.passing == UNTIL_EOF:
@@ -168,33 +191,45 @@ class ResponseStream:
             return []
         if self._held:
             data, self._held = self._held + data, b""
+        out = _Output(data)
+        self.more = False
+        self._budget.begin()
         at, end = 0, len(data)
         try:
-            while at < end and not self._held and not self.error:
-                step = self._step(data, at)
+            while at < end and not (self._held or self.error or self.is_spent):
+                step = self._step(data, at, out)
                 if step == at:
                     self._held = data[at:]
+                elif step < end and self._takes_work() and self._budget.is_over():
+                    self.more = True
+                    self._held = data[step:]
                 at = step
-        except _BadResponseError as error:
+        except BadResponseError as error:
             self.error = str(error)
-        if at == end:
-            return [data] if data else []
-        return [memoryview(data)[:at]] if at else []
+        return out.pieces(at)
 
-    def _step(self, data: bytes, at: int) -> int:
-        """Where in data[at:] the next part ends; `at` itself while that is not known."""
+    def _takes_work(self) -> bool:
+        """Whether a head or chunks come next; everything else is cheap."""
+        return not (self.passing or self.switched or self.error or self.is_spent)
+
+    def _step(self, data: bytes, at: int, out: _Output) -> int:
+        """Where the next part of data[at:] ends; `at` if it is incomplete."""
         if self.switched or self.passing == UNTIL_EOF:
             return len(data)
         if self._chunks is not None:
-            return self._chunk(self._chunks, data, at)
+            return self._chunk(self._chunks, data, at, out)
         if not self.passing:
-            return self._head(data, at)
+            return self._head(data, at, out)
         step = min(self.passing, len(data) - at)
         self.passed(step)
         return at + step
 
-    def _chunk(self, chunks: ChunkReader, data: bytes, at: int) -> int:
-        end = chunks.follow(data, at)
+    def _chunk(self, chunks: ChunkReader, data: bytes, at: int, out: _Output) -> int:
+        end = chunks.follow(data, at, self._budget.is_over)
+        for start, stop, instead in chunks.cuts:
+            out.replace(start, stop, instead)
+        if chunks.was_loose:
+            self._last = self._must_end = True
         if chunks.error is not None:
             self.error = chunks.error.why
         self.passing = chunks.left
@@ -203,9 +238,9 @@ class ResponseStream:
         return end
 
     def _complete(self) -> None:
-        """The response under way is complete."""
+        """The current response is complete."""
         self._chunks = None
-        self.passing = 0
+        self.passing = self._interim = 0
         self.began = False
         self._expected.popleft()
         self.outstanding -= 1
@@ -216,49 +251,58 @@ class ResponseStream:
 
     # ---- heads ---------------------------------------------------------------------------------
 
-    def _head(self, data: bytes, at: int) -> int:
+    def _head(self, data: bytes, at: int, out: _Output) -> int:
         if not self._expected:
-            raise _BadResponseError("response that nobody asked for")
-        if not _START.startswith(data[at : at + len(_START)]):
-            raise _BadResponseError("no HTTP/1 response")
-        limit = at + MAX_RESPONSE_HEAD
-        end = data.find(b"\r\n\r\n", at, limit) + 4
-        if end < 4:
+            raise BadResponseError("response that nobody asked for")
+        if not any(start.startswith(data[at : at + len(start)]) for start in _STARTS):
+            raise BadResponseError("no HTTP/1 response")
+        limit = at + self._max_head
+        found = _HEAD_END_RE.search(data, at, limit)
+        if found is None:
             self._search(data, at, limit)
             return at
+        end = found.end()
         self._searched = 0
-        line = _STATUS_RE.match(data, at, end)
-        if line is None or FIELDS_RE.fullmatch(data, line.end(), end) is None:
-            raise _BadResponseError(bad_byte(data, at, end) or "malformed response head")
-        self._answer(int(line[2]), _Framing(data[line.end() - 1 : end], line[1]))
+        try:
+            self._answer(*read_head(data, at, end))
+            self._must_end = False
+        except BadResponseError:
+            straight = straighten(data[at:end])
+            if straight is None:
+                raise
+            self._must_end = straight.ends
+            self._answer(*read_head(straight.head, 0, len(straight.head)))
+            out.replace(at, end, straight.head)
         return len(data) if self.switched else end
 
     def _search(self, data: bytes, at: int, limit: int) -> None:
-        """Raise _BadResponseError for a head that is not whole, if it is at fault already."""
+        """Raise BadResponseError for an incomplete head that is already invalid."""
         end = min(limit, len(data))
-        why = bad_byte(data, at + self._searched, end)
+        why = name_bad_byte(PAST_MENDING_RE.search(data, at + self._searched, end))
         if why:
-            raise _BadResponseError(why)
+            raise BadResponseError(why)
         if len(data) >= limit:
-            raise _BadResponseError("response head too large")
+            raise BadResponseError("response head too large")
         self._searched = max(0, end - at - 1)
 
-    def _answer(self, status: int, framing: _Framing) -> None:
-        """A head is whole and right in itself: what does it mean for the request?"""
+    def _answer(self, status: int, length: int, closing: bool) -> None:
+        """Apply a valid head to the request that it answers. Raises BadResponseError."""
         kind = self._expected[0]
         if status == 101:
             if kind is not Kind.UPGRADE:
-                raise _BadResponseError("101 that nobody asked for")
+                raise BadResponseError("101 that nobody asked for")
             self._switch()
-        elif status >= 200:
-            if kind is Kind.CONNECT and status < 300:
-                self._switch()
-                return
+        elif status < 200:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise BadResponseError("too many interim responses")
+        elif kind is Kind.CONNECT and status < 300:
+            self._switch()
+        else:
             if kind in (Kind.CONNECT, Kind.UPGRADE):
                 self.answered_upgrade = True
             bodiless = kind is Kind.HEAD or status in (204, 304)  # RFC 9112, 6.3
-            self._last = framing.closing
-            length = framing.length()  # must make sense even where there is no body
+            self._last = closing
             self._begin_body(0 if bodiless else length)
 
     def _switch(self) -> None:
@@ -268,7 +312,7 @@ class ResponseStream:
     def _begin_body(self, length: int) -> None:
         self.began = True
         if length == CHUNKED:
-            self._chunks = ChunkReader()
+            self._chunks = ChunkReader(LOOSE)
         elif length:
             self.passing = length if length > 0 else UNTIL_EOF
             self._last = self._last or length < 0
@@ -276,37 +320,26 @@ class ResponseStream:
             self._complete()
 
 
-class _Framing:
-    """What frames a response: the fields that say how long it is and whether it is the last."""
+class _Output:
+    """Collects what the client gets of some data, with replacements."""
 
-    __slots__ = ("_codings", "_lengths", "_minor", "closing")
+    __slots__ = ("_at", "_data", "_pieces")
 
-    def __init__(self, block: bytes, minor: bytes) -> None:
-        """`block` starts with the LF of the status line."""
-        told: dict[bytes, list[bytes]] = {}
-        for name, value in _FRAMING_RE.findall(block):
-            told.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
-        self._lengths = told.get(b"content-length", [])
-        self._codings = told.get(b"transfer-encoding", [])
-        options = b",".join(told.get(b"connection", [])).lower().split(b",")
-        said = {option.strip(b" \t") for option in options}
-        self._minor = minor
-        self.closing = b"close" in said or (minor == b"0" and b"keep-alive" not in said)
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self._pieces: list[Piece] = []
 
-    def length(self) -> int:
-        """The length of the body, CHUNKED or UNKNOWN: RFC 9112, 6.3."""
-        if self._codings:
-            if self._lengths:
-                raise _BadResponseError("both Content-Length and Transfer-Encoding")
-            if self._minor == b"0" or [coding.lower() for coding in self._codings] != [b"chunked"]:
-                raise _BadResponseError("Transfer-Encoding that cannot be followed")
-            return CHUNKED
-        if not self._lengths:
-            return _UNKNOWN
-        # RFC 9110, 8.6: the same length said twice is no contradiction
-        value = self._lengths[0]
-        if len(set(self._lengths)) > 1:
-            raise _BadResponseError("Content-Length that contradicts itself")
-        if LENGTH_RE.fullmatch(value) is None or int(value) > MAX_LENGTH:
-            raise _BadResponseError("malformed Content-Length")
-        return int(value)
+    def replace(self, start: int, stop: int, instead: bytes) -> None:
+        """Replace data[start:stop] by `instead`; call it in ascending order."""
+        if start > self._at:
+            self._pieces.append(memoryview(self._data)[self._at : start])
+        self._pieces.append(instead)
+        self._at = stop
+
+    def pieces(self, end: int) -> list[Piece]:
+        """The output up to `end`; the data itself if nothing was changed."""
+        if end > self._at:
+            whole = not self._at and end == len(self._data)
+            self._pieces.append(self._data if whole else memoryview(self._data)[self._at : end])
+        return self._pieces

@@ -1,9 +1,8 @@
-"""The PROXY header that a trusted client sends, v1 or v2, read from however many bytes came.
+"""Parses the PROXY header of a trusted client, v1 or v2, from a possibly incomplete buffer.
 
-Format: HAProxy's doc/proxy-protocol.txt, sections 2.1 and 2.2. The rules are the receiver's
-strict ones: a header must be there (never guessed), the addresses must be of the family named,
-and a CRC32C, if there is one, must be right. Everything is parsed as bytes with explicit
-ranges: `int()` and `str` methods take digits and blanks that no sender may use.
+Format: HAProxy's doc/proxy-protocol.txt, sections 2.1 and 2.2. A header is mandatory (never
+guessed), addresses must match the family, and a CRC32C must be correct. Patterns give explicit
+ranges of bytes: `int()` and `str` methods accept digits and blanks that the format forbids.
 """
 
 from __future__ import annotations
@@ -13,23 +12,31 @@ import re
 from typing import NamedTuple
 
 from v6fwd.client_ip.proxy.crc32c import crc32c
+from v6fwd.client_ip.proxy.tlvs import CRC32C, tells_tls
 from v6fwd.model import Address
 
 
 class ProxyHeaderError(ValueError):
-    """The client broke the PROXY protocol; the text says how, in one line."""
+    """The header violates the PROXY protocol; the text says how, in one line."""
 
 
 class Header(NamedTuple):
-    """A whole header: what it says, and how many bytes it took.
+    """A complete header and its length in bytes.
 
-    `source` and `destination` are None where the header tells no address (LOCAL, UNKNOWN,
-    UNSPEC, unix sockets): the socket's own addresses hold then.
+    `source` and `destination` are None if the header has no IP addresses (LOCAL, UNKNOWN,
+    UNSPEC, unix sockets): use the socket's addresses then.
     """
 
     length: int
     source: Address | None = None
     destination: Address | None = None
+    tlvs: bytes = b""
+    """The TLVs of a v2 header; see tlvs.each_tlv."""
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the client spoke TLS to the proxy that sent the header."""
+        return tells_tls(self.tlvs)
 
 
 V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -45,13 +52,12 @@ _STREAM, _DGRAM = 0x1, 0x2
 _CARRIED = {_STREAM: "streams", _DGRAM: "datagrams"}
 _CARRIER = {_STREAM: "TCP", _DGRAM: "UDP"}
 _ADDRESS_SIZE = {0x0: 0, 0x1: 4, 0x2: 16, 0x3: 108}  # high nibble of the family byte
-_TLV_CRC32C = 0x03
 
 
 def read_header(data: bytes) -> Header | None:
-    """The header that `data` starts with, or None while more bytes are needed.
+    """Parse the header at the start of `data`; None if more bytes are needed.
 
-    Raises ProxyHeaderError when it is none, however the bytes are cut.
+    Raises ProxyHeaderError for anything else, independent of how the bytes are cut.
     """
     if data.startswith(b"P"):
         return _read_v1(data)
@@ -63,10 +69,9 @@ def read_header(data: bytes) -> Header | None:
 
 
 def read_datagram_header(data: bytes) -> Header:
-    """The v2 header that a whole datagram starts with; the payload is all that follows.
+    """Parse the v2 header of a datagram; the payload is the rest.
 
-    Raises ProxyHeaderError when there is none: one datagram has it all or has none. v1 is for
-    TCP alone (section 2.1).
+    Raises ProxyHeaderError if there is no complete one. v1 is for TCP only (section 2.1).
     """
     if not data.startswith(V2_SIGNATURE):
         raise ProxyHeaderError("no PROXY v2 header")
@@ -127,7 +132,7 @@ def _read_v2(data: bytes, transport: int = _STREAM) -> Header | None:
 
 
 def _check_family(byte: int, expected: int) -> None:
-    """Section 2.2: IPv4, IPv6 or unix over the transport that it came by, or unspecified."""
+    """Section 2.2: IPv4, IPv6 or unix over the transport in use, or unspecified."""
     family, transport = byte >> 4, byte & 0xF
     if byte == 0 or (family in (1, 2, 3) and transport == expected):
         return
@@ -144,19 +149,22 @@ def _address_block(byte: int) -> int:
 
 def _v2_addresses(header: bytes) -> Header:
     size = _ADDRESS_SIZE[header[13] >> 4]
-    _check_tlvs(header, 16 + _address_block(header[13]))
+    start = 16 + _address_block(header[13])
+    _check_tlvs(header, start)
     if size not in (4, 16):
-        return Header(len(header))
+        return Header(len(header), tlvs=header[start:])
     at = 16 + 2 * size
     return Header(
         len(header),
         Address.of(header[16 : 16 + size], int.from_bytes(header[at : at + 2], "big")),
         Address.of(header[16 + size : at], int.from_bytes(header[at + 2 : at + 4], "big")),
+        header[start:],
     )
 
 
 def _check_tlvs(header: bytes, at: int) -> None:
-    """Section 2.2.3: TLVs fill the header exactly, and a CRC32C (2.2.3.3) must be right."""
+    """Section 2.2.3: TLVs fill the header exactly. A CRC32C (2.2.3.3) must be correct."""
+    summed = False
     while at < len(header):
         start = at + 3
         if start > len(header):
@@ -164,8 +172,11 @@ def _check_tlvs(header: bytes, at: int) -> None:
         at = start + int.from_bytes(header[at + 1 : start], "big")
         if at > len(header):
             raise ProxyHeaderError("PROXY v2 TLV runs past the header")
-        if header[start - 3] == _TLV_CRC32C:
+        if header[start - 3] == CRC32C:
+            if summed:  # each costs a walk over the whole header
+                raise ProxyHeaderError("more than one CRC32C in the PROXY v2 header")
             _check_crc32c(header, start, at)
+            summed = True
 
 
 def _check_crc32c(header: bytes, start: int, end: int) -> None:

@@ -1,7 +1,7 @@
-"""Whose container a process is in, as its control groups tell (cgroups(7)).
+"""Tells a process's container from its control groups (cgroups(7)).
 
-Engines name the group after the container: `/docker/ID`, `/system.slice/docker-ID.scope`, or with
-version 1 one of both for each controller.
+Engines name the group after the container: `/docker/ID` or `/system.slice/docker-ID.scope`; with
+version 1 there is one for each controller.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _ID = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 def container_of(pid: int) -> str:
-    """The id of the container; "" if it is in none, or has ended."""
+    """Return the id of the container; "" if the process is in none, or has ended."""
     try:
         found = _ID.findall((PROC / str(pid) / "cgroup").read_text())
     except OSError:

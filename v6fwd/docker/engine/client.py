@@ -1,8 +1,8 @@
-"""Questions to the Engine: which containers run, tell us when that changes, whose process is it.
+"""Asks the Engine which containers there are, when that changes, and for a container's process.
 
-Written by hand, as aiodocker and the aiohttp below it take 15 MB, more than all else that is in
-the daemon, and what they offer is not needed: HTTP/1.0 over a unix socket, where a body ends with
-its connection. No version stands in the path: every Engine since 1.12 knows these answers.
+Written by hand: aiodocker and the aiohttp below it take 15 MB, more than the rest of the daemon,
+and HTTP/1.0 over a unix socket is enough, where a body ends with its connection. The path has no
+version: every Engine since 1.12 gives these answers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PATIENCE = 10.0
 """Seconds for the head of an answer, and between two parts of a list: a daemon that is starting has
 its socket before it answers. Only events may be silent for as long as they like."""
 PID_PATIENCE = 2.0
-"""Seconds for one container's process: the Engine answers nothing about one that it starts."""
+"""Seconds for one container's process: the Engine does not answer about one that it starts."""
 MAX_LINE = 1 << 20
 """Bytes of an event: it has all labels of a container."""
 MAX_ANSWER = 64 << 20
@@ -45,11 +45,11 @@ class EngineApi:
         self._path = host.removeprefix("unix://")
 
     async def containers(self) -> list[dict[str, Any]]:
-        """All, those included that do not run. Raises EngineError."""
+        """Return all, including those that do not run. Raises EngineError."""
         async with self._ask("/containers/json?all=1") as reader:
             answer = _json(await _whole(reader))
         if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
-            raise EngineError(f"what Docker at {self.host} answers is no list of containers")
+            raise EngineError(f"Docker at {self.host} answers with something else than containers")
         return answer
 
     async def get(self, path: str) -> Any:
@@ -58,7 +58,7 @@ class EngineApi:
             return _json(await _whole(reader))
 
     async def pid(self, container: str) -> int:
-        """The first process of a container; 0 where the Engine cannot say it now."""
+        """Return the first process of a container; 0 where the Engine cannot tell now."""
         try:
             async with asyncio.timeout(PID_PATIENCE):
                 async with self._ask(f"/containers/{quote(container)}/json") as reader:
@@ -69,7 +69,7 @@ class EngineApi:
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """What happens from now on to containers and their networks. Raises EngineError."""
+        """Yield events of containers and their networks from now on. Raises EngineError."""
         wanted = quote(json.dumps(_EVENTS))
         async with self._ask(f"/events?filters={wanted}") as reader:
             yield _lines(reader)
@@ -94,16 +94,16 @@ class EngineApi:
                 writer.close()
 
     async def _read_head(self, reader: asyncio.StreamReader) -> None:
-        """Up to the body, if that is what we have asked for."""
+        """Read up to the body of a good answer. Raises EngineError for any other."""
         head = await reader.readuntil(b"\r\n\r\n")
         found = _STATUS.match(head)
         if found is None:
-            raise EngineError(f"what answers at {self.host} is not Docker: it does not speak HTTP")
+            raise EngineError(f"the server at {self.host} is not Docker: it does not speak HTTP")
         if found[1] != b"200":
             text = " ".join((await reader.read(200)).decode(errors="replace").split())
             raise EngineError(f"Docker at {self.host} answers {found[1].decode()}: {text}")
         if b"\r\ntransfer-encoding:" in head.lower():
-            raise EngineError(f"what answers at {self.host} does not speak HTTP/1.0, Docker does")
+            raise EngineError(f"the server at {self.host} does not speak HTTP/1.0, as Docker does")
 
 
 async def _whole(reader: asyncio.StreamReader) -> bytes:
@@ -131,7 +131,7 @@ async def _line(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.readline()
     except ValueError:  # what readline makes of LimitOverrunError
-        raise EngineError(f"Docker tells of an event in more than {MAX_LINE} bytes") from None
+        raise EngineError(f"Docker sent an event of more than {MAX_LINE} bytes") from None
 
 
 def _json(data: bytes) -> Any:

@@ -1,23 +1,32 @@
-"""The containers as the Engine's API tells of them. Pure."""
+"""Reads the Engine's list of containers. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from v6fwd.config.rules import Published
 from v6fwd.model import Endpoint, Forward, Protocol
 
 _RUNNING = ("running", "paused", "restarting")
-"""What the Engine calls the state of containers that have a process."""
+"""States of containers that have a process."""
 _EVERYWHERE = ("0.0.0.0", "::", "")
 """Host addresses of a port that is published for the world."""
 
 
+class HostPort(NamedTuple):
+    """A port of the host, and the container's port behind it."""
+
+    host: str
+    port: int
+    target: int
+    protocol: Protocol
+
+
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What /containers/json says of one."""
+    """One of the list in /containers/json."""
 
     id: str
     name: str
@@ -25,46 +34,69 @@ class Container:
     labels: Mapping[str, str] = field(default_factory=dict)
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By network."""
-    published: frozenset[tuple[int, int, Protocol]] = frozenset()
-    """Host port, its own port and protocol of what is published for the world."""
+    ports: frozenset[HostPort] = frozenset()
+    """What it publishes."""
     is_running: bool = True
     pid: int = 0
-    """Its first process; 0: it was not asked for, or is not known."""
+    """Its first process; 0: not asked for, or not known."""
+    started: int = 0
+    """When that began, in clock ticks since boot; 0: not known."""
+
+    @property
+    def published(self) -> frozenset[tuple[int, int, Protocol]]:
+        """Host port, container port and protocol of each port published for the world."""
+        return frozenset(
+            (port, target, protocol)
+            for host, port, target, protocol in self.ports
+            if host in _EVERYWHERE
+        )
+
+    def publishes(self, forward: Forward) -> bool:
+        """Return whether a proxy of dockerd's with these two ends is for this container."""
+        host, port = forward.listen.host, (forward.listen.port, forward.target.port)
+        hosts = _EVERYWHERE if host in _EVERYWHERE else (host,)
+        return any(HostPort(each, *port, forward.protocol) in self.ports for each in hosts)
 
     @property
     def hosts(self) -> list[str]:
-        """Its IP addresses, of all networks."""
+        """Return its IP addresses in all networks."""
         return [each for some in self.addresses.values() for each in some]
 
     def has(self, address: str) -> bool:
-        """Whether it is at this IP address."""
+        """Return whether it has this IP address."""
         return address in self.hosts
 
     def as_published(self, host_port: int, container_port: int, protocol: Protocol) -> Published:
-        """One of its ports, as rules and labels are asked about it."""
+        """Return one of its ports, as rules and labels describe it."""
         networks = tuple(self.addresses)
         return Published(
             host_port, container_port, protocol, self.name, self.image, networks, self.labels
         )
 
     def address(self) -> str:
-        """An IPv4 address where it can be reached, else an IPv6 one; "" if it has none."""
+        """Return an IPv4 address where it can be reached, else an IPv6 one; "" if it has none."""
         return min(self.hosts, key=lambda each: ":" in each, default="")
 
 
 def read_containers(items: Iterable[Mapping[str, Any]]) -> list[Container]:
-    """The answer to GET /containers/json."""
+    """Read the answer to GET /containers/json."""
     return [_read(item) for item in items]
 
 
-def find_container(containers: Iterable[Container], forward: Forward) -> Container | None:
-    """The one that a proxy of dockerd's forwards to."""
-    host = forward.target.host
-    return next((container for container in containers if container.has(host)), None)
+def find_containers(containers: Iterable[Container], forward: Forward) -> list[Container]:
+    """Return the one that a proxy of dockerd's forwards to; several where that is ambiguous.
+
+    A container publishes the port, and has the address in one of its networks. A task of Swarm
+    with a port in mode `host` is reached in docker_gwbridge, whose addresses the Engine does not
+    list, so a container that publishes the port is also found where no address tells. An address
+    alone means nothing: networks may overlap.
+    """
+    publishing = [container for container in containers if container.publishes(forward)]
+    return [each for each in publishing if each.has(forward.target.host)] or publishing
 
 
 def targets(container: Container) -> dict[tuple[int, Protocol], Endpoint]:
-    """Where the host ports lead that it publishes for the world."""
+    """Return the target of each host port that it publishes for the world."""
     host = container.address()
     if not host:
         return {}
@@ -85,11 +117,12 @@ def _read(item: Mapping[str, Any]) -> Container:
         labels=item.get("Labels") or {},
         addresses={name: _addresses(network) for name, network in sorted(networks.items())},
         is_running=item.get("State") in _RUNNING,
-        published=frozenset(
-            (port["PublicPort"], port["PrivatePort"], Protocol(port["Type"]))
+        ports=frozenset(
+            HostPort(
+                port.get("IP", ""), port["PublicPort"], port["PrivatePort"], Protocol(port["Type"])
+            )
             for port in item.get("Ports") or ()
             if port.get("PublicPort") and port["Type"] in tuple(Protocol)
-            if port.get("IP", "") in _EVERYWHERE
         ),
     )
 

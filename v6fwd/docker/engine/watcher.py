@@ -1,9 +1,10 @@
-"""Which containers there are, and which run, kept up to date as long as the daemon lives."""
+"""Keeps the list of containers up to date as long as the daemon lives."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -14,19 +15,19 @@ from v6fwd.docker.shim.process import NoShimError, start_time
 from v6fwd.log import Log
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds until an Engine that was lost is asked again; doubles.
+"""Seconds until an Engine that was lost is asked again; the pause doubles.
 
-It starts anew after an Engine that was there for longer than the longest: one that breaks off again
-and again is not asked ten times a second.
+It starts anew after an Engine that answered for longer than the longest pause: one that breaks off
+again and again is not asked ten times a second.
 """
 
 ASK_AGAIN = 1.0
-"""Seconds until the Engine is asked again about a container whose process it did not tell."""
+"""Seconds until the Engine is asked again for a process that it did not tell."""
 
 
 class _Process(NamedTuple):
-    """A container's first one. `started` tells it from another of the same number; 0: it cannot
-    be seen from here."""
+    """A container's first process. `started` tells it from a later one of the same number; 0: it
+    cannot be seen from here."""
 
     pid: int
     started: int
@@ -36,6 +37,7 @@ class _Process(NamedTuple):
 
 
 _NONE = _Process(0, 0)
+_questions = itertools.count(1)
 
 
 def _started(pid: int) -> int:
@@ -46,12 +48,12 @@ def _started(pid: int) -> int:
 
 
 class Watcher:
-    """Asks at the start and after every event; calls `listed` with each answer, which is of all
-    containers, and then `changed` with those that run.
+    """Asks at the start and after every event; calls `listed` with all containers of each answer,
+    and then `changed` with those that run.
 
-    `found` is called before the first answer of an Engine that has been found. `enters` tells
-    which containers' processes must be known. That takes another question to the Engine, which
-    does not answer it before it has started them; `changed` is called again when it does.
+    `found` is called before the first answer of an Engine that was silent. `enters` tells which
+    containers' processes must be known. That takes another request, which the Engine does not
+    answer before it has started the container; `changed` is called again when it does.
     """
 
     def __init__(
@@ -79,14 +81,18 @@ class Watcher:
         self._asking: dict[str, asyncio.Task[None]] = {}
         self.is_lost = True
         """Whether the Engine cannot be asked now."""
+        self.asked = 0
+        """The last question for its containers; they are numbered over all watchers."""
+        self.answered = 0
+        """The last question that it has answered; 0: none."""
         self._told = False
 
     def stir(self) -> None:
-        """Ask again soon, whatever the Engine says."""
+        """Ask again soon, without an event."""
         self._stirred.set()
 
     async def run(self) -> None:
-        """For good: an Engine that is restarted is found again."""
+        """Run until cancelled; an Engine that restarts is found again."""
         clock = asyncio.get_running_loop().time
         pause = FIRST_PAUSE
         while True:
@@ -102,7 +108,7 @@ class Watcher:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _follow(self, events: AsyncIterator[object]) -> None:
-        """Until the Engine breaks off. However many events come at once, it is asked once."""
+        """Follow until the Engine breaks off. It is asked once for any number of events."""
         self._stirred.set()
         listening = asyncio.ensure_future(self._listen(events))
         asking = asyncio.ensure_future(self._ask_again_and_again())
@@ -125,7 +131,9 @@ class Watcher:
         while True:
             await self._stirred.wait()
             self._stirred.clear()
+            self.asked = next(_questions)
             containers = _read(await self._api.containers(), self._api.host)
+            self.answered = self.asked
             if self.is_lost:
                 self._tell_found()
             self._listed(containers)
@@ -135,10 +143,10 @@ class Watcher:
             self._tell()
 
     def _tell(self) -> None:
-        """Tell of those that run; not of those whose process is needed and not known: they are
+        """Report those that run, except those whose process is needed and not known: they are
         starting or ending."""
         told = [
-            replace(container, pid=self._processes.get(container.id, _NONE).pid)
+            replace(container, **self._processes.get(container.id, _NONE)._asdict())
             for container in self._running
             if container.id in self._processes or container.id not in self._entered
         ]
@@ -147,7 +155,7 @@ class Watcher:
     # -- processes --
 
     def _ask_for_pids(self) -> None:
-        """Where they are needed and not known; a question for each."""
+        """Ask for each process that is needed and not known."""
         for name in list(self._processes):
             if name not in self._entered or self._processes[name].has_ended():
                 del self._processes[name]
@@ -178,7 +186,7 @@ class Watcher:
         self.is_lost = True
         if not self._told:
             self._told = True
-            self._log.warning("engine-lost", f"{why}; labels are read when it is there")
+            self._log.warning("engine-lost", f"{why}; labels are read once it answers")
 
     def _tell_found(self) -> None:
         self.is_lost = False
@@ -192,5 +200,5 @@ def _read(items: Iterable[Mapping[str, Any]], host: str) -> list[Container]:
     try:
         return read_containers(items)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        text = f"what Docker at {host} tells of a container is not understood: {error!r}"
+        text = f"Docker at {host} describes a container in a way that v6fwd cannot read: {error!r}"
         raise EngineError(text) from error

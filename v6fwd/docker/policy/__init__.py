@@ -1,1 +1,1 @@
-"""Which client-ip mode a published port has. Pure."""
+"""Decides which client-ip mode a published port has."""

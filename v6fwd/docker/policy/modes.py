@@ -1,87 +1,187 @@
-"""Which mode each published port has, and what was wrong with what was said about it."""
+"""Decides the client-ip mode of each published port, and logs what was wrong with the request.
+
+Rules of the configuration file take precedence over labels: the file is the administrator's, the
+labels may come with somebody else's compose file.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from v6fwd.config.rules import Published, Rule
 from v6fwd.docker.engine.containers import Container
-from v6fwd.docker.policy.labels import read_labels
-from v6fwd.docker.policy.rules import Choice, choose
+from v6fwd.docker.policy.guards import Settings, guarded, read_guard
+from v6fwd.docker.policy.labels import read_labels, refuse_misfit
 from v6fwd.log import Log
-from v6fwd.model import ClientIP, Endpoint, Forward, Protocol, Transparent
+from v6fwd.model import ClientIP, Endpoint, Forward, Guard, InputError, Protocol, Transparent
 
 NEED_ALL = (ClientIP.PROXY_V1, ClientIP.PROXY_V2)
-"""The modes whose servers expect a header from everybody, IPv4 clients included."""
+"""Modes whose servers expect a header on every connection, those of IPv4 clients included."""
+_DEFAULT = "default"
 _UNUSED = Transparent()
-_Known = tuple[ClientIP, Transparent]
+_NO_GUARD = Guard()
+
+
+def needs_all(forward: Forward) -> bool:
+    """Return whether IPv4 clients must come through v6fwd, too, instead of by Docker's own rule:
+    their server expects a header of everybody, or not everybody may come."""
+    guard = forward.guard
+    restricts = bool(guard.allow or guard.deny or guard.counts_clients)
+    return restricts or forward.client_ip in NEED_ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A port's mode, where it comes from in a few words, and a line for each mistake."""
+
+    client_ip: ClientIP | None
+    """None: the port is refused."""
+    source: str
+    errors: tuple[str, ...] = ()
+    guard: Settings = ()
+    """What rule and labels say of who may come; the rule's settings last."""
+
+    @property
+    def is_default(self) -> bool:
+        """Whether neither a rule nor a label chose it."""
+        return self.source == _DEFAULT
+
+
+def choose(
+    port: Published, rules: Sequence[Rule] = (), default: ClientIP = ClientIP.NONE
+) -> Choice:
+    """Return the mode of a port: the first rule that matches, else its labels, else `default`.
+
+    Of who may come, a rule's settings take precedence over labels one by one.
+    """
+    rule = next((rule for rule in rules if rule.fits(port)), None)
+    set_by_rule = rule.guard if rule is not None else ()
+    read = read_guard(port.labels, port.container_port, port.protocol)
+    choice = _choose_mode(port, rules, default)
+    choice = replace(
+        choice, errors=(*choice.errors, *read.errors), guard=(*read.settings, *set_by_rule)
+    )
+    decided = {name.replace("_", "-") for name, _ in set_by_rule}
+    wrong = [name for name in read.wrong if name not in decided]
+    return replace(choice, client_ip=None, source=f"label {wrong[0]}") if wrong else choice
+
+
+def _choose_mode(port: Published, rules: Sequence[Rule], default: ClientIP) -> Choice:
+    read = read_labels(port.labels)
+    label = read.find(port.container_port, port.protocol)
+    wanted: list[tuple[ClientIP | None, str]] = [
+        (rule.client_ip, f"rule {number}")
+        for number, rule in enumerate(rules, start=1)
+        if rule.fits(port)
+    ]
+    if label is not None:
+        wanted.append((label.client_ip, f"label {label.key}"))
+    if not wanted:
+        return Choice(default, _DEFAULT, read.errors)
+    client_ip, source = wanted[0]
+    try:
+        if client_ip is not None:
+            refuse_misfit(client_ip, port.protocol)
+    except InputError as error:
+        return Choice(default, _DEFAULT, (*read.errors, f"{source}: {error}"))
+    return Choice(client_ip, source, read.errors)
+
+
+def choose_unseen(port: Published, rules: Sequence[Rule]) -> Choice | None:
+    """Return the mode of a port whose container is not known; None where that decides it.
+
+    Only a rule decides that no rule before it can forestall: each of those before is for another
+    port, or would be for any container.
+    """
+    first = next((rule for rule in rules if rule.fits_port(port)), None)
+    return choose(port, rules) if first is not None and first.is_for_all_containers else None
 
 
 class Modes:
-    """By rules and labels; `rules` and `transparent` may be replaced at any time."""
+    """Chooses by rules and labels. `rules`, `transparent`, `guard` may be replaced at any time."""
 
-    def __init__(self, rules: Sequence[Rule], transparent: Transparent, log: Log) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], transparent: Transparent, log: Log, guard: Guard = _NO_GUARD
+    ) -> None:
         self.rules = rules
         self.transparent = transparent
+        self.guard = guard
+        """Who may come where neither a rule nor a label says it."""
         self._log = log
-        self._known: dict[tuple[Endpoint, Endpoint], _Known] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._last: dict[tuple[Endpoint, Endpoint], ClientIP | None] = {}
+        """What each port's container asked for last, by both ends; a change is logged."""
+        self._logged: set[tuple[str, str]] = set()
+        """Mistakes that have been logged, by container id."""
 
-    def of(self, forward: Forward, container: Container | None) -> Forward:
-        """The forward in its mode."""
+    def of(self, forward: Forward, container: Container | None) -> Forward | None:
+        """Return the forward in its mode, None where it must not be served: its label is wrong,
+        or the container is not known and no rule decides without it.
+
+        Logs mistakes, and a mode that has changed.
+        """
         choice = self._choose(forward, container)
-        how = self._how(choice.client_ip, container)
+        if choice is None:
+            return None
         if container is not None:
             self._tell(choice, forward, container)
-            self._known[forward.listen, forward.target] = choice.client_ip, how
-        return replace(forward, client_ip=choice.client_ip, transparent=how)
+        if choice.client_ip is None:
+            return None
+        transparent = self._transparent(choice.client_ip, container)
+        return replace(
+            forward,
+            client_ip=choice.client_ip,
+            transparent=transparent,
+            guard=guarded(self.guard, choice.guard),
+        )
 
-    def _how(self, client_ip: ClientIP, container: Container | None) -> Transparent:
-        """How mode `transparent` does it: by a process, as the path that the Engine has of
-        the namespace is often in a mount namespace of its own."""
+    def _transparent(self, client_ip: ClientIP, container: Container | None) -> Transparent:
+        """Name the container's namespace by its process: the path that the Engine has of it is
+        often in another mount namespace."""
         if client_ip is not ClientIP.TRANSPARENT:
             return _UNUSED
         pid = container.pid if container is not None else 0
         return replace(self.transparent, netns=str(pid) if pid else "")
 
     def is_asked_for(self, forward: Forward, container: Container) -> bool:
-        """Whether a rule or a label says anything of this port."""
-        return not self._choose(forward, container).is_default
+        """Return whether a rule or a label is for this port."""
+        choice = self._choose(forward, container)
+        return choice is not None and not choice.is_default
 
     def enters(self, container: Container) -> bool:
-        """Whether any of its ports may have mode `transparent`: then its process must be known."""
+        """Return whether any of its ports may have mode `transparent`, which needs its process."""
         whole = container.as_published(0, 0, Protocol.TCP)
         rules = (replace(rule, host_ports=None, protocol=None) for rule in self.rules)
-        wanted = {rule.client_ip for rule in rules if rule.fits(whole)}
+        wanted: set[ClientIP | None] = {rule.client_ip for rule in rules if rule.fits(whole)}
         wanted |= {label.client_ip for label in read_labels(container.labels).labels}
         return ClientIP.TRANSPARENT in wanted
 
-    def _choose(self, forward: Forward, container: Container | None) -> Choice:
+    def _choose(self, forward: Forward, container: Container | None) -> Choice | None:
         ports = forward.listen.port, forward.target.port, forward.protocol
         if container is None:
-            return choose(Published(*ports), self.rules)
+            return choose_unseen(Published(*ports), self.rules)
         return choose(container.as_published(*ports), self.rules)
 
-    def remembered(self, forward: Forward) -> Forward | None:
-        """The forward in the mode that it had last, for as long as the Engine cannot be asked."""
-        known = self._known.get((forward.listen, forward.target))
-        return known and replace(forward, client_ip=known[0], transparent=known[1])
-
     def keep(self, containers: Sequence[Container]) -> None:
-        """Forget what was known of containers that run no more."""
+        """Forget what was logged of containers that no longer run."""
         ids = {container.id for container in containers}
-        self._told = {(which, text) for which, text in self._told if which in ids}
-        hosts = {host for each in containers for host in each.hosts}
-        self._known = {pair: mode for pair, mode in self._known.items() if pair[1].host in hosts}
+        self._logged = {(which, text) for which, text in self._logged if which in ids}
+        self._last = {
+            ends: mode
+            for ends, mode in self._last.items()
+            if any(container.publishes(Forward(*ends)) for container in containers)
+        }
 
     def _tell(self, choice: Choice, forward: Forward, container: Container) -> None:
-        """One line for each mistake, however many ports the container has."""
+        """Log each mistake once, however many ports the container has."""
         for error in choice.errors:
-            if (container.id, error) not in self._told:
-                self._told.add((container.id, error))
+            if (container.id, error) not in self._logged:
+                self._logged.add((container.id, error))
                 self._log.warning("label", f"container {container.name}: {error}")
-        before, _ = self._known.get((forward.listen, forward.target), (ClientIP.NONE, _UNUSED))
+        pair = forward.listen, forward.target
+        before = self._last.get(pair, ClientIP.NONE)
+        self._last[pair] = choice.client_ip
         if choice.client_ip is not before:
+            mode = choice.client_ip or "refused"
             where = f"container {container.name}, {choice.source}"
-            self._log.info("mode", f"{forward}: {choice.client_ip} ({where})")
+            self._log.info("mode", f"{forward}: {mode} ({where})")

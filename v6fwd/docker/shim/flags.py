@@ -1,4 +1,4 @@
-"""The flags that dockerd gives docker-proxy (moby, cmd/docker-proxy). Pure."""
+"""Reads the flags that dockerd gives docker-proxy (moby, cmd/docker-proxy). Pure."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
 @dataclass(frozen=True, slots=True)
 class ProxyFlags:
-    """What dockerd wants forwarded; `use_listen_fd`: the socket is there already, descriptor 4."""
+    """What dockerd wants forwarded; `use_listen_fd`: its socket is descriptor 4."""
 
     forward: Forward
     use_listen_fd: bool = False
 
 
 def parse_flags(words: Sequence[str]) -> ProxyFlags:
-    """`-proto tcp -host-ip :: -host-port 8080 -container-ip 172.17.0.2 -container-port 80`.
+    """Read `-proto tcp -host-ip :: -host-port 8080 -container-ip 172.17.0.2 -container-port 80`.
 
-    As Go's flag package has it: one dash or two, `-x y` or `-x=y`. Raises InputError.
+    As Go's flag package does: one dash or two, `-x y` or `-x=y`. Raises InputError.
     """
     values = {"proto": "tcp", **dict.fromkeys(_ADDRESSES, "0.0.0.0"), **dict.fromkeys(_PORTS, "-1")}
     use_listen_fd = False

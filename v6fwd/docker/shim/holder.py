@@ -1,4 +1,4 @@
-"""The holder: what a shim becomes while we serve its port, see hold/hold.c."""
+"""Finds the holder, the small program that a shim becomes while a daemon serves its port."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from v6fwd.errors import RelayError, reason
 
 HOLDER = "hold-"
-"""How its name begins; the machine follows, as uname(1) has it."""
+"""What its name begins with; the machine follows, as uname(1) prints it."""
 FOLDER = Path(__file__).with_name("hold")
-_PATIENCE = 10.0
+_PATIENCE = 10.0  # seconds
 
 
 def find_holder(folder: Path = FOLDER) -> Path:
-    """The one that runs on this machine. Raises RelayError, which says what to do."""
+    """Return the one that runs on this machine. Raises RelayError, which says what to do."""
     path = folder / f"{HOLDER}{os.uname().machine}"
     try:
         subprocess.run([path], check=True, timeout=_PATIENCE)

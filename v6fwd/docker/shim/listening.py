@@ -1,4 +1,4 @@
-"""The listening socket of a published port: dockerd's own, or one that we open in its place."""
+"""The listening socket of a published port: dockerd's own, or one opened in its place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PREPARE = {Protocol.TCP: prepare_listener, Protocol.UDP: prepare_udp_listener}
 
 
 def own(endpoint: Endpoint) -> socket.socket:
-    """A socket of our own, for one family: another process serves 0.0.0.0 at the same port.
+    """Open a socket for one family: another process serves 0.0.0.0 at the same port.
 
     Raises RelayError with docker-proxy's text, which people search for.
     """
@@ -33,7 +33,7 @@ def own(endpoint: Endpoint) -> socket.socket:
 
 
 def from_descriptor(fd: int, endpoint: Endpoint) -> socket.socket:
-    """The socket that dockerd opened; `fd` is ours from now on. Raises RelayError."""
+    """Use the socket that dockerd opened; owns `fd` from now on. Raises RelayError."""
     try:
         sock = socket.socket(fileno=fd)
         sock.set_inheritable(False)
@@ -45,7 +45,7 @@ def from_descriptor(fd: int, endpoint: Endpoint) -> socket.socket:
 
 
 def is_bound(fd: int, endpoint: Endpoint) -> bool:
-    """Whether a descriptor is a socket for the clients of `endpoint`, and of nobody else's."""
+    """Return whether a descriptor is a socket for exactly the clients of `endpoint`."""
     try:
         sock = socket.socket(fileno=fd)
     except OSError:  # no socket

@@ -1,7 +1,7 @@
-"""The shims that dockerd has started, seen from the daemon: processes whose descriptors we take.
+"""The shims that dockerd has started: processes whose descriptors the daemon takes.
 
-pidfd_open(2) and pidfd_getfd(2) name a process for good, so that a process id that was used again
-is never touched; /proc tells whether it is a shim, and ours.
+A pidfd names one process for good (pidfd_open(2), pidfd_getfd(2)), so a process id that is used
+again is never touched; /proc tells whether the process is a shim, and one of this daemon's.
 """
 
 from __future__ import annotations
@@ -23,37 +23,39 @@ from v6fwd.model import InputError
 
 STATUS_FD = 3
 REST_FD = 5
-"""What a shim has open that waits for us: the FIFO `rest` of our folder, and of no other."""
+"""A shim that waits for this daemon has the FIFO `rest` of its folder open here."""
 PIDFD_GETFD = 438
-"""Its number in asm-generic/unistd.h; Python has no function for it before 3.15."""
+"""Its number in asm-generic/unistd.h: Python has no function for it before 3.15."""
 PIDFD_SEND_SIGNAL = 424
-"""The same; Python's function takes no siginfo."""
+"""Likewise: Python's function takes no siginfo."""
 SI_QUEUE = -1
-"""What a process may say that a signal with a value is (asm-generic/siginfo.h)."""
+"""The code of a signal with a value, which a process may send (asm-generic/siginfo.h)."""
 TAKEN, LET_GO = signal.SIGUSR1, signal.SIGUSR2
-"""What we tell a shim: that we serve its port; that we hold nothing of it any more."""
+"""What a shim is told: its port is served; the daemon holds nothing of it any more."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NoShimError(Exception):
-    """A process that is not, or is no longer, a shim that waits for us."""
+    """A process that is not, or is no longer, a shim that waits for this daemon."""
 
 
 class Shim:
-    """A living shim: what dockerd wants of it, and how to speak to it."""
+    """A living shim: what dockerd wants of it, and ways to tell it something."""
 
     def __init__(self, pid: int, flags: ProxyFlags, pidfd: int, rest: os.stat_result) -> None:
         self.pid = pid
         self.flags = flags
+        self.started = _start_time_or_0(pid)
+        """In clock ticks since boot; 0: it has ended."""
         self._pidfd = pidfd
         self._rest = rest
 
     @classmethod
     def find(cls, pid: int, rest: os.stat_result, started: int | None = None) -> Shim:
-        """The shim with this process id that waits at our FIFO `rest`. Raises NoShimError.
+        """Return the shim with this process id that waits at the FIFO `rest`. Raises NoShimError.
 
-        `started`: see start_time; a process that began at another time is somebody else.
+        `started`: its `start_time`; a process that began at another time is another one.
         """
         try:
             pidfd = os.pidfd_open(pid)
@@ -66,33 +68,32 @@ class Shim:
             raise
 
     def take(self, fd: int) -> int:
-        """A copy of its descriptor. Raises OSError."""
+        """Return a copy of its descriptor. Raises OSError."""
         return _syscall(PIDFD_GETFD, self._pidfd, fd, 0)
 
     def answer(self, listener: socket.socket | None = None) -> None:
         """Tell dockerd that the port is open, and the shim that it is served. Raises OSError,
-        and NoShimError for one that has given us up.
+        and NoShimError for a shim that has given the daemon up.
 
-        `listener`: a socket of ours, which stays open; the shim takes a copy, as its
-        descriptor 4. A second answer does no harm: nobody reads any more, or the descriptor is
-        /dev/null.
+        `listener`: a socket that the shim copies to its descriptor 4; it stays open here. A second
+        answer does no harm: nobody reads any more, or the descriptor is /dev/null.
         """
         status = self.take(STATUS_FD)
         try:
             self.tell(TAKEN, listener)
-            # A shim that gives us up closes its REST_FD, and then looks for this signal once more.
+            # A shim that gives the daemon up closes its REST_FD, then looks for this signal again.
             if not _waits_at(self.pid, self._rest):
                 self.tell(LET_GO)
-                raise NoShimError(f"process {self.pid} stands alone")
+                raise NoShimError(f"process {self.pid} is in standalone mode")
             with contextlib.suppress(BrokenPipeError):
                 os.write(status, b"0\n")
         finally:
             os.close(status)
 
     def tell(self, number: signal.Signals, listener: socket.socket | None = None) -> None:
-        """Send a signal, if it lives; what it may have become ignores both of ours.
+        """Send a signal, if it lives; the relay that it may have become ignores both.
 
-        `listener`: the signal's value, see `answer`.
+        `listener`: its descriptor is the signal's value.
         """
         with contextlib.suppress(OSError):
             if listener is None:
@@ -107,31 +108,34 @@ class Shim:
         _syscall(PIDFD_SEND_SIGNAL, self._pidfd, number, info, 0)
 
     def watch(self, ended: Callable[[], None]) -> None:
-        """Call `ended` once, when it has ended."""
+        """Call `ended` when it has ended."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._pidfd, ended)
 
     def has_ended(self) -> bool:
-        """Whether it is over."""
+        """Return whether it has ended."""
         poll = select.poll()  # select(2) takes no descriptor beyond 1023
         poll.register(self._pidfd, select.POLLIN)
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        """Forget it."""
+        """Stop watching it."""
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
 
 
 def shims_of(rest: os.stat_result) -> Iterator[int]:
-    """The process ids of all that wait at the FIFO `rest`, in the order of their numbers."""
+    """Yield the process ids of all that wait at the FIFO `rest`, in ascending order."""
     for name in sorted(filter(str.isdecimal, os.listdir(PROC)), key=int):
         if _waits_at(int(name), rest):
             yield int(name)
 
 
 def start_time(pid: int) -> int:
-    """When a process began, in clock ticks since boot (proc(5), stat, field 22). NoShimError."""
+    """Return when a process began, in clock ticks since boot (proc(5), stat, field 22).
+
+    Raises NoShimError.
+    """
     try:
         stat = (PROC / str(pid) / "stat").read_text()
     except OSError:
@@ -139,12 +143,19 @@ def start_time(pid: int) -> int:
     return int(stat.rpartition(")")[2].split()[19])
 
 
+def _start_time_or_0(pid: int) -> int:
+    try:
+        return start_time(pid)
+    except NoShimError:
+        return 0
+
+
 def _flags(pid: int, rest: os.stat_result, started: int | None) -> ProxyFlags:
     if started not in (None, start_time(pid)):
-        raise NoShimError(f"process {pid} is not the one that it was")
+        raise NoShimError(f"process {pid} is another one by now")
     words = shim_flags(command_line(pid))
     if words is None or not _waits_at(pid, rest) or not _is_armed(pid):
-        raise NoShimError(f"process {pid} is no shim that waits for us")
+        raise NoShimError(f"process {pid} is no shim that waits for this daemon")
     try:
         return parse_flags(words)
     except InputError as error:
@@ -161,9 +172,9 @@ def _waits_at(pid: int, rest: os.stat_result) -> bool:
 
 
 def _is_armed(pid: int) -> bool:
-    """Whether it has handlers for our signals, which would end it otherwise.
+    """Return whether it handles the signals, which would end it otherwise.
 
-    A holder has them before it announces itself, and ignores both when it gives us up.
+    A holder does before it announces itself, and ignores both when it gives the daemon up.
     """
     try:
         lines = (PROC / str(pid) / "status").read_text().splitlines()

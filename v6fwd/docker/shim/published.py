@@ -1,7 +1,7 @@
-"""Who serves the published ports of this host, as /proc has it: nobody need be asked.
+"""Reads from /proc which program serves each published port of this host.
 
-dockerd starts one process for every published port and family, and its command line has the
-flags. What else is in the command line tells which program it is.
+dockerd starts one process for every published port and family, with its flags in the command line.
+The rest of the command line tells which program it is.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from v6fwd.docker.shim.holder import HOLDER
 from v6fwd.model import Forward, InputError
 
 PROC = Path("/proc")
+STANDALONE_MODULES = ("v6fwd.docker.shim.standalone", "v6fwd.docker.proxy")
+"""What a shim in standalone mode has imported; the latter in release 0.1."""
 
 
 class ServedBy(enum.StrEnum):
-    """Which program it is."""
+    """The programs."""
 
-    DAEMON = "v6fwd serve"  # the holder waits, and the daemon has its sockets
-    ALONE = "v6fwd, alone"  # the shim has become a relay
+    DAEMON = "v6fwd serve"  # the shim is a holder, and the daemon has its sockets
+    STANDALONE = "v6fwd, alone"  # the shim is in standalone mode
     DOCKER = "docker-proxy"
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedPort:
-    """One process, and what dockerd wants it to do."""
+    """One process, and what dockerd wants it to forward."""
 
     forward: Forward
     served_by: ServedBy
@@ -38,7 +40,7 @@ class PublishedPort:
 
 
 def published_ports(proc: Path = PROC) -> list[PublishedPort]:
-    """All of this host, by port; processes that end meanwhile are left out."""
+    """Return all of this host, by port; processes that end meanwhile are left out."""
     found = []
     for name in os.listdir(proc):
         if name.isdecimal():
@@ -49,7 +51,7 @@ def published_ports(proc: Path = PROC) -> list[PublishedPort]:
 
 
 def command_line(pid: int, proc: Path = PROC) -> list[str]:
-    """A process's words; none if there is no such process."""
+    """Return a process's words; none if there is no such process."""
     try:
         data = (proc / str(pid) / "cmdline").read_bytes()
     except OSError:
@@ -58,23 +60,27 @@ def command_line(pid: int, proc: Path = PROC) -> list[str]:
 
 
 def split_command(words: Sequence[str]) -> tuple[ServedBy, Sequence[str]] | None:
-    """Which program a command line is, and its flags; None for all others.
+    """Return which program a command line is, and its flags; None for all others.
 
-    The holder is `.../hold-MACHINE FIFO PATIENCE .../v6fwd-docker-proxy FLAGS`; a relay that
-    stands alone is `python3 -I -c CODE DOCKER-PROXY FLAGS`.
+    The holder is `.../hold-MACHINE FIFO PATIENCE .../v6fwd-docker-proxy FLAGS`; a shim in
+    standalone mode is `python3 -I -c CODE DOCKER-PROXY FLAGS`.
     """
     name = os.path.basename(words[0]) if words else ""
     if len(words) > 4 and name.startswith(HOLDER) and os.path.basename(words[3]) == SHIM:
         return ServedBy.DAEMON, words[4:]
-    if len(words) > 5 and words[1:3] == ["-I", "-c"] and "v6fwd.docker.shim.standalone" in words[3]:
-        return ServedBy.ALONE, words[5:]
+    if len(words) > 5 and words[1:3] == ["-I", "-c"] and _is_standalone(words[3]):
+        return ServedBy.STANDALONE, words[5:]
     if name == "docker-proxy":
         return ServedBy.DOCKER, words[1:]
     return None
 
 
+def _is_standalone(code: str) -> bool:
+    return any(f"from {module} import main" in code for module in STANDALONE_MODULES)
+
+
 def shim_flags(words: Sequence[str]) -> Sequence[str] | None:
-    """The flags in the command line of a shim that is one still; None for all others."""
+    """Return the flags in the command line of a holder; None for all others."""
     split = split_command(words)
     return split[1] if split is not None and split[0] is ServedBy.DAEMON else None
 
@@ -85,7 +91,7 @@ def _port(pid: int, words: Sequence[str]) -> PublishedPort | None:
         return None
     try:
         return PublishedPort(parse_flags(split[1]).forward, split[0], pid)
-    except InputError:  # sctp, or somebody who tries the program out
+    except InputError:  # sctp, or a docker-proxy that somebody tries out
         return None
 
 

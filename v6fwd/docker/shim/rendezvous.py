@@ -1,7 +1,7 @@
-"""The folder where shims and daemon meet: two FIFOs, and a file that says who the daemon is.
+"""The folder where shims find the daemon: two FIFOs, and a file that says who the daemon is.
 
-A daemon puts its own FIFO in the place of its predecessor's, and keeps that until it knows that
-the predecessor has gone: if it cannot go on itself, the other one hears the shims again.
+A daemon replaces its predecessor's FIFO by its own, and keeps the former as long as it may have to
+give it back: a daemon that cannot start leaves the shims to its predecessor.
 """
 
 from __future__ import annotations
@@ -15,39 +15,43 @@ from pathlib import Path
 
 from v6fwd.docker.shim.process import NoShimError, start_time
 from v6fwd.errors import RelayError, reason
+from v6fwd.folder import TrustedFolder
 
 DEFAULT_FOLDER = "/run/v6fwd"
 NO_HOLDER = "-"
 _READ = 1 << 16  # what a FIFO holds
 
-Heard = Callable[[int, int, bool], None]
-"""Takes a shim's process id, its start time, and whether it is about to end."""
+OnLine = Callable[[int, int, bool], None]
+"""Takes a shim's process id, its start time in clock ticks, and whether it is about to end."""
 
 
 def run_folder() -> Path:
-    """Where the shims look, too."""
+    """Return the folder, which the shims find in the same way."""
     return Path(os.environ.get("V6FWD_RUN_DIR") or DEFAULT_FOLDER)
 
 
 class Rendezvous:
-    """Our side of the folder. `heard` is called for each line that a shim writes."""
+    """The daemon's side of the folder. `on_line` is called for each line that a shim writes."""
 
-    def __init__(self, folder: Path, heard: Heard) -> None:
+    def __init__(self, folder: Path, on_line: OnLine) -> None:
         self._folder = folder
-        self._heard = heard
+        self._on_line = on_line
         self._fd = -1
+        """Of the FIFO `shims`; -1: not open."""
         self._inode = 0
+        """Of the file `daemon` that this one wrote: a successor writes another."""
         self._rest_of_line = b""
         self._another_goes_on = False
+        """Whether another daemon reads announcements, as `close` found."""
 
     def open(self, holder: Path | None) -> None:
-        """Make what is missing, and read; a daemon that was here hears no more. RelayError.
+        """Make what is missing, and read; a predecessor reads no more. Raises RelayError.
 
-        `holder`: what shims become; None if there is none, so that all of them stand alone. The
-        FIFO `rest` stays the one it was: the shims that live have it open.
+        `holder`: what shims become; None: there is none, so all of them use standalone mode. The
+        FIFO `rest` stays the one it was: the living shims have it open.
         """
         try:
-            self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            TrustedFolder(self._folder, mode=0o755).close()  # nobody else can put anything there
             rest = self._folder / "rest"
             if not rest.is_fifo():
                 self._replace("rest", lambda path: os.mkfifo(path, 0o600))
@@ -62,16 +66,16 @@ class Rendezvous:
 
     @property
     def rest(self) -> os.stat_result:
-        """What tells our shims from those of others."""
+        """Return what tells this daemon's shims from those of others."""
         found = (self._folder / "rest").stat()
         assert stat.S_ISFIFO(found.st_mode)
         return found
 
     def close(self, shims: Iterable[int] = ()) -> bool:
-        """Hear nobody any more; gives whether another daemon does, which lives.
+        """Read no more; gives whether another living daemon does.
 
-        A successor has written its own name by now. A predecessor that we were about to replace
-        gets its place back, and hears of `shims`, by process id: they may have come meanwhile.
+        A successor has written its own name by now. A predecessor that was about to be replaced
+        gets its place back, and is told of `shims`, by process id: they may have come meanwhile.
         """
         if self._fd >= 0:
             asyncio.get_running_loop().remove_reader(self._fd)
@@ -97,7 +101,7 @@ class Rendezvous:
         return self._folder / f".{name}.before"
 
     def _give_back(self, shims: Iterable[int]) -> bool:
-        """Whether the predecessor lives, who has its place again then. Raises OSError."""
+        """Give a living predecessor its place again. Raises OSError where none lives."""
         fd = os.open(self._kept("shims"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             for each in ("shims", "daemon"):
@@ -110,7 +114,7 @@ class Rendezvous:
         return True
 
     def _open_shims(self) -> int:
-        """Open for writing, too: a FIFO that nobody writes to would be at its end."""
+        """Open for writing as well: a FIFO without writers would be at its end."""
         path = self._replace("shims", lambda path: os.mkfifo(path, 0o600))
         return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -119,7 +123,7 @@ class Rendezvous:
         path.write_text(f"{pid} {start_time(pid)} {holder or NO_HOLDER}\n")
 
     def _replace(self, name: str, make: Callable[[Path], None]) -> Path:
-        """Put something new in place in one step."""
+        """Put something new in place atomically."""
         new = self._folder / f".{name}.{os.getpid()}"
         new.unlink(missing_ok=True)
         make(new)
@@ -134,16 +138,17 @@ class Rendezvous:
         for line in lines:
             words = line.split()
             if len(words) >= 2 and all(word.isdigit() for word in words[:2]):
-                self._hear(int(words[0]), int(words[1]), words[2:] == [b"stop"])
+                self._take_line(int(words[0]), int(words[1]), words[2:] == [b"stop"])
 
-    def _hear(self, pid: int, started: int, stops: bool) -> None:
-        """A shim that comes while we are replaced is seen by our successor, who looks for it."""
+    def _take_line(self, pid: int, started: int, stops: bool) -> None:
+        """Pass a line on; a shim that comes while this daemon is replaced is the successor's, who
+        scans for it."""
         if stops or self._is_in_place():
-            self._heard(pid, started, stops)
+            self._on_line(pid, started, stops)
 
     def _is_in_place(self) -> bool:
         try:
             there = (self._folder / "shims").stat()
-        except OSError:  # somebody has cleaned up: that is no successor
+        except OSError:  # the folder was cleaned up: that is no successor
             return True
         return os.path.samestat(there, os.fstat(self._fd))

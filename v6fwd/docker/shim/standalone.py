@@ -1,4 +1,4 @@
-"""docker-proxy's work, for one published port, where no daemon of ours runs.
+"""The shim's standalone mode: docker-proxy's work for one port, where no daemon of v6fwd runs.
 
 The contract with dockerd (moby, cmd/docker-proxy and libnetwork's portmapper): descriptor 3 is a
 pipe for the status, `0\\n` or `1\\n` and the error, in one write(2), as dockerd reads it with one
@@ -27,11 +27,11 @@ from v6fwd.syslog import Syslog, has_no_reader
 NAME = "v6fwd-docker-proxy"
 STATUS_FD = 3
 LIMITS = Limits(drain_timeout=0, interrupt_timeout=0)
-"""dockerd waits for our exit without a limit, and `docker stop` with it."""
+"""dockerd waits for the exit without a limit, and `docker stop` with it."""
 
 
 class Status:
-    """The pipe on which dockerd waits for one word from us; nobody need be at its other end."""
+    """The pipe on which dockerd waits for the status; nobody need be at its other end."""
 
     def __init__(self, fd: int = STATUS_FD) -> None:
         self._fd = fd
@@ -39,11 +39,11 @@ class Status:
             os.set_inheritable(fd, False)
 
     def listening(self) -> None:
-        """The port is open."""
+        """Tell that the port is open."""
         self._tell("0\n")
 
     def failed(self, error: str) -> None:
-        """It cannot be."""
+        """Tell that it cannot be."""
         self._tell(f"1\n{error}")
 
     def _tell(self, text: str) -> None:
@@ -53,7 +53,7 @@ class Status:
 
 
 def main(words: Sequence[str]) -> int:
-    """Be docker-proxy, with its flags; gives the exit status."""
+    """Relay as docker-proxy does, with its flags; gives the exit status."""
     status = Status()
     keep_standard_descriptors()
     log = Syslog(NAME) if has_no_reader() else Log()
@@ -70,7 +70,10 @@ def main(words: Sequence[str]) -> int:
 
 async def _serve(flags: ProxyFlags, status: Status, log: Log) -> None:
     log_exceptions(asyncio.get_running_loop(), log)
-    log.info("alone", f"{flags.forward}: no daemon serves it")
+    log.info(
+        "alone",
+        f"{flags.forward}: no daemon serves it; mode none, its server sees no client addresses",
+    )
     listen = _inherited if flags.use_listen_fd else own
     relay = Foreground([flags.forward], LIMITS, log, listen=listen)
     relay.stop_on_signals()

@@ -1,12 +1,7 @@
-"""An HTTP flow: a TCP flow that lets requests through one by one, each with its client's address.
+"""An HTTP flow: requests pass one by one, each with the address of its client.
 
-- The target is dialled when the first request is whole and valid. One client connection has one
-  target connection, so an answer cannot reach anybody else; that is why answers pass unchanged.
-- They are followed all the same: a refusal waits for its turn behind the answers that are due,
-  a switch of protocols has to be the answer to the request that asked for it, and an answer
-  that was cut off must not look whole.
-- A last word to a client is followed by FIN, and what it still sends is dropped for a while: to
-  close with bytes unread is a reset, which can destroy the answer (RFC 9112, section 9.6).
+The target is connected when the first request is whole and valid. What the two directions mean
+for each other is decided in client_ip/http/exchange.py; here it is done.
 """
 
 from __future__ import annotations
@@ -14,319 +9,306 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from v6fwd.client_ip.http.refusal import refusal
-from v6fwd.client_ip.http.requests import RequestStream
-from v6fwd.client_ip.http.responses import ResponseStream
-from v6fwd.client_ip.http.syntax import HttpRefused, Kind
+from v6fwd.client_ip.http.exchange import Do, Outcome, Step
+from v6fwd.client_ip.http.syntax import HttpRefused
+from v6fwd.client_ip.proxy.read import Header
+from v6fwd.relay.ends import End
+from v6fwd.relay.http.forward import HttpForward
+from v6fwd.relay.http.linger import Linger
 from v6fwd.relay.http.request_side import RequestSide
 from v6fwd.relay.http.response_side import ResponseSide
 from v6fwd.relay.http.side import Piece
 from v6fwd.relay.sockets import end_writing, local_address, reset_on_close
-from v6fwd.relay.tcp.flow import TcpFlow
-from v6fwd.relay.tcp.side import READ, Side
+from v6fwd.relay.tcp.connect import Connect
+from v6fwd.relay.tcp.last_bytes import LastBytes
+from v6fwd.relay.tcp.side import Side, join
+from v6fwd.relay.tcp.stream import StreamFlow
 
-if TYPE_CHECKING:
-    from v6fwd.relay.http.forward import HttpForward
-
-MAX_OUTSTANDING = 256
-"""Requests without an answer after which a client is not read on."""
+_ENDS = {outcome: End[outcome.name] for outcome in Outcome}
 
 
-class HttpFlow(TcpFlow):
-    """One client's connection, its requests and the answers to them."""
+class HttpFlow(StreamFlow):
+    """One client's connection, its requests and the answers to them.
 
-    __slots__ = (
-        "_answers",
-        "_http",
-        "_parting",
-        "_refused",
-        "_requests",
-        "_retiring",
-        "_target_broke",
-        "attends",
-        "count",
-        "is_dialling",
-    )
+    Large because its two sides, the three waits and the Exchange all speak
+    to it. The decisions are the Exchange's; each method here does one thing that it may ask for.
+    """
+
+    __slots__ = ("_exchange", "_http", "_last", "_lingers", "attends", "has_target")
 
     client: RequestSide
     target: ResponseSide
 
-    def __init__(self, forward: HttpForward, client_fd: int, slot: int) -> None:
-        super().__init__(forward, client_fd, slot)
-        self._http = forward
-        self._answers = ResponseStream()
-        self._refused: HttpRefused | None = None
-        self._parting: tuple[bytes, str] | None = None
-        self._retiring = False
-        self._target_broke = False
+    def __init__(self, http: HttpForward, client_fd: int, slot: int) -> None:
+        super().__init__(http.tcp, client_fd, slot)
+        self._http = http
+        self._last: Step | None = None  # to be done when the client has taken what is held for it
+        self._lingers = False  # the client was told that this was all
         self.attends = False  # something waits for the answers to get further
-        self.is_dialling = True  # there is no target yet
-        self.count = 0  # requests let through
+        self.has_target = False
 
     # -- requests --
 
-    def _serve(self, rest: bytes) -> None:
+    def identified(self, header: Header | None, rest: bytes) -> None:
+        """Read requests; `rest` is the first of them, or a part of it."""
         assert self._source is not None
-        source, destination = self._source, self._destination
+        destination = header.destination if header is not None else None
         if destination is None:
             destination = local_address(self._client_fd)
-        proxies = self._http.proxies
-        trusted = proxies is not None and source.packed in proxies
-        self._requests = RequestStream(self._http.rules, source, destination, trusted=trusted)
-        self.client = client = RequestSide(self._client_fd, self, self._requests)
-        resources = self._http.resources
-        resources.reactor.watch(client.fd, READ, client)
-        resources.heads.add(self)
+        secure = header is not None and header.is_tls
+        self._exchange = exchange = self._http.exchange(self._source, destination, secure=secure)
+        self.client = client = RequestSide(self._client_fd, self, exchange)
+        client.watch()
+        self._forward.resources.heads.add(self)
         if not rest or client.take(rest):
             client.go_on()
 
     def requests_began(self) -> None:
-        """See HttpOwner."""
-        for kind in self._requests.begun:
-            self.request_began(kind)
-        self._requests.begun.clear()
-        self._http.resources.heads.discard(self)
+        """Note the requests that were let through: no clock runs for a head any more."""
+        if not self._exchange.all_began():
+            self.pause_requests()
+        if self._exchange.requests.switching:  # its answer may come before its body is through
+            self.attends = True
+        self._forward.resources.heads.discard(self)
 
-    def request_began(self, kind: Kind) -> None:
-        """See HttpOwner. Its head has come in one piece: no clock runs for it."""
-        self._answers.expect(kind)
-        self.count += 1
-        if self._answers.outstanding > MAX_OUTSTANDING:
-            self._pause()
-
-    def _pause(self) -> None:
+    def pause_requests(self) -> None:
         """Read no request until answers have got further."""
         self.client.pause()
         self.attends = True
 
     def first_came(self, pieces: Sequence[Piece]) -> bool:
-        """See HttpOwner."""
-        self._first = b"".join(pieces)
-        self.client.blocked = True
-        self._dial()
-        return not (self.closed or self.client.blocked)
-
-    def _begin(self, first: bytes, sent: int, *, watched: bool) -> None:
+        """Connect to the target, which gets these pieces; True to read on."""
         client = self.client
-        self.is_dialling = False
-        target = ResponseSide(self._target_fd, self, self._answers)
+        client.blocked = True
+        first = b"".join(pieces)
+        self._wait = connect = Connect(self, self._forward, client.fd, self._source, None, first)
+        connect.start()
+        return not (self.closed or client.blocked)
+
+    def connected(
+        self,
+        fd: int,
+        held: bytes,
+        moved: int,
+        *,
+        watched: bool,
+        client_ended: bool,  # noqa: ARG002
+    ) -> None:
+        """Let requests and answers pass. A client that has ended is found so when it is read."""
+        client = self.client
+        self.target = target = ResponseSide(fd, self, self._exchange.answers)
+        self.has_target = True
+        self._wait = None
         if client.raw:
             target.go_raw()
-        self._join(client, target, first, sent, watched=watched)
+        join(client, target, held, moved, watched=watched)
         if watched and not client.blocked and not client.paused:
             client.go_on()
 
     def requests_stopped(self) -> None:
-        """See HttpOwner."""
-        requests = self._requests
+        """Do what the request stream has come to that its side does not decide."""
+        requests = self._exchange.requests
         if requests.refused is not None:
             self._refuse(requests.refused)
         elif requests.waiting:
-            self._pause()
+            self.pause_requests()
+            self.answers_moved()
         elif requests.opaque:
             self._go_raw()
-        elif self not in self._http.resources.heads:
-            self._http.resources.heads.add(self)
+        elif self not in self._forward.resources.heads:
+            self._forward.resources.heads.add(self)
 
-    def head_expired(self) -> None:
+    def expired(self) -> None:
         """The time for the head of a request is over."""
-        if self._requests.in_head:
-            self._refuse(HttpRefused(408, "the head of the request did not come in time"))
+        refused = self._exchange.head_expired()
+        if refused is None:
+            self.close(End.NO_REQUEST)
         else:
-            self.close("no request in time")
+            self._refuse(refused)
 
     def _refuse(self, refused: HttpRefused) -> None:
-        """No further request passes; the client is told when its other answers are there."""
-        if self._refused is not None:
+        if not self._exchange.refuse(refused):
             return
-        self._refused = refused
-        self._http.counters.http_refused += 1
-        self._http.tell_refused(self._source, refused, self._requests.opaque_why)
-        self._pause()
-        if self.is_dialling and self._first is None:
-            self._part_refused()
-        elif not self.is_dialling:
-            self.answers_moved()
-
-    def _part_refused(self) -> None:
-        assert self._refused is not None
-        self.part(refusal(*self._refused), f"refused: {self._refused.why}")
+        self.counters.http_refused += 1
+        self._http.tell_refused(self._source, refused, self._exchange.requests.opaque_why)
+        self.pause_requests()
+        self.answers_moved()
 
     # -- answers --
 
     def answers_moved(self) -> None:
-        """See HttpOwner."""
-        requests, answers = self._requests, self._answers
-        if self.client.deaf:
+        """Do what waited for the answers to get further, or for the client to take them."""
+        if self._lingers:
             return
-        if requests.waiting:
-            if answers.switched:
-                self._switch()
-                return
-            if not answers.answered_upgrade:
-                return
-            self._stay()
-        elif self._may_ask_again():
-            self.client.go_on()
-        cut = self._refused is not None and requests.in_body
-        if self.closed or answers.outstanding > cut or self.target.blocked:
-            return
-        if cut and answers.began:
-            self.abort("refused")
-        elif self._refused is not None:
-            self._part_refused()
-        elif self._retiring:
-            self._retire_if_idle()
+        do = self._exchange.progressed(paused=self.client.paused).do
+        if do is Do.SWITCH:
+            self._switch()
+        elif do is not Do.WAIT:
+            if do is Do.STAY:
+                self._stay()
+            elif do is Do.READ_ON:
+                self.client.go_on()
+            self._settle()
 
-    def _may_ask_again(self) -> bool:
-        few = self._answers.outstanding <= MAX_OUTSTANDING // 2
-        return few and self.client.paused and self._refused is None
+    def _settle(self) -> None:
+        if self.closed or self._wait is not None or (self.has_target and self.target.blocked):
+            return
+        self._do(self._exchange.settled())
 
     def _switch(self) -> None:
         """The target speaks another protocol from here on, and so does the client."""
-        kept = self._requests.switched()
+        kept = self._exchange.requests.switched()
         self._go_raw()
         if not kept or self.client.put([kept]):
             self.client.go_on()
 
     def _go_raw(self) -> None:
-        self._http.resources.heads.discard(self)
+        self._forward.resources.heads.discard(self)
         self.client.go_raw()
         self.attends = False
-        if not self.is_dialling:
+        if self.has_target:
             self.target.go_raw()
 
     def _stay(self) -> None:
-        """The target does not switch: what came behind the request is HTTP."""
-        self._answers.answered_upgrade = False
         self.client.paused = False  # what was kept may say to pause again
-        self.attends = self._retiring
-        if self.client.pass_on(self._requests.stayed()):
+        self.attends = self._exchange.retiring
+        if self.client.pass_on(self._exchange.stayed()):
             self.client.go_on()
 
     def bad_answer(self, why: str) -> None:
-        """See HttpOwner."""
-        if not self._answers.outstanding:  # such as a 408 to a client that had nothing to ask
-            self.part(b"", f"target: {why}")
-            return
-        self._http.tell_bad_answer(why)
-        if self._answers.began:
-            self.abort(f"target: {why}")
-        else:
-            self.part(refusal(502, "the target's answer cannot be passed on"), f"target: {why}")
+        """Answer in the target's place, if its answer has not begun."""
+        self._do(self._exchange.bad_answer(why))
 
     # -- ends --
 
     def retire(self) -> None:
         """Close when what is under way is done."""
-        if self.client.raw or self.client.deaf:
-            return
-        self._retiring = self.attends = True
-        if not self.is_dialling:
-            self._retire_if_idle()
-        elif self._first is None and not self._requests.in_head:
-            self.close("stopped")
+        if not hasattr(self, "client"):  # its PROXY header has not come: nothing is under way
+            self.close(End.STOPPED)
+        elif not (self.client.raw or self._lingers):
+            self.attends = True
+            step = self._exchange.retire()
+            if step.do is Do.SETTLE:
+                self._settle()
+            else:
+                self._do(step)
 
-    def _retire_if_idle(self) -> None:
-        if self._requests.is_idle and not (self._answers.outstanding or self.target.blocked):
-            self.part(b"", "stopped")
-
-    def half_ended(self, side: Side) -> None:
-        """See Owner. A target that has ended its stream hears no further request."""
+    def ended(self, side: Side) -> None:
+        """Pass an end of stream on. A target that has ended its stream hears no more requests."""
         if side is self.client or self.client.raw:
-            super().half_ended(side)
-        elif self._parting is not None:
-            self.part(*self._parting)
+            super().ended(side)
+        elif self._last is not None:
+            self._finish(self._last)
         else:
-            self._target_ended()
-
-    def _target_ended(self) -> None:
-        unsure = self._target_broke and self._answers.passing < 0
-        why = self._answers.ended()
-        if unsure:  # a reset in place of the end that would tell that the answer is whole
-            self.abort("reset by target")
-        elif not why:
-            self.part(b"", "closed")
-        elif self._answers.began:
-            self.abort(f"target {why}")
-        elif self.count == 1:
-            self._http.tell_bad_answer(why)
-            self.part(refusal(502, f"the target {why}"), f"target {why}")
-        else:  # it closed while the request was on its way: the client may try that again
-            self.part(b"", f"target {why}")
+            self._do(self._exchange.target_ended())
 
     def broke(self, side: Side) -> None:
-        """See Owner. A target that reads no more may have said why: its answer comes first."""
-        if self.is_dialling or side is self.client or self.client.raw or self.target.blocked:
+        """Pass a reset on; but a target that reads no more may have said why."""
+        if not self.has_target or self.client.raw:
             super().broke(side)
-        elif self._target_broke or side.ended:
-            self._target_ended()
+        elif isinstance(self._wait, LastBytes):
+            self._wait.broke(side)
+        elif side is self.client:  # nobody is left to take an answer to what it had asked
+            self._reset_by(side)
         else:
-            self._target_broke = True
+            self._do(self._exchange.target_broke(ended=side.ended))
+
+    def connect_failed(self, error: OSError) -> None:
+        """Answer in the target's place."""
+        self._wait = None
+        in_time = error.errno != errno.ETIMEDOUT
+        self._do(self._exchange.connect_failed(self._tell_failed(error), in_time=in_time))
+
+    def _do(self, step: Step) -> None:
+        if step.complaint:
+            self._http.tell_bad_answer(step.complaint)
+        end = _ENDS[step.outcome]
+        if step.do is Do.FINISH:
+            self._finish(step)
+        elif step.do is Do.CLOSE:
+            self.close(end, step.detail)
+        elif step.do is Do.RESET:
+            self._reset_behind(step)
+        elif step.do is Do.HEAR_OUT:
             self.client.pause()
             self.client.blocked = False
             self.target.go_on()
 
-    def _give_up(self, error: OSError) -> None:
-        why = self._tell_dial_failed(error)
-        status = 504 if error.errno == errno.ETIMEDOUT else 502
-        self.part(refusal(status, f"cannot connect to the target: {why}"), f"target failed: {why}")
+    def _reset_behind(self, step: Step) -> None:
+        """Reset both, behind the bytes of the answer that are on their way to the client."""
+        self._last = step
+        if not self.has_target or self._wait is not None or self.target.blocked:
+            self._abort_last()
+            return
+        self.target.mute()
+        self.client.mute()
+        self._wait = last_bytes = LastBytes(self, self.target)
+        last_bytes.read()
 
-    def part(self, answer: bytes, end: str) -> None:
-        """Tell the client `answer`, after what it is about to get, and that this was all."""
-        if self.client.deaf:
+    def last_bytes_arrived(self, broken: Side) -> None:
+        """Reset, for the reason that was found before the wait."""
+        if self._last is None:
+            super().last_bytes_arrived(broken)
+        else:
+            self._abort_last()
+
+    def _abort_last(self) -> None:
+        assert self._last is not None
+        self.abort(_ENDS[self._last.outcome], self._last.detail)
+
+    def _finish(self, step: Step) -> None:
+        """Tell the client the last answer, after what it is about to get, and that this was all."""
+        if self._lingers:
             return
-        if not self.is_dialling:
-            if self.target.blocked:
-                self._parting = answer, end
-                self.target.ended = True  # what else it says is not passed on
-                return
-            self._leave_target()
-        self._parting = answer, end
-        client = self.client
-        client.deafen()
+        if self.has_target and self.target.blocked:
+            self._last = step
+            self.target.ended = True  # what else it says is not passed on
+            return
+        self._leave_target()
+        self._last = step
+        self._lingers = True
+        self._forward.resources.heads.discard(self)
+        had_ended = self.client.ended
+        self.client.leave()
         try:
-            if answer and os.write(client.fd, answer) < len(answer):
-                self.abort(end)
+            if step.answer and os.write(self.client.fd, step.answer) < len(step.answer):
+                self._abort_last()
                 return
-            end_writing(client.fd)
+            end_writing(self.client.fd)
         except OSError:
-            self.abort("reset by client")
+            self.abort(End.RESET_BY_CLIENT)
             return
-        if client.ended:
-            self.close(end)
+        if had_ended:
+            self.lingered()
             return
-        self._http.resources.partings.add(self)
-        client.go_on()
+        self._wait = linger = Linger(self, self.client.fd, self._forward.resources)
+        linger.start()
 
     def _leave_target(self) -> None:
-        """Close the target's connection; a request or answer that is not whole must not look so."""
-        target = self.target
-        if self._target_fd < 0:
+        """Close the target's connection; what is not whole must not look so."""
+        if not self.has_target:
             return
-        if self._answers.outstanding or self._requests.in_body:
-            reset_on_close(self._target_fd)
+        target = self.target
+        if self._exchange.is_cut:
+            reset_on_close(target.fd)
         target.ended = True
         target.release()
-        self.reactor.close_fd(self._target_fd)
-        self._target_fd = -1
+        self.reactor.close_fd(target.fd)
+        target.fd = -1
 
-    def heard(self) -> None:
-        """See HttpOwner; also: it had its time."""
-        assert self._parting is not None
-        self.close(self._parting[1])
+    def lingered(self) -> None:
+        """Close: the client has done so, or had its time."""
+        assert self._last is not None
+        self.close(_ENDS[self._last.outcome], self._last.detail)
 
-    def close(self, end: str) -> None:
-        """See TcpFlow."""
-        resources = self._http.resources
-        resources.heads.discard(self)
-        resources.partings.discard(self)
-        has_client = hasattr(self, "client")
-        super().close(end)
-        if has_client and self.is_dialling:
+    def close(self, end: End, detail: str = "") -> None:
+        """Give back what HTTP needed besides."""
+        self._forward.resources.heads.discard(self)
+        super().close(end, detail)
+        if hasattr(self, "client"):  # there was no target
             del self.client
 
     def _record(self, end: str, **counts: int) -> None:
-        super()._record(end, requests=self.count, **counts)
+        asked = self._exchange.count if hasattr(self, "_exchange") else 0
+        super()._record(end, requests=asked, **counts)

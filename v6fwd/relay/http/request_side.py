@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
-from v6fwd.client_ip.http.requests import RequestStream
+from v6fwd.client_ip.http.exchange import Exchange
+from v6fwd.relay.ends import End
 from v6fwd.relay.http.side import HttpOwner, HttpSide, Piece
-from v6fwd.relay.tcp.side import COPY_ROUNDS, buffers
 
 
 class RequestSide(HttpSide):
     """The client's end."""
 
-    __slots__ = ("deaf", "stream")
+    __slots__ = ("exchange", "stream")
 
-    def __init__(self, fd: int, flow: HttpOwner, stream: RequestStream) -> None:
+    def __init__(self, fd: int, flow: HttpOwner, exchange: Exchange) -> None:
         super().__init__(fd, flow)
-        self.stream = stream
-        self.deaf = False  # it was told the last word: what still comes is dropped
+        self.exchange = exchange
+        self.stream = exchange.requests
 
     def passing(self) -> int:
-        """See HttpSide."""
         return self.stream.passing
 
     def passed(self, size: int) -> None:
-        """See HttpSide."""
         self.stream.passed(size)
 
     def quick(self, data: bytes) -> bool:
-        """See HttpSide."""
         one = self.stream.one(data)
         if one is None:
             return False
-        self.http.request_began(one[1])
+        if not self.exchange.began(one[1]):
+            self.http.pause_requests()
         self.put_one(one[0])
         return True
 
+    def is_behind(self) -> bool:
+        return self.stream.more
+
     def take(self, data: bytes) -> bool:
-        """See HttpSide."""
         return self.pass_on(self.stream.receive(data))
 
     def pass_on(self, pieces: Sequence[Piece]) -> bool:
@@ -48,44 +47,22 @@ class RequestSide(HttpSide):
             flow.requests_began()
         goes_on = True
         if pieces:
-            goes_on = flow.first_came(pieces) if flow.is_dialling else self.put(pieces)
+            goes_on = self.put(pieces) if flow.has_target else flow.first_came(pieces)
         if stream.refused is not None or stream.waiting or stream.in_head or stream.opaque:
             if flow.closed:
                 return False
             flow.requests_stopped()
-        return goes_on and not (flow.closed or self.paused)
+        return goes_on and not (flow.closed or self.paused) and self._has_time(stream.more)
 
-    def deafen(self) -> None:
-        """Drop what is on its way to the target and what still comes."""
-        self.deaf = True
-        self.paused = self.blocked = self.usual = False
+    def leave(self) -> None:
+        """Read no more here, and drop what is held for the target: another reads the client."""
+        self.ended = self.paused = True
+        self.blocked = self.usual = False
         self.held = b""
         self.release()
 
-    def _is_usual(self) -> bool:
-        return not (self.raw or self.deaf)
-
-    def _move(self, *, to_end: bool) -> None:
-        if self.deaf:
-            self._drop()
-        else:
-            super()._move(to_end=to_end)
-
-    def _drop(self) -> None:
-        for _ in range(COPY_ROUNDS):
-            try:
-                size = os.readv(self.fd, buffers)
-            except BlockingIOError:
-                return
-            except OSError:
-                size = 0
-            if not size:
-                self.http.heard()
-                return
-        self._yield()
-
     def _end(self) -> None:
-        if self.http.is_dialling:
-            self.http.close("closed before a request")
-        else:
+        if self.http.has_target:
             super()._end()
+        else:
+            self.http.close(End.CLOSED_BEFORE_REQUEST)

@@ -16,15 +16,12 @@ class ResponseSide(HttpSide):
         self.stream = stream
 
     def passing(self) -> int:
-        """See HttpSide."""
         return self.stream.passing
 
     def passed(self, size: int) -> None:
-        """See HttpSide."""
         self.stream.passed(size)
 
     def quick(self, data: bytes) -> bool:
-        """See HttpSide."""
         if not self.stream.one(data):
             return False
         self.put_one(data)
@@ -32,8 +29,10 @@ class ResponseSide(HttpSide):
             self.http.answers_moved()
         return True
 
+    def is_behind(self) -> bool:
+        return self.stream.more
+
     def take(self, data: bytes) -> bool:
-        """See HttpSide."""
         stream, flow = self.stream, self.http
         pieces = stream.receive(data)
         goes_on = not pieces or self.put(pieces)
@@ -42,12 +41,28 @@ class ResponseSide(HttpSide):
         if stream.error:
             flow.bad_answer(stream.error)
             return False
+        if stream.is_spent:
+            self._end_here()
+            return False
         if flow.attends:
             flow.answers_moved()
-        return goes_on and not (flow.closed or self.ended)
+        return goes_on and not (flow.closed or self.ended) and self._has_time(stream.more)
+
+    def _end_here(self) -> None:
+        """Hear no more of the target: another reader could find its next answer elsewhere."""
+        if self.blocked:
+            self.ended = True  # `drain` passes it on
+        else:
+            self._end()
+
+    def _move(self, *, to_end: bool) -> None:
+        if self.stream.is_spent:  # its body ended in the pipe
+            self._end_here()
+        else:
+            super()._move(to_end=to_end)
 
     def drain(self) -> None:
-        """See Side; and something may have waited for the client to take its answers."""
+        """Something may have waited for the client to take its answers."""
         super().drain()
         if self.http.attends and not (self.flow.closed or self.blocked):
             self.http.answers_moved()

@@ -12,7 +12,8 @@ import select
 from collections.abc import Sequence
 from typing import Protocol
 
-from v6fwd.client_ip.http.syntax import Kind
+from v6fwd.client_ip.http.budget import TURN
+from v6fwd.relay.ends import End
 from v6fwd.relay.tcp.pipes import PIPE_SIZE
 from v6fwd.relay.tcp.side import (
     BULK_ROUNDS,
@@ -36,14 +37,14 @@ Piece = bytes | memoryview
 class HttpOwner(Owner, Protocol):
     """The flow that the sides belong to."""
 
-    is_dialling: bool
+    has_target: bool
     attends: bool
 
     def requests_began(self) -> None:
         """Heads of requests were let through."""
 
-    def request_began(self, kind: Kind) -> None:
-        """The head of one was, on the quick path."""
+    def pause_requests(self) -> None:
+        """Too many requests have no answer yet."""
 
     def requests_stopped(self) -> None:
         """The request stream has come to something that is not for the sides to decide."""
@@ -52,15 +53,12 @@ class HttpOwner(Owner, Protocol):
         """Requests were let through, and there is no target yet; True to read on."""
 
     def answers_moved(self) -> None:
-        """Answers got further, and `attends` says that something waits for that."""
+        """Answers got further or their client drained, and `attends`: something waits for that."""
 
     def bad_answer(self, why: str) -> None:
         """The target's answer cannot be passed on."""
 
-    def heard(self) -> None:
-        """The client has closed after the last word to it."""
-
-    def close(self, end: str) -> None:
+    def close(self, end: End) -> None:
         """Close both connections."""
 
 
@@ -77,7 +75,7 @@ class HttpSide(Side):
         self.usual = True  # neither of them
 
     def on_event(self, mask: int) -> None:
-        """See Side. Mostly one whole message has come, and takes the quick path: few calls."""
+        """Mostly one whole message has come, and takes the quick path: few calls."""
         if mask != _IN or self.blocked or self.queued or self.ended or not self.usual:
             super().on_event(mask)
             return
@@ -132,7 +130,7 @@ class HttpSide(Side):
         return sent == sum(map(len, pieces)) or self.put_one(b"".join(pieces)[sent:])
 
     def put_one(self, piece: Piece) -> bool:
-        """See `put`."""
+        """`put` for one piece."""
         size = len(piece)
         try:
             sent = os.write(self.other.fd, piece)
@@ -155,6 +153,10 @@ class HttpSide(Side):
         """So many of them have moved."""
         raise NotImplementedError
 
+    def is_behind(self) -> bool:
+        """Whether bytes were read that could not be judged in time."""
+        raise NotImplementedError
+
     def quick(self, data: bytes) -> bool:
         """Pass on what is one usual message; False, and nothing was done, if it is not."""
         raise NotImplementedError
@@ -163,8 +165,14 @@ class HttpSide(Side):
         """Judge and pass on; False where nothing more must be read for now."""
         raise NotImplementedError
 
+    def _has_time(self, more: bool) -> bool:
+        """Whether to read on; with `more` to be judged, the others have a turn first."""
+        if more:
+            Side._yield(self)
+        return not more
+
     def _move(self, *, to_end: bool) -> None:
-        if self.paused:
+        if self.paused or (self.is_behind() and not self.take(b"")):
             return
         passing = self.passing()
         if self.raw or passing < 0:
@@ -176,7 +184,8 @@ class HttpSide(Side):
 
     def _judge(self, *, to_end: bool) -> None:
         """One recv, one send, as `_copy` does; but what is sent is what may pass."""
-        fd = self.fd
+        fd, clock = self.fd, self.flow.reactor.clock
+        until = clock() + TURN
         for _ in range(COPY_ROUNDS):
             try:
                 size = os.readv(fd, buffers)
@@ -192,7 +201,7 @@ class HttpSide(Side):
                 return
             if size < COPY_SIZE and not to_end:
                 return
-            if self.raw or not -1 < self.passing() < SPLICE_FROM:
+            if self.raw or not -1 < self.passing() < SPLICE_FROM or clock() >= until:
                 break
         self._yield()
 

@@ -1,288 +1,241 @@
-"""A TCP flow before it has a target: who the client is, what it has said, and the dial.
+"""The wait for a target: addresses tried in turn, the first bytes written, one report at the end.
 
-Whoever calls what may end in `abort` or `close` returns at once, and touches nothing any more.
+Whoever reports may have closed the flow by it: return at once.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import select
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from v6fwd.client_ip.proxy.read import Header
+from v6fwd.client_ip.proxy.tlvs import add_tlvs
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address
-from v6fwd.relay.admission import NOT_PRESERVED, REFUSED, tell_refused
-from v6fwd.relay.counters import count
-from v6fwd.relay.sockets import (
-    address_of,
-    is_connected,
-    local_address,
-    pending_error,
-    reset_on_close,
-)
-from v6fwd.relay.target import tell_failed
-from v6fwd.relay.tcp.proxy_header import HeaderReader
-from v6fwd.relay.tcp.side import NOT_OUT, READ_WRITE, Side, buffer
-
-if TYPE_CHECKING:
-    from v6fwd.relay.tcp.forward import TcpForward
+from v6fwd.relay.pump import ConnectEvents
+from v6fwd.relay.sockets import is_connected, local_address, pending_error, reset_on_close
+from v6fwd.relay.tcp.forward import TcpForward
+from v6fwd.relay.tcp.side import READ_WRITE, buffer
 
 FIRST_SIZE = 16 * 1024
-"""Bytes read from a client before its target is connected: all that a dial under way holds."""
+"""Bytes read from a client before its target is connected: all that a connect under way holds."""
 RETRY = 0.010
-"""Seconds until a dial is tried again for which there was no descriptor, or no room in the queue
-of a unix socket."""
+"""Seconds until a connect is tried again for which there was no descriptor, or no room in the
+queue of a unix socket."""
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 _first_buffers: Sequence[memoryview] = [buffer[:FIRST_SIZE]]
 
 
-class Dial:
-    """A client's connection until there is a target. What it becomes then, a subclass says."""
+class Connect:
+    """Connects one flow to its target, and reports to the flow exactly once."""
 
     __slots__ = (
         "_attempt",
         "_client_ended",
         "_client_fd",
         "_destination",
+        "_done",
+        "_fd",
         "_first",
         "_forward",
         "_header_size",
+        "_owner",
         "_refreshed",
-        "_slot",
+        "_said",
         "_source",
-        "_started",
-        "_target_fd",
-        "closed",
-        "target",
+        "_tlvs",
     )
 
-    target: Side
-    """The target's end, from `_begin` on."""
+    def __init__(
+        self,
+        owner: ConnectEvents,
+        forward: TcpForward,
+        client_fd: int,
+        source: Address | None,
+        told: Header | None,
+        said: bytes,
+    ) -> None:
+        """`told` is the header that the client sent, if it was trusted to send one.
 
-    def __init__(self, forward: TcpForward, client_fd: int, slot: int) -> None:
+        `said` are bytes that it has sent already, for the target.
+        """
+        self._owner = owner
         self._forward = forward
-        self._slot = slot
         self._client_fd = client_fd
-        self._target_fd = -1
-        self._source: Address | None = None
-        self._destination: Address | None = None
-        self._first: bytes | None = None
+        self._source = source
+        self._destination = told.destination if told is not None else None
+        self._tlvs = told.tlvs if told is not None else b""
+        self._said = said
+        self._first: bytes | None = None  # the header, and what the client has said behind it
         self._header_size = 0
-        self._attempt = 0
+        self._fd = -1  # the target's, until it is handed over
+        self._attempt = 0  # the number of the address that is tried
+        self._refreshed = False  # the resolver has been asked again
         self._client_ended = False
-        self._refreshed = False
-        self._started = forward.resources.reactor.clock()
-        self.closed = False
+        self._done = False
 
-    # -- who the client is --
+    def start(self) -> None:
+        """Connect to the next address. May report before it returns."""
+        try:
+            self._fd = fd = self._forward.target.dial(self._attempt, self._source)
+        except ClientRefusedError as error:
+            self.stop()
+            self._owner.client_refused(str(error))
+            return
+        except OSError as error:
+            if error.errno in _NO_DESCRIPTOR or self._is_full(error):
+                self._start_again_later()
+            else:
+                self._failed(error)
+            return
+        if not self._first_read():
+            return
+        if self._first and self._write_first(watched=False):
+            return
+        resources = self._forward.resources
+        resources.reactor.watch(fd, READ_WRITE, self)
+        resources.connects.add(self)
 
-    def start(self, sockaddr: Any) -> None:
-        """Learn who the client is, from its header if it is trusted to send one, and dial."""
-        forward = self._forward
-        if forward.needs_source:
-            self._source = source = address_of(sockaddr)
-            if forward.trusted is not None and source.packed in forward.trusted:
-                HeaderReader(self, self._client_fd, forward.resources)
-                return
-        self._serve(b"")
+    def stop(self) -> None:
+        """Reset the target if one was tried, and report nothing any more."""
+        self._done = True
+        self._forward.resources.connects.discard(self)
+        self._drop_target()
 
-    def header_came(self, header: Header, rest: bytes) -> None:
-        """A trusted client has said for whom it speaks; `rest` is what followed."""
-        if header.source is not None:
-            self._source, self._destination = header.source, header.destination
-        keeper = self._forward.admission
-        if keeper is not None and self._source is not None:
-            self._slot = keeper.admit(self._source)
-            if self._slot == REFUSED:
-                self.abort("refused: not let in")
-                return
-        self._serve(rest)
+    # -- what the client has to say --
 
-    def header_failed(self, why: str) -> None:
-        """A trusted client sent no header, a bad one or half of one."""
-        if not self.closed:
-            self._forward.counters.header_refused += 1
-            self._turn_away(why, "header")
+    def _first_read(self) -> bool:
+        """Make the header and put behind it what the client has said: one segment for both."""
+        try:
+            if self._first is None:
+                self._first = self._header() + self._said
+            self._read_client(self._first)
+        except OSError:
+            self.stop()
+            self._owner.client_reset()
+            return False
+        return True
 
-    def _turn_away(self, why: str, what: str) -> None:
-        forward = self._forward
-        tell_refused(forward.resources.log, what, self._source, forward.forward.listen, why)
-        self.abort(f"refused: {why}")
-
-    def _serve(self, rest: bytes) -> None:
-        """It is known who the client is; `rest` is what it has said already."""
-        if rest:
-            self._first = self._greeting() + rest
-        self._dial()
-
-    def _greeting(self) -> bytes:
-        """The header for the target; b"" in a mode without one."""
+    def _header(self) -> bytes:
+        """The PROXY header for the target; b"" in a mode without one. Raises OSError."""
         write = self._forward.write_header
         if write is None or self._source is None:
             return b""
         if self._destination is None:
             self._destination = local_address(self._client_fd)
         header = write(self._source, self._destination)
+        if self._tlvs and (largest := self._forward.forward.pass_tlvs):
+            header = add_tlvs(header, self._tlvs, largest)
         self._header_size = len(header)
         return header
 
-    # -- the dial --
-
-    def _dial(self) -> None:
-        try:
-            fd = self._forward.target.dial(self._attempt, self._source)
-        except ClientRefusedError as error:
-            count(self._forward.counters.refused, NOT_PRESERVED)
-            self._turn_away(str(error), "client")
-            return
-        except OSError as error:
-            if error.errno in _NO_DESCRIPTOR or self._is_full(error):
-                self._dial_again_later()
-            else:
-                self._dial_failed(error)
-            return
-        self._target_fd = fd
-        try:
-            if self._first is None:
-                self._first = self._greeting()
-            self._listen_to_client()
-        except OSError:
-            self.abort("reset by client")
-            return
-        if self._first and self._try_to_begin():
-            return
-        if not self.closed and self._target_fd == fd:
-            self._forward.resources.reactor.watch(fd, READ_WRITE, self)
-            self._forward.resources.dials.add(self)
-
-    def _is_full(self, error: OSError) -> bool:
-        """A unix socket whose queue is full refuses with EAGAIN, and tells nobody of room."""
-        return error.errno == errno.EAGAIN and bool(self._forward.forward.target.path)
-
-    def _dial_again_later(self) -> None:
-        """Until the connect timeout: the client has been let in, and others will leave."""
-        resources = self._forward.resources
-        if self not in resources.dials:
-            resources.dials.add(self)
-        resources.reactor.loop.call_later(RETRY, self._redial_unless_closed)
-
-    def _redial_unless_closed(self) -> None:
-        if not self.closed:
-            self._dial()
-
-    def _listen_to_client(self) -> None:
-        """Put what the client has said already behind the header: one segment for both."""
-        if self._client_ended or len(self._first or b"") > self._header_size:
+    def _read_client(self, first: bytes) -> None:
+        if self._client_ended or len(first) > self._header_size:
             return
         try:
             size = os.readv(self._client_fd, _first_buffers)
         except BlockingIOError:
             return
         if size:
-            self._first = (self._first or b"") + bytes(buffer[:size])
+            self._first = first + bytes(buffer[:size])
         else:
             self._client_ended = True
 
-    def _try_to_begin(self) -> bool:
-        """Write the first bytes; True where the dial is over, well or badly.
+    # -- what the target does --
+
+    def on_event(self, mask: int) -> None:
+        """The kernel has connected, or gave up."""
+        fd = self._fd
+        if not is_connected(fd):
+            error = pending_error(fd)
+            if error:
+                self._failed(OSError(error, ""))
+            return
+        if self._first_read() and self._write_first(watched=True):
+            self._forward.resources.reactor.pass_on(fd, mask)
+
+    def _write_first(self, *, watched: bool) -> bool:
+        """Write the first bytes, and report; False where nothing can be written yet.
 
         Across a bridge or loopback the handshake is usually done when connect(2) returns.
         """
-        first = self._first or b""
-        try:
-            sent = os.write(self._target_fd, first)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            self._dial_failed(error)
-            return True
-        self._forward.resources.dials.discard(self)
-        self._begin(first, sent, watched=False)
-        return True
-
-    def on_event(self, mask: int) -> None:
-        """The target answered the dial, or the kernel gave up on it."""
-        fd = self._target_fd
-        if mask & (select.EPOLLERR | select.EPOLLHUP):
-            error = pending_error(fd)
-            if error:
-                self._dial_failed(OSError(error, ""))
-                return
-        if not is_connected(fd):
-            return
-        try:
-            self._listen_to_client()
-        except OSError:
-            self.abort("reset by client")
-            return
-        first = self._first or b""
+        fd, first = self._fd, self._first or b""
         try:
             sent = os.write(fd, first) if first else 0
         except BlockingIOError:
-            return
-        except OSError as failure:
-            self._dial_failed(failure)
-            return
-        self._forward.resources.dials.discard(self)
-        self._begin(first, sent, watched=True)
-        if not self.closed and mask & NOT_OUT:
-            self.target.on_event(mask & NOT_OUT)
-
-    def dial_expired(self) -> None:
-        """The connect timeout has passed."""
-        self._attempt, self._refreshed = len(self._forward.target), True  # no time for another
-        self._dial_failed(OSError(errno.ETIMEDOUT, ""))
-
-    def _dial_failed(self, error: OSError) -> None:
-        """Try the next address, then what the resolver says now, then give up."""
-        resources, target = self._forward.resources, self._forward.target
-        resources.dials.discard(self)
-        if self._target_fd >= 0:
-            reset_on_close(self._target_fd)  # it may have been connected: no clean end for it
-            resources.reactor.close_fd(self._target_fd)
-            self._target_fd = -1
-        self._attempt += 1
-        if self._attempt < len(target):
-            self._dial()
-        elif not self._refreshed and target.refresh(self._redial):
-            self._refreshed = True
-            resources.dials.add(self)
-        else:
-            self._give_up(error)
-
-    def _redial(self) -> None:
-        """The resolver has answered: once more from its first address, and then no more."""
-        self._forward.resources.dials.discard(self)
-        self._attempt = 0
-        if self._first is not None and not self.closed:  # what the target is told may have changed
-            rest = self._first[self._header_size :]
-            self._first = self._greeting() + rest
-        self._redial_unless_closed()
-
-    def _give_up(self, error: OSError) -> None:
-        self.abort(f"target failed: {self._tell_dial_failed(error)}")
-
-    def _tell_dial_failed(self, error: OSError) -> str:
-        """A line in the log; gives the reason that it names."""
-        forward = self._forward
-        log, counters = forward.resources.log, forward.counters
-        return tell_failed(log, counters, forward.forward, "connect to", error)
+            return False
+        except OSError as error:
+            self._failed(error)
+            return True
+        self._done = True
+        self._forward.resources.connects.discard(self)
+        self._owner.connected(
+            fd,
+            first[sent:],
+            sent - self._header_size,
+            watched=watched,
+            client_ended=self._client_ended,
+        )
+        self._fd = -1  # not before: an exception there must not leak it
+        return True
 
     def on_exception(self, error: Exception) -> None:
-        """A defect of ours, or no memory: it costs this flow alone."""
-        self._forward.resources.log.limited("defect", "defect", f"internal error: {error!r}")
-        self.abort("internal error")
+        """Give up the flow."""
+        self._owner.on_exception(error)
 
-    # -- what it becomes --
+    def expired(self) -> None:
+        """The connect timeout has passed: there is no time for another address."""
+        self._attempt, self._refreshed = len(self._forward.target), True
+        self._failed(OSError(errno.ETIMEDOUT, ""))
 
-    def _begin(self, first: bytes, sent: int, *, watched: bool) -> None:
-        """The target has taken `sent` bytes of `first`; `watched`: the reactor knows it."""
-        raise NotImplementedError
+    # -- other addresses --
 
-    def abort(self, end: str) -> None:
-        """Reset both connections."""
-        raise NotImplementedError
+    def _failed(self, error: OSError) -> None:
+        """Try the next address, then what the resolver says now, then give up."""
+        connects, target = self._forward.resources.connects, self._forward.target
+        connects.discard(self)
+        self._drop_target()
+        self._attempt += 1
+        if self._attempt < len(target):
+            self.start()
+        elif not self._refreshed and target.refresh(self._resolved):
+            self._refreshed = True
+            connects.add(self)
+        else:
+            self._done = True
+            self._owner.connect_failed(error)
+
+    def _drop_target(self) -> None:
+        """Reset it: it may have been connected, and a clean end would say that all was well."""
+        if self._fd >= 0:
+            reset_on_close(self._fd)
+            self._forward.resources.reactor.close_fd(self._fd)
+            self._fd = -1
+
+    def _resolved(self) -> None:
+        """The resolver has answered: try from its first address, and then no more."""
+        self._forward.resources.connects.discard(self)
+        if self._done:
+            return
+        self._attempt = 0
+        if self._first is not None:  # what the target is told may have changed
+            rest = self._first[self._header_size :]
+            self._first = self._header() + rest
+        self.start()
+
+    def _is_full(self, error: OSError) -> bool:
+        """A unix socket whose queue is full refuses with EAGAIN, and tells nobody of room."""
+        return error.errno == errno.EAGAIN and bool(self._forward.forward.target.path)
+
+    def _start_again_later(self) -> None:
+        """Until the connect timeout: the client has been let in, and others will leave."""
+        resources = self._forward.resources
+        if self not in resources.connects:
+            resources.connects.add(self)
+        resources.reactor.loop.call_later(RETRY, self._start_again)
+
+    def _start_again(self) -> None:
+        if not self._done:
+            self.start()

@@ -1,33 +1,16 @@
-"""Waiting for the PROXY header of a trusted client, before anything else is done for it."""
+"""Waits for the PROXY header of a trusted client, before anything else is done for it."""
 
 from __future__ import annotations
 
 import os
 import select
-from typing import TYPE_CHECKING, Protocol
 
-from v6fwd.client_ip.proxy.read import MAX_HEADER, Header, ProxyHeaderError, read_header
-
-if TYPE_CHECKING:
-    from v6fwd.relay.tcp.forward import TcpResources
+from v6fwd.client_ip.proxy.read import MAX_HEADER, ProxyHeaderError, read_header
+from v6fwd.relay.ends import End
+from v6fwd.relay.pump import HeaderEvents
+from v6fwd.relay.tcp.resources import TcpResources
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
-
-
-class Greeted(Protocol):
-    """The flow that waits for the header."""
-
-    def header_came(self, header: Header, rest: bytes) -> None:
-        """The header is whole; `rest` came behind it."""
-
-    def header_failed(self, why: str) -> None:
-        """There will be no header."""
-
-    def abort(self, end: str) -> None:
-        """The client is gone."""
-
-    def on_exception(self, error: Exception) -> None:
-        """Something that nobody expected."""
 
 
 class HeaderReader:
@@ -35,7 +18,7 @@ class HeaderReader:
 
     __slots__ = ("_data", "_fd", "_flow", "_resources")
 
-    def __init__(self, flow: Greeted, fd: int, resources: TcpResources) -> None:
+    def __init__(self, flow: HeaderEvents, fd: int, resources: TcpResources) -> None:
         self._flow = flow
         self._fd = fd
         self._resources = resources
@@ -51,8 +34,8 @@ class HeaderReader:
             except BlockingIOError:
                 return
             except OSError:
-                self._stop()
-                self._flow.abort("reset by client")
+                self.stop()
+                self._flow.client_reset()
                 return
             if not piece:
                 self._ended()
@@ -61,8 +44,8 @@ class HeaderReader:
                 return
 
     def on_exception(self, error: Exception) -> None:
-        """See Dial.on_exception."""
-        self._stop()
+        """Give up the flow."""
+        self.stop()
         self._flow.on_exception(error)
 
     def expired(self) -> None:
@@ -75,22 +58,23 @@ class HeaderReader:
         try:
             header = read_header(self._data)
         except ProxyHeaderError as error:
-            self._stop()
+            self.stop()
             self._flow.header_failed(str(error))
             return True
         if header is None:
             return False
-        self._stop()
+        self.stop()
         self._resources.reactor.unwatch(self._fd)
         self._flow.header_came(header, self._data[header.length :])
         return True
 
     def _ended(self) -> None:
-        self._stop()
+        self.stop()
         if self._data:
             self._flow.header_failed("the client left in the middle of its PROXY header")
         else:  # how a load balancer looks whether a port is open: no words about that
-            self._flow.abort("closed before a header")
+            self._flow.abort(End.CLOSED_BEFORE_HEADER)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Stop the clock."""
         self._resources.headers.discard(self)

@@ -10,7 +10,7 @@ The theory, from which the code follows:
 - Small messages are copied: one recv, one send. After two full buffers in a row the direction
   is bulk and spliced through a pipe, which is empty whenever the socket is read; so EAGAIN from
   splice always means the socket.
-- Whatever calls the flow (`half_ended`, `broke`) may have closed it: return at once.
+- Whatever calls the flow (`ended`, `broke`) may have closed it: return at once.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import select
 from collections.abc import Sequence
 from typing import Protocol
 
+from v6fwd.relay.pump import FlowEvents
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import keep_urgent_inline, pending_error
+from v6fwd.relay.sockets import pending_error
 from v6fwd.relay.tcp.pipes import Pipe, PipePool
 
 COPY_SIZE = 64 * 1024
@@ -47,10 +48,8 @@ buffer = memoryview(bytearray(COPY_SIZE))
 buffers: Sequence[memoryview] = [buffer]
 
 
-class Owner(Protocol):
-    """The flow that a side belongs to."""
-
-    closed: bool
+class Owner(FlowEvents["Side"], Protocol):
+    """The flow that a side belongs to, and what of it this pump needs."""
 
     @property
     def reactor(self) -> Reactor:
@@ -60,18 +59,13 @@ class Owner(Protocol):
     def pipes(self) -> PipePool:
         """Where pipes are borrowed."""
 
-    def half_ended(self, side: Side) -> None:
-        """All that `side` will ever send has been passed on."""
-
-    def broke(self, side: Side) -> None:
-        """The connection of `side` was reset or died."""
-
-    def on_exception(self, error: Exception) -> None:
-        """Something that nobody expected."""
-
 
 class Side:
-    """One end of a flow, and the direction that leads from it to the other end."""
+    """One end of a flow, and the direction that leads from it to the other end.
+
+    Large because a direction is one state: every method reads or changes most of it, and a part of
+    its own would cost each read a call.
+    """
 
     __slots__ = (
         "blocked",
@@ -105,6 +99,10 @@ class Side:
         self.full_reads = 0
         self.moved = 0  # bytes that the other side has taken
 
+    def watch(self) -> None:
+        """Hear what comes from here."""
+        self.flow.reactor.watch(self.fd, READ, self)
+
     def on_event(self, mask: int) -> None:
         """Move what can be moved, both ways."""
         if mask & _OUT and self.other.blocked:
@@ -117,11 +115,12 @@ class Side:
             self._move(to_end=mask & _STOPS != 0)
             if self.flow.closed:
                 return
-        if mask & _ERR and pending_error(self.fd):
+        # An HTTP flow may have left its target by now, and waits for its client to close.
+        if mask & _ERR and self.fd >= 0 and pending_error(self.fd):
             self.flow.broke(self)
 
     def on_exception(self, error: Exception) -> None:
-        """See Owner."""
+        """Give up the flow."""
         self.flow.on_exception(error)
 
     def resume(self) -> None:
@@ -150,9 +149,20 @@ class Side:
         if self.full_reads < BULK_AFTER:
             self.release()
         if self.ended:
-            self.flow.half_ended(self)
+            self.flow.ended(self)
         else:
             self._move(to_end=True)
+
+    def go_on(self) -> None:
+        """Read to the end of what is there: no edge tells of it again."""
+        self._move(to_end=True)
+
+    def mute(self) -> None:
+        """Read no more here, and drop what is held for the other side."""
+        self.ended = True
+        self.blocked = False
+        self.held = b""
+        self.release()
 
     def release(self) -> None:
         """Give the pipe back."""
@@ -278,13 +288,26 @@ class Side:
 
     def _end(self) -> None:
         self.ended = True
-        self.flow.half_ended(self)
+        self.flow.ended(self)
 
     def _go_urgent(self) -> None:
-        """Deliver the urgent byte in line, as RFC 6093 asks, and copy from now on.
-
-        A client's descriptor has SO_OOBINLINE from its listener, since it is read before events.
-        """
+        """Copy from now on: splice would stop at the mark. sockets.tune keeps the byte in line."""
         self.urgent = True
         self.full_reads = 0
-        keep_urgent_inline(self.fd)
+
+
+def join(client: Side, target: Side, held: bytes, moved: int, *, watched: bool) -> None:
+    """Make two sides the ends of one flow, and watch the target's.
+
+    The target took `moved` bytes of the client's already; `held` wait until it takes more.
+    `watched`: it is watched, for reading and writing.
+    """
+    client.other, target.other = target, client
+    client.moved, client.held = moved, held
+    client.blocked = is_full = bool(held)
+    target.watches_out = watched or is_full
+    reactor = client.flow.reactor
+    if watched:
+        reactor.change_handler(target.fd, target)
+    else:
+        reactor.watch(target.fd, READ_WRITE if is_full else READ, target)

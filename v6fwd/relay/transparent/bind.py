@@ -1,4 +1,4 @@
-"""Sockets that have a client's address and port, wherever the client really is.
+"""Sockets bound to a client's address and port, wherever the client really is.
 
 The address is the client's, always. The port may have to be another one: when a server listens
 on the client's port here, when the client has the very same connection already by way of
@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from v6fwd.model import Protocol
 from v6fwd.relay.udp_sockets import SESSION_BUFFER, set_buffer
 
 IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
@@ -23,29 +24,70 @@ _TRANSPARENT: dict[int, tuple[int, int]] = {
 }
 
 
-class Claim(NamedTuple):
-    """Whom a socket speaks as."""
+class BindAddress(NamedTuple):
+    """The source address of a socket."""
 
     host: str
     port: int
     is_foreign: bool = True
     """Whether the address is not among those of the socket's namespace."""
     mark: int = 0
+    is_exact: bool = False
+    """Whether no other port will do."""
 
 
 Make = Callable[[int, int], socket.SocketType]
-"""Makes a socket of a family and a type, wherever it is to be."""
+"""Makes a socket of a family and a type, in whichever namespace it is to be."""
 
 
-def connect_from(make: Make, family: int, claim: Claim, sockaddr: Any) -> int:
-    """Start to connect to `sockaddr` as a client; gives the descriptor. Raises OSError."""
-    for port in (claim.port, 0):
-        sock = make(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+def bound_socket(
+    make: Make, family: int, protocol: Protocol, address: BindAddress
+) -> socket.SocketType:
+    """A non-blocking socket that is bound to `address`. Raises OSError."""
+    is_tcp = protocol is Protocol.TCP
+    kind = socket.SOCK_STREAM if is_tcp else socket.SOCK_DGRAM
+    sock = make(family, kind | socket.SOCK_NONBLOCK)
+    try:
+        if is_tcp:
+            _prepare_stream(sock)
+        else:  # no SO_REUSEADDR: two sessions with one address would get each other's answers
+            set_buffer(sock, socket.SO_RCVBUF, SESSION_BUFFER)
+        _bind(sock, family, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def unbound_socket(make: Make, family: int, mark: int) -> socket.SocketType:
+    """A non-blocking TCP socket that may be bound to any address, by `bind`. Raises OSError."""
+    sock = make(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        _prepare_stream(sock)
+        sock.setsockopt(*_TRANSPARENT[family], 1)
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _prepare_stream(sock: socket.SocketType) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # see sockets.tune
+    # The same client may speak to two ports of the target from one port of its own.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
+def connect_from(bound: Callable[[int], socket.SocketType], port: int, sockaddr: Any) -> int:
+    """Start to connect to `sockaddr` from a client's port, or another one if that is taken.
+
+    `bound` makes a bound TCP socket with a port. Gives the descriptor. Raises OSError.
+    """
+    for number in (port, 0):
+        sock = bound(number)
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # The same client may speak to two ports of the target from one port of its own.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            _claim(sock, family, claim, port)
             result = sock.connect_ex(sockaddr)
         except BaseException:
             sock.close()
@@ -58,15 +100,9 @@ def connect_from(make: Make, family: int, claim: Claim, sockaddr: Any) -> int:
     raise OSError(result, "")
 
 
-def connect_datagrams_from(make: Make, family: int, claim: Claim, sockaddr: Any) -> int:
-    """A UDP socket connected to `sockaddr` as a client; gives the descriptor. Raises OSError.
-
-    No SO_REUSEADDR: two sessions with the same addresses would get each other's answers.
-    """
-    sock = make(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+def connect_datagrams_from(sock: socket.SocketType, sockaddr: Any) -> int:
+    """Connect a bound UDP socket; gives the descriptor. Raises OSError, the socket then closed."""
     try:
-        set_buffer(sock, socket.SO_RCVBUF, SESSION_BUFFER)
-        _claim(sock, family, claim, claim.port)
         sock.connect(sockaddr)
     except BaseException:
         sock.close()
@@ -75,7 +111,7 @@ def connect_datagrams_from(make: Make, family: int, claim: Claim, sockaddr: Any)
 
 
 def may_bind(make: Make) -> bool:
-    """Whether we may take addresses that are not ours: CAP_NET_RAW or CAP_NET_ADMIN."""
+    """Whether we may bind foreign addresses, by CAP_NET_RAW or CAP_NET_ADMIN. Raises OSError."""
     sock = make(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setsockopt(*_TRANSPARENT[socket.AF_INET], 1)
@@ -87,15 +123,23 @@ def may_bind(make: Make) -> bool:
         sock.close()
 
 
-def _claim(sock: socket.SocketType, family: int, claim: Claim, port: int) -> None:
-    if claim.is_foreign:
+def _bind(sock: socket.SocketType, family: int, address: BindAddress) -> None:
+    if address.is_foreign:
         level, option = _TRANSPARENT[family]
         sock.setsockopt(level, option, 1)
-    if claim.mark:
-        sock.setsockopt(socket.SOL_SOCKET, SO_MARK, claim.mark)
+    if address.mark:
+        sock.setsockopt(socket.SOL_SOCKET, SO_MARK, address.mark)
+    bind(sock, address.host, address.port, is_exact=address.is_exact)
+
+
+def bind(sock: socket.SocketType, host: str, port: int, *, is_exact: bool = False) -> None:
+    """Bind to an address and a port; to another port if that is taken, unless `is_exact`.
+
+    Raises OSError.
+    """
     try:
-        sock.bind((claim.host, port))
+        sock.bind((host, port))
     except OSError as error:
-        if error.errno != errno.EADDRINUSE or not port:
+        if error.errno != errno.EADDRINUSE or is_exact or not port:
             raise
-        sock.bind((claim.host, 0))
+        sock.bind((host, 0))

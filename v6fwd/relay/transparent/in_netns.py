@@ -1,226 +1,159 @@
-"""Targets in a network namespace that we can enter: all clients' addresses are possible there."""
+"""Into a network namespace that we can enter: there a socket can have any client's address."""
 
 from __future__ import annotations
 
 import errno
+import functools
 import ipaddress
 import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from v6fwd.client_ip.destination import Destination, Destinations, find_destinations, is_loopback
+from v6fwd.client_ip.destination import Destination, Destinations, find_destinations
 from v6fwd.client_ip.presentable import SourceFilter
-from v6fwd.errors import NotPermittedError, RelayError
-from v6fwd.model import Address, Endpoint, IPNetwork, Protocol, Transparent, ip_text
-from v6fwd.netns.policy import MARK, Inside, listening
-from v6fwd.relay.transparent.bind import Claim, connect_datagrams_from, connect_from, may_bind
-from v6fwd.relay.transparent.namespaces import Namespaces
-from v6fwd.relay.transparent.target import TransparentTarget
+from v6fwd.errors import RelayError
+from v6fwd.model import Address, Transparent, ip_text
+from v6fwd.netns.netlink import Net
+from v6fwd.relay.target import DirectTarget
+from v6fwd.relay.transparent.bind import connect_datagrams_from, connect_from
+from v6fwd.relay.transparent.path import unusable
+from v6fwd.relay.transparent.privileged import SocketRequest, nets_of
+from v6fwd.relay.transparent.resources import TransparentResources
 
 LOOK_AGAIN = 2.0
-"""Seconds after which a dial looks once more who listens; a look takes a tenth of a millisecond."""
+"""Seconds after which a connection looks once more who listens; a look takes 0.1 ms."""
 LOOK_AT_MOST = 0.05
-"""Seconds between two looks, however many dials fail."""
+"""Seconds between two looks, however many connections fail."""
 
 NO_DESTINATIONS = Destinations()
 
 
-class Reached(NamedTuple):
-    """Where a UDP session leads: a way inside a namespace, as somebody."""
+class NetnsAddress(NamedTuple):
+    """Where a UDP session leads: a destination in the namespace of an epoch."""
 
-    inside: Inside
+    epoch: int
     destination: Destination
+    port: int
+    """Of the socket that has the client's address."""
 
 
-class InsideTarget(TransparentTarget):
-    """A target in a network namespace that we can enter."""
+class NetnsPath:
+    """Looks who listens in the namespace, and connects there as the client."""
 
-    def __init__(self, endpoint: Endpoint, options: Transparent, namespaces: Namespaces) -> None:
-        super().__init__(endpoint, options, namespaces)
-        self._packed = ipaddress.ip_address(endpoint.host).packed
-        self._inside: Inside | None = None
+    def __init__(
+        self, direct: DirectTarget, options: Transparent, resources: TransparentResources
+    ) -> None:
+        self._direct = direct
+        self._endpoint = direct.endpoint
+        self._options = options
+        self._resources = resources
+        self._netns = options.netns
+        self._packed = ipaddress.ip_address(self._endpoint.host).packed
+        self._filter = SourceFilter()
+        self._addresses: tuple[Net, ...] = ()
+        self._epoch = 0
         self._destinations = NO_DESTINATIONS
-        self._prepared: dict[Destination, tuple[int, int]] = {}
         self._looked_at = float("-inf")
-        namespaces.join(options.netns)
+        resources.ops.join(self._netns)
 
-    def _try_out(self) -> None:
-        self._enter().accept_loopback(socket.AF_INET, self.endpoint.port)
-        if not may_bind(self._make):
-            raise NotPermittedError(
-                f"cannot take clients' addresses in network namespace {self._options.netns}:"
-                " needs CAP_NET_RAW"
-            )
+    def try_out(self) -> None:
+        self._resources.ops.try_out(self._netns, self._packed, self._endpoint.port)
 
-    def _enter(self) -> Inside:
-        """The namespace that the name leads to now. Raises RelayError, also for one that is
-        another container's, as where a process id was given away again."""
-        name = self._options.netns
-        self._inside, before = None, self._inside
-        inside = self._namespaces.inside(name)
-        if not is_loopback(self._packed) and not inside.has(self._packed):
-            has = ", ".join(ip_text(net.packed) for net in inside.addresses) or "none"
-            raise RelayError(
-                f"{self.endpoint.host} is no address of network namespace {name}, which has {has}"
-            )
-        if inside is not before:
-            self._hidden = SourceFilter(_nets_of(inside))
-        self._inside = inside
-        return inside
-
-    def why_hidden(self, source: Address) -> str | None:
-        """See TransparentTarget."""
-        if self._unusable:
-            return self._unusable
+    def why_not_preserved(self, source: Address) -> str | None:
         self._look_if_due()
-        destination = self._destination_for(source)
-        if destination is None and self._destinations == NO_DESTINATIONS:
+        if self._destinations == NO_DESTINATIONS:
             raise OSError(errno.ECONNREFUSED, "")
-        why = self._hidden.why(source.packed)
-        return why or (None if destination else "the target does not listen for IPv4 clients")
+        why = self._filter.why(source.packed)
+        if why is None and self._destination_for(source) is None:
+            return "the target does not listen for IPv4 clients"
+        return why
 
-    def dial(self, number: int, source: Address | None = None) -> int:
-        """See Target."""
-        assert source is not None
-        try:
-            if self._falls_back(source):
-                return super().dial(number)
-            destination = self._destination_of(source)
-            claim, family = self._claim(destination, source)
-            sockaddr = (ip_text(destination.address), self.endpoint.port)
-            return connect_from(self._make, family, claim, sockaddr)
-        except RelayError as error:
-            raise self._out_of_order(error) from error
+    def connect(self, number: int, source: Address) -> int:  # noqa: ARG002 - there is one address
+        request, sockaddr = self._request(source)
+        return connect_from(functools.partial(self._bound, request), source.port, sockaddr)
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:
-        """See Target."""
+        request, sockaddr = self._request(source)
+        sock = self._resources.ops.bound_socket(request)
+        address = NetnsAddress(request.epoch, request.destination, sock.getsockname()[1])
         try:
-            if self._falls_back(source):
-                return super().connect_datagrams(source)
-            destination = self._destination_of(source)
-            assert self._inside is not None
-            reached = Reached(self._inside, destination)
-            claim, family = self._claim(destination, source)
-            sockaddr = (ip_text(destination.address), self.endpoint.port)
-            if not destination.is_pseudo:
-                self._inside.client_came(source)
-            try:
-                return connect_datagrams_from(self._make, family, claim, sockaddr), reached
-            except BaseException:
-                self.client_left(reached, source)
-                raise
-        except RelayError as error:
-            raise self._out_of_order(error) from error
+            return connect_datagrams_from(sock, sockaddr), address
+        except BaseException:
+            self.client_left(address, source)
+            raise
 
     def has_moved(self, address: Any) -> bool:
-        """See Target. `was_refused` has looked for where it is now."""
-        if not isinstance(address, Reached):
-            return super().has_moved(address)
-        known = (self._destinations.for_v4, self._destinations.for_v6)
-        return address.inside is not self._inside or address.destination not in known
+        """`was_refused` has looked where the target is now."""
+        if not isinstance(address, NetnsAddress):
+            return self._direct.has_moved(address)
+        return address.epoch != self._epoch or address.destination not in self._destinations
 
     def was_refused(self, address: Any) -> None:
-        """See Target."""
-        if isinstance(address, Reached):
+        if isinstance(address, NetnsAddress):
             self._look_again()
         else:
-            super().was_refused(address)
+            self._direct.was_refused(address)
 
     def client_left(self, address: Any, source: Address) -> None:
-        """See Target."""
-        if isinstance(address, Reached) and not address.destination.is_pseudo:
-            address.inside.client_left(source)
+        if isinstance(address, NetnsAddress) and not address.destination.is_pseudo:
+            client = Address(source.packed, address.port)
+            self._resources.ops.client_left(self._netns, address.epoch, client)
 
     def refresh(self, then: Callable[[], None]) -> bool:
-        """See Target: look who listens now."""
-        before = self._inside, self._destinations
+        before = self._epoch, self._destinations
         self._look_again()
-        if (self._inside, self._destinations) == before or self._destinations == NO_DESTINATIONS:
+        if (self._epoch, self._destinations) == before or self._destinations == NO_DESTINATIONS:
             return False
-        self._reactor.loop.call_soon(then)
+        self._resources.reactor.loop.call_soon(then)
         return True
 
     def close(self) -> None:
-        """See Target."""
-        self._inside = None
-        self._namespaces.leave(self._options.netns)
+        self._resources.ops.leave(self._netns)
 
     # -- the destination --
 
     def _look_if_due(self) -> None:
-        """Raises OSError where the namespace is not there."""
-        age = self._reactor.clock() - self._looked_at
+        """Raises RelayError and OSError where the namespace is not there."""
+        age = self._resources.reactor.clock() - self._looked_at
         if age > LOOK_AGAIN or (age > LOOK_AT_MOST and self._destinations == NO_DESTINATIONS):
             self._look()
+
+    def _look_again(self) -> None:
+        """Look soon after the last time, but not at every failure."""
+        if self._resources.reactor.clock() - self._looked_at > LOOK_AT_MOST:
+            try:
+                self._look()
+            except RelayError as error:
+                unusable(self._resources.log, self._endpoint, error)
+            except OSError:
+                pass  # there are no destinations then
+
+    def _look(self) -> None:
+        """See who listens, in the namespace that the name leads to now."""
+        self._looked_at = self._resources.reactor.clock()
+        self._epoch, self._destinations = 0, NO_DESTINATIONS
+        protocol, port = self._endpoint.protocol, self._endpoint.port
+        view = self._resources.ops.look(self._netns, self._packed, protocol, port)
+        if view.addresses != self._addresses:
+            self._addresses = view.addresses
+            self._filter = SourceFilter(nets_of(view.addresses))
+        self._epoch = view.epoch
+        self._destinations = find_destinations(view.listening, self._packed)
 
     def _destination_for(self, source: Address) -> Destination | None:
         return self._destinations.for_v4 if len(source.packed) == 4 else self._destinations.for_v6
 
-    def _destination_of(self, source: Address) -> Destination:
-        """The way for a client that is not hidden."""
+    def _request(self, source: Address) -> tuple[SocketRequest, Any]:
+        """The socket for a client that is preserved, and where to connect it to."""
         destination = self._destination_for(source)
         assert destination is not None
-        return destination
-
-    def _look_again(self) -> None:
-        """Look soon after the last time, but not at every failure."""
-        if self._reactor.clock() - self._looked_at > LOOK_AT_MOST:
-            try:
-                self._look()
-            except OSError:
-                self._destinations = NO_DESTINATIONS
-
-    def _look(self) -> None:
-        """See who listens, in the namespace that the name leads to now."""
-        name = self._options.netns
-        self._looked_at = self._reactor.clock()
-        self._destinations = NO_DESTINATIONS
-        self._prepared.clear()
-        self._namespaces.check(name)
-        try:
-            inside = self._enter()
-        except RelayError as error:
-            raise self._out_of_order(error) from error
-        bound = listening(inside, self.endpoint.protocol, self.endpoint.port)
-        self._destinations = find_destinations(bound, self._packed)
-
-    def _claim(self, destination: Destination, source: Address) -> tuple[Claim, int]:
-        """Whom to speak as, and in which family; what that needs is put in place."""
-        prepared = self._prepared.get(destination)
-        if prepared is None:
-            prepared = self._prepared[destination] = self._prepare(destination)
-        family, mark = prepared
-        host = self._pseudo(source) if destination.is_pseudo else source.host
-        return Claim(host, source.port, mark=mark), family
-
-    def _prepare(self, destination: Destination) -> tuple[int, int]:
-        """Put the rules of a way in place; gives its family and the mark of its connections."""
-        inside = self._inside
-        assert inside is not None
-        family = socket.AF_INET if len(destination.address) == 4 else socket.AF_INET6
-        protocol, port = self.endpoint.protocol, self.endpoint.port
+        protocol, port = self._endpoint.protocol, self._endpoint.port
+        client = source
         if destination.is_pseudo:
-            inside.accept_pseudo(protocol, port)
-        elif protocol is Protocol.UDP:
-            inside.accept_datagrams(family, port)
-        elif destination.is_loopback:
-            inside.accept_loopback(family, port)
-        else:
-            inside.accept_marked(family)
-            return family, MARK
-        return family, 0
+            client = self._resources.pseudo(source, protocol, self._options)
+        request = SocketRequest(self._netns, self._epoch, protocol, destination, port, client)
+        return request, (ip_text(destination.address), port)
 
-    def _make(self, family: int, kind: int) -> socket.SocketType:
-        assert self._inside is not None
-        namespace = self._inside.namespace
-        namespace.enter()
-        try:
-            return socket.SocketType(family, kind, 0)
-        finally:
-            namespace.leave()
-
-
-def _nets_of(inside: Inside) -> list[IPNetwork]:
-    return [
-        ipaddress.ip_network((net.packed, net.length), strict=False) for net in inside.addresses
-    ]
+    def _bound(self, request: SocketRequest, port: int) -> socket.SocketType:
+        client = Address(request.client.packed, port)
+        return self._resources.ops.bound_socket(request._replace(client=client))

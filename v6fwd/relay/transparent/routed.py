@@ -1,54 +1,81 @@
-"""Targets that are reached over the network: only what is routed back to us can be shown there."""
+"""Over the network, from our own namespace: only addresses that are routed back to us will do."""
 
 from __future__ import annotations
 
 import errno
+import functools
 import socket
+from collections.abc import Callable
 from typing import Any
 
-from v6fwd.errors import RelayError
-from v6fwd.model import Address
-from v6fwd.relay.transparent.bind import Claim, connect_datagrams_from, connect_from
-from v6fwd.relay.transparent.target import TransparentTarget
+from v6fwd.client_ip.presentable import SourceFilter
+from v6fwd.model import Address, Protocol, Transparent
+from v6fwd.relay.target import DirectTarget
+from v6fwd.relay.transparent.bind import (
+    BindAddress,
+    bound_socket,
+    connect_datagrams_from,
+    connect_from,
+)
+from v6fwd.relay.transparent.resources import TransparentResources
 
 
-class AcrossTarget(TransparentTarget):
-    """A target that is reached over the network: IPv6 clients come from pseudo addresses."""
+class RoutedPath:
+    """Connects IPv6 clients from pseudo IPv4 addresses; IPv4 clients cannot be preserved."""
 
-    def _try_out(self) -> None:
-        self._namespaces.speak_as_pseudo()
-        self._namespaces.store(self._options.pseudo_store)
+    def __init__(
+        self, direct: DirectTarget, options: Transparent, resources: TransparentResources
+    ) -> None:
+        self._direct = direct
+        self._options = options
+        self._resources = resources
+        self._filter = SourceFilter()
 
-    def why_hidden(self, source: Address) -> str | None:
-        """See TransparentTarget."""
-        self._need_addresses()
+    def try_out(self) -> None:
+        self._resources.ops.own_pseudo_net()
+        self._resources.store(self._options.pseudo_store)
+
+    def why_not_preserved(self, source: Address) -> str | None:
+        addresses = self._direct.addresses()
         if len(source.packed) == 4:
             return "an IPv4 client, and the target is in no known network namespace"
-        if not any(family == socket.AF_INET for family, _ in self._addresses):
+        if not any(family == socket.AF_INET for family, _ in addresses):
             return "the target has no IPv4 address"
-        return super().why_hidden(source)
+        return self._filter.why(source.packed)
 
-    def dial(self, number: int, source: Address | None = None) -> int:
-        """See Target."""
-        assert source is not None
-        if self._falls_back(source):
-            return super().dial(number)
-        family, sockaddr = self._addresses[number]
+    def connect(self, number: int, source: Address) -> int:
+        family, sockaddr = self._direct.addresses()[number]
         if family != socket.AF_INET:
             raise OSError(errno.EAFNOSUPPORT, "")
-        return connect_from(socket.SocketType, family, self._claim(source), sockaddr)
+        bound = functools.partial(_bound, Protocol.TCP, self._pseudo(source))
+        return connect_from(bound, source.port, sockaddr)
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:
-        """See Target."""
-        if self._falls_back(source):
-            return super().connect_datagrams(source)
-        family, sockaddr = address = self.datagram_address
-        claim = self._claim(source)
-        return connect_datagrams_from(socket.SocketType, family, claim, sockaddr), address
+        address = self._direct.datagram_address
+        sock = _bound(Protocol.UDP, self._pseudo(source), source.port)
+        return connect_datagrams_from(sock, address[1]), address
 
-    def _claim(self, source: Address) -> Claim:
-        try:
-            self._namespaces.speak_as_pseudo()
-        except RelayError as error:
-            raise self._out_of_order(error) from error
-        return Claim(self._pseudo(source), source.port, is_foreign=False)
+    def has_moved(self, address: Any) -> bool:
+        return self._direct.has_moved(address)
+
+    def was_refused(self, address: Any) -> None:
+        self._direct.was_refused(address)
+
+    def client_left(self, address: Any, source: Address) -> None:
+        """Nothing was put in place for it."""
+
+    def refresh(self, then: Callable[[], None]) -> bool:
+        return self._direct.refresh(then)
+
+    def close(self) -> None:
+        """Nothing is held: the route stays until the process ends."""
+
+    def _pseudo(self, source: Address) -> Address:
+        """Raises RelayError."""
+        self._resources.ops.own_pseudo_net()
+        return self._resources.pseudo(source, self._direct.endpoint.protocol, self._options)
+
+
+def _bound(protocol: Protocol, client: Address, port: int) -> socket.SocketType:
+    address = BindAddress(client.host, port, is_foreign=False)
+    return bound_socket(socket.SocketType, socket.AF_INET, protocol, address)

@@ -1,7 +1,7 @@
-"""Which session each datagram of a batch belongs to. Order is kept within a session.
+"""Sorts the datagrams of a batch by session, and keeps their order within a session.
 
-The key is the client's address and the one that it wrote to; behind a trusted proxy also the
-client that the PROXY header names.
+The key of a session is the client's address and the one that it wrote to; behind a trusted proxy
+also the client that the PROXY header names.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from v6fwd.relay.udp.mmsg import CMSG_HEADER, META_SIZE, NAME_ROOM, SLOT_SIZE, I
 from v6fwd.relay.udp.pktinfo import Family
 
 READ_BEFORE = 256
-"""Names and control messages of trains that are remembered with what they say."""
+"""Names with control messages of segmented messages that are remembered with what they mean."""
 
 Groups = dict[bytes, list[Item]]
 """The datagrams of a batch by session key."""
 
 
 class Demux:
-    """Sorts what comes to one listener. `refuse` is told of a header that cannot be read."""
+    """Sorts what one listener receives. `refuse` is told of a header that cannot be read."""
 
     def __init__(self, family: Family, refuse: Callable[[bytes, str], None]) -> None:
         self.trusted: TrustedNetworks | None = None
         """Whose datagrams begin with a header."""
-        self.claims: dict[bytes, Header] = {}
-        """What the headers of a batch said, by key, until the caller clears it."""
+        self.headers: dict[bytes, Header] = {}
+        """The PROXY headers of a batch, by session key; the caller clears it."""
         self._family = family
         self._refuse = refuse
         self._read_before: dict[bytes, tuple[bytes, int]] = {}
@@ -60,7 +60,7 @@ class Demux:
         return groups
 
     def _read(self, meta: bytes) -> tuple[bytes, int]:
-        """Key and segment size, whatever there is beside the name; a train has it like the last."""
+        """Key and segment size, whatever control messages there are: often those of the last."""
         known = self._read_before.get(meta)
         if known is None:
             key, _, segment = self._family.read(meta, 0, len(meta) - NAME_ROOM)
@@ -70,7 +70,7 @@ class Demux:
         return known
 
     def _unwrap(self, inbox: Inbox, key: bytes, item: Item, groups: Groups) -> None:
-        """Each datagram of a trusted client stands alone behind a header of its own."""
+        """Read the header in front of each datagram of a trusted client."""
         payload = inbox.payload
         for start, size in datagrams([item]):
             try:
@@ -81,6 +81,6 @@ class Demux:
             full_key = key
             if header.source is not None:
                 full_key += header.source.packed + header.source.port.to_bytes(2, "big")
-                self.claims[full_key] = header
+                self.headers[full_key] = header
             left = (start + header.length, size - header.length, 0)
             groups.setdefault(full_key, []).append(left)

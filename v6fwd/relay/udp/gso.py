@@ -1,9 +1,10 @@
-"""Trains: datagrams of one flow and one size, which the kernel takes and gives as one.
+"""Segmented messages: datagrams of one flow and one size that the kernel takes and gives as one.
 
-`UDP_GRO` on a receiving socket gives a train and its segment size, `UDP_SEGMENT` on a sending
-one takes it: up to 64 datagrams for the price of one. Boundaries are exact: all segments have
-the same size but for the last, which may be shorter. Here datagrams become messages, trains
-where that is possible, and whatever the way cannot carry as a train is cut up again.
+`UDP_GRO` on a receiving socket gives such a message and its segment size, `UDP_SEGMENT` on a
+sending one takes it: up to 64 datagrams for the price of one. Boundaries are exact: all segments
+have the same size but for the last, which may be shorter. The README calls it a train.
+Here datagrams become messages, segmented where that is possible, and what a path cannot carry
+segmented is split into single datagrams again.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from v6fwd.relay.udp.mmsg import Messages, Outbox
 MAX_DATAGRAM = 65_507
 """Payload bytes: what IPv4's 16-bit length leaves behind 20 and 8 bytes of headers."""
 MAX_SEGMENTS = 64
-"""Datagrams of a train: UDP_MAX_SEGMENTS of Linux before 6.9."""
+"""Datagrams of a segmented message: UDP_MAX_SEGMENTS of Linux before 6.9."""
 
 CUT_IT = {errno.EINVAL, errno.EMSGSIZE, errno.EIO, errno.EOPNOTSUPP}
 """udp(7), udp_send_skb: a segment above the path's MTU, or a device that cannot do checksums."""
 
 Item = tuple[int, int, int]
-"""A datagram: where it starts in the payload, its size, and its segment size if it is a train."""
+"""A datagram: where it starts in the payload, its size, and its segment size; 0: one datagram."""
 Message = tuple[list[int], int]
 """What Outbox.add takes: addresses and lengths, and a segment size."""
 
 
 def datagrams(items: Iterable[Item]) -> Iterator[tuple[int, int]]:
-    """Start and size of each datagram, trains taken apart."""
+    """Start and size of each datagram, segments taken apart."""
     for start, size, segment in items:
         if segment and size > segment:
             for offset in range(0, size, segment):
@@ -43,6 +44,15 @@ def count_of(items: Sequence[Item]) -> int:
     return sum(-(-size // segment) if segment else 1 for _, size, segment in items)
 
 
+def first_of(items: list[Item]) -> tuple[Item, list[Item]]:
+    """The first datagram, and the rest."""
+    start, size, segment = items[0]
+    if not segment or size <= segment:
+        return (start, size, 0), items[1:]
+    left = (start + segment, size - segment, segment)
+    return (start, segment, 0), [left, *items[1:]]
+
+
 def pack(items: Sequence[Item], base: int, limit: int) -> Iterable[Message]:
     """Messages for datagrams in memory at `base`; no segment is longer than `limit`."""
     pieces = _alike(items, base, limit)
@@ -54,7 +64,7 @@ def pack(items: Sequence[Item], base: int, limit: int) -> Iterable[Message]:
 
 
 def _alike(items: Sequence[Item], base: int, limit: int) -> list[int]:
-    """The pieces of the one message that the usual items make: a train, or equal datagrams.
+    """The pieces of the one message that the usual items make: one segmented, or equal ones.
 
     Nothing if they are not usual. It takes a third of the time that `_packed` needs.
     """
@@ -95,7 +105,7 @@ def pack_behind(
 def _runs(
     items: Sequence[Item], base: int, header: tuple[int, ...], limit: int
 ) -> Iterator[Message]:
-    """Make a train of each run of datagrams as long as the first; a shorter one ends it."""
+    """Make one message of each run of datagrams as long as the first; a shorter one ends it."""
     extra = header[1] if header else 0
     pieces: list[int] = []
     segment = total = count = 0
@@ -117,8 +127,8 @@ def _runs(
         yield pieces, segment if count > 1 else 0
 
 
-class Way(Protocol):
-    """Where messages go: a socket, and who answers for its errors."""
+class Recipient(Protocol):
+    """Where messages go: a socket, and who handles its errors."""
 
     fd: int
     limit: int
@@ -129,7 +139,7 @@ class Way(Protocol):
 
 
 class Sender:
-    """Sends what is in its outbox, on whichever way."""
+    """Sends messages, several with one call."""
 
     def __init__(self) -> None:
         self.outbox = Outbox()
@@ -137,7 +147,7 @@ class Sender:
 
     def post(
         self,
-        way: Way,
+        recipient: Recipient,
         messages: Iterable[Message],
         sizes: tuple[int, int] = (0, 0),
         block: bytes = b"",
@@ -148,46 +158,51 @@ class Sender:
         try:
             for pieces, segment in messages:
                 if not outbox.has_room(len(pieces)):
-                    self._deliver(outbox, way, sizes)
+                    self._deliver(outbox, recipient, sizes)
                     outbox.clear()
                 outbox.add(pieces, segment, block)
-            self._deliver(outbox, way, sizes)
+            self._deliver(outbox, recipient, sizes)
         finally:
             outbox.clear()
 
-    def _deliver(self, outbox: Messages, way: Way, sizes: tuple[int, int]) -> None:
+    def _deliver(self, outbox: Messages, recipient: Recipient, sizes: tuple[int, int]) -> None:
         at, tried = 0, -1
         while at < outbox.count:
             try:
-                at += outbox.send(way.fd, at)
+                at += outbox.send(recipient.fd, at)
             except OSError as error:
                 if outbox.segment(at) and error.errno in CUT_IT:
-                    self.cut_up(outbox, at, way, sizes, error)
-                elif way.failed(error, again=tried == at):
+                    self.cut_up(outbox, at, recipient, sizes, error)
+                elif recipient.failed(error, again=tried == at):
                     tried = at
                     continue
                 at += 1
 
     def cut_up(
-        self, outbox: Messages, number: int, way: Way, sizes: tuple[int, int], error: OSError
+        self,
+        outbox: Messages,
+        number: int,
+        recipient: Recipient,
+        sizes: tuple[int, int],
+        error: OSError,
     ) -> None:
-        """Send a train as single datagrams, and no such train on this way any more."""
+        """Send a segmented message as single datagrams, and none with such segments from now on."""
         segment = outbox.segment(number)
-        way.limit = 0 if error.errno in (errno.EIO, errno.EOPNOTSUPP) else segment - 1
+        recipient.limit = 0 if error.errno in (errno.EIO, errno.EOPNOTSUPP) else segment - 1
         cut, block = self._cut, outbox.block(number)
         cut.clear()
         cut.set_format(*sizes)
         for pieces in cut_pieces(outbox.pieces(number), segment):
             if not cut.has_room(len(pieces)):
-                self._deliver(cut, way, sizes)
+                self._deliver(cut, recipient, sizes)
                 cut.clear()
             cut.add(pieces, 0, block)
-        self._deliver(cut, way, sizes)
+        self._deliver(cut, recipient, sizes)
         cut.clear()
 
 
 def cut_pieces(pieces: Sequence[int], segment: int) -> Iterator[list[int]]:
-    """Addresses and lengths of each datagram of a train."""
+    """Addresses and lengths of each datagram of a segmented message."""
     part: list[int] = []
     room = segment
     for address, length in zip(pieces[::2], pieces[1::2], strict=True):

@@ -1,7 +1,7 @@
-"""UDP forwards: the listener, whose clients are told apart by address, and what they share.
+"""The listening socket of a UDP forward, whose clients are told apart by address.
 
-The listener is level-triggered and takes one batch an event, so that a flood has its turn and
-no more. `demux` says whose each datagram of a batch is.
+It is level-triggered and takes one batch an event, so that a flood has its turn and no more.
+`demux` tells which client sent each datagram of a batch.
 Making a session costs ten times what a datagram of a known one does: after NEW_AT_ONCE of them
 the remaining new clients of the batch wait (`pending`) while everybody else is served.
 """
@@ -15,76 +15,72 @@ from collections.abc import Collection
 from typing import Any
 
 from v6fwd.client_ip.proxy.read import Header
-from v6fwd.client_ip.proxy.write import datagram_header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
-from v6fwd.errors import ClientRefusedError, reason
-from v6fwd.model import Address, Endpoint, Forward
-from v6fwd.relay.admission import NOT_PRESERVED, REFUSED, UNCOUNTED, admission_of, tell_refused
-from v6fwd.relay.counters import Counters, count
-from v6fwd.relay.target import Target, tell_failed
+from v6fwd.errors import ClientRefusedError
+from v6fwd.model import Endpoint, Forward
+from v6fwd.relay.ends import End
+from v6fwd.relay.target import Target
 from v6fwd.relay.udp.demux import Demux
+from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import Item, count_of
 from v6fwd.relay.udp.mmsg import SLOT_SIZE
-from v6fwd.relay.udp.pending import PendingClients, Waiting
-from v6fwd.relay.udp.resources import UdpCounters, UdpResources
+from v6fwd.relay.udp.pending import PendingClient, PendingClients
+from v6fwd.relay.udp.resources import UdpResources
 from v6fwd.relay.udp.session import UdpSession
+from v6fwd.relay.udp.session_maker import SessionMaker
 from v6fwd.relay.udp_sockets import family_of
 
 NEW_AT_ONCE = 16
 """Sessions made before everybody else gets a turn: about half a millisecond."""
 
 MANY = 4
-"""Events found at once from which on a listener lets every other one of its own go by.
+"""Events found at once from which on a listener skips every other one of its own.
 
 It comes back with the next events: who has that much to do gathers larger batches, in which more
-datagrams of one client are neighbours and become a train.
+datagrams of one client are neighbours and are sent as one message (`gso`).
 """
 
-_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_FULL = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
 
-
-class UdpForward:
-    """A Forward of datagrams at work."""
+class UdpListener:
+    """Reads the datagrams of all clients, and hands each to its session."""
 
     def __init__(
         self, forward: Forward, target: Target, sock: socket.socket, resources: UdpResources
     ) -> None:
-        """Take over a listening socket that `prepare_udp_listener` has seen."""
-        self.family = family_of(sock)
-        self.fd = sock.fileno()
-        self.counters = UdpCounters()
-        self.flows = Counters()
+        """Take over a listening socket that `prepare_udp_listener` has set up."""
+        family, self._fd = family_of(sock), sock.fileno()
         self._socket = sock
-        self._port = int(sock.getsockname()[1])
         self._reads = True
         self._sessions: dict[bytes, UdpSession] = {}
-        self._demux = Demux(self.family, self._refuse)
-        self.set_up(forward, target, resources)
+        self._forward = UdpForward(self._fd, family, self._forget)
+        self._maker = SessionMaker(self._forward, int(sock.getsockname()[1]))
+        self._demux = Demux(family, self._forward.header_refused)
+        self.configure(forward, target, resources)
         self._pending = PendingClients()
         self._takes_new_clients = True
         self._gathers = False
-        resources.reactor.watch(self.fd, select.EPOLLIN, self)
+        resources.own.add(sock)
+        resources.reactor.watch(self._fd, select.EPOLLIN, self)
 
-    def set_up(self, forward: Forward, target: Target, resources: UdpResources) -> None:
-        """Serve new clients like this from now on; the sessions there are stay as they began."""
-        self.forward = forward
-        self.target = target
+    @property
+    def forward(self) -> UdpForward:
+        """What it shares with its sessions."""
+        return self._forward
+
+    def configure(self, forward: Forward, target: Target, resources: UdpResources) -> None:
+        """Serve new clients like this from now on; existing sessions stay as they began."""
         for session in list(self._sessions.values()):
             session.move_table(resources.sessions)
-        self.resources = resources
-        self._write_header = target.header_writer(datagram_header_writer(forward.client_ip))
+        self._forward.configure(forward, target, resources)
+        self._maker.configure()
         self._demux.trusted = (
             TrustedNetworks(forward.accept_proxy) if forward.accept_proxy else None
-        )
-        self._admission = admission_of(
-            forward, resources.clients, self.flows.refused, resources.log
         )
 
     @property
     def endpoint(self) -> Endpoint:
         """Where it listens."""
-        return self.forward.listen
+        return self._forward.forward.listen
 
     @property
     def address(self) -> Any:
@@ -93,28 +89,31 @@ class UdpForward:
 
     def fileno(self) -> int:
         """The descriptor."""
-        return self.fd
+        return self._fd
 
     # -- datagrams of clients --
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells all
         """Take a batch and pass it on."""
-        if self.resources.reactor.at_once > MANY and not self._gathers:
+        forward = self._forward
+        resources = forward.resources
+        if resources.reactor.at_once > MANY and not self._gathers:
             self._gathers = True
             return
         self._gathers = False
+        inbox = resources.inbox
         try:
-            count = self.resources.inbox.receive(self.fd)
+            count = inbox.receive(self._fd)
         except OSError as error:
             if error.errno != errno.EAGAIN:
-                self.lost(error)
+                forward.lost(error)
             return
-        table, sessions = self.resources.sessions, self._sessions
-        made = self.counters.sessions
-        for key, items in self._demux.sort(self.resources.inbox, count).items():
+        table, sessions = resources.sessions, self._sessions
+        made = forward.counters.sessions
+        for key, items in self._demux.sort(inbox, count).items():
             session = sessions.get(key)
             if session is None:
-                fresh = self.counters.sessions - made < NEW_AT_ONCE
+                fresh = forward.counters.sessions - made < NEW_AT_ONCE
                 session = self._new_client(key, items, fresh=fresh)
                 if session is None:
                     continue
@@ -124,19 +123,7 @@ class UdpForward:
                 session.send(items)
             except Exception as error:
                 session.on_exception(error)
-        self._demux.claims.clear()
-
-    def _refuse(self, key: bytes, why: str) -> None:
-        self.counters.no_header += 1
-        self.flows.header_refused += 1
-        self._tell_refused(key, why, "header")
-
-    def _refuse_to_show(self, key: bytes, error: ClientRefusedError) -> None:
-        count(self.flows.refused, NOT_PRESERVED)
-        self._tell_refused(key, str(error), "client")
-
-    def _tell_refused(self, key: bytes, why: str, what: str) -> None:
-        tell_refused(self.resources.log, what, self.family.client(key), self.forward.listen, why)
+        self._demux.headers.clear()
 
     # -- new clients --
 
@@ -144,207 +131,102 @@ class UdpForward:
         """A session for a new client, or None: it waits in `pending`, or is not served."""
         if not self._takes_new_clients:
             return None
-        inbox = self.resources.inbox
+        inbox = self._forward.resources.inbox
         number = items[0][0] // SLOT_SIZE
         control_size = inbox.control_sizes(number + 1)[number]
-        info = self.family.read(inbox.meta_of(number), 0, control_size)[1]
-        claim = self._demux.claims.get(key)
+        info = self._forward.family.read(inbox.meta_of(number), 0, control_size)[1]
+        header = self._demux.headers.get(key)
         if fresh and key not in self._pending:
-            slot = self._slot(key, claim)
-            if slot == REFUSED:
-                return None
             try:
-                session = self._begin(key, info, claim, slot)
+                session = self._make(key, info, header)
             except ClientRefusedError:
                 return None
             if session is not None:
                 return session
         if not self._pending:
-            self.resources.reactor.resume_later(self)
-        if not self._pending.add(key, info, claim, inbox.payload, items):
-            self.counters.no_room += count_of(items)
+            self._forward.resources.reactor.resume_later(self)
+        if not self._pending.add(key, info, header, inbox.payload, items):
+            self._forward.counters.no_room += count_of(items)
         return None
 
-    def _slot(self, key: bytes, claim: Header | None) -> int:
-        """What Admission says of a new client."""
-        if self._admission is None:
-            return UNCOUNTED
-        try:
-            return self._admission.admit(self._ends(key, claim)[0])
-        except Exception as error:
-            self.on_exception(error)
-            return REFUSED
-
-    def _begin(self, key: bytes, info: bytes, claim: Header | None, slot: int) -> UdpSession | None:
-        """Make a session; None, with a word in the log, where that fails.
-
-        Raises ClientRefusedError where it would fail again.
-        """
-        resources = self.resources
-        resources.sessions.make_room()
-        try:
-            session = self._session(key, info, claim, slot)
-        except Exception as error:
-            if slot >= 0:
-                resources.clients.leave(slot)
-            if isinstance(error, ClientRefusedError):
-                self._refuse_to_show(key, error)
-                raise
-            self._begin_failed(error)
-            return None
-        self._sessions[key] = session
-        resources.sessions.add(session)
-        self.counters.sessions += 1
-        self.flows.flows += 1
+    def _make(self, key: bytes, info: bytes, header: Header | None) -> UdpSession | None:
+        """As SessionMaker.make; the session gets the client's datagrams from now on."""
+        session = self._maker.make(key, info, header)
+        if session is not None:
+            self._sessions[key] = session
         return session
 
-    def _ends(self, key: bytes, claim: Header | None) -> tuple[Address, Address]:
-        """Who the client is, and which address it wrote to."""
-        if claim is not None and claim.source is not None and claim.destination is not None:
-            return claim.source, claim.destination
-        return self.family.client(key), self.family.local(key, self._port)
-
-    def _session(self, key: bytes, info: bytes, claim: Header | None, slot: int) -> UdpSession:
-        source, destination = self._ends(key, claim)
-        write = self._write_header
-        header = write(source, destination) if write is not None else b""
-        return UdpSession(self, key, self.family.block(key, info), header, source, slot)
-
-    def _begin_failed(self, error: Exception) -> None:
-        log = self.resources.log
-        if not isinstance(error, OSError):
-            self.on_exception(error)
-        elif error.errno in _NO_ROOM:
-            self.resources.sessions.evict()
-            why = reason(error)
-            log.limited(
-                "full udp",
-                "full",
-                f"no room for more UDP sessions: {why} ({len(self.resources.sessions)} are there)",
-                burst=1,
-                why=why,
-                sessions=len(self.resources.sessions),
-            )
-        else:
-            self._target_failed(error)
-
     def resume(self) -> None:
-        """Serve pending clients, some of them at a time."""
-        pending, payload = self._pending, self.resources.inbox.payload
+        """Serve pending clients, NEW_AT_ONCE at a time."""
+        pending, payload = self._pending, self._forward.resources.inbox.payload
         for _ in range(NEW_AT_ONCE):
-            waiting = pending.take(payload)
-            if waiting is None:
+            client = pending.take(payload)
+            if client is None:
                 return
             try:
-                session = self._session_of(waiting)
+                session = self._session_of(client)
             except ClientRefusedError:
-                pending.forget(waiting.key)
+                pending.forget(client.key)
                 continue
-            self._let_in(session, waiting)
-            while waiting.more:  # all of them now: what comes next must not overtake them
+            self._let_in(session, client)
+            while client.more:  # all of them now: what comes next must not overtake them
                 rest = pending.take(payload)
                 assert rest is not None
-                waiting = rest
-                self._let_in(session, waiting)
+                client = rest
+                self._let_in(session, client)
         if pending:
-            self.resources.reactor.resume_later(self)
+            self._forward.resources.reactor.resume_later(self)
 
-    def _session_of(self, waiting: Waiting) -> UdpSession | None:
-        """The session of a pending client; None where there is none to be had.
+    def _session_of(self, client: PendingClient) -> UdpSession | None:
+        """The session of a pending client; None where it cannot be made now.
 
         Raises ClientRefusedError.
         """
-        session = self._sessions.get(waiting.key)
+        session = self._sessions.get(client.key)
         if session is not None or not self._takes_new_clients:
             return session
-        slot = self._slot(waiting.key, waiting.claim)
-        if slot == REFUSED:
-            raise ClientRefusedError
-        return self._begin(waiting.key, waiting.info, waiting.claim, slot)
+        return self._make(client.key, client.info, client.header)
 
-    def _let_in(self, session: UdpSession | None, waiting: Waiting) -> None:
+    def _let_in(self, session: UdpSession | None, client: PendingClient) -> None:
         if session is None:
-            self.counters.no_room += count_of(waiting.items)
+            self._forward.counters.no_room += count_of(client.items)
             return
         try:
-            session.send(waiting.items)
+            session.send(client.items)
         except Exception as error:
             session.on_exception(error)
 
-    # -- what sessions need --
-
-    def forget(self, session: UdpSession) -> None:
-        """The session has ended."""
-        self._sessions.pop(session.key, None)
-
-    def lost(self, error: OSError) -> None:
-        """The kernel did not take a datagram."""
-        if error.errno == errno.EMSGSIZE:
-            self.counters.too_large += 1
-        elif error.errno in _FULL:
-            self.counters.full += 1
-        else:
-            self.counters.failed += 1
-
-    def too_large(self, session: UdpSession, count: int) -> None:
-        """Datagrams that have no room for the header that the target wants."""
-        self.counters.too_large += count
-        client, listen = self.family.client(session.key), self.forward.listen
-        self.resources.log.limited(
-            f"too large {listen}",
-            "too-large",
-            f"dropped a datagram of {client} on {listen}: too large with its PROXY header",
-            client=client,
-            listen=listen,
-        )
-
-    def target_gone(self, session: UdpSession, error: OSError) -> None:
-        """A session's target is not there: look for it elsewhere."""
-        self._target_failed(error)
-        # What a reload has put in its place will do, unless clients are shown there in another way.
-        same = session.forward.client_ip is self.forward.client_ip
-        target = self.target if same else session.target
-        target.was_refused(session.address)
-        if target.has_moved(session.address):
-            try:
-                session.move_to(target, *target.connect_datagrams(session.client))
-            except ClientRefusedError as refusal:
-                self._refuse_to_show(session.key, refusal)
-            except OSError as failure:
-                self._target_failed(failure)
-
-    def _target_failed(self, error: OSError) -> None:
-        tell_failed(self.resources.log, self.flows, self.forward, "reach", error)
+    def _forget(self, key: bytes) -> None:
+        self._sessions.pop(key, None)
 
     # -- the end --
 
     def on_exception(self, error: Exception) -> None:
-        """See Handler: a listener lives on."""
-        self.resources.log.limited(
-            "defect", "defect", f"internal error on {self.forward.listen}: {error!r}"
-        )
+        """Log a defect; the listener lives on."""
+        self._forward.on_exception(error)
 
     @property
     def sessions(self) -> Collection[UdpSession]:
-        """Those that live."""
+        """The live sessions."""
         return self._sessions.values()
 
     def refuse_new_clients(self, *, reads: bool) -> None:
         """Serve the sessions there are, and no more.
 
-        Without `reads` only answers are passed on: somebody else reads at the same socket.
+        Without `reads`, pass on answers only: another process reads from the same socket.
         """
         self._takes_new_clients = False
         if self._reads and not reads:
             self._reads = False
-            self.resources.reactor.unwatch(self.fd)
+            self._forward.resources.reactor.unwatch(self._fd)
 
-    def close(self, end: str) -> None:
+    def close(self, end: End) -> None:
         """End the sessions and free the port."""
         if self._socket.fileno() < 0:
             return
         for session in list(self._sessions.values()):
             session.close(end)
-        self.resources.replies.forget(self)
+        self._forward.resources.replies.forget(self._forward)
         self.refuse_new_clients(reads=False)
+        self._forward.resources.own.remove(self._fd)
         self._socket.close()

@@ -16,17 +16,17 @@ from array import array
 from collections.abc import Sequence
 
 SLOTS = 64
-"""Datagrams, or trains of them, taken or sent at once."""
+"""Messages received or sent with one call."""
 SLOT_SIZE = 1 << 16
 """Room for one of them: no UDP payload is longer than 65,527 bytes (RFC 768, a 16-bit length)."""
 PIECES = 64
-"""Datagrams that can become a train in Growing: UDP_MAX_SEGMENTS of Linux before 6.9."""
+"""Datagrams of one segmented message in Growing: UDP_MAX_SEGMENTS of Linux before 6.9."""
 IOVECS = SLOTS * PIECES
 """Pieces of payload that the messages of one Outbox may be made of."""
 
 SOL_UDP = 17
-UDP_SEGMENT = 103  # linux/udp.h: send this as a train of datagrams so long
-UDP_GRO = 104  # linux/udp.h: trains may be received whole
+UDP_SEGMENT = 103  # linux/udp.h: send this as datagrams so long
+UDP_GRO = 104  # linux/udp.h: receive segmented messages whole
 
 CMSG_HEADER = socket.CMSG_LEN(0)
 NAME_ROOM = 32  # a sockaddr_in6 has 28 bytes
@@ -133,7 +133,7 @@ class Inbox:
     def receive(self, fd: int, first: int = 0) -> int:
         """Take what waits at a socket into slot `first` and those behind it. Raises OSError.
 
-        Gives how many datagrams or trains there were.
+        Gives how many messages there were.
         """
         self._bytes[:] = self._fresh
         headers = self._headers.address + first * _HEADER_SIZE
@@ -230,7 +230,7 @@ class Messages:
 
 
 class Outbox(Messages):
-    """Collects messages, trains too, whose payload stays where it is until they are sent."""
+    """Collects messages whose payload stays where it is until they are sent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -241,7 +241,7 @@ class Outbox(Messages):
         return self.count < SLOTS and self._used + words <= IOVECS * _IOV_WORDS
 
     def add(self, pieces: Sequence[int], segment: int = 0, block: bytes = b"") -> None:
-        """Add a message: address and length of each piece, the segment size if it is a train."""
+        """Add a message: address and length of each piece, the segment size; 0: one datagram."""
         number, words, used = self.count, self._words, self._used
         if len(pieces) == _IOV_WORDS:  # the usual case, in half the time
             self._pieces[used], self._pieces[used + 1] = pieces
@@ -261,13 +261,12 @@ class Outbox(Messages):
         self.count = number + 1
 
     def clear(self) -> None:
-        """See Messages."""
         super().clear()
         self._used = 0
 
 
 class Growing(Messages):
-    """Messages that begin as one datagram and may become trains, of PIECES datagrams at most."""
+    """Messages that begin as one datagram and may get more segments, PIECES at most."""
 
     def begin(self, address: int, size: int, block: bytes) -> int:
         """Add a message of one datagram; gives its number."""
@@ -280,13 +279,13 @@ class Growing(Messages):
         self.count = number + 1
         return number
 
-    def make_train(self, number: int, segment: int) -> None:
+    def make_segmented(self, number: int, segment: int) -> None:
         """Let a message be sent in segments."""
         self._segments[number] = self._segmented[number] = segment
         self._words[number * _HEADER_WORDS + _CONTROL_SIZE_AT] += _SEGMENT_SPACE
 
     def extend(self, number: int, address: int, size: int, count: int) -> None:
-        """Add a datagram to a train of `count`."""
+        """Add a datagram to a message of `count`."""
         piece = number * _PIECE_WORDS + count * _IOV_WORDS
         pieces = self._pieces
         pieces[piece] = address
@@ -294,7 +293,6 @@ class Growing(Messages):
         self._words[number * _HEADER_WORDS + _IOV_COUNT_AT] = count + 1
 
     def clear(self) -> None:
-        """See Messages."""
         for number in self._segmented:
             base = number * _HEADER_WORDS
             self._words[base + _IOV_COUNT_AT] = 1

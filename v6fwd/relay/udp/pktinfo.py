@@ -1,4 +1,4 @@
-"""Who wrote to which of our addresses: names and pktinfo as recvmmsg(2) gives them, in bytes.
+"""The client and the local address of a datagram, from name and pktinfo as recvmmsg(2) gives them.
 
 A session's key is the client's sockaddr followed by the local address, in raw bytes: nothing
 is parsed for a datagram of a known session. A reply carries the block made from the key once:
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from dataclasses import dataclass
 
 from v6fwd.model import MAPPED_PREFIX, Address
@@ -37,7 +38,7 @@ class Family:
         return socket.CMSG_SPACE(self.info_length)
 
     def read(self, meta: bytes, at: int, control_size: int) -> tuple[bytes, bytes, int]:
-        """Key, pktinfo and segment size (0: no train) of the datagram whose slot is at `at`."""
+        """Key, pktinfo and segment size (0: none) of the datagram whose slot is at `at`."""
         info, segment = bytes(self.info_length), 0
         here = at + NAME_ROOM
         end = here + control_size
@@ -53,7 +54,7 @@ class Family:
         return meta[at : at + self.name_size] + local, info, segment
 
     def block(self, key: bytes, info: bytes) -> bytes:
-        """What every reply of the session with this key carries: name and pktinfo."""
+        """Name and pktinfo that every reply of the session with this key carries."""
         name = key[: self.name_size]
         data = self._reply_info(key, info)
         cmsg = _CMSG.pack(socket.CMSG_LEN(len(data)), self.level, self.kind) + data
@@ -70,10 +71,14 @@ class Family:
         return _own(local) + (info[16:20] if scoped else bytes(4))
 
     def client(self, key: bytes) -> Address:
-        """The client."""
+        """The client's address and port."""
         start = 4 if self is INET else 8
         packed = key[start : start + self.address_size]
         return Address.of(packed, int.from_bytes(key[2:4], "big"))
+
+    def scope(self, key: bytes) -> int:
+        """The device of a link-local client; 0 for others."""
+        return 0 if self is INET else int.from_bytes(key[24:28], sys.byteorder)
 
     def local(self, key: bytes, port: int) -> Address:
         """The address that the client wrote to."""

@@ -1,7 +1,8 @@
-"""Replies on their way from many sessions to their clients, sent with one call.
+"""Sends the replies of many sessions to their clients with one call.
 
-They are read straight into slots of memory and sent from there. Those of one session that lie in
-wait together become a train if they can: the kernel's way to a client costs more than all we do.
+They are read straight into slots of memory and sent from there. Those of one session that wait
+together become one segmented message (gso) if they can: the kernel's send path costs more than
+all that is done here.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from v6fwd.relay.udp.mmsg import META_SIZE, PIECES, SLOT_SIZE, SLOTS, Growing, I
 from v6fwd.relay.udp.pktinfo import Family
 
 LOOKS = 2
-"""Times that replies wait for those of the next events, if there are any to be seen to."""
+"""Turns of the reactor for which replies wait for more, while there are events."""
 HOLD = 0.001
-"""Seconds after which they do not: events of TCP can take long."""
+"""Seconds that they wait at most: events of TCP can take long."""
 _ENOUGH = SLOTS // 2
-"""Slots with a reply from which nothing is waited for: the next events need some, too."""
+"""Slots in use from which replies do not wait: the next events need some, too."""
 
 
 class Sending(Protocol):
@@ -31,16 +32,16 @@ class Sending(Protocol):
         """A reply was not taken by the kernel."""
 
     def on_exception(self, error: Exception) -> None:
-        """Something that nobody expected."""
+        """Log a defect."""
 
 
 class Answered(Protocol):
     """A session, whose client gets the replies."""
 
     block: bytes
-    """See Family.block."""
+    """Name and control message of replies to the client, made by Family.block."""
     down_limit: int
-    """See Way.limit: each client has a path of its own."""
+    """The longest segment worth sending; each client has a path of its own."""
 
 
 _Run = list[int]
@@ -85,7 +86,7 @@ class Replies(Growing):
         run = self._runs.get(session)
         if run is not None and self._joined(run, session.down_limit, address, size):
             return
-        if self.count == SLOTS:  # trains that had to be taken apart
+        if self.count == SLOTS:  # segmented messages that had to be taken apart
             self._send()
         self._runs[session] = [self.begin(address, size, session.block), size, 1]
         self._owners.append(session)
@@ -108,10 +109,10 @@ class Replies(Growing):
         ]
 
     def put_all(self, session: Answered, items: list[Item]) -> None:
-        """The next slots hold the datagrams and trains that `receive` gave."""
+        """The next slots hold what `receive` gave."""
         for item in items:
             if item[2]:
-                self._put_train(session, item)
+                self._put_segmented(session, item)
             else:
                 self.put(session, item[1])
 
@@ -121,7 +122,7 @@ class Replies(Growing):
         self._used = 0
 
     def resume(self) -> None:
-        """See Resumable."""
+        """Send now, or wait for the replies of the next events."""
         reactor = self._reactor
         self._looks += 1
         may_wait = self._used < _ENOUGH and self._looks <= LOOKS
@@ -144,7 +145,6 @@ class Replies(Growing):
             self._sending = None
 
     def clear(self) -> None:
-        """See Messages."""
         super().clear()
         self._runs.clear()
         self._owners.clear()
@@ -162,27 +162,27 @@ class Replies(Growing):
         if count == PIECES or count * segment + size > MAX_DATAGRAM:
             return False
         if count == 1:
-            self.make_train(number, segment)
+            self.make_segmented(number, segment)
         self.extend(number, address, size, count)
         run[2] = count + 1
         if size < segment:
             run[1] = 0
         return True
 
-    def _put_train(self, session: Answered, item: Item) -> None:
+    def _put_segmented(self, session: Answered, item: Item) -> None:
         self._used += 1
         self._runs.pop(session, None)
         start, size, segment = item
         if segment <= session.down_limit and size <= min(MAX_DATAGRAM, segment * MAX_SEGMENTS):
             number = self._begin(session, start, size)
             if size > segment:
-                self.make_train(number, segment)
+                self.make_segmented(number, segment)
             return
         for piece, length in datagrams([item]):
             self._begin(session, piece, length)
 
     def _begin(self, session: Answered, start: int, size: int) -> int:
-        if self.count == SLOTS:  # trains that had to be taken apart
+        if self.count == SLOTS:  # segmented messages that had to be taken apart
             self._send()
         self._owners.append(session)
         return self.begin(self._inbox.address + start, size, session.block)
@@ -202,12 +202,12 @@ class Replies(Growing):
             sending.lost(error)
             return
         sizes = sending.family.name_size, sending.family.info_space
-        way = _WayDown(sending, self._owners[number])
-        self._sender.cut_up(self, number, way, sizes, error)
+        recipient = _ClientRecipient(sending, self._owners[number])
+        self._sender.cut_up(self, number, recipient, sizes, error)
 
 
-class _WayDown:
-    """The way to the client of one session: a Way for Sender."""
+class _ClientRecipient:
+    """The client of one session, as the Sender's Recipient."""
 
     def __init__(self, sending: Sending, session: Answered) -> None:
         self._sending = sending
@@ -216,7 +216,6 @@ class _WayDown:
 
     @property
     def limit(self) -> int:
-        """See Way."""
         return self._session.down_limit
 
     @limit.setter
@@ -224,6 +223,5 @@ class _WayDown:
         self._session.down_limit = limit
 
     def failed(self, error: OSError, *, again: bool) -> bool:  # noqa: ARG002 - lost is lost
-        """See Way."""
         self._sending.lost(error)
         return False

@@ -1,4 +1,4 @@
-"""What UDP forwards share in a process, and what each of them counts."""
+"""What the UDP forwards of a process share, and what each of them counts."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from v6fwd.relay.clients import Clients
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.udp.gso import Sender
 from v6fwd.relay.udp.mmsg import Inbox, Memory
+from v6fwd.relay.udp.own_listeners import OwnListeners
 from v6fwd.relay.udp.replies import Replies
 from v6fwd.relay.udp.session_table import Sessions
 
 
 @dataclass(slots=True)
 class UdpCounters:
-    """Datagrams of a forward that did not arrive, and why; sessions made."""
+    """Sessions made by a forward, and datagrams that did not arrive, by reason."""
 
     sessions: int = 0
     """Sessions that were made."""
     refused: int = 0
-    """Times that the target was not there; the datagram was sent once more."""
+    """Times that the target was not there; each time the datagram was sent once more."""
     too_large: int = 0
     """Above 65,507 bytes with their header, or above what the path carries."""
     full: int = 0
@@ -29,12 +30,12 @@ class UdpCounters:
     failed: int = 0
     """Other errors of the kernel."""
     no_header: int = 0
-    """From a trusted client, without a header that can be read."""
+    """From a trusted client, without a readable PROXY header."""
     no_room: int = 0
-    """From a new client, while there was no descriptor for it or too many were new."""
+    """From a new client, without a descriptor for it or with too many others pending."""
 
     def activity(self) -> int:
-        """See Counters."""
+        """A number that changes with any of the counters."""
         return sum(astuple(self))
 
 
@@ -52,6 +53,7 @@ class UdpResources:
         self.inbox = Inbox()
         self.sender = Sender()
         self.replies = Replies(reactor, self.sender)
+        self.own = OwnListeners()
         self.scratch = Memory(256)  # a PROXY header without TLVs has 52 bytes
 
     def with_sessions(self, sessions: Sessions) -> UdpResources:

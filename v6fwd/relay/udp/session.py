@@ -1,7 +1,7 @@
 """A UDP session: one client's datagrams, and a connected socket of its own to the target.
 
 - Up: the listener hands over what it read for this client. One datagram is one write; several
-  become as few messages as they can (trains.py).
+  become as few messages as possible (gso.py).
 - Down, normally: one datagram an event is read into a slot of `Replies`, which sends those of
   many sessions with one call. Every few events the session looks for more at once, and goes on
   with that while it finds some; finding many makes it *bulk*: UDP_GRO on its socket.
@@ -15,17 +15,17 @@ import errno
 import os
 import select
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address, UdpProxy
 from v6fwd.relay.counters import Counters
-from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, pack, pack_behind
-from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, Sessions
-from v6fwd.relay.udp_sockets import receive_trains
-
-if TYPE_CHECKING:
-    from v6fwd.relay.target import Target
-    from v6fwd.relay.udp.listener import UdpForward
+from v6fwd.relay.ends import End
+from v6fwd.relay.target import Target
+from v6fwd.relay.udp.forward import UdpForward
+from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, first_of, pack, pack_behind
+from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, REPLIED, Sessions
+from v6fwd.relay.udp_sockets import receive_segmented
 
 BUSY_FROM = 3
 """Datagrams found at once from which a session goes on to look for more at every event."""
@@ -39,36 +39,43 @@ GONE = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDO
 
 
 class UdpSession:
-    """One client address and one local address of a forward."""
+    """One client's datagrams, to one local address of a forward.
 
-    __slots__ = (
-        "_began_bulk",
-        "_events",
-        "_forward",
-        "_header",
-        "_header_due",
-        "_payload",
-        "_replies",
-        "_sessions",
-        "_started",
-        "address",
-        "block",
-        "client",
-        "closed",
-        "down_bytes",
-        "down_count",
-        "down_limit",
-        "fd",
-        "forward",
-        "key",
-        "limit",
-        "rank",
-        "slot",
-        "stamp",
-        "target",
-        "up_bytes",
-        "up_count",
-    )
+    Large because all is in one object with many slots: a second one would cost each datagram a
+    look-up and each idle session 50 bytes.
+    """
+
+    __slots__ = {  # noqa: RUF023 - by subject
+        "key": "the client's and the local address, as the listener's demux made it",
+        "client": "the client's Address",
+        "block": "name and control message of replies to it; see Family.block",
+        "slot": "the client's slot in the table of clients; negative: not counted",
+        "_forward": "the UdpForward: what the session shares with others, as configured now",
+        "forward": "the Forward as it was when the session began",
+        # the socket to the target
+        "fd": "its descriptor",
+        "target": "the Target that made it",
+        "address": "where it leads to, as the Target understands it",
+        # up
+        "_header": "the PROXY header; empty for none",
+        "_header_due": "whether the next datagram takes it along",
+        "_payload": "the inbox's memory: where datagrams to be sent are",
+        "limit": "the longest segment worth sending to the target; see gso.Recipient",
+        # down
+        "_replies": "the shared replies",
+        "down_limit": "the longest segment worth sending to the client",
+        "_events": "events until the session looks for more than one datagram; 0: it does",
+        "_began_bulk": "whether UDP_GRO is on",
+        "_sessions": "the table",
+        "rank": "ASKED, ANSWERED, REPLIED or PROVEN",
+        "stamp": "the table's stamp when a datagram last moved",
+        "closed": "whether it has ended",
+        "_started": "seconds on the reactor's clock",
+        "up_count": "datagrams up",
+        "up_bytes": "their bytes",
+        "down_count": "datagrams down",
+        "down_bytes": "their bytes",
+    }
 
     def __init__(
         self,
@@ -113,7 +120,7 @@ class UdpSession:
     def send(self, items: list[Item]) -> None:
         """Pass on datagrams that are in the inbox."""
         if self.rank == ANSWERED:
-            self._sessions.promote(self, PROVEN)
+            self._sessions.promote(self, REPLIED)
         start, size, segment = items[0]
         if len(items) == 1 and not segment and not self._header_due:
             # The path of nearly all: written out here, since a call costs a tenth of it.
@@ -140,7 +147,7 @@ class UdpSession:
         size = len(self._header)
         fitting = [item for item in items if size + (item[2] or item[1]) <= MAX_DATAGRAM]
         if len(fitting) < len(items):
-            self._forward.too_large(self, len(items) - len(fitting))
+            self._forward.too_large(self.key, len(items) - len(fitting))
         if len(fitting) == 1 and not fitting[0][2]:
             self._send_one_headed(*fitting[0][:2])
         elif fitting:
@@ -182,18 +189,34 @@ class UdpSession:
         self._forward.resources.sender.post(self, messages)
 
     def failed(self, error: OSError, *, again: bool) -> bool:
-        """See Way: a target that is not there is asked once more, everything else is lost."""
+        """Send once more to a target that is not there; anything else is lost."""
         forward = self._forward
         if error.errno in GONE:
             forward.counters.refused += 1
-            forward.target_gone(self, error)
+            self._target_gone(error)
             self._header_due = bool(self._header)  # a new target has not seen the header yet
             if not again:
                 return True
         forward.lost(error)
         return False
 
-    def move_to(self, target: Target, fd: int, address: Any) -> None:
+    def _target_gone(self, error: OSError) -> None:
+        """Look for the target elsewhere."""
+        forward = self._forward
+        forward.target_failed(error)
+        # After a reload, its target will do, unless its mode preserves clients in another way.
+        same = self.forward.client_ip is forward.forward.client_ip
+        target = forward.target if same else self.target
+        target.was_refused(self.address)
+        if target.has_moved(self.address):
+            try:
+                self._move_to(target, *target.connect_datagrams(self.client))
+            except ClientRefusedError as refusal:
+                forward.not_preserved(self.key, refusal)
+            except OSError as failure:
+                forward.target_failed(failure)
+
+    def _move_to(self, target: Target, fd: int, address: Any) -> None:
         """Use another socket: the target's address has changed, or the target."""
         reactor = self._forward.resources.reactor
         reactor.watch(fd, select.EPOLLIN, self)
@@ -219,7 +242,7 @@ class UdpSession:
         replies.put(self, size)
         self.down_count += 1
         self.down_bytes += size
-        if self.rank == ASKED or self.stamp != self._sessions.stamp:
+        if self.rank < ANSWERED or self.stamp != self._sessions.stamp:
             self._answered()
 
     def _receive_all(self) -> None:
@@ -241,10 +264,10 @@ class UdpSession:
         self._answered()
 
     def _begin_bulk(self) -> None:
-        """From now on batches alone are read: only there a train tells that it is one."""
+        """Read only batches from now on: a plain read does not tell the segment size."""
         if not self._began_bulk:
             self._began_bulk = True
-            receive_trains(self.fd)
+            receive_segmented(self.fd)
 
     def _receive_failed(self, error: OSError) -> None:
         if error.errno in (errno.EAGAIN, errno.EINTR):
@@ -252,24 +275,23 @@ class UdpSession:
         self._forward.counters.refused += 1
         if error.errno in GONE:
             self._header_due = bool(self._header)
-            self._forward.target_gone(self, error)
+            self._target_gone(error)
 
     def _answered(self) -> None:
-        if self.rank == ASKED:
-            self._sessions.promote(self, ANSWERED)
+        if self.rank < ANSWERED:
+            self._sessions.promote(self, ANSWERED if self.rank == ASKED else PROVEN)
         elif self.stamp != self._sessions.stamp:
             self._sessions.touch(self)
 
     # -- the end --
 
-    def close(self, end: str) -> None:
-        """See udp_sessions.Session."""
+    def close(self, end: End) -> None:
         if self.closed:
             return
         self.closed = True
         resources = self._forward.resources
         self._sessions.remove(self)
-        self._forward.forget(self)
+        self._forward.forget(self.key)
         if self.slot >= 0:
             resources.clients.leave(self.slot)
         self._forward.flows.flow_ended(end, self.up_bytes, self.down_bytes, self.seconds())
@@ -281,7 +303,7 @@ class UdpSession:
     def on_exception(self, error: Exception) -> None:
         """A defect of ours, or no memory: it costs this session alone."""
         self._forward.resources.log.limited("defect", "defect", f"internal error: {error!r}")
-        self.close("internal error")
+        self.close(End.INTERNAL_ERROR)
 
     def move_table(self, sessions: Sessions) -> None:
         """Let another table see to the end of this session."""
@@ -293,7 +315,6 @@ class UdpSession:
 
     @property
     def counters(self) -> Counters:
-        """See flows.Live."""
         return self._forward.flows
 
     @property
@@ -309,14 +330,14 @@ class UdpSession:
         """How long it lives."""
         return self._forward.resources.reactor.clock() - self._started
 
-    def _record(self, end: str) -> None:
+    def _record(self, end: End) -> None:
         forward, resources = self.forward, self._forward.resources
         seconds = self.seconds()
         resources.log.info(
             "flow",
             f"flow {self.client} -> {forward.listen} -> {forward.target} {forward.client_ip}:"
             f" {self.up_bytes} bytes in {self.up_count} datagrams up,"
-            f" {self.down_bytes} in {self.down_count} down, {seconds:.3f} s, {end}",
+            f" {self.down_bytes} in {self.down_count} down, {seconds:.3f} s, {end.text}",
             client=self.client,
             listen=forward.listen,
             target=forward.target,
@@ -326,14 +347,5 @@ class UdpSession:
             bytes_down=self.down_bytes,
             datagrams_down=self.down_count,
             seconds=round(seconds, 6),
-            end=end,
+            end=end.text,
         )
-
-
-def first_of(items: list[Item]) -> tuple[Item, list[Item]]:
-    """The first datagram, and the rest."""
-    start, size, segment = items[0]
-    if not segment or size <= segment:
-        return (start, size, 0), items[1:]
-    left = (start + segment, size - segment, segment)
-    return (start, segment, 0), [left, *items[1:]]

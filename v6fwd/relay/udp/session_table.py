@@ -1,13 +1,17 @@
-"""All UDP sessions of the process: how many there may be, who goes first, and when.
+"""All UDP sessions of the process: how many there may be, and which one ends first.
 
-Nothing ends a UDP session but time, and anybody can forge a source. So sessions have a rank:
+Nothing ends a UDP session but time, and anybody can forge a source. So sessions have a rank, here
+from the lowest to the highest:
 
-    0  only the client has spoken: anybody, and any address
-    1  the target has answered: still any address, if it answers whoever asks, as DNS does
-    2  the client spoke after an answer: it gets them, so the address is its own
+    ASKED     only the client has sent: anybody, and any address
+    ANSWERED  the target has answered: still any address, if it answers whoever asks, as DNS does
+    REPLIED   the client sent after an answer, which it may not have seen
+    PROVEN    the target answered that, too: what the client sent made sense to it
 
 When room is needed the lowest rank gives way, its least recently used session first, and the
-lower two ranks have a bound of their own: a flood of forged sources competes with itself.
+ranks below PROVEN have a bound of their own: a flood of forged sources competes with itself.
+A target that answers anything proves forged sources, too. So of the PROVEN, the network that has
+most sessions gives way (`shares`).
 """
 
 from __future__ import annotations
@@ -17,14 +21,19 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Protocol
 
+from v6fwd.model import Address
+from v6fwd.relay.ends import End
 from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.udp.shares import Shares
 
 UNPROVEN_MOST = 16_384
-"""Sessions below rank 2. A session costs about 4 KB, most of it in the kernel."""
+"""Sessions below PROVEN. A session costs about 4 KB, most of it in the kernel."""
 TICKS = 16
-"""A session ends after the timeout, this fraction of it later at most."""
+"""A session ends after the timeout, at most one such part of it later."""
 
-ASKED, ANSWERED, PROVEN = range(3)
+ASKED, REPLIED, ANSWERED, PROVEN = range(4)
+"""The next step of the two below ANSWERED is an answer: one comparison a datagram tells."""
+_UPWARDS = (ASKED, ANSWERED, REPLIED, PROVEN)
 
 
 class Session(Protocol):
@@ -32,8 +41,9 @@ class Session(Protocol):
 
     rank: int
     stamp: int
+    client: Address
 
-    def close(self, end: str) -> None:
+    def close(self, end: End) -> None:
         """Give everything back and leave the table; `end` is for the log."""
 
 
@@ -48,7 +58,9 @@ class Sessions:
         self._reactor = reactor
         self.set_limit(limit)
         self._interval = timeout / TICKS
-        self._ranks: tuple[OrderedDict[Session, None], ...] = tuple(OrderedDict() for _ in range(3))
+        self._ranks: tuple[OrderedDict[Session, None], ...]
+        self._ranks = tuple(OrderedDict() for _ in _UPWARDS)
+        self._shares: Shares[Session] = Shares()
         self._timer: asyncio.TimerHandle | None = None
         self._past: deque[int] = deque(maxlen=TICKS + 1)
         self._due = 0.0
@@ -61,26 +73,27 @@ class Sessions:
         self._unproven_most = min(limit, UNPROVEN_MOST)
 
     def __len__(self) -> int:
-        asked, answered, proven = self._ranks
-        return len(asked) + len(answered) + len(proven)
+        return sum(map(len, self._ranks))
 
     def __iter__(self) -> Iterator[Session]:
         """Lowest rank first, and in it the least recently used."""
-        return (session for rank in self._ranks for session in rank)
+        return (session for rank in _UPWARDS for session in self._ranks[rank])
 
     def make_room(self) -> None:
         """End a session if that is needed for a new one."""
-        asked, answered, proven = self._ranks
-        unproven = len(asked) + len(answered)
-        if unproven >= self._unproven_most or unproven + len(proven) >= self._limit:
+        everybody = len(self)
+        unproven = everybody - len(self._ranks[PROVEN])
+        if unproven >= self._unproven_most or everybody >= self._limit:
             self.evict()
 
     def evict(self) -> bool:
-        """End the least recently used session of the lowest rank; False if there is none."""
-        for rank in self._ranks:
+        """End a session of the lowest rank; False if there is none."""
+        for number in _UPWARDS:
+            rank = self._ranks[number]
             if rank:
+                crowded = self._shares.victim() if number == PROVEN else None
                 self.evicted += 1
-                next(iter(rank)).close("evicted")
+                (crowded or next(iter(rank))).close(End.EVICTED)
                 return True
         return False
 
@@ -89,6 +102,8 @@ class Sessions:
         self.stamp += 1
         session.stamp = self.stamp
         self._ranks[session.rank][session] = None
+        if session.rank == PROVEN:
+            self._shares.add(session)
         if self._timer is None:
             self._past.clear()
             self._due = self._reactor.clock() + self._interval
@@ -100,16 +115,22 @@ class Sessions:
         self._ranks[session.rank].move_to_end(session)
 
     def promote(self, session: Session, rank: int) -> None:
-        """A session has shown more of itself."""
+        """A session has come to a higher rank."""
         del self._ranks[session.rank][session]
         session.rank, session.stamp = rank, self.stamp
         self._ranks[rank][session] = None
+        if rank == PROVEN:
+            self._shares.add(session)
 
     def remove(self, session: Session) -> None:
         """A session has ended."""
-        self._ranks[session.rank].pop(session, None)
+        rank = self._ranks[session.rank]
+        if session in rank:
+            del rank[session]
+            if session.rank == PROVEN:
+                self._shares.remove(session)
 
-    def close_all(self, end: str) -> int:
+    def close_all(self, end: End) -> int:
         """End every session; gives how many there were."""
         sessions = list(self)
         for session in sessions:
@@ -123,7 +144,7 @@ class Sessions:
         self._timer = self._reactor.loop.call_later(max(0.001, delay), self._tick)
 
     def _tick(self) -> None:
-        """Every `interval`: whoever was last touched more than `timeout` ago is done."""
+        """Every `interval`: end the sessions that were last touched more than `timeout` ago."""
         self._timer = None
         now = self._reactor.clock()
         if now >= self._due:
@@ -141,4 +162,4 @@ class Sessions:
                 session = next(iter(rank))
                 if session.stamp > stamp:
                     break
-                session.close("expired")
+                session.close(End.EXPIRED)

@@ -1,0 +1,125 @@
+"""MemoryError itself, anywhere: it costs who met it, and nobody else an event or a descriptor.
+
+CPython raises it wherever it allocates, so an errno injected into a system call does not show what
+it does; see also test_exceptions.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import socket
+from typing import Any
+
+import pytest
+
+from tests.support.process import PATIENCE
+from tests.support.relaying import Running, echo, relaying, target, until
+from v6fwd.relay.reactor import Reactor
+
+
+class Noted:
+    """A handler that writes down what comes, and fails where it is told to."""
+
+    def __init__(self, *fails: str) -> None:
+        self.came: list[str] = []
+        self._fails = fails
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002
+        """See Handler."""
+        self._note("event")
+
+    def on_exception(self, error: Exception) -> None:  # noqa: ARG002
+        """See Handler."""
+        self._note("exception")
+
+    def _note(self, what: str) -> None:
+        self.came.append(what)
+        if what in self._fails:
+            raise MemoryError
+
+
+async def test_the_way_out_fails_for_one_of_a_batch() -> None:
+    """The others' events are edges: nobody tells them again."""
+    pairs = [socket.socketpair() for _ in range(3)]
+    reactor = Reactor(asyncio.get_running_loop())
+    handlers = [Noted("event", "exception") for _ in pairs]
+    try:
+        for (end, other), handler in zip(pairs, handlers, strict=True):
+            reactor.watch(end.fileno(), select.EPOLLIN | select.EPOLLET, handler)
+            other.send(b"x")
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        await until(lambda: all(handler.came for handler in handlers), patience=1)
+    finally:
+        reactor.close()
+        for end, other in pairs:
+            end.close()
+            other.close()
+
+
+async def served(running: Running) -> None:
+    """A client comes, and gets its bytes back."""
+    reader, writer = await running.connect()
+    async with asyncio.timeout(PATIENCE):
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+    writer.close()
+    await running.no_flows()
+
+
+class Forgetful:
+    """A listening socket whose accept fails for want of memory, so many times."""
+
+    def __init__(self, sock: Any, times: int) -> None:
+        self._sock = sock
+        self.times = times
+
+    def _accept(self) -> Any:
+        if self.times:
+            self.times -= 1
+            raise MemoryError
+        return self._sock._accept()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+async def test_accepting_fails_for_a_while() -> None:
+    async with target(echo) as behind, relaying(behind) as running:
+        entrance: Any = running.relay.listeners[0]
+        entrance._socket = Forgetful(entrance._socket, times=6)
+        await served(running)
+        assert not entrance._socket.times
+
+
+async def read_as_client(running: Running) -> None:
+    """Raises ConnectionResetError, at connect(2) already if the reset comes that early."""
+    reader, writer = await running.connect()
+    with contextlib.closing(writer):
+        async with asyncio.timeout(PATIENCE):
+            await reader.read()
+
+
+async def test_what_was_accepted_is_closed() -> None:
+    """Between accept(2) and the flow that owns the descriptor."""
+    async with target(echo) as behind, relaying(behind) as running:
+        await served(running)
+        before = len(os.listdir("/proc/self/fd"))
+        entrance: Any = running.relay.listeners[0]
+        acceptor = entrance.begin.__self__
+        make = acceptor._make
+        failed: list[int] = []
+
+        def fail_once(fd: int, slot: int) -> Any:
+            if failed:
+                return make(fd, slot)
+            failed.append(fd)
+            raise MemoryError
+
+        acceptor._make = fail_once
+        with pytest.raises(ConnectionResetError):
+            await read_as_client(running)
+        await served(running)
+        assert len(os.listdir("/proc/self/fd")) <= before

@@ -1,0 +1,116 @@
+"""Decides which ports' IPv4 clients are redirected to v6fwd, and how long.
+
+Docker's own rule would let them reach the container with headers of their own. So they are
+redirected from before the container runs, when its mode is not yet known, until the Engine has
+answered that it is gone: the redirect outlives a daemon whose shims live, and a shim whose dockerd
+is down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from v6fwd.docker.adopted_ports import AdoptedPort
+from v6fwd.docker.docker_user import DockerUser
+from v6fwd.docker.ipv4_redirect import Ipv4Redirect
+from v6fwd.docker.policy.modes import needs_all
+from v6fwd.log import Log
+from v6fwd.model import Endpoint, Forward
+
+
+class Lingering:
+    """Redirects that stay until the Engine has answered that their containers are gone.
+
+    While dockerd restarts with live-restore, its shims are gone and its containers live on, with
+    Docker's rules for IPv4 in place. Only an answer to a question that was asked after a shim's end
+    tells whether that is so.
+    """
+
+    def __init__(self, listens: Iterable[Endpoint] = ()) -> None:
+        self._questions = dict.fromkeys(listens, 0)
+        """How many questions had been asked when each of them began to linger."""
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(self._questions)
+
+    def add(self, listen: Endpoint, asked: int) -> None:
+        """Keep the redirect until the answer to question `asked` + 1 or a later one."""
+        self._questions[listen] = asked
+
+    def answered(self, question: int) -> None:
+        """Drop what this answer has told about."""
+        self._questions = {
+            listen: asked for listen, asked in self._questions.items() if asked >= question
+        }
+
+
+class Ipv4Clients:
+    """The redirect, as the ports and the Engine's answers want it."""
+
+    def __init__(self, log: Log) -> None:
+        self._redirect = Ipv4Redirect(log)
+        self._docker_user = DockerUser(log)
+        self._lingering = Lingering()
+        self._is_scanned = False
+        """Whether all shims are known that were there before; until then nothing is taken back."""
+
+    def begin(self) -> None:
+        """Keep what a former daemon redirected until the Engine has answered."""
+        self._lingering = Lingering(self._redirect.left_behind())
+
+    def scanned(self, ports: Iterable[AdoptedPort]) -> None:
+        """Apply what is desired from now on."""
+        self._is_scanned = True
+        self.apply(ports)
+
+    def apply(
+        self,
+        ports: Iterable[AdoptedPort],
+        coming: Iterable[Forward] = (),
+        *,
+        at_once: bool = True,
+    ) -> None:
+        """Redirect the IPv4 clients of the ports that need them all, or may: their mode is not
+        known, or they are refused. `coming`: others that may.
+
+        A shim for IPv6 has a twin for IPv4, which is another port.
+        """
+        if not self._is_scanned:
+            return
+        mine = [port for port in ports if _is_ipv4(port.forward)]
+        required = [port.forward for port in mine if needs_all(port.forward)]
+        precaution = [port.forward for port in mine if not port.is_open]
+        precaution += filter(_is_ipv4, coming)
+        self._docker_user.set((*required, *precaution))
+        self._redirect.set(
+            [forward.listen for forward in required],
+            [*(forward.listen for forward in precaution), *self._lingering],
+            at_once=at_once,
+        )
+
+    def ended(self, port: AdoptedPort, asked: int) -> bool:
+        """Keep the redirect of a port whose shim has ended until the Engine has answered another
+        question than the first `asked`; gives whether there is one."""
+        lingers = _is_ipv4(port.forward) and (not port.is_open or needs_all(port.forward))
+        if lingers:
+            self._lingering.add(port.forward.listen, asked)
+        return lingers
+
+    def answered(self, question: int) -> None:
+        """The Engine has answered this question: shims of what it tells of have been adopted."""
+        self._lingering.answered(question)
+
+    def check(self) -> None:
+        """Restore what another program has changed."""
+        self._redirect.check()
+        self._docker_user.check()
+
+    def close(self, *, keep: bool) -> None:
+        """Change nothing more; `keep`: another daemon goes on, or shims wait for one."""
+        keep = keep or any(self._lingering)
+        self._redirect.close(keep=keep)
+        self._docker_user.close(keep=keep)
+
+
+def _is_ipv4(forward: Forward) -> bool:
+    return ":" not in forward.listen.host

@@ -1,0 +1,37 @@
+"""What TCP and HTTP flows with the same time limits share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from v6fwd.log import Log
+from v6fwd.relay.clients import Clients
+from v6fwd.relay.deadlines import Deadlines
+from v6fwd.relay.flows import Flows
+from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.tcp.pipes import PipePool
+
+
+@dataclass(slots=True)
+class TcpResources:
+    """One object for each distinct set of time limits in a process."""
+
+    reactor: Reactor
+    flows: Flows
+    pipes: PipePool
+    log: Log
+    clients: Clients
+    headers: Deadlines
+    """Waits for a PROXY header."""
+    connects: Deadlines
+    """Waits for a target."""
+    heads: Deadlines
+    """HTTP flows whose client has not sent the whole head of its next request."""
+    lingers: Deadlines
+    """Waits for an HTTP client to close."""
+    log_flows: bool = False
+
+    def close(self) -> None:
+        """Stop the timers. Pipes and flows have owners of their own."""
+        for limit in (self.headers, self.connects, self.heads, self.lingers):
+            limit.close()

@@ -1,0 +1,287 @@
+"""A flow of a stream from accept to its record, whatever it does with the bytes.
+
+- An end of stream is passed on as shutdown(2). Everything else that ends a flow (RST, a lost
+  peer, a time limit) resets both sides: nobody takes a cut stream for a whole one.
+- After `close` nothing of a flow may be touched: callers return at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from v6fwd.client_ip.proxy.read import Header
+from v6fwd.model import Address, Forward
+from v6fwd.relay.admission import NOT_PRESERVED, REFUSED, tell_refused
+from v6fwd.relay.counters import Counters, count
+from v6fwd.relay.ends import End
+from v6fwd.relay.pump import Wait
+from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.sockets import address_of, end_writing, peer_address, reset_on_close
+from v6fwd.relay.target import tell_failed
+from v6fwd.relay.tcp.forward import TcpForward
+from v6fwd.relay.tcp.last_bytes import LastBytes, is_hung_up
+from v6fwd.relay.tcp.pipes import PipePool
+from v6fwd.relay.tcp.proxy_header import HeaderReader
+from v6fwd.relay.tcp.resources import TcpResources
+from v6fwd.relay.tcp.side import Side
+
+
+class StreamFlow(ABC):
+    """One client's connection.
+
+    Large because three contracts meet in it: what the pump tells
+    (relay/pump.py), what the relay may ask of a flow (flows.Flow), and the two steps that
+    subclasses add.
+    """
+
+    __slots__ = (
+        "_client_fd",
+        "_forward",
+        "_slot",
+        "_source",
+        "_started",
+        "_wait",
+        "client",
+        "closed",
+        "target",
+    )
+
+    client: Side
+    """The client's end, once bytes of it may move."""
+    target: Side
+    """The target's end, once it is connected."""
+
+    def __init__(self, forward: TcpForward, client_fd: int, slot: int) -> None:
+        self._forward = forward
+        self._slot = slot
+        self._client_fd = client_fd
+        self._source: Address | None = None
+        self._wait: Wait | None = None
+        self._started = forward.resources.reactor.clock()
+        self.closed = False
+
+    # -- who the client is --
+
+    def start(self, sockaddr: Any) -> None:
+        """Learn who the client is, from its header if it is trusted to send one."""
+        forward = self._forward
+        if forward.needs_source:
+            self._source = source = address_of(sockaddr)
+            if forward.trusted is not None and source.packed in forward.trusted:
+                self._wait = HeaderReader(self, self._client_fd, forward.resources)
+                return
+        self.identified(None, b"")
+
+    def header_came(self, header: Header, rest: bytes) -> None:
+        """A trusted client has said for whom it speaks; `rest` is what followed."""
+        self._wait = None
+        if header.source is not None:
+            self._source = header.source
+        admission = self._forward.admission
+        if admission is not None and self._source is not None:
+            self._slot = admission.admit(self._source)
+            if self._slot == REFUSED:
+                self.abort(End.REFUSED, "not let in")
+                return
+        self.identified(header, rest)
+
+    def header_failed(self, why: str) -> None:
+        """Reset a trusted client that sent no header, a bad one or half of one."""
+        self._forward.counters.header_refused += 1
+        self._refuse_client(why, "header")
+
+    def _refuse_client(self, why: str, what: str) -> None:
+        forward = self._forward
+        tell_refused(forward.resources.log, what, self._source, forward.forward.listen, why)
+        self.abort(End.REFUSED, why)
+
+    @abstractmethod
+    def identified(self, header: Header | None, rest: bytes) -> None:
+        """Serve the client, whose address is known.
+
+        `header` is what it sent if it was trusted to: whom it speaks for, and where to.
+        `rest` is what it has said already.
+        """
+
+    # -- what it hears of the target --
+
+    @abstractmethod
+    def connected(
+        self, fd: int, held: bytes, moved: int, *, watched: bool, client_ended: bool
+    ) -> None:
+        """Begin to move bytes; see pump.ConnectEvents."""
+
+    def connect_failed(self, error: OSError) -> None:
+        """Reset the client of a target that cannot be reached."""
+        self.abort(End.TARGET_FAILED, self._tell_failed(error))
+
+    def _tell_failed(self, error: OSError) -> str:
+        forward = self._forward
+        log, counters = forward.resources.log, forward.counters
+        return tell_failed(log, counters, forward.forward, "connect to", error)
+
+    def client_refused(self, why: str) -> None:
+        """Reset a client that cannot be shown to the target."""
+        count(self._forward.counters.refused, NOT_PRESERVED)
+        self._refuse_client(why, "client")
+
+    def client_reset(self) -> None:
+        """Reset the target of a client that is gone."""
+        self.abort(End.RESET_BY_CLIENT)
+
+    # -- what it hears of its two ends --
+
+    @property
+    def reactor(self) -> Reactor:
+        """The reactor that watches both sides."""
+        return self._forward.resources.reactor
+
+    @property
+    def pipes(self) -> PipePool:
+        """Where the sides borrow pipes."""
+        return self._forward.resources.pipes
+
+    def ended(self, side: Side) -> None:
+        """Pass the end of stream of `side` on; close when both have ended."""
+        if isinstance(self._wait, LastBytes):
+            self._wait.read()
+            return
+        if side.other.ended and not side.other.blocked:
+            self.close(End.CLOSED)
+            return
+        try:
+            end_writing(side.other.fd)
+        except OSError:
+            self.broke(side.other)
+
+    def broke(self, side: Side) -> None:
+        """Pass a reset on, behind what its peer had sent."""
+        if isinstance(self._wait, LastBytes):
+            self._wait.broke(side)
+        elif self._wait is None and self._has_sides() and is_hung_up(side.fd):
+            self._wait = last_bytes = LastBytes(self, side)
+            last_bytes.start()
+        else:
+            self._reset_by(side)
+
+    def last_bytes_arrived(self, broken: Side) -> None:
+        """Pass the reset on now."""
+        self._reset_by(broken)
+
+    def _reset_by(self, side: Side) -> None:
+        self.abort(End.RESET_BY_CLIENT if side is self.client else End.RESET_BY_TARGET)
+
+    def on_exception(self, error: Exception) -> None:
+        """Give up this flow alone, after a defect of ours or for want of memory."""
+        try:
+            self._forward.resources.log.limited("defect", "defect", f"internal error: {error!r}")
+        finally:  # memory for the line may be what is lacking
+            self.abort(End.INTERNAL_ERROR)
+
+    # -- the end --
+
+    def abort(self, end: End, detail: str = "") -> None:
+        """Reset both connections."""
+        if self.closed:
+            return
+        try:
+            reset_on_close(self._client_fd)
+            if self._has_sides() and self.target.fd >= 0:
+                reset_on_close(self.target.fd)
+        finally:
+            self.close(end, detail)
+
+    def close(self, end: End, detail: str = "") -> None:
+        """Close both descriptors, give everything back, record the end."""
+        forward = self._forward
+        resources = forward.resources
+        self.closed = True
+        try:
+            forward.counters.flow_ended(end, *self.moved(), self.seconds())
+            if resources.log_flows:
+                self._record(end.told(detail))
+        finally:  # whatever fails: descriptors and the flow's place are given back
+            self._give_back(resources)
+
+    def _give_back(self, resources: TcpResources) -> None:
+        resources.reactor.close_fd(self._client_fd)
+        if self._wait is not None:
+            self._wait.stop()
+            self._wait = None
+        if self._has_sides():
+            self._close_target()
+        if self._slot >= 0:
+            resources.clients.leave(self._slot)
+        resources.flows.remove(self)
+
+    def _close_target(self) -> None:
+        """Close the target's descriptor, and leave no cycle for the collector."""
+        client, target = self.client, self.target
+        if target.fd >= 0:
+            self.reactor.close_fd(target.fd)
+        client.release()
+        target.release()
+        del client.other, target.other
+        del self.client, self.target
+
+    def retire(self) -> None:  # noqa: B027 - not abstract: most streams cannot do more
+        """Do nothing: only its ends know when a stream of bytes is done."""
+
+    # -- what may be asked --
+
+    @property
+    def forward(self) -> Forward:
+        """The forward that it began with."""
+        return self._forward.forward
+
+    @property
+    def counters(self) -> Counters:
+        """Those of its forward, whatever that has become meanwhile."""
+        return self._forward.counters
+
+    @property
+    def idle_timeout(self) -> float:
+        """Seconds, as its forward had them when it began."""
+        return self._forward.forward.limits.idle_timeout
+
+    @property
+    def source(self) -> Address | None:
+        """Who the client is; None if it is gone and nobody had asked before."""
+        if self._source is None:
+            self._source = peer_address(self._client_fd)
+        return self._source
+
+    def moved(self) -> tuple[int, int]:
+        """Bytes up and down."""
+        return (self.client.moved, self.target.moved) if self._has_sides() else (0, 0)
+
+    def progress(self) -> int:
+        """Bytes moved so far, both ways."""
+        return sum(self.moved())
+
+    def seconds(self) -> float:
+        """How long it lives."""
+        return self.reactor.clock() - self._started
+
+    def _has_sides(self) -> bool:
+        return hasattr(self, "target")
+
+    def _record(self, end: str, **counts: int) -> None:
+        forward = self.forward
+        (up, down), seconds = self.moved(), self.seconds()
+        self._forward.resources.log.info(
+            "flow",
+            f"flow {self._source} -> {forward.listen} -> {forward.target} {forward.client_ip}:"
+            f"{''.join(f' {count} {name},' for name, count in counts.items())}"
+            f" {up} bytes up, {down} down, {seconds:.3f} s, {end}",
+            client=self._source,
+            listen=forward.listen,
+            target=forward.target,
+            client_ip=forward.client_ip,
+            bytes_up=up,
+            bytes_down=down,
+            seconds=round(seconds, 6),
+            end=end,
+            **counts,
+        )
