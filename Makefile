@@ -40,7 +40,7 @@ format: $(VENV)/installed-test ## 1 s | apply ruff's fixes and its format
 unit: .corpora/complete ## 30 s | tests in one process, without root; ARGS=... goes to pytest
 process: packages-test $(VENV)/installed-test ## 3 min | tests of v6fwd as a process on loopback, without root
 netns: packages-test $(VENV)/installed-test ## 2 min | tests in network namespaces of their own; root
-servers: packages-test $(VENV)/installed-test ## 3 min | tests with real servers in network namespaces; root
+servers: packages-test postfix $(VENV)/installed-test ## 3 min | tests with real servers in network namespaces; root
 docker: packages-test engine $(VENV)/installed-test ## 5 min | tests with real Docker Engines; root
 $(RINGS):
 	$(BIN)/pytest tests/$@ $(ARGS)
