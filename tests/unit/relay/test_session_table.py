@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from v6fwd.model import Address
+from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
 from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, REPLIED, TICKS, Sessions
 
@@ -50,13 +51,21 @@ class FakeReactor:
 class FakeSession:
     """A session that remembers its end."""
 
-    def __init__(self, table: Sessions, rank: int = ASKED, host: str = "192.0.2.1") -> None:
+    def __init__(
+        self,
+        table: Sessions,
+        rank: int = ASKED,
+        host: str = "192.0.2.1",
+        port: Counters | None = None,
+    ) -> None:
+        self.counters = port or Counters()
         self.client = Address(ipaddress.ip_address(host).packed, 4711)
         self.rank = ASKED
         self.stamp = -1
         self.end = ""
         self._table = table
-        table.make_room()
+        table.make_room(port)
+        self.counters.flows += 1
         table.add(self)
         if rank > ASKED:
             table.promote(self, rank)
@@ -64,6 +73,7 @@ class FakeSession:
     def close(self, end: str) -> None:
         """See Session."""
         self.end = end
+        self.counters.ended += 1
         self._table.remove(self)
 
     def speak(self) -> None:
@@ -202,3 +212,25 @@ def test_close_all(reactor: FakeReactor) -> None:
     assert sessions.close_all(End.STOPPED) == 4
     assert {session.end for session in every} == {"stopped"}
     assert not sessions.evict()
+
+
+@pytest.mark.parametrize("rank", [ASKED, PROVEN])
+def test_a_port_in_a_flood_pushes_out_its_own(reactor: FakeReactor, rank: int) -> None:
+    """At four times what is free. A session of another port stays, though it is the oldest."""
+    sessions, flooded = table(reactor, limit=100), Counters()
+    other = FakeSession(sessions)
+    flood = [FakeSession(sessions, rank, f"10.0.{number}.1", flooded) for number in range(250)]
+    assert other.end == ""
+    assert len(sessions) == 81
+    assert [session.end for session in flood[-80:]] == [""] * 80
+
+
+def test_a_port_alone_uses_all_and_another_one_gets_in(reactor: FakeReactor) -> None:
+    sessions, alone = table(reactor, limit=100), Counters()
+    for _ in range(120):
+        FakeSession(sessions, port=alone)
+    assert len(sessions) == 100
+    other = FakeSession(sessions)
+    for _ in range(120):
+        FakeSession(sessions, port=alone)
+    assert other.end == ""

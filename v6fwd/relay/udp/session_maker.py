@@ -39,7 +39,7 @@ class SessionMaker:
         source, destination = self._addresses(key, header)
         slot = self._admit(source)
         resources = self._forward.resources
-        resources.sessions.make_room()
+        resources.sessions.make_room(self._forward.flows)
         try:
             session = self._session(key, info, slot, source, destination)
         except Exception as error:

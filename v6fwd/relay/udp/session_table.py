@@ -12,6 +12,8 @@ When room is needed the lowest rank gives way, its least recently used session f
 ranks below PROVEN have a bound of their own: a flood of forged sources competes with itself.
 A target that answers anything proves forged sources, too. So of the PROVEN, the network that has
 most sessions gives way (`shares`).
+One port must not take the room of all: above ALPHA times what is free, as with TCP, its new clients
+push out its own sessions.
 """
 
 from __future__ import annotations
@@ -19,10 +21,13 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Protocol
 
 from v6fwd.model import Address
+from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
+from v6fwd.relay.limits.port_shares import ALPHA
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.udp.shares import Shares
 
@@ -30,6 +35,9 @@ UNPROVEN_MOST = 16_384
 """Sessions below PROVEN. A session costs about 4 KB, most of it in the kernel."""
 TICKS = 16
 """A session ends after the timeout, at most one such part of it later."""
+
+LOOKED_AT = 64
+"""Sessions of a rank among which one of a port is looked for. A flood's are soon found."""
 
 ASKED, REPLIED, ANSWERED, PROVEN = range(4)
 """The next step of the two below ANSWERED is an answer: one comparison a datagram tells."""
@@ -42,6 +50,10 @@ class Session(Protocol):
     rank: int
     stamp: int
     client: Address
+
+    @property
+    def counters(self) -> Counters:
+        """Those of its port."""
 
     def close(self, end: End) -> None:
         """Give everything back and leave the table; `end` is for the log."""
@@ -79,12 +91,26 @@ class Sessions:
         """Lowest rank first, and in it the least recently used."""
         return (session for rank in _UPWARDS for session in self._ranks[rank])
 
-    def make_room(self) -> None:
-        """End a session if that is needed for a new one."""
+    def make_room(self, port: Counters | None = None) -> None:
+        """End a session if that is needed for a new one of this port."""
         everybody = len(self)
         unproven = everybody - len(self._ranks[PROVEN])
-        if unproven >= self._unproven_most or everybody >= self._limit:
+        free = min(self._unproven_most - unproven, self._limit - everybody)
+        own = 0 if port is None else port.flows - port.ended
+        if 0 < own < everybody and own >= ALPHA * free and self._evict_of(port):
+            return
+        if free <= 0:
             self.evict()
+
+    def _evict_of(self, port: Counters | None) -> bool:
+        """End a session of this port, of its lowest rank; False if none is found quickly."""
+        for number in _UPWARDS:
+            for session in islice(self._ranks[number], LOOKED_AT):
+                if session.counters is port:
+                    self.evicted += 1
+                    session.close(End.EVICTED)
+                    return True
+        return False
 
     def evict(self) -> bool:
         """End a session of the lowest rank; False if there is none."""
