@@ -220,3 +220,27 @@ def test_retiring(said: tuple[bytes, ...], at_once: Do, in_the_end: Do | None) -
 )
 def test_what_is_not_whole(said: tuple[bytes, ...], is_cut: bool) -> None:
     assert exchange(*said).is_cut == is_cut
+
+
+# ---- time --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "awaits", "expected"),
+    [
+        ((GET,), True, (Do.FINISH, Outcome.SLOW_ANSWER, 504)),
+        ((GET, EARLY), True, (Do.FINISH, Outcome.SLOW_ANSWER, 504)),
+        ((GET, HALF), True, (Do.RESET, Outcome.SLOW_ANSWER, 0)),
+        ((GET + HALF_BODY,), True, (Do.FINISH, Outcome.SLOW_ANSWER, 504)),
+        ((GET, OK), False, None),
+        ((HALF_BODY,), False, None),
+    ],
+    ids=["none", "an early one", "half", "the next has begun", "whole", "the body is not whole"],
+)
+def test_an_answer_that_is_late(
+    said: tuple[bytes, ...], awaits: bool, expected: tuple[Do, Outcome, int] | None
+) -> None:
+    one = exchange(*said)
+    assert one.awaits_answer == awaits
+    if expected is not None:
+        assert summary(one.answer_expired()) == expected
