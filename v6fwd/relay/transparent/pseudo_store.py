@@ -18,7 +18,6 @@ networks that no handshake has proven to be their own.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 import time
@@ -29,6 +28,13 @@ from typing import NamedTuple
 
 from v6fwd.client_ip.pseudo_ipv4 import assign, network_of
 from v6fwd.errors import RelayError
+from v6fwd.relay.transparent.pseudo_file import (
+    is_rubbish,
+    locked,
+    naming,
+    set_aside,
+    uptime,
+)
 
 KEEP = 30 * 86_400
 """Seconds of the store's clock after which a network that was not seen gives its address up.
@@ -70,10 +76,6 @@ drop index if exists pseudo_age;
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
-_RUBBISH = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
-"""Codes of a file that is no database, a damaged one, or somebody else's (no such column).
-Not among them: locked, full, read-only, no permission."""
-
 
 class Entry(NamedTuple):
     """One line of the store. `seen` is in seconds since 1970."""
@@ -82,15 +84,6 @@ class Entry(NamedTuple):
     network: bytes
     bits: int
     seen: int
-
-
-def uptime() -> tuple[str, int]:
-    """Which start of the machine this is, and seconds since then, suspended or not.
-
-    CLOCK_BOOTTIME (clock_gettime(2)) cannot be set, and is one for all processes.
-    """
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return boot, int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 class PseudoStore:
@@ -117,7 +110,7 @@ class PseudoStore:
         self._until_trim = 1
         self._seen: set[tuple[bytes, int]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        with _naming(path):
+        with naming(path):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._open()
 
@@ -172,17 +165,17 @@ class PseudoStore:
 
     def _open(self) -> None:
         """Open the file, a new one where that is no store. Raises OSError, sqlite3.Error."""
-        with _locked(self._path):  # of two processes that find rubbish, one sets it aside
+        with locked(self._path):  # of two processes that find rubbish, one sets it aside
             try:
                 self._connect()
             except sqlite3.DatabaseError as error:
-                if not _is_rubbish(error):
+                if not is_rubbish(error):
                     raise
                 self._set_aside(error)
                 self._connect()
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
-        aside = _renamed(self._path)
+        aside = set_aside(self._path)
         text = f"{self._path} cannot be read as a store of pseudo addresses: {error}"
         self._tell(f"{text}; kept as {aside}, a new one begun")
 
@@ -216,7 +209,7 @@ class PseudoStore:
         """
         self._db.close()
         if error is not None:
-            with _locked(self._path):
+            with locked(self._path):
                 if not self._has_moved():
                     self._set_aside(error)
         self._open()
@@ -248,13 +241,13 @@ class PseudoStore:
     # -- networks and their addresses --
 
     def _look_up(self, network: bytes, bits: int, *, is_proven: bool) -> bytes:
-        with _naming(self._path):
+        with naming(self._path):
             if self._has_moved():
                 self._begin_anew()
             try:
                 return self._find_or_give(network, bits, is_proven=is_proven)
             except sqlite3.DatabaseError as error:
-                if not _is_rubbish(error):
+                if not is_rubbish(error):
                     raise
                 self._begin_anew(error)
             return self._find_or_give(network, bits, is_proven=is_proven)
@@ -323,35 +316,6 @@ class PseudoStore:
         return bytes(row[0])
 
 
-def _is_rubbish(error: sqlite3.DatabaseError) -> bool:
-    # The low byte is the primary code: https://sqlite.org/rescode.html
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF in _RUBBISH
-
-
-def _renamed(path: str) -> str:
-    """Rename the file and what belongs to it; gives its new name. Raises OSError."""
-    number = 1
-    while os.path.lexists(f"{path}.broken-{number}"):
-        number += 1
-    aside = f"{path}.broken-{number}"
-    for suffix in ("-wal", "-shm"):  # else SQLite would replay them into the new file
-        with suppress(FileNotFoundError):
-            os.rename(path + suffix, aside + suffix)
-    os.rename(path, aside)
-    return aside
-
-
-@contextmanager
-def _locked(path: str) -> Iterator[None]:
-    """Keep other processes from opening the store meanwhile, for a moment. Raises OSError."""
-    fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 def find_pseudo(path: str, packed: bytes) -> list[Entry]:
     """What the store says of a pseudo IPv4 or an IPv6 address. Raises RelayError.
 
@@ -362,7 +326,7 @@ def find_pseudo(path: str, packed: bytes) -> list[Entry]:
     else:
         where = "(network = ? and bits = 64) or (network = ? and bits = 128)"
         values = (network_of(packed, 64), packed)  # type: ignore[assignment]
-    with _naming(path):
+    with naming(path):
         if not Path(path).exists():
             raise RelayError(f"there is no store of pseudo addresses at {path}")
         db = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True, timeout=2)
@@ -372,12 +336,3 @@ def find_pseudo(path: str, packed: bytes) -> list[Entry]:
         finally:
             db.close()
     return [Entry(int(row[0]).to_bytes(4, "big"), *row[1:]) for row in rows]
-
-
-@contextmanager
-def _naming(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        text = error.strerror if isinstance(error, OSError) else str(error)
-        raise RelayError(f"cannot use the pseudo address store {path}: {text}") from None
