@@ -9,8 +9,11 @@ ARG PIP_OPTIONS=
 WORKDIR /src
 COPY . .
 RUN python3 -m venv --without-pip /opt/v6fwd \
-    && python3 -m pip --python /opt/v6fwd/bin/python3 install --no-cache-dir --no-compile \
-        --disable-pip-version-check --constraint constraints.txt ${PIP_OPTIONS} .
+    && pip() { python3 -m pip --python /opt/v6fwd/bin/python3 --disable-pip-version-check "$@"; } \
+    && pip install --no-cache-dir --no-compile ${PIP_OPTIONS} \
+        --require-hashes --requirement requirements/run.txt \
+    && pip install --no-cache-dir --no-compile ${PIP_OPTIONS} --no-deps --no-build-isolation . \
+    && pip uninstall --yes setuptools
 
 FROM ${PYTHON}
 COPY --from=build /opt/v6fwd /opt/v6fwd

@@ -6,11 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 SHIM := v6fwd/docker/shim/v6fwd-docker-proxy
 SHELL_SCRIPTS := $(SHIM) .ci/run $(filter-out scripts/run-tests scripts/mutate,$(wildcard scripts/*))
-PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
+PIP := $(BIN)/pip --quiet --disable-pip-version-check install
+
+# Exactly the files that were tested, then this checkout without asking for anything more.
+define install
+	$(PIP) --require-hashes --requirement requirements/$(1).txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+endef
 
 RINGS := unit process netns servers docker
 
-.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate hold engine postfix clean
+.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate lock dist hold engine postfix clean
 .PHONY: packages-demo packages-test packages-bench
 
 # A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
@@ -55,6 +61,14 @@ fuzz: $(VENV)/installed-fuzz ## 4 min | random bytes against each reader of HTTP
 mutate: $(VENV)/installed-test ## 60 min | faults put into copies of the code that no test finds: SAMPLE=150 SEED=1 ONLY=
 	nice $(BIN)/python scripts/mutate --sample $(or $(SAMPLE),150) --seed $(or $(SEED),1) --only '$(ONLY)'
 
+lock: $(BIN)/python ## 10 s | pin the newest versions again in requirements/, with hashes, by uv
+	@scripts/lock $(BIN)
+
+dist: $(VENV)/installed-dist ## 20 s | wheel and sdist in dist/, and an SBOM (CycloneDX) of what runs
+	@rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/cyclonedx-py requirements requirements/run.txt --output-file dist/sbom.json
+
 hold: packages-test ## 1 s | build the holder, which a shim becomes, from hold.c for each machine
 	@scripts/build-hold
 
@@ -71,7 +85,7 @@ packages-demo packages-test packages-bench: packages-%:
 	@scripts/install-packages $*
 
 clean: ## 1 s | remove what the other targets made
-	rm -rf $(VENV) .corpora build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) .corpora build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 .corpora/complete: tests/corpora/requirements.txt scripts/fetch-corpora | $(VENV)/installed-test
 	@scripts/fetch-corpora $(BIN)/pip
@@ -79,18 +93,22 @@ clean: ## 1 s | remove what the other targets made
 $(BIN)/python: | packages-demo
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml constraints.txt $(SHIM) | $(BIN)/python
-	$(PIP) --editable .
+$(VENV)/installed: pyproject.toml requirements/run.txt $(SHIM) | $(BIN)/python
+	$(call install,run)
 	@touch $@
 
-$(VENV)/installed-test: pyproject.toml constraints.txt $(SHIM) | $(BIN)/python
-	$(PIP) --editable '.[test,bench]'
+$(VENV)/installed-test: pyproject.toml requirements/test.txt $(SHIM) | $(BIN)/python
+	$(call install,test)
 	@touch $@ $(VENV)/installed
 
-$(VENV)/installed-bench: pyproject.toml constraints.txt $(SHIM) | $(BIN)/python
-	$(PIP) --editable '.[bench]'
+$(VENV)/installed-bench: pyproject.toml requirements/bench.txt $(SHIM) | $(BIN)/python
+	$(call install,bench)
 	@touch $@ $(VENV)/installed
 
-$(VENV)/installed-fuzz: pyproject.toml constraints.txt | $(VENV)/installed-test
-	$(PIP) --editable '.[fuzz]'
+$(VENV)/installed-fuzz: pyproject.toml requirements/fuzz.txt | $(VENV)/installed-test
+	$(call install,fuzz)
+	@touch $@
+
+$(VENV)/installed-dist: pyproject.toml requirements/dist.txt $(SHIM) | $(VENV)/installed
+	$(PIP) --require-hashes --requirement requirements/dist.txt
 	@touch $@

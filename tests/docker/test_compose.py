@@ -20,7 +20,7 @@ from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6
 
 PARTS = (
     *("Dockerfile", ".dockerignore", "docker-compose.yml", "examples", "v6fwd"),
-    *("pyproject.toml", "constraints.txt", "README.md", "LICENSE"),
+    *("pyproject.toml", "requirements", "README.md", "LICENSE"),
 )
 
 pytestmark = pytest.mark.server("docker-compose", "curl")
@@ -38,8 +38,8 @@ class Project:
 
     def wheels(self) -> None:
         """All packages that the build needs, for there is no network in its namespace."""
-        pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel")
-        options = ("--wheel-dir", "wheels", "--constraint", "constraints.txt", "setuptools", ".")
+        pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download")
+        options = ("--dest", "wheels", "--require-hashes", "--requirement", "requirements/run.txt")
         subprocess.run([*pip, *options], cwd=self.folder, check=True, timeout=300)
 
     def compose(self, *words: str) -> str:
