@@ -28,7 +28,13 @@ def rings() -> list[str]:
 
 @pytest.mark.server("make")
 def test_make_help_lists_every_target_with_its_time() -> None:
-    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     found = [
         re.fullmatch(rf"([a-z-]+) +({TIME}) +(\S.*)", line) for line in told.stdout.split("\n")
     ]
