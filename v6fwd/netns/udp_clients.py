@@ -13,7 +13,6 @@ there are SLOTS of them at most; a client that comes when none is free gets a po
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import socket
 from collections.abc import Iterator
@@ -83,11 +82,14 @@ class UdpClients:
     def restore(self) -> int:
         """Put back rules and routes that somebody has removed; gives their number. Raises OSError.
 
-        They are many, so the first of each kind stands for all.
+        They are many, so one of each kind and IP family stands for all: a device that goes down
+        takes IPv6 routes along and leaves those of IPv4.
         """
-        rules, routes = self._rules(), self._routes()
-        count = sum(self._netlink.add_rule(rule) for rule in itertools.islice(rules, 1))
-        count += sum(self._netlink.add_route(route) for route in itertools.islice(routes, 1))
+        rules, routes = list(self._rules()), list(self._routes())
+        one_rule = {rule.family: rule for rule in rules}
+        one_route = {route.net.family: route for route in routes}
+        count = sum(map(self._netlink.add_rule, one_rule.values()))
+        count += sum(map(self._netlink.add_route, one_route.values()))
         if count:
             count += sum(map(self._netlink.add_rule, rules))
             count += sum(map(self._netlink.add_route, routes))
