@@ -26,7 +26,7 @@ help: ## 0 s | this list
 demo: packages-demo $(VENV)/installed ## 5 s | the main job: two log lines, without and with the client's address
 	@$(BIN)/v6fwd demo
 
-test: packages-test engine postfix check .corpora/complete ## 9 min | `check` and every ring; installs the servers first
+test: packages-test engine postfix check .corpora/complete ## 7 min | `check` and every ring; installs the servers first
 	$(BIN)/python scripts/run-tests
 
 check: lint ## 20 s | what a commit must pass: ruff, format, strict types, shellcheck
@@ -43,11 +43,11 @@ format: $(VENV)/installed-test ## 1 s | apply ruff's fixes and its format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-unit: .corpora/complete ## 30 s | tests in one process, without root; ARGS=... goes to pytest
-process: packages-test $(VENV)/installed-test ## 3 min | tests of v6fwd as a process on loopback, without root
-netns: packages-test $(VENV)/installed-test ## 2 min | tests in network namespaces of their own; root
-servers: packages-test postfix $(VENV)/installed-test ## 3 min | tests with real servers in network namespaces; root
-docker: packages-test engine $(VENV)/installed-test ## 5 min | tests with real Docker Engines; root
+unit: .corpora/complete ## 1 min | tests in one process, without root; ARGS=... goes to pytest
+process: packages-test $(VENV)/installed-test ## 4 min | tests of v6fwd as a process on loopback, without root
+netns: packages-test $(VENV)/installed-test ## 3 min | tests in network namespaces of their own; root
+servers: packages-test postfix $(VENV)/installed-test ## 4 min | tests with real servers in network namespaces; root
+docker: packages-test engine $(VENV)/installed-test ## 3 min | tests with real Docker Engines; root
 $(RINGS):
 	$(BIN)/pytest tests/$@ $(ARGS)
 
