@@ -153,8 +153,9 @@ def away(udp: Udp, client: Client) -> None:
         return True
 
     eventually(is_back, "the target hears of the client again")
-    while not is_quiet(udp.target):  # the one that was sent before it was back may have come, too
-        udp.target.recv(65536)
+    last = client.send(0)
+    while udp.target.recv(65536) != last:
+        pass  # those that were sent before it was back may come, too; never behind a later one
 
 
 def is_quiet(sock: socket.socket) -> bool:
