@@ -51,18 +51,23 @@ class Rendezvous:
         FIFO `rest` stays the one it was: the living shims have it open.
         """
         try:
-            TrustedFolder(self._folder, mode=0o755).close()  # nobody else can put anything there
-            rest = self._folder / "rest"
-            if not rest.is_fifo():
-                self._replace("rest", lambda path: os.mkfifo(path, 0o600))
-            for name in ("shims", "daemon"):
-                self._keep(name)
-            self._fd = self._open_shims()
-            self._replace("daemon", lambda path: self._write_name(path, holder))
-            self._inode = (self._folder / "daemon").stat().st_ino
+            with TrustedFolder(self._folder, mode=0o755) as folder:
+                self._take_place(folder, holder)
         except OSError as error:
             raise RelayError(f"cannot meet shims in {self._folder}: {reason(error)}") from error
         asyncio.get_running_loop().add_reader(self._fd, self._read)
+
+    def _take_place(self, folder: TrustedFolder, holder: Path | None) -> None:
+        if not (self._folder / "rest").is_fifo():
+            folder.make_fifo("rest")
+        for name in ("shims", "daemon"):
+            self._keep(name)
+        folder.make_fifo("shims")
+        # For writing as well: a FIFO without writers would be at its end.
+        self._fd = folder.open("shims", os.O_RDWR | os.O_NONBLOCK)
+        pid = os.getpid()
+        folder.write("daemon", f"{pid} {start_time(pid)} {holder or NO_HOLDER}\n".encode())
+        self._inode = folder.status("daemon").st_ino
 
     @property
     def rest(self) -> os.stat_result:
@@ -112,22 +117,6 @@ class Rendezvous:
         finally:
             os.close(fd)
         return True
-
-    def _open_shims(self) -> int:
-        """Open for writing as well: a FIFO without writers would be at its end."""
-        path = self._replace("shims", lambda path: os.mkfifo(path, 0o600))
-        return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def _write_name(self, path: Path, holder: Path | None) -> None:
-        pid = os.getpid()
-        path.write_text(f"{pid} {start_time(pid)} {holder or NO_HOLDER}\n")
-
-    def _replace(self, name: str, make: Callable[[Path], None]) -> Path:
-        """Put something new in place atomically."""
-        new = self._folder / f".{name}.{os.getpid()}"
-        new.unlink(missing_ok=True)
-        make(new)
-        return new.rename(self._folder / name)
 
     def _read(self) -> None:
         try:
