@@ -13,7 +13,7 @@ import json
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -161,6 +161,23 @@ def log_exceptions(loop: asyncio.AbstractEventLoop, log: Log) -> None:
         log.limited("defect", "defect", f"internal error: {what}")
 
     loop.set_exception_handler(tell)
+
+
+def in_background(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """Start a task that nobody awaits, on the running loop; keep what is returned.
+
+    An exception that ends it is reported to the loop's handler at once. asyncio does so when the
+    task is collected: never, for one that is kept.
+    """
+    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+    task.add_done_callback(_report_failure)
+    return task
+
+
+def _report_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        context = {"message": f"task {task.get_name()} failed", "exception": error, "task": task}
+        task.get_loop().call_exception_handler(context)
 
 
 def keep_standard_descriptors() -> None:

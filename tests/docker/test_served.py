@@ -38,6 +38,7 @@ ENDPOINTS = {"0.0.0.0:8080", "[::]:8080", "0.0.0.0:8080/udp", "[::]:8080/udp"}
 def served(whole: Served) -> Iterator[Served]:
     """The same; a test leaves no container, port, process or rule behind."""
     yield whole
+    print(whole.log[-4000:], whole.engine.log[-4000:])  # shown where a test failed
     if whole.engine.is_running():
         left = whole.engine.docker("ps", "--all", "--quiet").split()
         if left:

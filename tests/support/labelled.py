@@ -37,6 +37,7 @@ def wait_served(served: Served, listen: str = "[::]:8080") -> None:
 def cleared(served: Served) -> Iterator[Served]:
     """No container is left behind, and of those that there were no lease."""
     yield served
+    print(served.log[-4000:], served.engine.log[-4000:])  # shown where a test failed
     left = served.engine.docker("ps", "--all", "--quiet").split()
     leases = [_lease(served, name) for name in left]
     if left:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from v6fwd.errors import RelayError, reason
+from v6fwd.log import in_background
 
 MAX_REQUEST = 1 << 20
 """Bytes of a request line: one that names 10,000 endpoints has half of that."""
@@ -122,7 +123,7 @@ class Control:
             return
         client = _Conversation(sock)
         self._clients[client] = None
-        client.task = asyncio.get_running_loop().create_task(self._converse(client), name="control")
+        client.task = in_background(self._converse(client), "control")
         client.task.add_done_callback(lambda _: self._clients.pop(client, None))
 
     def _accept_again(self) -> None:

@@ -25,7 +25,7 @@ from v6fwd.daemon.systemd import Notifier, inherited_sockets, match
 from v6fwd.daemon.takeover import Predecessor, hand_over, listing
 from v6fwd.daemon.web import WebServer
 from v6fwd.errors import RelayError, reason
-from v6fwd.log import Log, log_exceptions
+from v6fwd.log import Log, in_background, log_exceptions
 from v6fwd.model import Endpoint, Forward, InputError, parse_listen
 from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.foreground import ignore_stray_signals
@@ -90,7 +90,7 @@ class Daemon:
     async def run(self) -> None:
         """Run from start to end. Raises RelayError."""
         self._obey_signals()
-        alive = asyncio.ensure_future(self._tell_the_watchdog())
+        alive = in_background(self._tell_the_watchdog(), "watchdog")
         try:
             await self._begin()
             grace = await self._stopping

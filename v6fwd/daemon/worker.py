@@ -30,7 +30,7 @@ from v6fwd.daemon.privileges import become_nobody
 from v6fwd.daemon.process import fork
 from v6fwd.daemon.scoreboard import ScoreboardSlot
 from v6fwd.daemon.seccomp import confine, is_strict
-from v6fwd.log import Log, log_exceptions
+from v6fwd.log import Log, in_background, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.foreground import GC_THRESHOLD
@@ -80,7 +80,7 @@ class Worker:
 
     async def serve(self) -> None:
         """Serve until a drain is over."""
-        reporting = asyncio.ensure_future(self._report_again_and_again())
+        reporting = in_background(self._report_again_and_again(), "reports")
         try:
             await self.done.wait()
         finally:
@@ -144,7 +144,7 @@ class Worker:
 
     def _drain(self, grace: float, *, take_queue: bool) -> None:
         if self._draining is None:
-            self._draining = asyncio.ensure_future(self._drained(grace, take_queue=take_queue))
+            self._draining = in_background(self._drained(grace, take_queue=take_queue), "drain")
 
     async def _drained(self, grace: float, *, take_queue: bool) -> None:
         try:

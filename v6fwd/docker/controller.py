@@ -24,7 +24,7 @@ from v6fwd.docker.memory import Memory, state_folder
 from v6fwd.docker.policy.modes import Modes
 from v6fwd.docker.prestart import Prestart
 from v6fwd.docker.shim.process import LET_GO, Shim
-from v6fwd.log import Log
+from v6fwd.log import Log, in_background
 from v6fwd.model import Endpoint, Limits
 
 
@@ -201,7 +201,7 @@ class Controller:
         self._ipv4_clients.apply(self._ports)
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(coroutine)
+        task = in_background(coroutine, "docker")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -30,6 +30,7 @@ class Watched:
         self.listed: list[str] = []
         self.pids: list[int] = []
         self.enters = ""
+        self.fail: Callable[[], object] = lambda: None
         self._logged = Logged()
         self._events: list[str] = []
         self.watcher = Watcher(
@@ -54,6 +55,7 @@ class Watched:
 
     def _changed(self, containers: Sequence[Container]) -> None:
         assert not self.watcher.is_lost
+        self.fail()
         self.calls.append(" ".join(each.name for each in containers))
         self.pids = [each.pid for each in containers]
 
@@ -88,11 +90,12 @@ async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     watched = Watched(tmp_path)
     task = asyncio.ensure_future(watched.watcher.run())
     yield watched
-    assert not task.done(), "it watches for good"
+    has_ended = task.done()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await watched.engine.stop()
     watched.close()
+    assert not has_ended, "it watches for good"
 
 
 async def test_at_the_start_and_after_an_event(watched: Watched) -> None:
@@ -104,6 +107,24 @@ async def test_at_the_start_and_after_an_event(watched: Watched) -> None:
     await watched.until(lambda: watched.calls == ["found", "one", "one two"])
     watched.watcher.stir()
     await watched.until(lambda: watched.calls == ["found", "one", "one two", "one two"])
+
+
+async def test_it_outlives_those_whom_it_tells(watched: Watched) -> None:
+    """A task that ends with an exception, and is kept, is mentioned by nobody."""
+    defects = iter([OSError("a process has just ended"), KeyError("one")])
+
+    def fail() -> None:
+        for defect in defects:
+            raise defect
+
+    watched.fail = fail
+    watched.runs("one")
+    await watched.engine.start()
+    await watched.until(lambda: watched.calls[-1:] == ["one"])
+    assert watched.log.count("defect") >= 1
+    watched.runs("one", "two")
+    watched.engine.tell()
+    await watched.until(lambda: watched.calls[-1] == "one two")
 
 
 async def test_many_events_at_once_are_asked_about_once(watched: Watched) -> None:

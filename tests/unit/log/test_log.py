@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from v6fwd.log import MAX_LINE, Limiter, Log, LogFormat
+from v6fwd.log import MAX_LINE, Limiter, Log, LogFormat, in_background
 from v6fwd.model import Endpoint
 
 
@@ -308,3 +309,28 @@ def test_every_key_has_its_own_rate(pipe: Reader) -> None:
     for key in ("a", "b", "a", "b"):
         log.limited(key, "x", key, burst=1)
     assert pipe.lines() == ["a", "b"]
+
+
+async def test_a_task_that_is_kept_reports_its_failure() -> None:
+    reported: list[object] = []
+
+    async def fail() -> None:
+        raise ValueError("too soon")
+
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: reported.append(str(context["exception"]))
+    )
+    task = in_background(fail(), "early")
+    await asyncio.wait([task])
+    await asyncio.sleep(0)
+    assert reported == ["too soon"]
+
+
+async def test_a_task_that_is_cancelled_is_no_failure() -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    task = in_background(asyncio.sleep(60), "long")
+    task.cancel()
+    await asyncio.wait([task])
+    await asyncio.sleep(0)
+    assert not reported

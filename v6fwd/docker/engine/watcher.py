@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from v6fwd.docker.engine.client import EngineApi, EngineError
 from v6fwd.docker.engine.containers import Container, read_containers
 from v6fwd.docker.shim.process import NoShimError, start_time
-from v6fwd.log import Log
+from v6fwd.log import Log, in_background
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds until an Engine that was lost is asked again; the pause doubles.
@@ -102,6 +102,9 @@ class Watcher:
                     await self._follow(events)
             except EngineError as error:
                 self._tell_lost(str(error))
+            except Exception as error:  # of those who were told: that must not end the watch
+                self.is_lost = True
+                self._log.limited("defect", "defect", f"internal error: {error!r}")
             if clock() - since > LONGEST_PAUSE:
                 pause = FIRST_PAUSE
             await self._sleep(pause)
@@ -162,13 +165,12 @@ class Watcher:
         for name in self._entered:
             process = self._processes.get(name)
             if (process is None or not process.started) and name not in self._asking:
-                task = self._asking[name] = asyncio.create_task(self._ask_for_pid(name))
+                task = in_background(self._ask_for_pid(name), f"process of {name}")
                 task.add_done_callback(functools.partial(self._asked, name))
+                self._asking[name] = task
 
-    def _asked(self, name: str, task: asyncio.Task[None]) -> None:
+    def _asked(self, name: str, _: asyncio.Task[None]) -> None:
         del self._asking[name]
-        if not task.cancelled():
-            task.result()
 
     async def _ask_for_pid(self, name: str) -> None:
         pid = await self._api.pid(name)
