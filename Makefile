@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SHIM := v6fwd/docker/shim/v6fwd-docker-proxy
-SHELL_SCRIPTS := $(SHIM) .ci/run $(filter-out scripts/run-tests scripts/mutate,$(wildcard scripts/*))
+SHELL_SCRIPTS := $(SHIM) .ci/run $(filter-out scripts/run-tests scripts/mutate scripts/reference,$(wildcard scripts/*))
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install
 
 # Exactly the files that were tested, then this checkout without asking for anything more.
@@ -16,7 +16,7 @@ endef
 
 RINGS := unit process netns servers docker
 
-.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate lock dist hold engine postfix clean
+.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate docs reference lock dist hold engine postfix clean
 .PHONY: packages-demo packages-test packages-bench
 
 # A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
@@ -60,6 +60,13 @@ fuzz: $(VENV)/installed-fuzz ## 4 min | random bytes against each reader of HTTP
 
 mutate: $(VENV)/installed-test ## 60 min | faults put into copies of the code that no test finds: SAMPLE=150 SEED=1 ONLY=
 	nice $(BIN)/python scripts/mutate --sample $(or $(SAMPLE),150) --seed $(or $(SEED),1) --only '$(ONLY)'
+
+docs: reference ## 5 s | the site of docs/ in build/docs, every link checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file contrib/docs/mkdocs.yml
+
+reference: $(VENV)/installed-test ## 1 s | docs/reference.md from the code
+	$(BIN)/python scripts/reference >docs/reference.new
+	@mv docs/reference.new docs/reference.md
 
 lock: $(BIN)/python ## 10 s | pin the newest versions again in requirements/, with hashes, by uv
 	@scripts/lock $(BIN)

@@ -21,7 +21,7 @@ from bench.machine import machine, versions
 from bench.peers import PEERS
 from bench.peers.base import TRANSPARENT, descriptor_limit
 from bench.plots import draw
-from bench.readme import MarkerError, section, with_section
+from bench.readme import MarkerError, with_figures
 from bench.result import Result, ResultError, from_json, to_json
 from bench.run import Plan, carry_out, make_plan
 from bench.scenarios import SCENARIOS
@@ -124,21 +124,24 @@ def run(
 
 @main.command()
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("readme", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 if README differs.")
-def report(source: Path, readme: Path, check: bool) -> None:
-    """Write README's performance section from a result: no number there is typed by hand."""
-    text = readme.read_text()
-    link = os.path.relpath(source, readme.parent)
-    try:
-        wanted = with_section(text, section(_load(source), link))
-    except MarkerError as error:
-        raise click.BadParameter(f"{readme}: {error}", param_hint="README") from None
-    if check and wanted != text:
-        click.echo(f"{readme} is not what {source} gives; run `python -m bench report`", err=True)
-        sys.exit(1)
-    if not check:
-        readme.write_text(wanted)
+@click.argument(
+    "pages", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if a page differs.")
+def report(source: Path, pages: tuple[Path, ...], check: bool) -> None:
+    """Write a result's figures into pages, between their markers: no number is typed by hand."""
+    result = _load(source)
+    for page in pages:
+        text = page.read_text()
+        try:
+            wanted = with_figures(text, result, os.path.relpath(source, page.parent))
+        except MarkerError as error:
+            raise click.BadParameter(f"{page}: {error}", param_hint="PAGES") from None
+        if check and wanted != text:
+            click.echo(f"{page} is not what {source} gives; run `python -m bench report`", err=True)
+            sys.exit(1)
+        if not check:
+            page.write_text(wanted)
 
 
 @main.command("show")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.compare import CONTESTS, Cell, Row, rows
+from bench.readme import SUMMARY, summary_picture
 from bench.result import Figure, Result, ScenarioResult
 from bench.stats import Spread, spread
 
@@ -27,6 +29,7 @@ _COLOURS = {
     "socat": "#8d99ae",
     "direct": "#2b2d42",
 }
+_CONTEST_COLOURS = ("#c44536", "#3d5a80")
 _GROWTH = ("cpu", "p99", "memory", "growth", "start")
 """Figures that are drawn against load."""
 _DOTS = 110
@@ -56,7 +59,50 @@ def draw(result: Result, stem: Path) -> list[Path]:
             path = stem.with_name(f"{stem.name}-{name}.png")
             _page(drawer, lines, path, _caption(result))
             drawn.append(path)
+    if picture := _summary(result, stem):
+        drawn.append(picture)
     return drawn
+
+
+def _summary(result: Result, stem: Path) -> Path | None:
+    """Bars for the rows of README's table; None where the result has none of them."""
+    from matplotlib import pyplot
+
+    contests = CONTESTS[:2]
+    tables = [{row.title: row for row in rows(one, result.scenarios)} for one in contests]
+    wanted = [row for row in SUMMARY if any(row[0] in table for table in tables)]
+    if not wanted:
+        return None
+    figure, axes = pyplot.subplots(figsize=(7.0, 3.0))
+    for at, (contest, table) in enumerate(zip(contests, tables, strict=True)):
+        cells = [_cell(table, *row) for row in wanted]
+        bars = [(place, cell.ratio) for place, cell in enumerate(cells) if cell is not None]
+        axes.barh(
+            [place + 0.4 * at - 0.2 for place, _ in bars],
+            [ratio.median for _, ratio in bars],
+            height=0.36,
+            color=_CONTEST_COLOURS[at],
+            label=contest.title,
+        )
+    axes.axvline(1, color="#2b2d42", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xticks([0.05, 0.1, 0.25, 0.5, 1, 2], ["0.05", "0.1", "0.25", "0.5", "1", "2"])
+    axes.minorticks_off()
+    names = [f"{column}, {title}" for title, column in wanted]
+    axes.set_yticks(range(len(wanted)), names, fontsize=7)
+    axes.invert_yaxis()
+    axes.tick_params(axis="x", labelsize=7)
+    axes.set_xlabel("ratio, less is better", fontsize=7)
+    axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.3, 1.0), ncols=2)
+    figure.tight_layout()
+    path = Path(summary_picture(f"{stem}.json"))
+    figure.savefig(path, dpi=_DOTS)
+    pyplot.close(figure)
+    return path
+
+
+def _cell(table: Mapping[str, Row], title: str, column: str) -> Cell | None:
+    return table[title].cells.get(column) if title in table else None
 
 
 def _families(result: Result) -> list[list[ScenarioResult]]:

@@ -1,13 +1,22 @@
-"""The README's performance section, written from a result. Pure: texts in, texts out."""
+"""Figures of a result in Markdown pages: all of them, and a summary. Pure: texts in, texts out."""
 
 from __future__ import annotations
 
-from bench.compare import COLUMNS, CONTESTS, Cell, Contest, rows
+from bench.compare import COLUMNS, CONTESTS, Cell, Contest, Row, rows
 from bench.result import Result
 from bench.table import number
 
-BEGIN = "<!-- performance: begin -->"
-END = "<!-- performance: end -->"
+KINDS = ("performance", "summary")
+"""What may stand between two markers of a page: every figure, or six."""
+SUMMARY = (
+    ("bulk down, 1 stream", "CPU"),
+    ("new connections, 20 at once", "CPU"),
+    ("request and response, 50 at once", "CPU"),
+    ("DNS queries, 100 at once from 20 ports", "CPU"),
+    ("3000 idle flows: the flows alone", "memory"),
+    ("200 published ports", "memory"),
+)
+"""The rows of a summary, and whose column: less is better in all."""
 
 _HOW = """\
 Ratios, round by round against the other in the same round: the median, and the lowest and
@@ -17,18 +26,62 @@ is better."""
 
 
 class MarkerError(Exception):
-    """A README without the two markers, or with more of them."""
+    """A page without two markers, or with more of them."""
 
 
-def with_section(readme: str, section: str) -> str:
-    """The README's text with the section between its markers. Raises MarkerError."""
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
-        raise MarkerError(f"needs {BEGIN} and {END}, once each")
-    head, _, rest = readme.partition(BEGIN)
-    _, found, tail = rest.partition(END)
+def markers(kind: str) -> tuple[str, str]:
+    """What stands before and behind the figures."""
+    return f"<!-- {kind}: begin -->", f"<!-- {kind}: end -->"
+
+
+def with_figures(page: str, result: Result, source: str) -> str:
+    """Return the page's text with the figures that its markers ask for. Raises MarkerError.
+
+    `source`: the result's file as the page would link it.
+    """
+    wanted = [kind for kind in KINDS if any(marker in page for marker in markers(kind))]
+    if not wanted:
+        needed = " or ".join(" and ".join(markers(kind)) for kind in KINDS)
+        raise MarkerError(f"needs {needed}")
+    for kind in wanted:
+        text = section(result, source) if kind == "performance" else summary(result, source)
+        page = _replaced(page, kind, text)
+    return page
+
+
+def _replaced(page: str, kind: str, text: str) -> str:
+    begin, end = markers(kind)
+    if page.count(begin) != 1 or page.count(end) != 1:
+        raise MarkerError(f"needs {begin} and {end}, once each")
+    head, _, rest = page.partition(begin)
+    _, found, tail = rest.partition(end)
     if not found:
-        raise MarkerError(f"has {END} before {BEGIN}")
-    return f"{head}{BEGIN}\n{section}{END}{tail}"
+        raise MarkerError(f"has {end} before {begin}")
+    return f"{head}{begin}\n{text}{end}{tail}"
+
+
+def summary(result: Result, source: str) -> str:
+    """Six rows and a picture."""
+    contests = CONTESTS[:2]
+    found = [{row.title: row for row in rows(contest, result.scenarios)} for contest in contests]
+    lines = [f"| less is better | {' | '.join(contest.title for contest in contests)} |"]
+    lines.append("|---|" + "---:|" * len(contests))
+    for title, column in SUMMARY:
+        cells = [_median(row.get(title), column) for row in found]
+        if any(cells):
+            lines.append(f"| {column}, {title} | {' | '.join(cells)} |")
+    picture = f"![v6fwd's CPU and memory beside the others']({summary_picture(source)})"
+    return "\n".join([*lines, "", picture, ""])
+
+
+def summary_picture(source: str) -> str:
+    """The file of the picture beside a result's file."""
+    return f"{source.removesuffix('.json')}-summary.png"
+
+
+def _median(row: Row | None, column: str) -> str:
+    cell = row.cells.get(column) if row is not None else None
+    return "" if cell is None else f"**{number(cell.ratio.median)}**"
 
 
 def section(result: Result, source: str) -> str:
@@ -61,7 +114,7 @@ def provenance(result: Result, source: str) -> str:
     return (
         f"`{result.command}` on {result.date[:10]}, in {result.place};"
         f" {machine['cores']} cores of {machine['cpu']}, {machine['memory']},"
-        f" {machine['system']}, kernel {machine['kernel']}; {programs}.{quick}\n"
+        f" {machine['system']}, kernel {machine['kernel']}; {programs}.{quick}\n\n"
         f"Every round, command and configuration: [{source}]({source})."
         f" Written from it by `python -m bench report`."
     )

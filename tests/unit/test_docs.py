@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,7 +63,7 @@ V6FWD = [(page, words) for page in PAGES for words in commands(page, "v6fwd")]
 TOML = [
     (page, block)
     for page in PAGES
-    if page != "docs/servers.md"  # the servers' own configuration; test_servers_page has them
+    if page not in ("docs/servers.md", "docs/modes.md")  # the servers' own; see test_servers_page
     for block in blocks(page)
     for first in block[:1]
     if first.startswith("[") or _KEY.match(first)
@@ -149,3 +151,30 @@ def test_labels_are_accepted(page: str) -> None:
         labels = read_labels({key: value})
         assert labels.errors == ()
         assert len(labels.labels) == 1
+
+
+def test_the_reference_is_what_the_code_gives() -> None:
+    words = [sys.executable, str(ROOT / "scripts" / "reference")]
+    made = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert (ROOT / "docs" / "reference.md").read_text() == made.stdout, "run `make reference`"
+
+
+def test_every_log_event_is_explained() -> None:
+    events = re.findall(r"^\| `([a-z0-9-]+)` \| [a-z ]+ \|$", read("reference.md"), re.MULTILINE)
+    told = re.findall(r"^\| `([a-z0-9-]+)` \|", read("troubleshooting.md"), re.MULTILINE)
+    assert len(events) > 50
+    assert sorted(told) == sorted(events)
+
+
+def read(page: str) -> str:
+    """The text of a page."""
+    return (ROOT / "docs" / page).read_text()
+
+
+def test_the_site_is_built_and_its_links_lead_somewhere(tmp_path: Path) -> None:
+    words = ["mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")]
+    words += ["--config-file", str(ROOT / "contrib" / "docs" / "mkdocs.yml")]
+    built = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    pages = {path.stem for path in (tmp_path / "site").glob("*.html")}
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} <= pages

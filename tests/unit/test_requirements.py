@@ -14,9 +14,9 @@ FILES = sorted((ROOT / "requirements").glob("*.txt"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
     "run": ["build"],
-    "test": ["build", "test", "bench"],
+    "test": ["build", "test", "bench", "docs"],
     "bench": ["build", "bench"],
-    "fuzz": ["build", "test", "bench", "fuzz"],
+    "fuzz": ["build", "test", "bench", "docs", "fuzz"],
     "dist": ["dist"],
 }
 """What each file has beside the dependencies of the package itself, as scripts/lock says."""

@@ -14,11 +14,16 @@ from bench.plots import draw
 
 
 def test_pictures_lie_beside_the_result(tmp_path: Path) -> None:
-    ours = {"v6fwd": peer({"rate": 1.0, "cpu": 2.0}), "somebody": peer(None)}
+    ours = {
+        "v6fwd": peer({"rate": 1.0, "cpu": 2.0}),
+        "docker-proxy": peer({"rate": 2.0, "cpu": 3.0}),
+        "x": peer(None),
+    }
     one, other = scenario(ours), scenario(ours)
     other.at = 200
     drawn = draw(result(one, other), tmp_path / "a-6.18.44")
-    assert [path.name for path in drawn] == ["a-6.18.44-scenarios.png", "a-6.18.44-growth.png"]
+    names = ["a-6.18.44-scenarios.png", "a-6.18.44-growth.png", "a-6.18.44-summary.png"]
+    assert [path.name for path in drawn] == names
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
 
 

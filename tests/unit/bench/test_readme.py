@@ -1,4 +1,4 @@
-"""The README's section: generated, whole, and found out of date."""
+"""Figures in pages: generated, whole, and found out of date."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import main
-from bench.readme import BEGIN, END, MarkerError, section, with_section
+from bench.readme import MarkerError, markers, section, summary, with_figures
 from bench.result import Result, to_json
 from tests.unit.bench.samples import peer, result, scenario
 
+BEGIN, END = markers("performance")
 README = f"# v6fwd\n\n{BEGIN}\nold\n{END}\n\n## After\n"
 
 
@@ -54,13 +55,24 @@ def test_a_quick_run_says_so() -> None:
 
 
 def test_only_what_is_between_the_markers_changes() -> None:
-    assert with_section(README, "new\n") == README.replace("old", "new")
+    text = section(sample(), "a.json")
+    assert with_figures(README, sample(), "a.json") == README.replace("old\n", text)
+
+
+def test_a_summary_has_medians_alone_and_a_picture() -> None:
+    begin, end = markers("summary")
+    text = summary(sample(), "bench/results/a.json")
+    assert with_figures(f"{begin}\n{end}\n", sample(), "bench/results/a.json") == (
+        f"{begin}\n{text}{end}\n"
+    )
+    assert "| CPU, new connections, 20 at once | **0.62** | **0.62** |\n" in text
+    assert "(bench/results/a-summary.png)" in text
 
 
 @pytest.mark.parametrize(
     ("readme", "message"),
     [
-        ("# v6fwd\n", "once each"),
+        ("# v6fwd\n", "needs .*performance.* or .*summary"),
         (f"{BEGIN}\n", "once each"),
         (f"{README}{README}", "once each"),
         (f"{END}\n{BEGIN}\n", "before"),
@@ -68,7 +80,7 @@ def test_only_what_is_between_the_markers_changes() -> None:
 )
 def test_markers_must_be_there_once(readme: str, message: str) -> None:
     with pytest.raises(MarkerError, match=message):
-        with_section(readme, "new\n")
+        with_figures(readme, sample(), "a.json")
 
 
 @pytest.fixture
