@@ -22,7 +22,7 @@ def _address(ctx: click.Context, param: click.Parameter, text: str) -> bytes:
         packed = ipaddress.ip_address(text).packed if "%" not in text else b""
     except ValueError:
         packed = b""
-    if len(packed) == 16 or is_pseudo(packed):
+    if len(packed) == 16 or is_pseudo(packed) or (packed and ctx.params.get("network")):
         return packed
     message = f"{text!r} is neither an IPv6 address nor one of 240.0.0.0/4, as in 240.1.2.3"
     raise click.BadParameter(message, ctx, param)
@@ -37,13 +37,22 @@ def _address(ctx: click.Context, param: click.Parameter, text: str) -> bytes:
     metavar="FILE",
     help="Database that `forward --client-ip transparent` keeps.",
 )
-def whois(address: bytes, pseudo_store: str) -> None:
+@click.option(
+    "--network",
+    is_flag=True,
+    is_eager=True,
+    help="Print only the network to ban: the one behind a pseudo address, or ADDRESS itself.",
+)
+def whois(address: bytes, pseudo_store: str, network: bool) -> None:
     """Show the IPv6 client of a pseudo IPv4 address, or the pseudo address of an IPv6 client.
 
     \b
     v6fwd whois 240.1.2.3
     v6fwd whois 2001:db8:1::2
     """
+    if network and not is_pseudo(address):
+        click.echo(ip_text(address))
+        return
     from v6fwd.relay.transparent.pseudo_store import (
         find_pseudo,  # SQLite, which no other command needs
     )
@@ -54,7 +63,7 @@ def whois(address: bytes, pseudo_store: str) -> None:
         click.echo(str(error), err=True)
         sys.exit(1)
     for entry in entries:
-        click.echo(_line(entry))
+        click.echo(_network(entry) if network else _line(entry))
     if not entries:
         click.echo(f"{ip_text(address)} is not in {pseudo_store}", err=True)
         sys.exit(1)
@@ -62,5 +71,8 @@ def whois(address: bytes, pseudo_store: str) -> None:
 
 def _line(entry: Entry) -> str:
     seen = datetime.fromtimestamp(entry.seen, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    client = ip_text(entry.network) + ("" if entry.bits == 128 else f"/{entry.bits}")
-    return f"{ip_text(entry.address)} is {client}, seen {seen}"
+    return f"{ip_text(entry.address)} is {_network(entry)}, seen {seen}"
+
+
+def _network(entry: Entry) -> str:
+    return ip_text(entry.network) + ("" if entry.bits == 128 else f"/{entry.bits}")

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from v6fwd.cli import main
 from v6fwd.client_ip.pseudo_ipv4 import is_pseudo
 from v6fwd.errors import RelayError
+from v6fwd.model import ip_text
 from v6fwd.relay.transparent.pseudo_store import KEEP, PseudoStore, find_pseudo
 
 ONE, SAME, OTHER = (
@@ -398,3 +399,21 @@ def test_whois_without_a_store(path: str) -> None:
         1,
         f"there is no store of pseudo addresses at {path}\n",
     )
+
+
+def test_whois_gives_the_network_to_ban(path: str) -> None:
+    store = PseudoStore(path)
+    narrow, wide = (ip_text(store.address_of(ONE, bits)) for bits in (128, 64))
+    store.close()
+    found = {
+        address: CliRunner().invoke(main, ["whois", "--network", address, "--pseudo-store", path])
+        for address in (wide, narrow, "203.0.113.7", ip_text(ONE))
+    }
+    assert [result.exit_code for result in found.values()] == [0, 0, 0, 0]
+    network = ip_text(ONE[:8] + bytes(8))
+    assert [result.output.strip() for result in found.values()] == [
+        f"{network}/64",
+        ip_text(ONE),
+        "203.0.113.7",
+        ip_text(ONE),
+    ]
