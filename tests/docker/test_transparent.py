@@ -14,7 +14,7 @@ import pytest
 from tests.docker.conftest import apache_conf, ask, every_engine, without_userland_proxy
 from tests.docker.test_served import seen, visit
 from tests.support.bans import MALLORY, as_auth_log, banned_by
-from tests.support.images import load_sshd
+from tests.support.images import STOCK_HTTPD, load_sshd
 from tests.support.labelled import inside, run, wait_served
 from tests.support.process import eventually
 from tests.support.served import Served
@@ -22,26 +22,6 @@ from v6fwd.client_ip.pseudo_ipv4 import is_pseudo
 from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6
 
 pytestmark = pytest.mark.server("curl")
-
-STOCK = """\
-ServerName localhost
-ServerRoot /usr/local/apache2
-{listen}
-LoadModule mpm_event_module modules/mod_mpm_event.so
-LoadModule authz_core_module modules/mod_authz_core.so
-LoadModule dir_module modules/mod_dir.so
-LoadModule mime_module modules/mod_mime.so
-User www-data
-Group www-data
-PidFile /tmp/httpd.pid
-DefaultRuntimeDir /tmp
-TypesConfig /dev/null
-DocumentRoot htdocs
-DirectoryIndex index.html
-ErrorLog /proc/self/fd/2
-LogFormat "%h %l %u %t \\"%r\\" %>s %b" common
-CustomLog /proc/self/fd/1 common
-"""
 
 
 @pytest.fixture
@@ -52,7 +32,7 @@ def served(labelled: Served) -> Served:
 
 def apache(served: Served, listen: str) -> tuple[str, ...]:
     """The words for Docker to run Apache, which knows nothing of proxies."""
-    return "--publish", "8080:80", *apache_conf(served, STOCK.format(listen=listen)), "httpd"
+    return "--publish", "8080:80", *apache_conf(served, STOCK_HTTPD.format(listen=listen)), "httpd"
 
 
 def run_apache(served: Served, listen: str) -> None:

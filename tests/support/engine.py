@@ -48,6 +48,12 @@ class Engine:
         self.config.write_text(json.dumps(config | settings))
 
     @property
+    def ground(self) -> int:
+        """The process whose mounts it has, after its first start."""
+        assert self._ground is not None
+        return self._ground.pid
+
+    @property
     def log(self) -> str:
         """What dockerd has said."""
         return (self.folder / "dockerd.log").read_text()

@@ -119,8 +119,32 @@ APACHE_MODULES = ("authz_core", "dir", "mime", "mpm_event", "remoteip")
 _APACHE = "/usr/local/apache2"
 
 
-def load_httpd(engine: Engine, name: str) -> None:
-    """Let an engine have Debian's Apache in the shape of the official image `httpd`."""
+STOCK_HTTPD = """\
+ServerName localhost
+ServerRoot /usr/local/apache2
+{listen}
+LoadModule mpm_event_module modules/mod_mpm_event.so
+LoadModule authz_core_module modules/mod_authz_core.so
+LoadModule dir_module modules/mod_dir.so
+LoadModule mime_module modules/mod_mime.so
+User www-data
+Group www-data
+PidFile /tmp/httpd.pid
+DefaultRuntimeDir /tmp
+TypesConfig /dev/null
+DocumentRoot htdocs
+DirectoryIndex index.html
+ErrorLog /proc/self/fd/2
+LogFormat "%h %l %u %t \\"%r\\" %>s %b" common
+CustomLog /proc/self/fd/1 common
+"""
+
+
+def load_httpd(engine: Engine, name: str, conf: str = "") -> None:
+    """Let an engine have Debian's Apache in the shape of the official image `httpd`.
+
+    `conf`: its configuration, such as STOCK_HTTPD; without, a volume brings it.
+    """
     image = Image()
     image.busybox(("sh", "cat"))
     apache = _path("apache2")
@@ -136,6 +160,8 @@ def load_httpd(engine: Engine, name: str) -> None:
     image.text(f"{_APACHE}/htdocs/index.html", "<html><body><h1>It works!</h1></body></html>\n")
     for folder in ("conf", "logs"):
         image.folder(f"{_APACHE}/{folder}")
+    if conf:
+        image.text(f"{_APACHE}/conf/httpd.conf", conf)
     script = f"#!/bin/sh\nexec {apache} -d {_APACHE} -f conf/httpd.conf -DFOREGROUND\n"
     image.text("/bin/httpd-foreground", script, 0o755)
     image.load(engine, name, 'CMD ["httpd-foreground"]', "WORKDIR " + _APACHE, "EXPOSE 80")
