@@ -183,7 +183,7 @@ def test_names_follow_the_conventions() -> None:
 
 
 def test_the_documentation_names_every_metric_and_no_other() -> None:
-    text = (ROOT / "docs" / "serve.md").read_text()
+    text = (ROOT / "docs" / "monitoring.md").read_text()
     told = set(re.findall(r"`(v6fwd_\w+)`", text))
     exporting = {
         re.sub(r"_(bucket|sum|count)$", "", sample.name)
