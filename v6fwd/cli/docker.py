@@ -66,7 +66,9 @@ def install(daemon_json: Path | None, rootless: bool) -> None:
     if changed:
         click.echo(f"{file.path}: {KEY} is {shim} now")
         _tell_backup(file)
-        _tell_restart()
+        _tell_restart(rootless=rootless)
+        if rootless:
+            _tell_rootless()
     else:
         click.echo(f"{file.path}: {KEY} is {shim} already; nothing to do")
     if is_off:
@@ -85,7 +87,7 @@ def uninstall(daemon_json: Path | None, rootless: bool) -> None:
         _fail(error)
     if changed:
         click.echo(f"{file.path}: {KEY} is as it was before")
-        _tell_restart()
+        _tell_restart(rootless=rootless)
     else:
         click.echo(f"{file.path}: {KEY} is not v6fwd's; nothing to do")
     _tell_what_hangs()
@@ -175,13 +177,21 @@ def _row(
     return listen, target, port.served_by, mode, flows, f"pid {port.pid}"
 
 
+def _tell_rootless() -> None:
+    click.echo(
+        "note: RootlessKit takes the clients of a rootless Docker's ports, and their addresses are"
+        " lost before they reach the shim: docs/rootless.md has what works"
+    )
+
+
 def _tell_backup(file: DaemonJson) -> None:
     if file.backup.exists():
         click.echo(f"{file.backup} is a copy of the file as it was")
 
 
-def _tell_restart() -> None:
-    click.echo(f"dockerd reads this when it starts: {RESTART}")
+def _tell_restart(*, rootless: bool) -> None:
+    restart = RESTART.replace("systemctl", "systemctl --user") if rootless else RESTART
+    click.echo(f"dockerd reads this when it starts: {restart}")
     click.echo("a restart stops and starts the containers, unless daemon.json has live-restore")
 
 

@@ -13,6 +13,7 @@ from v6fwd.docker.policy.modes import choose
 from v6fwd.doctor.configs import TrustLine, network_with, trust_lines
 from v6fwd.doctor.facts import Engine, Facts, known
 from v6fwd.doctor.finding import Finding, Severity
+from v6fwd.doctor.rootless import PAGE as ROOTLESS_PAGE
 from v6fwd.doctor.serving import running
 from v6fwd.model import ClientIP, Protocol
 from v6fwd.netns.view import Listening
@@ -54,6 +55,8 @@ def recognised(image: str) -> Known | None:
 
 def lost_clients(facts: Facts) -> Iterator[Finding]:
     """Published ports whose IPv6 clients the container takes for the bridge."""
+    if facts.is_rootless:
+        return  # no label helps there: told of as such
     for container in running(facts):
         if _has_ipv6(container):
             continue
@@ -163,12 +166,20 @@ def trusts_bridge(facts: Facts) -> Iterator[Finding]:
                     f"{trusted} has the bridge's address {gateway} in it",
                     "all IPv6 clients come from that address, and are trusted: an open relay, if"
                     " this is a mail server",
-                    "recreate it with: --label v6fwd.client-ip=transparent",
+                    _way_out(facts),
                 )
                 break
 
 
+def _way_out(facts: Facts) -> str:
+    if facts.is_rootless:
+        return f"do not publish it, and run v6fwd as in {ROOTLESS_PAGE}"
+    return "recreate it with: --label v6fwd.client-ip=transparent"
+
+
 def _any_lost(facts: Facts, container: Container) -> bool:
+    if facts.is_rootless:
+        return bool(container.published) and not _has_ipv6(container)
     return any(
         _mode(facts, container, *each) is ClientIP.NONE for each in container.published
     ) and not _has_ipv6(container)
@@ -204,10 +215,12 @@ def configurations(facts: Facts) -> Iterator[Finding]:
         is_lost = _any_lost(facts, container)
         for file in facts.configs.get(container.id, ()):
             for line in trust_lines(file, gateway):
-                yield from _trust(container, line, gateway, is_lost)
+                yield from _trust(facts, container, line, gateway, is_lost)
 
 
-def _trust(container: Container, line: TrustLine, gateway: str, is_lost: bool) -> Iterator[Finding]:
+def _trust(
+    facts: Facts, container: Container, line: TrustLine, gateway: str, is_lost: bool
+) -> Iterator[Finding]:
     looked_at = f"{line.where}, of container {container.name}"
     if line.by_header and line.network.prefixlen < 32:
         yield Finding(
@@ -227,7 +240,7 @@ def _trust(container: Container, line: TrustLine, gateway: str, is_lost: bool) -
             looked_at,
             f"{line.line} (the bridge has {gateway})",
             f"all IPv6 clients come from that address, and {what}",
-            "recreate it with: --label v6fwd.client-ip=transparent",
+            _way_out(facts),
         )
 
 

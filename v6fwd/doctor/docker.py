@@ -292,20 +292,6 @@ def stale_routes(facts: Facts) -> Iterator[Finding]:
                 )
 
 
-def rootless(facts: Facts) -> Iterator[Finding]:
-    """dockerd as a user, in a network namespace of its own."""
-    for process in facts.dockerd:
-        if process.uid:
-            yield Finding(
-                "rootless",
-                Severity.WARNING,
-                f"{process}",
-                f"it runs as uid {process.uid}: rootless Docker",
-                "RootlessKit relays every client of a published port before Docker sees it",
-                "DOCKERD_ROOTLESS_ROOTLESSKIT_PORT_DRIVER=slirp4netns in docker.service",
-            )
-
-
 def _full(address: DeviceAddress) -> int:
     return 128 if ":" in address.address else 32
 

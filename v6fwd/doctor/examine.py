@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from v6fwd.doctor import containers, docker, host, ports, serving
+from v6fwd.doctor import containers, docker, host, ports, rootless, serving
 from v6fwd.doctor.facts import Facts, Unknown
 from v6fwd.doctor.finding import Diagnosis, Finding, NotLookedAt, Severity
 
@@ -37,7 +37,7 @@ CHECKS: tuple[Check, ...] = (
     docker.bridge_addresses,
     docker.overlaps,
     docker.stale_routes,
-    docker.rootless,
+    rootless.published_ports,
     serving.daemon,
     serving.shims,
     serving.labels,

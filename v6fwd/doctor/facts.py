@@ -12,6 +12,10 @@ from v6fwd.model import Protocol
 from v6fwd.netns.view import Device, DeviceAddress, Listening, Route
 
 _Value = TypeVar("_Value")
+ROOTLESS_KIT = "rootlesskit"
+"""The program that has the ports of a rootless Docker, with its builtin port driver."""
+_RELAYS = ("v6fwd", ROOTLESS_KIT, "slirp4netns")
+"""Programs whose listening sockets are published or forwarded ports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,11 @@ class Engine:
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By id: the containers themselves, as far as there was time."""
 
+    @property
+    def is_rootless(self) -> bool:
+        """Whether dockerd is a user's, in namespaces of his own."""
+        return "name=rootless" in (self.info.get("SecurityOptions") or ())
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -119,6 +128,12 @@ class Facts:
     proxy_missing: str = ""
     """The path in "userland-proxy-path", where no program is."""
 
+    @property
+    def is_rootless(self) -> bool:
+        """Whether the Docker that was asked is rootless."""
+        engine = known(self.engine)
+        return engine is not None and engine.is_rootless
+
     def device(self, name: str) -> Device | None:
         """The device of that name."""
         return next((device for device in self.devices if device.name == name), None)
@@ -143,16 +158,16 @@ class Facts:
         if self.named:
             return list(self.named)
         found = [(each.forward.listen.port, each.forward.protocol) for each in self.published]
-        found += [(socket.port, socket.protocol) for socket in self._ours()]
+        found += [(socket.port, socket.protocol) for socket in self._relayed()]
         return [Port(*each) for each in sorted(set(found))]
 
-    def _ours(self) -> list[Listening]:
+    def _relayed(self) -> list[Listening]:
         sockets = known(self.listening) or ()
         return [
             socket
             for socket in sockets
             if socket.is_any and (owner := self.owners.get(socket.inode)) is not None
-            if owner.name == "v6fwd"
+            if owner.name in _RELAYS
         ]
 
     def listeners(self, port: Port) -> list[Listening]:

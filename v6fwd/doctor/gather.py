@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import subprocess
 import threading
 import time
@@ -20,9 +19,10 @@ from v6fwd.config.settings import Docker
 from v6fwd.daemon.ask import AskError, ask
 from v6fwd.docker.daemon_json import KEY
 from v6fwd.docker.engine.client import EngineApi, EngineError
-from v6fwd.docker.install import DAEMON_JSON, SHIM
+from v6fwd.docker.install import DAEMON_JSON, SHIM, rootless_daemon_json
 from v6fwd.docker.shim.published import PublishedPort, published_ports
 from v6fwd.doctor.configs import ConfigFile, read_configs
+from v6fwd.doctor.denials import read_denials
 from v6fwd.doctor.facts import DaemonJson, Engine, Facts, Port, Process, Unknown
 from v6fwd.doctor.processes import named, owners, read_process, shares_network
 from v6fwd.errors import RelayError, reason
@@ -35,8 +35,19 @@ ENGINE_PATIENCE = 1.5
 """Seconds for the Engine, which has several questions to answer."""
 DETAILS = 100
 """Containers that are looked into one by one."""
-_PROGRAMS = re.compile(r"comm=\"?(v6fwd|docker-proxy|dockerd|hold-|python3)")
 _LATE = Unknown(f"no answer within {DEADLINE} s")
+
+
+def _daemon_json() -> Path:
+    own = rootless_daemon_json()
+    return own if os.geteuid() and own.exists() else DAEMON_JSON
+
+
+def _engine_host() -> str:
+    """As for all of v6fwd; where nobody says which, the user's rootless Docker if he has one."""
+    own = Path(os.environ.get("XDG_RUNTIME_DIR", "/nowhere"), "docker.sock")
+    is_meant = os.geteuid() and "DOCKER_HOST" not in os.environ and own.exists()
+    return f"unix://{own}" if is_meant else Docker().host
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +55,8 @@ class Where:
     """Where things are; tests have their own places."""
 
     root: Path = Path("/")
-    daemon_json: Path = DAEMON_JSON
-    engine: str = field(default_factory=lambda: Docker().host)
+    daemon_json: Path = field(default_factory=_daemon_json)
+    engine: str = field(default_factory=_engine_host)
     control: str = Control().socket
 
     @property
@@ -64,7 +75,7 @@ def gather(ports: Iterable[Port] = (), where: Where | None = None) -> Facts:
             "nft": _nft,
             "ip6tables": lambda: _command("ip6tables-save"),
             "iptables": lambda: _command("iptables-save"),
-            "denials": lambda: _denials(where.root),
+            "denials": lambda: read_denials(where.root),
             "published": lambda: _published(where),
             "dockerd": lambda: tuple(named("dockerd", where.proc)),
             "engine": lambda: _docker(where.engine, where.proc),
@@ -186,56 +197,6 @@ def _command(*words: str) -> str | Unknown:
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         return Unknown(f"{words[0]}: {said[0]}")
     return done.stdout
-
-
-# ---- SELinux and AppArmor ------------------------------------------------------------------
-
-
-def _denials(root: Path) -> tuple[str, ...] | Unknown:
-    """What was refused; nothing where neither is on."""
-    found: list[str] = []
-    if _read(root / "sys/fs/selinux/enforce").strip() == "1":
-        path = root / "var/log/audit/audit.log"
-        try:
-            text = _tail(path)
-        except OSError as error:
-            return Unknown(f"{path}: {reason(error)}")
-        found += [line for line in text.splitlines() if "avc:" in line and "denied" in line]
-    if _read(root / "sys/module/apparmor/parameters/enabled").strip() == "Y":
-        path = root / "dev/kmsg"
-        try:
-            text = _kernel_log(path)
-        except OSError as error:
-            return Unknown(f"{path}: {reason(error)}")
-        found += [line for line in text.splitlines() if 'apparmor="DENIED"' in line]
-    return tuple(line for line in found if _PROGRAMS.search(line))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
-def _tail(path: Path, size: int = 256 * 1024) -> str:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - size))
-        return file.read().decode(errors="replace")
-
-
-def _kernel_log(path: Path) -> str:
-    """One record a read(2), and EAGAIN at the end (Documentation/ABI/testing/dev-kmsg)."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    parts = []
-    try:
-        while part := os.read(fd, 8192):
-            parts.append(part)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(fd)
-    return b"".join(parts).decode(errors="replace")
 
 
 # ---- Docker and v6fwd ----------------------------------------------------------------------

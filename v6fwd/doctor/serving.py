@@ -31,7 +31,7 @@ def daemon(facts: Facts) -> Iterator[Finding]:
         return
     waiting = [port for port in facts.published if port.served_by is ServedBy.DAEMON]
     if facts.status is None:
-        if facts.shim_installed or waiting:
+        if (facts.shim_installed and not facts.is_rootless) or waiting:
             count = f"{len(waiting)} ports wait for it" if waiting else "dockerd has its shim"
             yield Finding(
                 "daemon-not-running",

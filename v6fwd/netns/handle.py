@@ -30,6 +30,7 @@ class Handle:
     def __init__(self, path: str) -> None:
         """Open the namespace at `path`. Raises OSError."""
         self._own = -1
+        self._can_return = False
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._own = os.open(OWN_PATH, os.O_RDONLY | os.O_CLOEXEC)
@@ -63,9 +64,12 @@ class Handle:
 
     def enter(self) -> None:
         """As `entered`, at less cost: `leave` must follow whatever happens. Raises OSError."""
-        if _setns(self._fd, _CLONE_NEWNET):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+        if not self._can_return:
+            # With the capabilities of a user namespace that does not own our network we could go
+            # there, and would be refused on the way back (setns(2)).
+            _move_to(self._own)
+            self._can_return = True
+        _move_to(self._fd)
 
     def leave(self) -> None:
         """Return to our own namespace."""
@@ -73,6 +77,12 @@ class Handle:
             if not _setns(self._own, _CLONE_NEWNET):
                 return
         os.abort()  # everything from here on would happen in the wrong namespace
+
+
+def _move_to(fd: int) -> None:
+    if _setns(fd, _CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def identity(status: os.stat_result) -> str:

@@ -116,6 +116,7 @@ def test_without_root_it_asks_whose_docker_is_meant(
     assert told.exit_code == 0
     assert f"{file}: userland-proxy-path is" in told.output
     assert file.exists() is (command == "install")
+    assert ("docs/rootless.md" in told.output) is (command == "install")
 
 
 def test_uninstall_says_what_hangs(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:

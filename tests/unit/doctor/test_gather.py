@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.fake_engine import HEAD, FakeEngine, hangs, says
 from v6fwd.doctor import gather as module
+from v6fwd.doctor.denials import read_denials
 from v6fwd.doctor.examine import examine
 from v6fwd.doctor.facts import Engine, Unknown
 from v6fwd.doctor.gather import Where, gather, read_daemon_json
@@ -55,7 +56,7 @@ def test_a_source_that_is_late(where: Where, monkeypatch: pytest.MonkeyPatch) ->
     """It is given up, and the rest is there."""
     reading, writing = os.pipe()
     monkeypatch.setattr(module, "DEADLINE", 0.5)
-    monkeypatch.setattr(module, "_denials", lambda root: os.read(reading, 1))  # noqa: ARG005
+    monkeypatch.setattr(module, "read_denials", lambda root: os.read(reading, 1))  # noqa: ARG005
     facts = gather((), where)
     os.write(writing, b"x")
     os.close(writing)
@@ -90,8 +91,8 @@ def test_denials_of_selinux(tmp_path: Path) -> None:
     ours = 'type=AVC msg=audit(1.2:3): avc:  denied  { bind } for comm="docker-proxy" port=80'
     log.write_text(f'{ours}\ntype=AVC avc:  denied  {{ read }} for comm="cron"\n')
     switch.write_text("0")
-    assert module._denials(tmp_path) == ()
+    assert read_denials(tmp_path) == ()
     switch.write_text("1")
-    assert module._denials(tmp_path) == (ours,)
+    assert read_denials(tmp_path) == (ours,)
     log.unlink()
-    assert isinstance(module._denials(tmp_path), Unknown)
+    assert isinstance(read_denials(tmp_path), Unknown)
