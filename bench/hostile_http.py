@@ -8,6 +8,7 @@ per MB of that input, and the other client's p50, p99 and slowest request. All o
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from bench.ground import Loopback
 from bench.helpers.hostile import KINDS
 from bench.peers import PEERS
 from bench.peers.base import HEADER_HTTP, Peer, Relay, Route
-from bench.processes import cpu_seconds
+from bench.processes import cpu_seconds, tree
 from bench.run import interleave, own_trial
 from bench.stats import spread
 from bench.table import number
@@ -29,6 +30,7 @@ from bench.trial import Trial, helper_command
 _WARM_UP = 0.5
 """Seconds until all buffers are full: from then on, what is sent is what is read."""
 _MB = 1e6
+_PRIORITY = 1
 _UNHURT = "plain"
 
 
@@ -44,7 +46,9 @@ class Told:
 
 
 @contextmanager
-def _attacked(trial: Trial, peer: Peer, kind: str, seconds: float) -> Iterator[tuple[Relay, Path]]:
+def _attacked(
+    trial: Trial, peer: Peer, kind: str, seconds: float, *, realtime: bool
+) -> Iterator[tuple[Relay, Path]]:
     """A relay under attack, and where the bytes are counted."""
     ground = trial.ground
     listens, targets = ground.ports(2), ground.ports(2)
@@ -62,18 +66,31 @@ def _attacked(trial: Trial, peer: Peer, kind: str, seconds: float) -> Iterator[t
     trial.wait_for_ports(hostile, targets[:1], "target")
     trial.wait_for_ports(good, targets[1:], "target")
     relay = peer.start(trial, [Route(*pair) for pair in zip(listens, targets, strict=True)])
+    if realtime:
+        _go_realtime(good.pid, *(process.pid for process in tree(relay.roots)))
     words = [relay.host, str(relay.port), str(count if from_client else unused), lasts]
     if kind != _UNHURT:
         trial.helper("client", "hostile", "client", kind, *words)
     yield relay, count
 
 
-def measure(peer: Peer, kind: str, seconds: float) -> Told:
+def _go_realtime(*pids: int) -> None:
+    """No other process of the machine gets in their way, short of RT throttling (sched(7))."""
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setscheduler(int(task.name), os.SCHED_RR, os.sched_param(_PRIORITY))
+
+
+def measure(peer: Peer, kind: str, seconds: float, *, realtime: bool = False) -> Told:
     """One round. Raises TrialError."""
-    with own_trial(Loopback()) as trial, _attacked(trial, peer, kind, seconds) as (relay, count):
+    with (
+        own_trial(Loopback()) as trial,
+        _attacked(trial, peer, kind, seconds, realtime=realtime) as (relay, count),
+    ):
         time.sleep(_WARM_UP)
         port = str(relay.dials[1][1])
-        words = (*helper_command("hostile"), "probe", relay.host, port, str(seconds))
+        words = ["chrt", "--rr", str(_PRIORITY)] * realtime
+        words += [*helper_command("hostile"), "probe", relay.host, port, str(seconds)]
         sent, cpu, began = _counted(count), cpu_seconds(relay.roots), time.monotonic()
         said = trial.run("client", *words)
         sent, cpu = _counted(count) - sent, cpu_seconds(relay.roots) - cpu
@@ -107,7 +124,10 @@ def _line(kind: str, peer: Peer, told: Sequence[Told]) -> str:
 @click.option("--peer", "peers", multiple=True, help="By name; default: all that speak HTTP.")
 @click.option("--seconds", default=2.0, show_default=True)
 @click.option("--rounds", default=3, show_default=True, help="Of each kind, every peer in each.")
-def main(kinds: Sequence[str], peers: Sequence[str], seconds: float, rounds: int) -> None:
+@click.option("--realtime", is_flag=True, help="On a busy machine: real-time priority; root only.")
+def main(
+    kinds: Sequence[str], peers: Sequence[str], seconds: float, rounds: int, realtime: bool
+) -> None:
     """Measure: the median of the rounds, and the highest."""
     chosen = [
         peer
@@ -119,7 +139,7 @@ def main(kinds: Sequence[str], peers: Sequence[str], seconds: float, rounds: int
     for kind in kinds or KINDS:
         told: dict[str, list[Told]] = {peer.name: [] for peer in chosen}
         for peer in interleave(chosen, rounds):
-            told[peer.name].append(measure(peer, kind, seconds))
+            told[peer.name].append(measure(peer, kind, seconds, realtime=realtime))
         for peer in chosen:
             click.echo(_line(kind, peer, told[peer.name]))
 
