@@ -99,7 +99,7 @@ def carry_out(plan: Plan, ground: Ground, result: Result, step: Callable[[str], 
 def _measure(
     ground: Ground, scenario: Scenario, peer: Peer, into: PeerResult, *, quick: bool
 ) -> None:
-    with _trial(ground) as trial:
+    with own_trial(ground) as trial:
         try:
             into.rounds.append(scenario.measure(trial, peer, quick=quick))
         except _FAILURES as error:
@@ -110,7 +110,7 @@ def _measure(
 
 
 def _check_bytes(ground: Ground, peer: Peer) -> str:
-    with _trial(ground) as trial:
+    with own_trial(ground) as trial:
         relay = set_up(trial, peer, Echo())
         command = [*helper_command("transfer"), relay.host, str(relay.port), str(CHECKED_BYTES)]
         command += ["--http"] * (peer.header == HEADER_HTTP)
@@ -118,7 +118,7 @@ def _check_bytes(ground: Ground, peer: Peer) -> str:
         return f"sha256 {digest} of {CHECKED_BYTES} bytes, there and back"
 
 
-class _trial(Trial):  # noqa: N801 - reads as a verb where it is used
+class own_trial(Trial):  # noqa: N801 - reads as a verb where it is used
     """A trial with a folder of its own, removed with it."""
 
     def __init__(self, ground: Ground) -> None:

@@ -11,7 +11,7 @@ from bench.peers.base import Peer
 from bench.peers.direct import Direct
 from bench.peers.haproxy_http import HAProxyHttp
 from bench.peers.nginx_http import NginxHttp
-from bench.run import _check_bytes, _trial
+from bench.run import _check_bytes, own_trial
 from bench.scenarios.base import set_up
 from bench.scenarios.http import _check_named, _counted
 from bench.targets import BODY, PAGE, Site
@@ -25,7 +25,7 @@ PEERS = [
 
 @pytest.fixture
 def trial() -> Iterator[Trial]:
-    with _trial(Loopback()) as trial:
+    with own_trial(Loopback()) as trial:
         yield trial
 
 

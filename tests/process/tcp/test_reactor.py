@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.relaying import until
-from v6fwd.relay.reactor import HOPELESS_AFTER, Handler, Reactor
+from v6fwd.relay.reactor import HOPELESS_AFTER, RESUME_TIME, Handler, Reactor
 
 Ends = tuple[socket.socket, socket.socket]
 
@@ -225,3 +225,78 @@ class Resuming(Heard):
 
     def resume(self) -> None:
         self.resumed = True
+
+
+class Busy(Heard):
+    """Always has more to do, which takes its time."""
+
+    def __init__(
+        self, reactor: Reactor, now: list[float], turn: float, order: list[object]
+    ) -> None:
+        super().__init__()
+        self._reactor, self._now, self._turn, self._order = reactor, now, turn, order
+
+    def on_event(self, mask: int) -> None:
+        super().on_event(mask)
+        self._now[0] += self._turn
+        self._order.append("event")
+
+    def resume(self) -> None:
+        self._now[0] += self._turn
+        self._order.append(self)
+        if len(self._order) < 60:
+            self._reactor.resume_later(self)
+
+
+@pytest.mark.parametrize(("turn", "most"), [(1.1 * RESUME_TIME, 1), (0.3 * RESUME_TIME, 4)])
+async def test_an_event_waits_for_one_turn_not_for_one_of_each_busy_one(
+    turn: float, most: int
+) -> None:
+    """And the busy ones still have their turns in order."""
+    now, order = [100.0], list[object]()
+    reactor = Reactor(asyncio.get_running_loop(), clock=lambda: now[0])
+    ours, theirs = socket.socketpair()
+    reactor.watch(ours.fileno(), EDGE, Busy(reactor, now, 0.0, order))
+    busy = [Busy(reactor, now, turn, order) for _ in range(10)]
+    first = busy[0].resume
+
+    def then_somebody_asks() -> None:
+        theirs.send(b"x")
+        first()
+
+    busy[0].resume = then_somebody_asks  # type: ignore[method-assign]
+    for one in busy:
+        reactor.resume_later(one)
+    await until(lambda: len(order) >= 60)
+    turns = [one for one in order if one != "event"]
+    assert turns == (busy * 8)[: len(turns)]
+    assert order.index("event") == most
+    reactor.close()
+    ours.close()
+    theirs.close()
+
+
+async def test_busy_ones_have_as_long_as_the_events_of_their_round_took() -> None:
+    """However many events come, they do not keep those from their turns."""
+    now, order = [100.0], list[object]()
+    reactor = Reactor(asyncio.get_running_loop(), clock=lambda: now[0])
+    pairs = [socket.socketpair() for _ in range(3)]
+    for ours, theirs in pairs:
+        reactor.watch(ours.fileno(), EDGE, Busy(reactor, now, 1.1 * RESUME_TIME, order))
+        theirs.send(b"x")
+    busy = [Busy(reactor, now, 1.2 * RESUME_TIME, order) for _ in range(10)]
+    third = busy[2].resume
+
+    def then_somebody_asks() -> None:
+        pairs[0][1].send(b"x")
+        third()
+
+    busy[2].resume = then_somebody_asks  # type: ignore[method-assign]
+    for one in busy:
+        reactor.resume_later(one)
+    await until(lambda: len(order) >= 60)
+    assert order[:7] == ["event"] * 3 + list[object](busy[:3]) + ["event"]
+    reactor.close()
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()

@@ -274,6 +274,42 @@ def test_who_has_stopped_does_not_go_on(flow: Stage, calls: Calls, stop: str) ->
     assert not calls.made
 
 
+class Behind(Judged):
+    """Has something left to judge, during which `stop` happens."""
+
+    __slots__ = ("is_left", "stop")
+
+    def __init__(self, fd: int, flow: Any) -> None:
+        super().__init__(fd, flow)
+        self.is_left = True
+        self.stop = ""
+
+    def is_behind(self) -> bool:
+        return self.is_left
+
+    def take(self, data: bytes) -> bool:
+        if not self.is_left:
+            return super().take(data)
+        self.is_left = False
+        if self.stop:
+            setattr(self.flow if self.stop == "closed" else self, self.stop, True)
+        return True
+
+
+@pytest.mark.parametrize("stop", ["", "closed", "blocked", "ended", "queued"])
+def test_what_was_left_is_a_turn_of_its_own(calls: Calls, stop: str) -> None:
+    """The others come before what can be read; who has stopped meanwhile waits for no turn."""
+    with stage(make=Behind) as flow:
+        judge(flow).stop = stop
+        flow.send(b"hello")
+        flow.client.on_event(IN | END)
+        assert not calls.count("readv")
+        assert flow.turns.later == ([] if stop else [flow.client])
+        if not stop:
+            flow.turns.next()
+            assert flow.got(5) == b"hello"
+
+
 # ---- raw ------------------------------------------------------------------------------------
 
 

@@ -11,9 +11,8 @@ from collections.abc import Callable
 Clock = Callable[[], float]
 """Returns a monotonic time in seconds."""
 
-TURN = 0.001
-"""Seconds of work per turn. With four busy connections another waits 4 ms. The largest step, a
-head with a hundred fields, takes about 0.1 ms."""
+TURN = 0.0005
+"""Seconds of work per turn. The largest step, a head with a hundred fields, takes about 0.1 ms."""
 
 
 class TimeBudget:

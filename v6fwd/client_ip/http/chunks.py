@@ -11,11 +11,11 @@ CRLF) is accepted, and `cuts` tells how to rewrite it strictly.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from v6fwd.client_ip.http.chunk_runs import plain_end
 from v6fwd.client_ip.http.syntax import (
     BAD_BYTE_BUT_LF_RE,
     BAD_BYTE_RE,
@@ -38,8 +38,8 @@ MAX_LOOSE_LINE = 8192
 FREE_EXTENSIONS = 4096
 """Bytes of chunk extensions that the requests of one connection may have without data."""
 _DATA_PER_EXTENSION = 16
-"""Bytes of data that allow one more byte of extension. RFC 9112, 7.1.1 asks for such a limit. An
-S3 signature has 85 bytes for 8 KiB or more of data; Go's net/http has a similar rule."""
+"""Bytes of a chunk that allow one more byte of its extensions. RFC 9112, 7.1.1 asks for such a
+limit. An S3 signature has 85 bytes for 8 KiB or more of data; Go's net/http has a similar rule."""
 
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _EXTENSION = rb";[ \t]*" + TOKEN + rb"+(?:=(?:" + TOKEN + rb"+|" + _QUOTED + rb"))?"
@@ -135,7 +135,6 @@ class ChunkReader:
         self.cuts = []
         self.is_late = False
         end = len(data)
-        small = _small_chunks()
         while at < end:
             if self._in_data:
                 step = min(self.left, end - at)
@@ -149,9 +148,9 @@ class ChunkReader:
                     self.is_late = True
                     return at
                 continue
-            run = small.match(data, at)
-            if run is not None and run.end() > at:
-                at = run.end()
+            plain = plain_end(data, at)
+            if plain > at:
+                at = plain
                 continue
             line = self._grammar.line.match(data, at, at + self._grammar.longest)
             if line is None:
@@ -171,14 +170,15 @@ class ChunkReader:
 
     def _begin_chunk(self, data: bytes, line: re.Match[bytes], size: int) -> bool:
         """Accept a size line; False if it is refused."""
-        self.spare += size // _DATA_PER_EXTENSION - len(line[2])
-        if self.spare < 0 and not self._grammar.is_loose:
-            self.error = _BIG_EXTENSIONS
-            return False
+        if line[2]:
+            spare = self.spare + size // _DATA_PER_EXTENSION - len(line[2])
+            if spare < 0 and not self._grammar.is_loose:
+                self.error = _BIG_EXTENSIONS
+                return False
+            self.spare = min(spare, FREE_EXTENSIONS)
         if size > MAX_LENGTH:
             self.error = _BAD_CHUNK
             return False
-        self.spare = min(self.spare, FREE_EXTENSIONS)
         self._cut_line(data, line)
         self.left = size
         self._in_data = True
@@ -257,29 +257,3 @@ class ChunkReader:
         else:
             self._searched = max(0, len(data) - start - 1)
         return 0
-
-
-@functools.cache  # 3 ms to compile, only for chunked bodies
-def _small_chunks() -> re.Pattern[bytes]:
-    """Matches any number of complete strict chunks of 1 to 255 bytes without extensions.
-
-    One at a time, chunks of one byte cost 85 to 150 ms per MB; in one match they cost 5. Branches
-    differ in their first byte, so a match never backtracks.
-    """
-    sizes = [_digit(high) + b"(?:" + _low_digits(high) + b")" for high in range(1, 16)]
-    return re.compile(b"(?s:0{0,13}(?:" + b"|".join(sizes) + rb")\r\n)*")
-
-
-def _low_digits(high: int) -> bytes:
-    """The rest of a chunk whose size starts with digit `high` and has one or two digits."""
-    two = [_digit(low) + _data(16 * high + low) for low in range(16)]
-    return b"|".join([_data(high), *two])
-
-
-def _digit(value: int) -> bytes:
-    digit = b"%x" % value
-    return b"[" + digit + digit.upper() + b"]" if digit.isalpha() else digit
-
-
-def _data(size: int) -> bytes:
-    return rb"\r\n.{%d}" % size

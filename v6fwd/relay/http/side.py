@@ -172,7 +172,11 @@ class HttpSide(Side):
         return not more
 
     def _move(self, *, to_end: bool) -> None:
-        if self.paused or (self.is_behind() and not self.take(b"")):
+        if self.paused:
+            return
+        if self.is_behind():
+            if self.take(b"") and not self._is_stuck():  # that was its turn
+                self._yield()
             return
         passing = self.passing()
         if self.raw or passing < 0:
