@@ -100,11 +100,13 @@ def without_userland_proxy(served: Served) -> Iterator[None]:
     engine.stop()
     before = engine.config.read_text()
     engine.config.write_text(json.dumps(json.loads(before) | {"userland-proxy": False}))
-    engine.start()
-    yield
-    engine.stop()
-    engine.config.write_text(before)
-    engine.start(**served.environment())
+    try:
+        engine.start()
+        yield
+    finally:
+        engine.stop()
+        engine.config.write_text(before)
+        engine.start(**served.environment())
 
 
 def fetch(served: Served, host: str, path: str = "/") -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from tests.support.process import eventually
 from tests.support.stage import PORT, Stage
 from v6fwd.demo.lab import CLIENT_V4, CONTAINER_V4, HOST_V4
+from v6fwd.doctor.facts import Port
+from v6fwd.doctor.firewall import Packet, Way
+from v6fwd.doctor.nftables import dropped_by_nft
 
 pytestmark = [pytest.mark.netns, pytest.mark.server("nft", "socat")]
 
@@ -24,6 +28,7 @@ DOCKERS_RULES = f"""
     add rule ip docker output fib daddr type local meta l4proto {{ tcp, udp }} \
         th dport {PORT} dnat to {CONTAINER_V4}:80
 """
+TABLES = ("v6fwd", "v6fwd-guard")
 ASK = Path(__file__).parents[1] / "docker" / "ask.py"
 
 
@@ -48,10 +53,16 @@ class Published:
         assert asked.returncode == 0, asked.stderr
         return asked.stdout.strip()
 
+    def gets_in(self, source: str = "client", protocol: str = "tcp") -> bool:
+        """Whether a client reaches the container, or anybody, within two seconds."""
+        words = ("socat", "-T2", "-", f"{protocol}4:{HOST_V4}:{PORT},connect-timeout=2")
+        asked = self.stage.lab.run(source, *words, input="hello")
+        return "from" in asked.stdout
+
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Call methods of RedirectTable on the host, one after the other."""
         lines = [
-            "from v6fwd.docker.nft import RedirectTable",
+            "from v6fwd.docker.nft import Guarded, RedirectTable",
             "from v6fwd.model import Endpoint, Protocol",
         ]
         lines += [
@@ -112,12 +123,59 @@ def test_what_a_crash_has_left(published: Published) -> None:
         "table.reset()", "table.add(*(Endpoint('0.0.0.0', port) for port in range(5000, 5200)))"
     )
     published.call(f"table.reset([{endpoint()}, {endpoint(protocol='udp')}])")
-    found = published.call("sorted(map(str, table.endpoints()))").stdout
+    found = published.call("sorted(map(str, table.left_behind()))").stdout
     assert ast.literal_eval(found) == [f"0.0.0.0:{PORT}", f"0.0.0.0:{PORT}/udp"]
     published.call("table.close()", "table.close()")
     tables = published.stage.lab.run("host", "nft", "list", "tables").stdout
     assert "v6fwd" not in tables
     assert "docker" in tables, "nobody else's table is touched"
+
+
+def guarded(port: int = PORT, protocol: str = "tcp") -> str:
+    """Docker's way from this port of the host to the container's."""
+    return f"Guarded({port}, Endpoint({CONTAINER_V4!r}, 80, protocol={protocol}))"
+
+
+@pytest.mark.parametrize("source", ["client", "host"])
+def test_nobody_gets_in_while_the_redirect_is_away(published: Published, source: str) -> None:
+    """Somebody has deleted the first table, and Docker's rule is in charge."""
+    published.call("table.reset()", f"table.add({endpoint()}, {guarded()})")
+    held = published.stage.lab
+    held.run("host", "nft", "delete", "table", "ip", "v6fwd").check_returncode()
+    assert not published.gets_in(source)
+    published.call(f"table.remove({guarded()})" if source == "host" else "table.close()")
+    assert published.gets_in(source)
+
+
+@pytest.mark.parametrize(
+    "other", [guarded(PORT + 1), guarded(protocol="udp"), guarded().replace("80,", "81,")]
+)
+def test_other_ways_are_not_guarded(published: Published, other: str) -> None:
+    """A container's port may be published twice, and the other one in mode `none`."""
+    published.call("table.reset()", f"table.add({other})")
+    assert published.gets_in()
+    assert published.gets_in(protocol="udp") is ("udp" not in other)
+
+
+def test_doctor_finds_nothing_wrong_with_it(published: Published) -> None:
+    published.call("table.reset()", f"table.add({endpoint()}, {guarded()})")
+    listed = published.stage.lab.run("host", "nft", "-j", "list", "ruleset").stdout
+    ours = [item for item in json.loads(listed)["nftables"] if "v6fwd" in str(item)]
+    assert len(ours) > 8
+    for way in Way:
+        packet = Packet(Port(80), frozenset({"docker0"}), is_ipv6=False, way=way)
+        assert list(dropped_by_nft(ours, packet)) == []
+
+
+def test_connections_of_before_go_on(published: Published) -> None:
+    talk = published.stage.lab.start(
+        "client", "socat", "-", f"TCP4:{HOST_V4}:{PORT}",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert talk.stdout is not None
+    assert talk.stdout.readline() == f"from {CLIENT_V4}\n"
+    published.call(f"table.reset([{endpoint()}, {guarded()}])")
+    assert talk.communicate("still here\n", timeout=10)[0] == "still here\n"
 
 
 KEEPER = f"""
@@ -139,6 +197,7 @@ asyncio.run(main())
     [
         ("flush", "ruleset"),
         ("delete", "table", "ip", "v6fwd"),
+        ("delete", "table", "ip", "v6fwd-guard"),
         ("flush", "chain", "ip", "v6fwd", "prerouting"),
         ("flush", "set", "ip", "v6fwd", "any-address"),
     ],
@@ -150,13 +209,14 @@ def test_what_others_delete_is_restored(published: Published, command: tuple[str
     keeper = lab.start("host", sys.executable, "-c", KEEPER, stdout=subprocess.PIPE, text=True)
     assert keeper.stdout is not None
     assert keeper.stdout.readline() == "set\n"
-    before = lab.run("host", "nft", "list", "table", "ip", "v6fwd").stdout
+
+    def tables() -> list[str]:
+        listed = [lab.run("host", "nft", "list", "table", "ip", each) for each in TABLES]
+        return [each.stdout for each in listed]
+
+    before = tables()
     lab.run("host", "nft", *command).check_returncode()
-
-    def is_restored() -> bool:
-        return bool(lab.run("host", "nft", "list", "table", "ip", "v6fwd").stdout == before)
-
-    eventually(is_restored, "the table is as it was", patience=3)
+    eventually(lambda: tables() == before, "the tables are as they were", patience=3)
     assert f"PROXY TCP4 {CLIENT_V4} {HOST_V4} " in published.sees()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from tests.support.starting import (
     running_in,
 )
 from v6fwd.demo.lab import Lab
+from v6fwd.errors import RelayError
 from v6fwd.netns.policy import NetnsPolicy, add_placeholder
 from v6fwd.netns.search import processes_in
 from v6fwd.netns.watch import LinkWatch, all_numbers
@@ -63,6 +66,21 @@ def test_where_a_server_listens(lab: Lab, off: tuple[str, ...]) -> None:
             assert routes_of(lab) == routes, "it leads nowhere"
     assert where_to_listen(lab) == ["0.0.0.0"]
     assert (on_lo(lab.namespace("container")), in_place(lab)) == ([], before)
+
+
+def test_a_disk_that_is_full(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was changed cannot be noted: one line, and nothing is left behind."""
+    lab.run("container", "sysctl", "-w", "net.ipv6.conf.lo.disable_ipv6=1")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "")
+
+    monkeypatch.setattr("v6fwd.netns.lease.Lease.remember", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(RelayError, match="no space left on device"):
+        add_placeholder(lab.namespace("container"))
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert on_lo(lab.namespace("container")) == []
 
 
 def test_it_stays_as_long_as_somebody_is_inside(lab: Lab) -> None:

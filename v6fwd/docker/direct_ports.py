@@ -17,7 +17,7 @@ from v6fwd.docker.adopted_ports import DRAINED, take_back
 from v6fwd.docker.engine.containers import Container, targets
 from v6fwd.docker.policy.modes import Modes, needs_all
 from v6fwd.docker.shim.listening import own
-from v6fwd.docker.shim.published import ServedBy, published_ports
+from v6fwd.docker.shim.published import ServedBy, published_here
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits, Protocol
@@ -119,7 +119,7 @@ class DirectPorts:
         if self._served_by_others is None:
             self._served_by_others = {
                 _key(port.forward.listen)
-                for port in published_ports()
+                for port in published_here()
                 if port.served_by is not ServedBy.DAEMON and ":" in port.forward.listen.host
             }
         return self._served_by_others

@@ -9,13 +9,15 @@ is down.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from v6fwd.docker.adopted_ports import AdoptedPort
 from v6fwd.docker.docker_user import DockerUser
 from v6fwd.docker.ipv4_redirect import Ipv4Redirect
+from v6fwd.docker.nft import Element, elements_of
 from v6fwd.docker.policy.modes import needs_all
 from v6fwd.log import Log
-from v6fwd.model import Endpoint, Forward
+from v6fwd.model import Forward
 
 
 class Lingering:
@@ -26,21 +28,21 @@ class Lingering:
     tells whether that is so.
     """
 
-    def __init__(self, listens: Iterable[Endpoint] = ()) -> None:
-        self._questions = dict.fromkeys(listens, 0)
+    def __init__(self, elements: Iterable[Element] = ()) -> None:
+        self._questions = dict.fromkeys(elements, 0)
         """How many questions had been asked when each of them began to linger."""
 
-    def __iter__(self) -> Iterator[Endpoint]:
+    def __iter__(self) -> Iterator[Element]:
         return iter(self._questions)
 
-    def add(self, listen: Endpoint, asked: int) -> None:
+    def add(self, elements: Iterable[Element], asked: int) -> None:
         """Keep the redirect until the answer to question `asked` + 1 or a later one."""
-        self._questions[listen] = asked
+        self._questions |= dict.fromkeys(elements, asked)
 
     def answered(self, question: int) -> None:
         """Drop what this answer has told about."""
         self._questions = {
-            listen: asked for listen, asked in self._questions.items() if asked >= question
+            element: asked for element, asked in self._questions.items() if asked >= question
         }
 
 
@@ -83,8 +85,8 @@ class Ipv4Clients:
         precaution += filter(_is_ipv4, coming)
         self._docker_user.set((*required, *precaution))
         self._redirect.set(
-            [forward.listen for forward in required],
-            [*(forward.listen for forward in precaution), *self._lingering],
+            chain.from_iterable(map(elements_of, required)),
+            [*chain.from_iterable(map(elements_of, precaution)), *self._lingering],
             at_once=at_once,
         )
 
@@ -93,7 +95,7 @@ class Ipv4Clients:
         question than the first `asked`; gives whether there is one."""
         lingers = _is_ipv4(port.forward) and (not port.is_open or needs_all(port.forward))
         if lingers:
-            self._lingering.add(port.forward.listen, asked)
+            self._lingering.add(elements_of(port.forward), asked)
         return lingers
 
     def answered(self, question: int) -> None:

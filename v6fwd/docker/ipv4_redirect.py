@@ -1,4 +1,4 @@
-"""Keeps the nftables table of `nft` as it should be: which ports' IPv4 clients come to v6fwd.
+"""Keeps the nftables tables of `nft` as they should be: which ports' IPv4 clients come to v6fwd.
 
 What other programs do to it (`nft flush ruleset`, a firewall's restart) is undone at once.
 """
@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from v6fwd.docker.nft import RedirectTable
+from v6fwd.docker.nft import Element, RedirectTable
 from v6fwd.docker.nft_watch import REMOVALS, TableWatch
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
-from v6fwd.model import Endpoint
 
 GATHER = 0.05
 """Seconds that a change waits for others: `docker rm` ends 200 ports one after the other."""
@@ -29,35 +28,32 @@ class Ipv4Redirect:
     def __init__(self, log: Log, table: RedirectTable | None = None) -> None:
         self._table = table or RedirectTable()
         self._log = log
-        self._desired: frozenset[Endpoint] = frozenset()
-        self._required: frozenset[Endpoint] = frozenset()
+        self._desired: frozenset[Element] = frozenset()
+        self._required: frozenset[Element] = frozenset()
         """Those of `_desired` whose server needs it for certain; the others are a precaution."""
-        self._applied: frozenset[Endpoint] | None = None
+        self._applied: frozenset[Element] | None = None
         """None: unknown; a crash may have left some."""
         self._skeleton: object = None
-        """What the table has beside its elements, as nft lists it."""
+        """What the tables have beside their elements, as nft lists it."""
         self._has_worked = False
         """Whether nft has ever made a change: without nft there is nothing to take back."""
         self._timer: asyncio.TimerHandle | None = None
         """A change that waits for others, or is to be tried again."""
-        self._watch = TableWatch([self._table.name], self.check, types=REMOVALS)
+        self._watch = TableWatch(self._table.names, self.check, types=REMOVALS)
         """Tells of changes by others, while there is anything to change."""
 
-    def left_behind(self) -> set[Endpoint]:
+    def left_behind(self) -> set[Element]:
         """Return what a former daemon redirected; nothing where nft cannot tell."""
-        try:
-            return self._table.endpoints()
-        except RelayError:
-            return set()
+        return self._table.left_behind()
 
     def set(
         self,
-        required: Iterable[Endpoint],
-        precaution: Iterable[Endpoint] = (),
+        required: Iterable[Element],
+        precaution: Iterable[Element] = (),
         *,
         at_once: bool = True,
     ) -> None:
-        """Redirect the IPv4 clients of these listeners, and of no others."""
+        """Redirect the IPv4 clients of these, and of no others."""
         self._required = frozenset(required)
         self._desired = self._required | frozenset(precaution)
         if at_once:
@@ -74,12 +70,12 @@ class Ipv4Redirect:
         self._watch.stop()
 
     def check(self) -> None:
-        """Restore the table if another program has changed it."""
+        """Restore the tables if another program has changed it."""
         if not self._applied:
             return
         try:
             is_right = self._table.content() == (self._skeleton, self._applied)
-        except RelayError:  # it is gone, or nft is
+        except RelayError:  # one is gone, or nft is
             is_right = False
         if not is_right:
             text = "another program changed the redirect of IPv4 clients; it is restored"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from v6fwd.docker.shim.published import command_line
+from v6fwd.docker.shim.published import command_line, shares_network
 from v6fwd.doctor.facts import Process
 
 _RANK = ("v6fwd", "docker-proxy", "hold", "dockerd")
@@ -43,16 +43,6 @@ def named(name: str, proc: Path) -> list[Process]:
         if _comm(pid, proc) == name and shares_network(pid, proc)
         if (process := read_process(pid, proc)) is not None
     ]
-
-
-def shares_network(pid: int, proc: Path) -> bool:
-    """Whether a process is in our network namespace; true where that is not shown to us."""
-    try:
-        return os.stat(proc / str(pid) / "ns/net").st_ino == os.stat(proc / "self/ns/net").st_ino
-    except PermissionError:
-        return True
-    except OSError:  # it has ended
-        return False
 
 
 def owners(inodes: Collection[int], proc: Path) -> dict[int, Process]:

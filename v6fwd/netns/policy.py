@@ -159,7 +159,7 @@ class NetnsPolicy:
         with self._naming(), self.namespace.entered():
             # once more: somebody may just have left, and undone it
             changed = _add_placeholder(self._netlink) | changed
-        with leases_locked():
+        with self._naming(), leases_locked():
             for sysctl, value in changed.items():
                 self._lease.remember(sysctl, value)
 

@@ -27,6 +27,7 @@ OTHER = "0123456789ab" + "5e" * 26
         (f"0::/docker/{ID[:12]}\n", ""),
         ("0::/system.slice/docker.service\n", ""),
         ("", ""),
+        (f"0::/user.slice/\udcff\udc80\n1:name=systemd:/docker/{ID}\n", ID),  # any bytes
     ],
 )
 def test_what_the_groups_say(
@@ -34,7 +35,7 @@ def test_what_the_groups_say(
 ) -> None:
     """With systemd and without, of version 1, seen from inside of a group, of Docker in Docker."""
     (tmp_path / "7").mkdir()
-    (tmp_path / "7" / "cgroup").write_text(groups)
+    (tmp_path / "7" / "cgroup").write_bytes(os.fsencode(groups))
     monkeypatch.setattr(cgroup, "PROC", tmp_path)
     assert container_of(7) == container
 

@@ -15,6 +15,7 @@ from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.docker.direct_ports import DirectPorts
 from v6fwd.docker.engine.containers import Container, HostPort
 from v6fwd.docker.policy.modes import Modes
+from v6fwd.docker.shim.published import PublishedPort, ServedBy
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol, Transparent
@@ -178,6 +179,19 @@ def test_a_port_in_use_is_tried_again(bench: Bench) -> None:
         assert "address already in use" in events[0]
     assert bench.follow(bench.container()) == ["open"]
     assert list(bench.direct_ports) == [bench.listen]
+
+
+def test_another_relay_is_looked_for_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a container that was started without the daemon; it may have ended since."""
+    other = PublishedPort(Forward(bench.listen, Endpoint("172.17.0.2", 80)), ServedBy.DOCKER, 7)
+    running = [other]
+    monkeypatch.setattr("v6fwd.docker.direct_ports.published_here", lambda: running)
+    assert bench.follow(bench.container()) == []
+    [why] = bench.direct_ports.held().values()
+    assert why == "container web was started without v6fwd: docker restart web"
+    running.clear()
+    assert bench.follow(bench.container()) == ["open"]
+    assert bench.direct_ports.held() == {}
 
 
 def test_a_port_that_the_file_forwards(bench: Bench) -> None:

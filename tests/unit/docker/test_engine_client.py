@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -212,7 +214,17 @@ async def test_events(engine: FakeEngine) -> None:
     assert await heard(engine, HEAD, EVENT, EVENT * 2) == ([event] * 3, "")
     parts = [bytes([each]) for each in HEAD + EVENT]
     assert await heard(engine, *parts) == ([event], "")
-    assert engine.paths[0].startswith("/events?filters=%7B%22type%22")
+    assert re.match("/events.since=[0-9]+&filters=%7B%22type%22", engine.paths[0])
+
+
+async def test_what_happened_before_the_engine_subscribed(engine: FakeEngine) -> None:
+    """It answers first; what it tells from now on is to begin with what came in between."""
+    asked = time.time()
+    async with EngineApi(engine.host).events():
+        [path] = engine.paths
+    since = re.search("since=([0-9]+)", path)
+    assert since is not None
+    assert int(since[1]) <= asked
 
 
 async def test_events_cut_at_every_byte(engine: FakeEngine) -> None:

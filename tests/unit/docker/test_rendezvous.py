@@ -64,6 +64,24 @@ async def test_lines_are_heard(folder: Path, daemon: Daemon) -> None:
     assert not daemon.rendezvous.close()
 
 
+async def test_a_defect_costs_one_line(folder: Path, daemon: Daemon) -> None:
+    """Dockerd waits for an answer to each of the others, and for each that is to stop."""
+
+    def on_line(pid: int, started: int, stops: bool) -> None:
+        if pid == 8:
+            raise KeyError(pid)
+        daemon.heard.append((pid, started, stops))
+
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    daemon.rendezvous = Rendezvous(folder, on_line)
+    daemon.open()
+    await say(folder, f"7 100\n8 100\n{'9' * 5000} 100\n9 100 stop\n")
+    assert daemon.heard == [(7, 100, False), (9, 100, True)]
+    assert [type(context["exception"]) for context in told] == [KeyError, ValueError]
+    daemon.rendezvous.close()
+
+
 @pytest.mark.parametrize(("holder", "word"), [(HOLDER, str(HOLDER)), (None, "-")])
 async def test_the_name_says_who_it_is(folder: Path, holder: Path | None, word: str) -> None:
     daemon = Daemon(folder, holder).open()

@@ -23,7 +23,7 @@ from v6fwd.docker.engine.watcher import Watcher
 class Watched:
     """A watcher, what it has called and logged, and how long it has paused."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ask_every: float = PATIENCE) -> None:
         self.engine = FakeEngine(folder / "docker.sock")
         self.calls: list[str] = []
         self.pauses: list[float] = []
@@ -41,6 +41,7 @@ class Watched:
             self._changed,
             lambda container: container.name == self.enters,
             sleep=self._sleep,
+            ask_every=ask_every,
         )
 
     async def _sleep(self, seconds: float) -> None:
@@ -85,9 +86,15 @@ class Watched:
 
 
 @pytest.fixture
-async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
+def ask_every() -> float:
+    """Seconds until an Engine is asked without an event: longer than a test."""
+    return PATIENCE
+
+
+@pytest.fixture
+async def watched(tmp_path: Path, ask_every: float) -> AsyncIterator[Watched]:
     """It is at work; its pauses take no time, and an Engine must be started."""
-    watched = Watched(tmp_path)
+    watched = Watched(tmp_path, ask_every)
     task = asyncio.ensure_future(watched.watcher.run())
     yield watched
     has_ended = task.done()
@@ -125,6 +132,15 @@ async def test_it_outlives_those_whom_it_tells(watched: Watched) -> None:
     watched.runs("one", "two")
     watched.engine.tell()
     await watched.until(lambda: watched.calls[-1] == "one two")
+
+
+@pytest.mark.parametrize("ask_every", [0.001])
+async def test_it_asks_again_without_an_event(watched: Watched) -> None:
+    """What stood in the way of a port may have gone, and no event tells of that."""
+    watched.runs("one")
+    await watched.engine.start()
+    await watched.until(lambda: watched.calls.count("one") >= 3)
+    assert watched.engine.asked("/events") == 1
 
 
 async def test_many_events_at_once_are_asked_about_once(watched: Watched) -> None:

@@ -10,13 +10,13 @@ import re
 
 from v6fwd.netns.search import PROC
 
-_ID = re.compile(r"\b[0-9a-f]{64}\b")
+_ID = re.compile(rb"\b[0-9a-f]{64}\b")
 
 
 def container_of(pid: int) -> str:
     """Return the id of the container; "" if the process is in none, or has ended."""
     try:
-        found = _ID.findall((PROC / str(pid) / "cgroup").read_text())
+        found = _ID.findall((PROC / str(pid) / "cgroup").read_bytes())
     except OSError:
         return ""
-    return found[-1] if found else ""
+    return found[-1].decode() if found else ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -69,9 +70,12 @@ class EngineApi:
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Yield events of containers and their networks from now on. Raises EngineError."""
+        """Yield events of containers and their networks from now on. Raises EngineError.
+
+        The Engine answers first and subscribes then. `since` has it repeat what came in between.
+        """
         wanted = quote(json.dumps(_EVENTS))
-        async with self._ask(f"/events?filters={wanted}") as reader:
+        async with self._ask(f"/events?since={int(time.time())}&filters={wanted}") as reader:
             yield _lines(reader)
 
     @asynccontextmanager

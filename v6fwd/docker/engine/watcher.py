@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -21,6 +22,9 @@ It starts anew after an Engine that answered for longer than the longest pause: 
 again and again is not asked ten times a second.
 """
 
+ASK_EVERY = 10.0
+"""Seconds until the Engine is asked again without an event: what stood in the way of a port, such
+as another process, may have gone since."""
 ASK_AGAIN = 1.0
 """Seconds until the Engine is asked again for a process that it did not tell."""
 
@@ -48,8 +52,8 @@ def _started(pid: int) -> int:
 
 
 class Watcher:
-    """Asks at the start and after every event; calls `listed` with all containers of each answer,
-    and then `changed` with those that run.
+    """Asks at the start, after every event and every `ask_every` seconds; calls `listed` with all
+    containers of each answer, and then `changed` with those that run.
 
     `found` is called before the first answer of an Engine that was silent. `enters` tells which
     containers' processes must be known. That takes another request, which the Engine does not
@@ -66,6 +70,7 @@ class Watcher:
         enters: Callable[[Container], bool],
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        ask_every: float = ASK_EVERY,
     ) -> None:
         self._api = api
         self._log = log
@@ -74,6 +79,7 @@ class Watcher:
         self._changed = changed
         self._enters = enters
         self._sleep = sleep
+        self._ask_every = ask_every
         self._stirred = asyncio.Event()
         self._running: Sequence[Container] = ()
         self._entered: set[str] = set()
@@ -132,7 +138,9 @@ class Watcher:
 
     async def _ask_again_and_again(self) -> None:
         while True:
-            await self._stirred.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._ask_every):
+                    await self._stirred.wait()
             self._stirred.clear()
             self.asked = next(_questions)
             containers = _read(await self._api.containers(), self._api.host)

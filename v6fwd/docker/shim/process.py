@@ -137,10 +137,10 @@ def start_time(pid: int) -> int:
     Raises NoShimError.
     """
     try:
-        stat = (PROC / str(pid) / "stat").read_text()
+        stat = (PROC / str(pid) / "stat").read_bytes()  # a process's name may be any bytes
     except OSError:
         raise NoShimError(f"process {pid} has ended") from None
-    return int(stat.rpartition(")")[2].split()[19])
+    return int(stat.rpartition(b")")[2].split()[19])
 
 
 def _start_time_or_0(pid: int) -> int:
@@ -177,10 +177,10 @@ def _is_armed(pid: int) -> bool:
     A holder does before it announces itself, and ignores both when it gives the daemon up.
     """
     try:
-        lines = (PROC / str(pid) / "status").read_text().splitlines()
+        lines = (PROC / str(pid) / "status").read_bytes().splitlines()
     except OSError:
         return False
-    caught = next((line for line in lines if line.startswith("SigCgt:")), "SigCgt: 0")
+    caught = next((line for line in lines if line.startswith(b"SigCgt:")), b"SigCgt: 0")
     return all(int(caught.split()[1], 16) >> (number - 1) & 1 for number in (TAKEN, LET_GO))
 
 

@@ -50,6 +50,31 @@ def published_ports(proc: Path = PROC) -> list[PublishedPort]:
     return sorted(found, key=_order)
 
 
+def published_here() -> list[PublishedPort]:
+    """Return those whose sockets may be in our way: in our network namespace, of our user.
+
+    Any user, and any container, can give a process such a command line.
+    """
+    return [port for port in published_ports() if shares_network(port.pid) and _is_ours(port.pid)]
+
+
+def shares_network(pid: int, proc: Path = PROC) -> bool:
+    """Whether a process is in our network namespace; true where that is not shown to us."""
+    try:
+        return os.stat(proc / str(pid) / "ns/net").st_ino == os.stat(proc / "self/ns/net").st_ino
+    except PermissionError:
+        return True
+    except OSError:  # it has ended
+        return False
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        return (PROC / str(pid)).stat().st_uid == os.geteuid()
+    except OSError:  # it has ended
+        return False
+
+
 def command_line(pid: int, proc: Path = PROC) -> list[str]:
     """Return a process's words; none if there is no such process."""
     try:
