@@ -180,6 +180,18 @@ def _report_failure(task: asyncio.Task[None]) -> None:
         task.get_loop().call_exception_handler(context)
 
 
+def attempt(call: Callable[..., object], *words: object) -> None:
+    """Call; report an exception to the running loop's handler, and go on.
+
+    For whoever has more to do: others to tell or to close, a timer that goes on for ever.
+    """
+    try:
+        call(*words)
+    except Exception as error:
+        context = {"message": f"{call!r} failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)
+
+
 def keep_standard_descriptors() -> None:
     """Open /dev/null on 0, 1 and 2 if closed, so that no socket gets the log's number."""
     number = os.open(os.devnull, os.O_RDWR)

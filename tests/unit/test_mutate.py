@@ -6,6 +6,7 @@ import ast
 import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,4 +70,13 @@ def test_every_file_has_tests(mutate: Any) -> None:
         assert (ROOT / found).exists()
         assert all((ROOT / test).exists() for test in tests)
     assert len(mutate.files("")) > 20
+    for file in mutate.files(""):
+        named_after = {
+            str(path.relative_to(ROOT))
+            for path in (ROOT / "tests/unit").rglob(f"test_*{Path(file).stem}.py")
+            if f"from {file.removesuffix('.py').replace('/', '.')} import" in path.read_text()
+        }
+        tests = mutate.nearest(file)
+        for test in named_after:
+            assert any(test.startswith(known) for known in tests), f"{file} and {test}"
     assert mutate.files("relay/clients") == ["v6fwd/relay/clients.py"]

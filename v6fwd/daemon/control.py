@@ -112,7 +112,10 @@ class Control:
             sock, _ = self._socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        except OSError:  # EMFILE, ENFILE, ENOMEM: whoever waits stays readable, so look later
+        except (
+            OSError,
+            MemoryError,
+        ):  # EMFILE, ENFILE, ENOMEM: who waits stays readable: look later
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._socket)
             loop.call_later(PAUSE, self._accept_again)

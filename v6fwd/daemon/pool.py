@@ -17,7 +17,7 @@ from v6fwd.daemon.messages import Drain, Hurry
 from v6fwd.daemon.scoreboard import Scoreboard
 from v6fwd.daemon.worker import Setup, fork_worker
 from v6fwd.errors import reason
-from v6fwd.log import Log
+from v6fwd.log import Log, attempt
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
 from v6fwd.relay.ends import End
@@ -67,9 +67,9 @@ class WorkerPool:
         self._beat()
 
     def _beat(self) -> None:
-        for handle in self._workers.values():
-            handle.beat()
         self._beating = asyncio.get_running_loop().call_later(BEAT, self._beat)
+        for handle in self._workers.values():
+            attempt(handle.beat)
 
     def _fork(self, slot: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -107,7 +107,7 @@ class WorkerPool:
         handle = self._workers.pop(slot)
         self._scoreboard.leave(slot)
         self._table.forget_worker(slot)
-        self._retire(handle)
+        attempt(self._retire, handle)
         if self._ending:
             self._look_if_gone()
             return
@@ -126,11 +126,11 @@ class WorkerPool:
         self.restarts += 1
         try:
             self._fork(slot)
-        except OSError as error:  # no process or no memory to be had: later, maybe
-            delay = self._backoffs[slot].delay()
-            self._log.error("worker-failed", f"cannot start a worker: {reason(error)}")
-            loop = asyncio.get_running_loop()
+        except Exception as error:  # no process or no memory to be had: later, maybe
+            loop, delay = asyncio.get_running_loop(), self._backoffs[slot].delay()
             self._timers[slot] = loop.call_later(max(1.0, delay), self._replace, slot)
+            why = reason(error) if isinstance(error, OSError) else repr(error)
+            self._log.error("worker-failed", f"cannot start a worker: {why}")
 
     def _retire(self, handle: WorkerHandle) -> None:
         """Keep its counters. Its flows are over, whether it reported that or not."""

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ from v6fwd.daemon.systemd import Notifier, inherited_sockets, match
 from v6fwd.daemon.takeover import Predecessor, hand_over, listing
 from v6fwd.daemon.web import WebServer
 from v6fwd.errors import RelayError, reason
-from v6fwd.log import Log, in_background, log_exceptions
+from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Endpoint, Forward, InputError, parse_listen
 from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.foreground import ignore_stray_signals
@@ -100,16 +101,16 @@ class Daemon:
             self._log.info("stopped", "stopped")
         finally:
             alive.cancel()
-            self._close()
+            attempt(self._close)
             self.supervisor.pool.kill()
 
     def _close(self) -> None:
         """Close the control socket and the pages, and stop the sources."""
-        self._control.close()
+        attempt(self._control.close)
         if self._web is not None:
-            self._web.close()
+            attempt(self._web.close)
         for source in self._sources:
-            source.close(succeeded=bool(self._kept))
+            attempt(partial(source.close, succeeded=bool(self._kept)))
 
     async def _begin(self) -> None:
         """Take the sockets over or open them, start the workers, report ready."""
@@ -182,7 +183,7 @@ class Daemon:
 
     async def _tell_the_watchdog(self) -> None:
         while self._notifier.watchdog_interval is not None:
-            self._notifier.watchdog()
+            attempt(self._notifier.watchdog)
             await asyncio.sleep(self._notifier.watchdog_interval)
 
     def _web_server(self) -> WebServer | None:

@@ -30,7 +30,7 @@ from v6fwd.daemon.privileges import become_nobody
 from v6fwd.daemon.process import fork
 from v6fwd.daemon.scoreboard import ScoreboardSlot
 from v6fwd.daemon.seccomp import confine, is_strict
-from v6fwd.log import Log, in_background, log_exceptions
+from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.foreground import GC_THRESHOLD
@@ -85,9 +85,8 @@ class Worker:
             await self.done.wait()
         finally:
             reporting.cancel()
-            self._report()
-            self._relay.close()
-            self._channel.close()
+            for step in (self._report, self._relay.close, self._channel.close):
+                attempt(step)
 
     def _receive(self, message: Message, fd: int) -> None:
         try:
@@ -161,7 +160,7 @@ class Worker:
     async def _report_again_and_again(self) -> None:
         while True:
             await asyncio.sleep(REPORT_EVERY)
-            self._report()
+            attempt(self._report)
 
     def _report(self) -> None:
         """Report the counters that have changed; unused forwards have none."""

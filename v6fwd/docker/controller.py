@@ -24,7 +24,7 @@ from v6fwd.docker.memory import Memory, state_folder
 from v6fwd.docker.policy.modes import Modes
 from v6fwd.docker.prestart import Prestart
 from v6fwd.docker.shim.process import LET_GO, Shim
-from v6fwd.log import Log, in_background
+from v6fwd.log import Log, attempt, in_background
 from v6fwd.model import Endpoint, Limits
 
 
@@ -123,7 +123,7 @@ class Controller:
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
-        self._prestart.close()
+        attempt(self._prestart.close)  # whatever fails: the redirect of IPv4 clients must go
         goes_on = self._intake.close() or succeeded
         waiting = len(self._ports)
         self._ipv4_clients.close(keep=goes_on or waiting > 0)
@@ -190,11 +190,12 @@ class Controller:
     def _listed(self, containers: Sequence[Container]) -> None:
         """Note which containers there are."""
         has_placeholder = self._docker.transparent_address
-        self._prestart.expect(filter(self._modes.enters, containers) if has_placeholder else ())
+        expected = filter(self._modes.enters, containers) if has_placeholder else ()
+        attempt(self._prestart.expect, expected)  # an aid: ports are served all the same
 
     def _changed(self, containers: Sequence[Container]) -> None:
         """Note which containers run, and serve their ports accordingly."""
-        self._prestart.run(containers)
+        attempt(self._prestart.run, containers)
         self._decisions.changed(containers)
         self._direct_ports.follow(containers, self._ports.listens())
         self._ipv4_clients.answered(self._watcher.answered)

@@ -8,6 +8,7 @@ from v6fwd.docker.adopted_ports import AdoptedPort, AdoptedPorts
 from v6fwd.docker.engine.containers import Container, find_containers
 from v6fwd.docker.memory import Memory
 from v6fwd.docker.policy.modes import Modes
+from v6fwd.log import attempt
 
 UNKNOWN = "Docker is silent, so which container it belongs to is not known"
 STARTING = "its container has not started yet"
@@ -50,17 +51,19 @@ class Decisions:
         for port in self._ports:
             found = find_containers(containers, port.forward)
             if found:
-                self._decide(port, found)
+                attempt(self._decide, port, found)
         self._remember()
 
     def _hold_ended(self, port: AdoptedPort) -> None:
         """Decide without further waiting; but dockerd may still be starting other shims of the
         container, which takes seconds for hundreds of ports."""
         found = find_containers(self._containers, port.forward)
-        self._decide(port, found)
-        self._remember()
-        if not found and not port.is_open:
-            self._ports.await_mode(port, self._hold_ended)
+        try:
+            self._decide(port, found)
+            self._remember()
+        finally:
+            if not found and not port.is_open:
+                self._ports.await_mode(port, self._hold_ended)
 
     def _decide(self, port: AdoptedPort, found: Sequence[Container]) -> None:
         if len(found) > 1:

@@ -19,7 +19,7 @@ from v6fwd.docker.policy.modes import Modes, needs_all
 from v6fwd.docker.shim.listening import own
 from v6fwd.docker.shim.published import ServedBy, published_here
 from v6fwd.errors import RelayError
-from v6fwd.log import Log
+from v6fwd.log import Log, attempt
 from v6fwd.model import Endpoint, Forward, Limits, Protocol
 
 _ANY = "::"
@@ -55,7 +55,7 @@ class DirectPorts:
         self._served_by_others = None
         wanted = {forward.listen: forward for forward in self._asked_for(containers, before)}
         for listen in self._forwards.keys() - wanted.keys():
-            self.close(listen)
+            attempt(self.close, listen)
         self._unserved = {
             each: why for each, why in self._unserved.items() if each in wanted.values()
         }

@@ -9,6 +9,7 @@ is down.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain
 
 from v6fwd.docker.adopted_ports import AdoptedPort
@@ -16,7 +17,7 @@ from v6fwd.docker.docker_user import DockerUser
 from v6fwd.docker.ipv4_redirect import Ipv4Redirect
 from v6fwd.docker.nft import Element, elements_of
 from v6fwd.docker.policy.modes import needs_all
-from v6fwd.log import Log
+from v6fwd.log import Log, attempt
 from v6fwd.model import Forward
 
 
@@ -104,13 +105,13 @@ class Ipv4Clients:
 
     def check(self) -> None:
         """Restore what another program has changed."""
-        self._redirect.check()
+        attempt(self._redirect.check)
         self._docker_user.check()
 
     def close(self, *, keep: bool) -> None:
         """Change nothing more; `keep`: another daemon goes on, or shims wait for one."""
         keep = keep or any(self._lingering)
-        self._redirect.close(keep=keep)
+        attempt(partial(self._redirect.close, keep=keep))
         self._docker_user.close(keep=keep)
 
 

@@ -103,14 +103,19 @@ class RedirectTable:
 
 
 def _content(table: str) -> tuple[object, set[Element]]:
+    """Return its sets, chains and rules, comparable, and its elements. Raises RelayError."""
     skeleton, elements = [], []
-    for item in _nft("list", "table", _FAMILY, table)["nftables"]:
-        [(kind, each)] = item.items()
-        if kind != "metainfo":
-            elements += each.pop("elem", [])
-            each.pop("handle", None)
-            skeleton.append((kind, each))
-    return skeleton, set(map(_read_element, elements))
+    listing = _nft("list", "table", _FAMILY, table)
+    try:
+        for item in listing["nftables"]:
+            [(kind, each)] = item.items()
+            if kind != "metainfo":
+                elements += each.pop("elem", [])
+                each.pop("handle", None)
+                skeleton.append((kind, each))
+        return skeleton, set(map(_read_element, elements))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # others may add sets
+        raise RelayError(f"table {table} has what v6fwd has not put there: {error!r}") from None
 
 
 def apply(commands: Sequence[Command]) -> None:
@@ -136,7 +141,10 @@ def _nft(*words: str, text: str = "") -> dict[str, Any]:
     if done.returncode:
         why = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
         raise RelayError(f"nft refuses v6fwd's rules: {why}")
-    answer: dict[str, Any] = json.loads(done.stdout) if done.stdout.strip() else {}
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout) if done.stdout.strip() else {}
+    except (ValueError, RecursionError):
+        raise RelayError("nft answers with something else than JSON") from None
     return answer
 
 

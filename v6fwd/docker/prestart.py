@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable
 from v6fwd.docker.engine.cgroup import container_of
 from v6fwd.docker.engine.containers import Container
 from v6fwd.errors import RelayError, reason
-from v6fwd.log import Log
+from v6fwd.log import Log, attempt
 from v6fwd.netns.policy import add_placeholder, listening
 from v6fwd.netns.search import processes_in
 from v6fwd.netns.watch import LinkWatch, all_numbers
@@ -73,7 +73,7 @@ class Prestart:
         states = {container.id: container.is_running for container in containers}
         self._expected = states.keys()
         for name in self._starting.keys() - self._expected:
-            self._remove_address(name)
+            attempt(self._remove_address, name)
         if not states:
             self._stop_watching()
         elif self._watch is None:
@@ -171,11 +171,14 @@ class Prestart:
     def _look_for_servers(self) -> None:
         self._timer = None
         for name, starting in list(self._starting.items()):
-            with contextlib.suppress(OSError):
-                if starting.listens():
-                    self._remove_address(name)
+            attempt(self._look_for_server, name, starting)
         if any(starting.container is not None for starting in self._starting.values()):
             self._look_soon()
+
+    def _look_for_server(self, name: str, starting: StartingContainer) -> None:
+        with contextlib.suppress(OSError):
+            if starting.listens():
+                self._remove_address(name)
 
     def _warn(self, why: str) -> None:
         text = f"{why}; a server that looks for IPv6 when it starts may find none"

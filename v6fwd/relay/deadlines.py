@@ -14,6 +14,9 @@ class Expirable(Protocol):
     def expired(self) -> None:
         """The time is over."""
 
+    def on_exception(self, error: Exception) -> None:
+        """Give up after an exception that nobody expected."""
+
 
 class Deadlines:
     """Calls `item.expired()` once `seconds` have passed since `add(item)`, unless discarded.
@@ -66,6 +69,6 @@ class Deadlines:
             expired.append(item)
         for item in expired:
             if self._due.pop(item, None) is not None:  # else an earlier one took it along
-                item.expired()
+                self._reactor.attempt(item, item.expired)
         if self._due and self._timer is None:
             self._arm(max(0.001, next(iter(self._due.values())) - now))

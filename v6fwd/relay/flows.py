@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Protocol
 
+from v6fwd.log import attempt
 from v6fwd.model import Address, Forward
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
@@ -69,6 +70,9 @@ class Flow(Live, Protocol):
     def overdue(self, lull: Lull) -> None:
         """End: that number has not changed for too long."""
 
+    def on_exception(self, error: Exception) -> None:
+        """Give up after an exception that nobody expected."""
+
 
 class Flows:
     """The set of live flows, bounded by `limit`."""
@@ -99,7 +103,7 @@ class Flows:
     def retire_all(self) -> None:
         """Ask every flow to close when it can."""
         for flow in list(self.live):
-            flow.retire()
+            attempt(flow.retire)
 
     def abort_all(self, end: End) -> int:
         """Reset every flow; gives how many there were."""
@@ -110,5 +114,5 @@ def abort(flows: Iterable[Flow], end: End) -> int:
     """Reset these flows; gives how many there were."""
     doomed = list(flows)
     for flow in doomed:
-        flow.abort(end)
+        attempt(flow.abort, end)
     return len(doomed)

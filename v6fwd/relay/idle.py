@@ -14,6 +14,10 @@ TimeLimit = tuple[Lull, float]
 """What is waited for, and for how many seconds at most."""
 
 
+def _end(flow: Flow, lull: Lull) -> None:
+    flow.overdue(lull)
+
+
 class IdleSweep:
     """Ends flows that waited for `seconds`. Costs nothing while bytes move.
 
@@ -26,8 +30,11 @@ class IdleSweep:
         seconds: float,
         among: Callable[[], Iterable[Flow]] | None = None,
         lull: Lull = Lull.IDLE,
+        end: Callable[[Flow, Lull], None] = _end,
     ) -> None:
+        """`end` ends a flow, and raises nothing: there are others."""
         self._lull = lull
+        self._end = end
         self._among = among or (lambda: flows.live)
         self._seconds = seconds
         self._seen: dict[Flow, tuple[int, float]] = {}
@@ -48,7 +55,7 @@ class IdleSweep:
             if seen != progress:
                 since = now
             if now - since >= self._seconds:
-                flow.overdue(self._lull)
+                self._end(flow, self._lull)
             else:
                 self._seen[flow] = (progress, since)
 
@@ -67,7 +74,11 @@ class IdleSweeps:
         self._wanted = {limit for forward in forwards for limit in _limits_of(forward)}
         for limit in self._wanted - self._timers.keys():
             lull, seconds = limit
-            self._arm(limit, IdleSweep(self._flows, seconds, partial(self._with, limit), lull))
+            among = partial(self._with, limit)
+            self._arm(limit, IdleSweep(self._flows, seconds, among, lull, self._end))
+
+    def _end(self, flow: Flow, lull: Lull) -> None:
+        self._reactor.attempt(flow, flow.overdue, lull)
 
     def _with(self, limit: TimeLimit) -> Iterator[Flow]:
         name, seconds = limit[0].value, limit[1]
@@ -78,11 +89,10 @@ class IdleSweeps:
         self._timers[limit] = call_later(sweep.interval, self._tick, limit, sweep)
 
     def _tick(self, limit: TimeLimit, sweep: IdleSweep) -> None:
+        self._arm(limit, sweep)  # whatever the sweep meets: the next one is due
         sweep.sweep(self._reactor.clock())
-        if limit in self._wanted or any(self._with(limit)):
-            self._arm(limit, sweep)
-        else:
-            del self._timers[limit]
+        if limit not in self._wanted and not any(self._with(limit)):
+            self._timers.pop(limit).cancel()
 
     def close(self) -> None:
         """Cancel the timers."""

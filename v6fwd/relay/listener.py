@@ -169,7 +169,7 @@ class Gate:
     def remove(self, listener: Listener, *, take_queue: bool) -> None:
         """Close a listener. `take_queue`: accept the clients in its queue first."""
         if take_queue:
-            listener.accept(BACKLOG)
+            self._reactor.attempt(listener, listener.accept, BACKLOG)
         self._unwatch(listener)
         listener.close()
         self._listeners.remove(listener)
@@ -196,9 +196,12 @@ class Gate:
     def _take_all_the_same(self, listener: Listener) -> None:
         """The others had time: one may be stopped, or have more to do than we. More each time."""
         if self._open and listener in self._listeners:
-            self._watch(listener)
-            listener.accept(self._insistence)
-            self._insistence = min(ACCEPT_BATCH, 2 * self._insistence)
+            self._reactor.attempt(listener, self._insist, listener)
+
+    def _insist(self, listener: Listener) -> None:
+        self._watch(listener)
+        listener.accept(self._insistence)
+        self._insistence = min(ACCEPT_BATCH, 2 * self._insistence)
 
     def no_room(self, listener: Listener) -> None:
         """A client waits and may not come in: stop accepting, everywhere or on this port."""
@@ -295,15 +298,19 @@ class Gate:
     def _look(self) -> None:
         """The pause is over: serve if there is room, shed if there was none for long."""
         self._timer = None
-        if self._open:
-            return
+        try:
+            if not self._open:
+                self._shed_or_reopen()
+        finally:  # whatever fails: somebody looks again
+            if not self._open and self._timer is None:
+                self._timer = self._reactor.loop.call_later(PATIENCE, self._look)
+
+    def _shed_or_reopen(self) -> None:
         if self._sheds and self._all_full(True):
             if self.flows.is_full and self._make_room():
                 return  # the flows that left have opened the gate
             self.shed(self._listeners)
-        if self.flows.is_full:
-            self._timer = self._reactor.loop.call_later(PATIENCE, self._look)
-        else:
+        if not self.flows.is_full:
             self._reopen()
 
     def _make_room(self) -> bool:
@@ -313,16 +320,16 @@ class Gate:
         self._open = True
         self._all_full(False)
         for listener in self._listeners:
-            if listener not in self._shares.paused:
-                self._watch(listener)
+            if self._open and listener not in self._shares.paused:  # one that fails shuts the gate
+                self._reactor.attempt(listener, self._watch, listener)
 
     def _all_full(self, full: bool) -> bool:
         return full if self.siblings is None else self.siblings.all_full(full)
 
     def _watch(self, listener: Listener) -> None:
         if not listener.watched:
-            listener.watched = True
             self._reactor.watch(listener.fileno(), _WATCH, listener)
+            listener.watched = True
 
     def _unwatch(self, listener: Listener) -> None:
         """Not with a mask of 0: what is watched exclusively cannot be changed, epoll_ctl(2)."""
@@ -334,8 +341,11 @@ class Gate:
         """Reset those that wait. The spare descriptor is what makes that possible at EMFILE."""
         if self._spare >= 0:
             os.close(self._spare)
-        count = sum(listener.shed() for listener in listeners)
-        self._spare = _spare()
+            self._spare = -1
+        try:
+            count = sum(listener.shed() for listener in listeners)
+        finally:
+            self._spare = _spare()
         if count:
             self._log.limited(
                 "shed", "shed", f"reset {count} clients for want of room", burst=1, clients=count

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from functools import partial
 from typing import Protocol
 
+from v6fwd.log import attempt
 from v6fwd.model import Forward
 from v6fwd.model import Protocol as Transport
 from v6fwd.relay.counters import Counters, Snapshot, snapshot_of
@@ -88,7 +89,7 @@ class TcpPort:
         """Flows that can tell when they are done, HTTP's, close then."""
         self._gate.remove(self.listener, take_queue=take_queue)
         for flow in self._flows():
-            flow.retire()
+            attempt(flow.retire)
 
     def end(self, why: End) -> int:
         return abort(self._flows(), why)

@@ -145,6 +145,18 @@ class Reactor:
         if not self._turning:
             self.loop.call_soon(self._turn)
 
+    def attempt(self, owner: Failing, call: Callable[..., object], *words: object) -> None:
+        """Call on behalf of a flow, from a timer say: an exception costs that flow, no other.
+
+        Nothing leaves this method, so that whoever goes through many flows comes to the last.
+        """
+        try:
+            call(*words)
+        except Exception as error:
+            self._give_up(owner, error)
+            if self._failing and not self._turning:
+                self.loop.call_later(RETRY, self._turn)
+
     def _turn(self) -> None:
         poll, clock, resumables = self._epoll.poll, self.clock, self._resumables
         until = clock() + SLICE

@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Container, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
-from v6fwd.log import Log
+from v6fwd.log import Log, attempt
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
@@ -182,8 +183,8 @@ class Relay:
     async def drain(self, grace: float, *, take_queue: bool = True) -> None:
         """Stop to listen everywhere, and let flows finish for `grace` seconds; see `hurry`."""
         for port in self._ports.values():
-            port.stop_listening(take_queue=take_queue)
-        self._gate.close()
+            attempt(partial(port.stop_listening, take_queue=take_queue))
+        attempt(self._gate.close)
         await asyncio.gather(self._drain_tcp(grace), self._drain_udp(min(grace, UDP_GRACE)))
 
     def hurry(self) -> None:
@@ -198,7 +199,7 @@ class Relay:
                 async with asyncio.timeout(grace):
                     await self._hurry.wait()
         for port in ports:
-            port.end(End.STOPPED)
+            attempt(port.end, End.STOPPED)
 
     async def _drain_tcp(self, grace: float) -> None:
         self.flows.retire_all()
@@ -225,15 +226,12 @@ class Relay:
         for timer in (self._tidying, self._tidying_again):
             if timer is not None:
                 timer.cancel()
-        self._gate.close()
+        attempt(self._gate.close)
         self.flows.abort_all(End.STOPPED)
         for port in self._every_port():
-            port.end(End.STOPPED)
-        self._idle.close()
-        self._loop_watch.close()
-        self._dead_peers.close()
-        self.resources.close()
-        self.targets.close()
+            attempt(port.end, End.STOPPED)
+        for part in (self._idle, self._loop_watch, self._dead_peers, self.resources, self.targets):
+            attempt(part.close)  # `targets` last: rules in namespaces go, whatever failed before
         self.reactor.close()
 
     # -- what may be asked --

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.support.attempting import Attempting
 from v6fwd.client_ip.proxy.read import Header
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address, Endpoint, Limits
@@ -27,7 +28,7 @@ DIALLED = Address(bytes(15) + b"\1", 80)
 REFUSED = OSError(errno.ECONNREFUSED, "")
 
 
-class Site:
+class Site(Attempting):
     """Everything that a Connect asks for, and the flow that it reports to."""
 
     def __init__(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.attempting import Attempting
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.reactor import Reactor
 
@@ -27,7 +28,7 @@ class FakeTimer:
         self.cancelled = True
 
 
-class FakeReactor:
+class FakeReactor(Attempting):
     """Loop and clock in one; time passes in `advance` alone."""
 
     def __init__(self) -> None:
@@ -83,6 +84,10 @@ class Item:
     def expired(self) -> None:
         """Tell the test."""
         self.expire(self.name)
+
+    def on_exception(self, error: Exception) -> None:
+        """Tell the test of that, too."""
+        self.expire(f"{self.name}: {error!r}")
 
 
 class Named:

@@ -42,6 +42,9 @@ class FakeFlow:
     def overdue(self, lull: Lull) -> None:
         self.abort(End[lull.name])
 
+    def on_exception(self, error: Exception) -> None:  # noqa: ARG002
+        self.abort(End.INTERNAL_ERROR)
+
     def moved(self) -> tuple[int, int]:
         return self.bytes, 0
 

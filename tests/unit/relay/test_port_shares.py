@@ -47,6 +47,9 @@ class FakeFlow:
         self.counters.flow_ended(end, 0, 0, 0.0)
         self._flows.remove(self)
 
+    def on_exception(self, error: Exception) -> None:  # noqa: ARG002
+        self.abort(End.INTERNAL_ERROR)
+
     def retire(self) -> None:
         self.abort(End.STOPPED)
 

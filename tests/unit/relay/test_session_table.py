@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.attempting import Attempting
 from v6fwd.model import Address
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
@@ -22,7 +23,7 @@ class FakeTimer:
         """Nothing runs by itself here."""
 
 
-class FakeReactor:
+class FakeReactor(Attempting):
     """A clock in the test's hands, and timers that fire when the test says so."""
 
     def __init__(self) -> None:

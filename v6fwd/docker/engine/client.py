@@ -27,6 +27,8 @@ MAX_LINE = 1 << 20
 """Bytes of an event: it has all labels of a container."""
 MAX_ANSWER = 64 << 20
 """Bytes of a list: thousands of containers with a label or two of some kilobytes."""
+MAX_PID = 1 << 31
+"""A pid_t is below."""
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
 _EVENTS = {
     "type": ["container", "network"],
@@ -63,10 +65,9 @@ class EngineApi:
         try:
             async with asyncio.timeout(PID_PATIENCE):
                 async with self._ask(f"/containers/{quote(container)}/json") as reader:
-                    state = _json(await _whole(reader)).get("State") or {}
+                    return _pid(_json(await _whole(reader)))
         except (EngineError, TimeoutError):
             return 0
-        return int(state.get("Pid") or 0)
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -108,6 +109,13 @@ class EngineApi:
             raise EngineError(f"Docker at {self.host} answers {found[1].decode()}: {text}")
         if b"\r\ntransfer-encoding:" in head.lower():
             raise EngineError(f"the server at {self.host} does not speak HTTP/1.0, as Docker does")
+
+
+def _pid(answer: Any) -> int:
+    """Return State.Pid; 0 where there is none."""
+    state = answer.get("State") if isinstance(answer, dict) else None
+    pid = state.get("Pid") if isinstance(state, dict) else None
+    return pid if type(pid) is int and 0 < pid < MAX_PID else 0
 
 
 async def _whole(reader: asyncio.StreamReader) -> bytes:

@@ -16,6 +16,7 @@ from pathlib import Path
 from v6fwd.docker.shim.process import NoShimError, start_time
 from v6fwd.errors import RelayError, reason
 from v6fwd.folder import TrustedFolder
+from v6fwd.log import attempt
 
 DEFAULT_FOLDER = "/run/v6fwd"
 NO_HOLDER = "-"
@@ -127,11 +128,7 @@ class Rendezvous:
         for line in lines:
             words = line.split()
             if len(words) >= 2 and all(word.isdigit() for word in words[:2]):
-                try:
-                    self._take_line(int(words[0]), int(words[1]), words[2:] == [b"stop"])
-                except Exception as error:  # dockerd waits for the other shims
-                    context = {"message": f"announcement {line!r}", "exception": error}
-                    asyncio.get_running_loop().call_exception_handler(context)
+                attempt(self._take_line, int(words[0]), int(words[1]), words[2:] == [b"stop"])
 
     def _take_line(self, pid: int, started: int, stops: bool) -> None:
         """Pass a line on; a shim that comes while this daemon is replaced is the successor's, who

@@ -48,10 +48,13 @@ class DeadPeers:
         self._timer.cancel()
 
     def _turn(self) -> None:
-        batch = next(self._todo, None)
-        if batch is None:
-            self._begin()
-        self._timer = self._reactor.loop.call_later(self._pause, self._turn)
+        batch = None
+        try:
+            batch = next(self._todo, None)
+            if batch is None:
+                self._begin()
+        finally:  # without memory for the list of all flows, too
+            self._timer = self._reactor.loop.call_later(self._pause, self._turn)
         self.look(batch or ())
 
     def _begin(self) -> None:
@@ -68,8 +71,12 @@ class DeadPeers:
         now = self._reactor.clock()
         live = self._flows.live  # a flow that left in this round has no descriptors of its own
         for flow in flows:
-            if flow in live and any(self._is_dead(flow, fd, now) for fd in flow.descriptors()):
-                flow.abort(End.DEAD_PEER)
+            if flow in live:
+                self._reactor.attempt(flow, self._look_at, flow, now)
+
+    def _look_at(self, flow: Flow, now: float) -> None:
+        if any(self._is_dead(flow, fd, now) for fd in flow.descriptors()):
+            flow.abort(End.DEAD_PEER)
 
     def _is_dead(self, flow: Flow, fd: int, now: float) -> bool:
         """Data may be new on a connection that was silent before: both times count."""

@@ -128,8 +128,8 @@ class PortShares(Generic[P]):
             self._resuming.cancel()
             self._resuming = None
         for port in [each for each in self.paused if self._may_accept(each)]:
-            del self.paused[port]
             self._gate.resume_port(port)
+            del self.paused[port]
         self._note()
 
     def _may_accept(self, port: P) -> bool:
@@ -149,12 +149,16 @@ class PortShares(Generic[P]):
     def _look(self) -> None:
         """Reset the clients of ports that every process has paused, here for long."""
         self._timer = None
-        self._resume()  # the limit may have grown
-        unserved, since = self._note(), self._reactor.clock() - self._patience()
-        late = [port for port, at in self.paused.items() if at <= since and _bit(port) & unserved]
-        if late:
-            self._gate.shed(late)
-        self._arm()
+        try:
+            self._resume()  # the limit may have grown
+            unserved, since = self._note(), self._reactor.clock() - self._patience()
+            late = [
+                each for each, at in self.paused.items() if at <= since and _bit(each) & unserved
+            ]
+            if late:
+                self._gate.shed(late)
+        finally:  # else nobody would come to the paused ports any more
+            self._arm()
 
     # -- all flows are in use --
 
@@ -179,7 +183,7 @@ class PortShares(Generic[P]):
     def _evict(self, port: P, count: int) -> None:
         flows = (flow for flow in self._flows.live if flow.counters is port.counters)
         for flow in heapq.nsmallest(count, flows, key=_progress):
-            flow.abort(End.EVICTED)
+            self._reactor.attempt(flow, flow.abort, End.EVICTED)
         self._log.limited(
             "evicted",
             "shed",

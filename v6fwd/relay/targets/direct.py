@@ -11,6 +11,7 @@ from typing import Any
 
 from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError, reason
+from v6fwd.log import attempt, in_background
 from v6fwd.model import Address, Endpoint, Protocol
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import tune
@@ -129,9 +130,7 @@ class DirectTarget:
             due = self._reactor.clock() - self._resolved_at >= age
             if not (self.is_name and due):
                 return False
-            self._refreshing = self._reactor.loop.create_task(
-                self._refresh(), name=f"resolve {self.endpoint}"
-            )
+            self._refreshing = in_background(self._refresh(), f"resolve {self.endpoint}")
             self._resolved_at = self._reactor.clock()
         return True
 
@@ -144,13 +143,13 @@ class DirectTarget:
             self._refreshing = None
             waiting, self._waiting = self._waiting, []
             for then in waiting:
-                then()
+                attempt(then)
             self._be_patient_no_more()
 
     def _be_patient_no_more(self) -> None:
         waiting, self._impatient = self._impatient, []
         for then in waiting:
-            then()
+            attempt(then)
 
     # -- connections --
 

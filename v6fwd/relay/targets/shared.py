@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 
 from v6fwd.errors import RelayError
-from v6fwd.log import Log
+from v6fwd.log import Log, attempt
 from v6fwd.model import ClientIP, Forward
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.direct import DirectTarget
@@ -137,13 +137,13 @@ class Targets:
             if target.holds and key in needed:
                 waits = True
             else:
-                self._targets.pop(key).close()
+                attempt(self._targets.pop(key).close)
         return waits
 
     def close(self) -> None:
         """Give everything back."""
         for target in self._targets.values():
-            target.close()
+            attempt(target.close)
         if self._close_transparent is not None:
             self._close_transparent()
 

@@ -288,8 +288,10 @@ class Connect:
     def _resolved(self) -> None:
         """The resolver has answered: try from its first address, and then no more."""
         self._forward.resources.connects.discard(self)
-        if self._done:
-            return
+        if not self._done:
+            self._forward.resources.reactor.attempt(self, self._begin_anew)
+
+    def _begin_anew(self) -> None:
         self._race = None  # it is over
         if self._first is not None:  # what the target is told may have changed
             rest = self._first[self._header_size :]
@@ -298,8 +300,7 @@ class Connect:
 
     def _renewed(self) -> None:
         """The resolver has answered, or has been waited for long enough."""
-        if not self._done:
-            self.start()
+        self._start_again()
 
     def _is_full(self, error: OSError) -> bool:
         """A unix socket whose queue is full refuses with EAGAIN, and tells nobody of room."""
@@ -317,7 +318,7 @@ class Connect:
 
     def _start_again(self) -> None:
         if not self._done:
-            self.start()
+            self._forward.resources.reactor.attempt(self, self.start)
 
 
 def _nothing() -> None:

@@ -35,6 +35,9 @@ class LastBytesEvents(Protocol):
     def last_bytes_arrived(self, broken: Side) -> None:
         """The survivor has all that the peer of `broken` had sent, or will not take it."""
 
+    def on_exception(self, error: Exception) -> None:
+        """Give up after an exception that nobody expected."""
+
 
 class LastBytes:
     """Delivers them, and reports once. The flow tells it when a side `ended` or `broke` again."""
@@ -83,7 +86,10 @@ class LastBytes:
         if not unsent or now - self._since >= PATIENCE:
             self._report()
         else:
-            self._timer = reactor.loop.call_later(LOOK_INTERVAL, self._look)
+            self._timer = reactor.loop.call_later(LOOK_INTERVAL, self._look_again)
+
+    def _look_again(self) -> None:
+        self._flow.reactor.attempt(self._flow, self._look)
 
     def _report(self) -> None:
         self.stop()

@@ -119,10 +119,7 @@ class Race:
 
     def _is_late(self) -> None:
         self._timer = None
-        try:
-            self._racer.try_next()
-        except Exception as error:
-            self._racer.on_exception(error)
+        self._reactor.attempt(self._racer, self._racer.try_next)
 
     def _note_failed(self, address: SocketAddress | None) -> None:
         if address is not None:

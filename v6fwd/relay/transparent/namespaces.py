@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from v6fwd.client_ip.destination import Destination, is_loopback
 from v6fwd.errors import NotPermittedError, RelayError
-from v6fwd.log import Log
+from v6fwd.log import Log, attempt
 from v6fwd.model import Address, Protocol, ip_text
 from v6fwd.netns.handle import Handle
 from v6fwd.netns.netlink import Net
@@ -135,12 +135,12 @@ class Namespaces:
         if self._timer is not None:
             self._timer.cancel()
         for name in list(self._entered):
-            self._drop(name)
+            attempt(self._drop, name)
         if self._route is not None:
-            self._route.close()
+            attempt(self._route.close)
             self._route = None
         for store in self._stores.values():
-            store.close()
+            attempt(store.close)
         self._stores.clear()
 
     # -- namespaces by name --
@@ -202,7 +202,7 @@ class Namespaces:
 
     def _look(self) -> None:
         for name in list(self._entered):
-            self._check(name)
+            attempt(self._check, name)
         self._timer = None
         if self._users:
             self._timer = self._reactor.loop.call_later(LOOK_INTERVAL, self._look)

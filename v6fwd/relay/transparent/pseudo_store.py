@@ -126,8 +126,8 @@ class PseudoStore:
         """Do `write_seen` from time to time from now on."""
 
         def write() -> None:
-            self.write_seen()
             self._timer = loop.call_later(WRITE_SEEN_EVERY, write)
+            self.write_seen()
 
         self._timer = loop.call_later(WRITE_SEEN_EVERY, write)
 

@@ -17,6 +17,7 @@ from typing import Any
 from v6fwd.client_ip.proxy.read import Header
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.errors import ClientRefusedError
+from v6fwd.log import attempt
 from v6fwd.model import Endpoint, Forward
 from v6fwd.relay.ends import End
 from v6fwd.relay.targets.target import Target
@@ -225,7 +226,7 @@ class UdpListener:
         if self._socket.fileno() < 0:
             return
         for session in list(self._sessions.values()):
-            session.close(end)
+            attempt(session.close, end)
         self._forward.resources.replies.forget(self._forward)
         self.refuse_new_clients(reads=False)
         self._forward.resources.own.remove(self._fd)

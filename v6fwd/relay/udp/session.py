@@ -241,7 +241,12 @@ class UdpSession:
     def _move_to(self, target: Target, fd: int, address: Any) -> None:
         """Use another socket: the target's address has changed, or the target."""
         reactor = self._forward.resources.reactor
-        reactor.watch(fd, select.EPOLLIN, self)
+        try:
+            reactor.watch(fd, select.EPOLLIN, self)
+        except BaseException:
+            os.close(fd)
+            target.client_left(address, self.client)
+            raise
         reactor.close_fd(self.fd)
         self.target.client_left(self.address, self.client)
         self.target, self.fd, self.address = target, fd, address
@@ -318,11 +323,13 @@ class UdpSession:
             resources.silences.discard(self)
         if self.slot >= 0:
             resources.clients.leave(self.slot)
-        self._forward.flows.flow_ended(end, self.up_bytes, self.down_bytes, self.seconds())
-        resources.reactor.close_fd(self.fd)
-        self.target.client_left(self.address, self.client)
-        if resources.log_flows:
-            self._record(end)
+        try:
+            self._forward.flows.flow_ended(end, self.up_bytes, self.down_bytes, self.seconds())
+            if resources.log_flows:
+                self._record(end)
+        finally:  # whatever fails: the descriptor is given back
+            resources.reactor.close_fd(self.fd)
+            self.target.client_left(self.address, self.client)
 
     def on_exception(self, error: Exception) -> None:
         """A defect of ours, or no memory: it costs this session alone."""

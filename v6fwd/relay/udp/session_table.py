@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
 
+from v6fwd.log import attempt
 from v6fwd.model import Address
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
@@ -160,7 +161,7 @@ class Sessions:
         """End every session; gives how many there were."""
         sessions = list(self)
         for session in sessions:
-            session.close(end)
+            attempt(session.close, end)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -188,4 +189,5 @@ class Sessions:
                 session = next(iter(rank))
                 if session.stamp > stamp:
                     break
-                session.close(End.EXPIRED)
+                attempt(session.close, End.EXPIRED)
+                self.remove(session)  # one that failed to close is not met for ever
