@@ -12,6 +12,7 @@ from typing import Any
 from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError, reason
 from v6fwd.model import Address, Endpoint, Protocol
+from v6fwd.relay.limits.hops import set_hop_limit
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import tune
 from v6fwd.relay.targets.addresses import Addresses, SocketAddress
@@ -168,6 +169,7 @@ class DirectTarget:
         self,
         address: SocketAddress | None,
         source: Address | None = None,  # noqa: ARG002
+        hop_limit: int = 0,
     ) -> int:
         """Raises OSError."""
         family, sockaddr = address or self.addresses()[0]
@@ -175,6 +177,8 @@ class DirectTarget:
         try:
             if family != socket.AF_UNIX:
                 tune(sock)
+            if hop_limit:
+                set_hop_limit(sock, hop_limit)
             self._connect(sock, sockaddr)
         except BaseException:
             sock.close()

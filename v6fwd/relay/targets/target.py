@@ -59,10 +59,13 @@ class Target(Interface):
     def answered(self, address: SocketAddress) -> None:
         """A flow is connected to an address of several."""
 
-    def dial(self, address: SocketAddress | None, source: Address | None = None) -> int:
+    def dial(
+        self, address: SocketAddress | None, source: Address | None = None, hop_limit: int = 0
+    ) -> int:
         """Start to connect to an address of `order`, or the only one; gives the descriptor.
 
-        `source` is the client. Raises OSError, and ClientRefusedError where the target must see
+        `source` is the client; `hop_limit` of what is sent, 0: the system's, and that of clients
+        whose address is preserved. Raises OSError, and ClientRefusedError where the target must see
         its address and cannot.
         """
 

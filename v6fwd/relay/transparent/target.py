@@ -88,11 +88,13 @@ class TransparentTarget:
     def answered(self, address: SocketAddress) -> None:
         self._direct.answered(address)
 
-    def dial(self, address: SocketAddress | None, source: Address | None = None) -> int:
+    def dial(
+        self, address: SocketAddress | None, source: Address | None = None, hop_limit: int = 0
+    ) -> int:
         assert source is not None
         try:
             if self._falls_back(source):
-                return self._direct.dial(address)
+                return self._direct.dial(address, source, hop_limit)
             return self._path.connect(address, source)
         except RelayError as error:
             raise self._unusable(error) from error

@@ -19,12 +19,14 @@ from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Endpoint, Forward
 from v6fwd.relay.ends import End
+from v6fwd.relay.limits.hops import TRIAL
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.udp.demux import Demux
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import Item, count_of
 from v6fwd.relay.udp.mmsg import SLOT_SIZE
 from v6fwd.relay.udp.pending import PendingClient, PendingClients
+from v6fwd.relay.udp.pktinfo import hear_hop_limits
 from v6fwd.relay.udp.resources import UdpResources
 from v6fwd.relay.udp.session import UdpSession
 from v6fwd.relay.udp.session_maker import SessionMaker
@@ -59,6 +61,7 @@ class UdpListener:
         self._pending = PendingClients()
         self._takes_new_clients = True
         self._gathers = False
+        self._hears_hops = False
         resources.own.add(sock)
         resources.reactor.watch(self._fd, select.EPOLLIN, self)
 
@@ -134,7 +137,7 @@ class UdpListener:
         inbox = self._forward.resources.inbox
         number = items[0][0] // SLOT_SIZE
         control_size = inbox.control_sizes(number + 1)[number]
-        info = self._forward.family.read(inbox.meta_of(number), 0, control_size)[1]
+        info = self._info(inbox.meta_of(number), control_size)
         header = self._demux.headers.get(key)
         if fresh and key not in self._pending:
             try:
@@ -148,6 +151,23 @@ class UdpListener:
         if not self._pending.add(key, info, header, inbox.payload, items):
             self._forward.counters.no_room += count_of(items)
         return None
+
+    def _info(self, meta: bytes, control_size: int) -> bytes:
+        """The pktinfo of a new client's datagram; while relays are counted, its hop limit, too."""
+        family, hops = self._forward.family, self._forward.resources.hops
+        info = family.read(meta, 0, control_size)[1]
+        if not hops.is_on:
+            return info
+        if not self._hears_hops:
+            self._hear_hops(True)
+            self._forward.resources.reactor.loop.call_later(TRIAL, self._hear_hops, False)
+        return info + family.hop_limit(meta, 0, control_size)
+
+    def _hear_hops(self, hear: bool) -> None:
+        """Not longer than needed: datagrams of known clients cost more meanwhile."""
+        self._hears_hops = hear
+        if self._socket.fileno() >= 0:
+            hear_hop_limits(self._fd, hear)
 
     def _make(self, key: bytes, info: bytes, header: Header | None) -> UdpSession | None:
         """As SessionMaker.make; the session gets the client's datagrams from now on."""
