@@ -29,6 +29,7 @@ from v6fwd.log import Log, in_background, log_exceptions
 from v6fwd.model import Endpoint, Forward, InputError, parse_listen
 from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.foreground import ignore_stray_signals
+from v6fwd.relay.udp.own_listeners import is_local_address
 
 AT_RUN_TIME = ("forwards", "docker")
 """The settings that a reload applies; the others wait for the next start."""
@@ -229,7 +230,7 @@ class Daemon:
 
     def _reload(self) -> list[str]:
         try:
-            config = load(self._path)
+            config = load(self._path, is_local=is_local_address)
             diff = self._apply(config.forwards)
         except (ConfigError, RelayError) as error:
             lines = str(error).splitlines()

@@ -53,6 +53,14 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
 
+    def _tell(self, item: Expirable) -> None:
+        """Tell one; what it raises is no business of the others."""
+        try:
+            item.expired()
+        except Exception as error:
+            context = {"message": f"time limit of {item!r}", "exception": error}
+            self._reactor.loop.call_exception_handler(context)
+
     def _arm(self, delay: float) -> None:
         self._timer = self._reactor.loop.call_later(delay, self._sweep)
 
@@ -66,6 +74,6 @@ class Deadlines:
             expired.append(item)
         for item in expired:
             if self._due.pop(item, None) is not None:  # else an earlier one took it along
-                item.expired()
+                self._tell(item)
         if self._due and self._timer is None:
             self._arm(max(0.001, next(iter(self._due.values())) - now))

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError, reason
+from v6fwd.log import in_background
 from v6fwd.model import Address, Endpoint, Protocol
 from v6fwd.relay.limits.hops import set_hop_limit
 from v6fwd.relay.reactor import Reactor
@@ -130,9 +131,7 @@ class DirectTarget:
             due = self._reactor.clock() - self._resolved_at >= age
             if not (self.is_name and due):
                 return False
-            self._refreshing = self._reactor.loop.create_task(
-                self._refresh(), name=f"resolve {self.endpoint}"
-            )
+            self._refreshing = in_background(self._refresh(), f"resolve {self.endpoint}")
             self._resolved_at = self._reactor.clock()
         return True
 
@@ -144,14 +143,21 @@ class DirectTarget:
         finally:
             self._refreshing = None
             waiting, self._waiting = self._waiting, []
-            for then in waiting:
-                then()
+            self._tell(waiting)
             self._be_patient_no_more()
 
     def _be_patient_no_more(self) -> None:
         waiting, self._impatient = self._impatient, []
+        self._tell(waiting)
+
+    def _tell(self, waiting: Iterable[Callable[[], None]]) -> None:
+        """Call all: what one of them raises is no business of the others."""
         for then in waiting:
-            then()
+            try:
+                then()
+            except Exception as error:
+                context = {"message": f"behind the name of {self.endpoint}", "exception": error}
+                self._reactor.loop.call_exception_handler(context)
 
     # -- connections --
 
@@ -163,7 +169,7 @@ class DirectTarget:
         self.known.failed(address, self._reactor.clock())
 
     def answered(self, address: SocketAddress) -> None:
-        self.known.answered(address)
+        self.known.answered(address, self._reactor.clock())
 
     def dial(
         self,
@@ -219,8 +225,12 @@ class DirectTarget:
         self.refresh(_nothing)
 
     def was_silent(self, address: Any) -> None:
-        """The same, less often: some servers never answer, as those for syslog."""
-        self.failed(address)
+        """Ask the resolver, less often: some servers never answer, as those for syslog.
+
+        So silence says nothing against an address unless another one of the target has answered.
+        """
+        if self.known.has_answered_elsewhere(address, self._reactor.clock()):
+            self.failed(address)
         self._refresh_after(SILENT_INTERVAL)
 
     def client_left(self, address: Any, source: Address) -> None:

@@ -79,7 +79,7 @@ class Target(Interface):
         """Look for another address: nobody took datagrams at this one."""
 
     def was_silent(self, address: Any) -> None:
-        """Look for another address: a UDP session has had no answer from this one."""
+        """Ask the resolver: a UDP session to a name has had no answer from this address."""
 
     def client_left(self, address: Any, source: Address) -> None:
         """A UDP session to `address` has ended, or moved on."""

@@ -114,7 +114,7 @@ class TransparentTarget:
         self._path.was_refused(address)
 
     def was_silent(self, address: Any) -> None:
-        self._path.was_refused(address)
+        self._direct.was_silent(address)
 
     def client_left(self, address: Any, source: Address) -> None:
         self._path.client_left(address, source)

@@ -19,14 +19,14 @@ from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Endpoint, Forward
 from v6fwd.relay.ends import End
-from v6fwd.relay.limits.hops import TRIAL
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.udp.demux import Demux
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import Item, count_of
+from v6fwd.relay.udp.hop_limits import HopLimits
 from v6fwd.relay.udp.mmsg import SLOT_SIZE
 from v6fwd.relay.udp.pending import PendingClient, PendingClients
-from v6fwd.relay.udp.pktinfo import hear_hop_limits
+from v6fwd.relay.udp.renewal import Renewal
 from v6fwd.relay.udp.resources import UdpResources
 from v6fwd.relay.udp.session import UdpSession
 from v6fwd.relay.udp.session_maker import SessionMaker
@@ -61,7 +61,8 @@ class UdpListener:
         self._pending = PendingClients()
         self._takes_new_clients = True
         self._gathers = False
-        self._hears_hops = False
+        self._hop_limits = HopLimits(self._fd, family)
+        self._renewal = Renewal(self._resume_later)
         resources.own.add(sock)
         resources.reactor.watch(self._fd, select.EPOLLIN, self)
 
@@ -137,37 +138,25 @@ class UdpListener:
         inbox = self._forward.resources.inbox
         number = items[0][0] // SLOT_SIZE
         control_size = inbox.control_sizes(number + 1)[number]
-        info = self._info(inbox.meta_of(number), control_size)
+        hops, loop = self._forward.resources.hops, self._forward.resources.reactor.loop
+        info = self._hop_limits.info(inbox.meta_of(number), control_size, hops, loop)
         header = self._demux.headers.get(key)
-        if fresh and key not in self._pending:
+        waits = self._renewal.holds(self._forward.target)
+        if fresh and not waits and key not in self._pending:
             try:
                 session = self._make(key, info, header)
             except ClientRefusedError:
                 return None
             if session is not None:
                 return session
-        if not self._pending:
-            self._forward.resources.reactor.resume_later(self)
+        if not self._pending and not waits:
+            self._resume_later()
         if not self._pending.add(key, info, header, inbox.payload, items):
             self._forward.counters.no_room += count_of(items)
         return None
 
-    def _info(self, meta: bytes, control_size: int) -> bytes:
-        """The pktinfo of a new client's datagram; while relays are counted, its hop limit, too."""
-        family, hops = self._forward.family, self._forward.resources.hops
-        info = family.read(meta, 0, control_size)[1]
-        if not hops.is_on:
-            return info
-        if not self._hears_hops:
-            self._hear_hops(True)
-            self._forward.resources.reactor.loop.call_later(TRIAL, self._hear_hops, False)
-        return info + family.hop_limit(meta, 0, control_size)
-
-    def _hear_hops(self, hear: bool) -> None:
-        """Not longer than needed: datagrams of known clients cost more meanwhile."""
-        self._hears_hops = hear
-        if self._socket.fileno() >= 0:
-            hear_hop_limits(self._fd, hear)
+    def _resume_later(self) -> None:
+        self._forward.resources.reactor.resume_later(self)
 
     def _make(self, key: bytes, info: bytes, header: Header | None) -> UdpSession | None:
         """As SessionMaker.make; the session gets the client's datagrams from now on."""
@@ -195,7 +184,7 @@ class UdpListener:
                 client = rest
                 self._let_in(session, client)
         if pending:
-            self._forward.resources.reactor.resume_later(self)
+            self._resume_later()
 
     def _session_of(self, client: PendingClient) -> UdpSession | None:
         """The session of a pending client; None where it cannot be made now.
@@ -248,5 +237,6 @@ class UdpListener:
             session.close(end)
         self._forward.resources.replies.forget(self._forward)
         self.refuse_new_clients(reads=False)
+        self._hop_limits.close()
         self._forward.resources.own.remove(self._fd)
         self._socket.close()
