@@ -54,6 +54,7 @@ def serve(path: Path, check: bool, docker: bool) -> None:
     if check:
         return
     from v6fwd.daemon.serve import serve as serve_config  # no other command needs it
+    from v6fwd.docker.targets import ContainerTargets
 
     keep_standard_descriptors()
     log = Log(config.log_format)
@@ -63,7 +64,7 @@ def serve(path: Path, check: bool, docker: bool) -> None:
 
         sources.append(Controller(config.docker, config.limits, log))
     try:
-        serve_config(path, config, log, sources)
+        serve_config(path, config, log, sources, ContainerTargets(config.docker.host, log))
     except RelayError as error:
         log.error("failed", str(error))
         sys.exit(1)

@@ -53,7 +53,7 @@ def _addresses(target: Endpoint) -> list[bytes]:
     host = target.host.partition("%")[0]
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, 6.3
         return [*_LOOPBACK.values()]
-    if target.path or target.is_name:
+    if target.path or target.container or target.is_name:
         return []
     packed = _packed(host)
     return [packed if any(packed) else _LOOPBACK[len(packed)]]  # connect(2) to 0.0.0.0 or ::

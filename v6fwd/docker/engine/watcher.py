@@ -53,7 +53,8 @@ class Watcher:
 
     `found` is called before the first answer of an Engine that was silent. `enters` tells which
     containers' processes must be known. That takes another request, which the Engine does not
-    answer before it has started the container; `changed` is called again when it does.
+    answer before it has started the container; `changed` is called again when it does. `lost`
+    logs why the Engine cannot be asked; without it that is done here.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Watcher:
         enters: Callable[[Container], bool],
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        lost: Callable[[str], None] | None = None,
     ) -> None:
         self._api = api
         self._log = log
@@ -74,6 +76,7 @@ class Watcher:
         self._changed = changed
         self._enters = enters
         self._sleep = sleep
+        self._on_lost = lost
         self._stirred = asyncio.Event()
         self._running: Sequence[Container] = ()
         self._entered: set[str] = set()
@@ -186,8 +189,12 @@ class Watcher:
 
     def _tell_lost(self, why: str) -> None:
         self.is_lost = True
-        if not self._told:
-            self._told = True
+        if self._told:
+            return
+        self._told = True
+        if self._on_lost is not None:
+            self._on_lost(why)
+        else:
             self._log.warning("engine-lost", f"{why}; labels are read once it answers")
 
     def _tell_found(self) -> None:

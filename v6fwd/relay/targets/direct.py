@@ -32,6 +32,7 @@ PATIENCE = 0.250
 """Seconds that new flows wait for a newer answer, before they go where the old one says."""
 
 _KINDS = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
+_ABSENT = "its container has no address now"
 _UNRESOLVED = "its name cannot be resolved"
 
 
@@ -84,6 +85,8 @@ class DirectTarget:
         endpoint = self.endpoint
         if endpoint.path:
             return [(socket.AF_UNIX, endpoint.path)]
+        if endpoint.is_absent:
+            return []
         found = socket.getaddrinfo(
             endpoint.host,
             endpoint.port,
@@ -196,8 +199,13 @@ class DirectTarget:
         found = self.known.all
         if not found:
             self.refresh(_nothing)
-            raise OSError(0, LEADS_BACK if self.known.found else _UNRESOLVED)
+            raise OSError(0, self._why_nowhere())
         return found
+
+    def _why_nowhere(self) -> str:
+        if self.endpoint.container:
+            return _ABSENT
+        return LEADS_BACK if self.known.found else _UNRESOLVED
 
     @staticmethod
     def _connect(sock: socket.SocketType, sockaddr: Any) -> None:
@@ -240,7 +248,9 @@ class DirectTarget:
         return writer
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Lead nowhere if it was a container's address: another one may have it now."""
+        if self.endpoint.container:
+            self.known.replace(())
 
 
 def _nothing() -> None:
