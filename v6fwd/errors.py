@@ -17,6 +17,10 @@ class ClientRefusedError(Exception):
     """A client cannot be served in the mode of its forward; the text says why."""
 
 
+class LoopError(Exception):
+    """A flow is part of a loop; the text says of which."""
+
+
 def reason(error: OSError) -> str:
     """The text of the error, starting in lower case, for use after a colon."""
     number = error.errno or 0  # getaddrinfo(3) uses negative numbers of its own

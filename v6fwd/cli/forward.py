@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -35,6 +35,8 @@ from v6fwd.model import (
     refuse_twins,
 )
 from v6fwd.relay.foreground import run
+from v6fwd.relay.targets.bridges import tell_bridges
+from v6fwd.relay.targets.source import TargetSource
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _KINDS = {
@@ -274,6 +276,8 @@ def forward(
             [::]:5000-5009   a range; TARGET has a range of the same length
             [::]:53/udp      UDP; [::]:53/tcp+udp is both
     TARGET  172.17.0.2:80    name:80   [2001:db8::5]:80   unix:/run/app.sock
+            docker:web:80    the container web, at whatever address it has;
+                             docker:web@backend:80 in the network backend
 
     \b
     Example, for a web server in an IPv4-only container:
@@ -293,6 +297,7 @@ def forward(
         raise click.UsageError(str(error)) from None
     keep_standard_descriptors()
     log = Log(LogFormat(log_format))
+    tell_bridges(forwards, log)
     try:
         run(
             forwards,
@@ -300,7 +305,18 @@ def forward(
             log,
             log_flows=log_flows,
             loop_factory=uvloop.new_event_loop,
+            targets=_targets(forwards, log),
         )
     except RelayError as error:
         log.error("failed", str(error))
         sys.exit(1)
+
+
+def _targets(forwards: Sequence[Forward], log: Log) -> TargetSource | None:
+    """What follows containers, if one is a target."""
+    if not any(forward.target.container for forward in forwards):
+        return None
+    from v6fwd.config import Docker
+    from v6fwd.docker.targets import ContainerTargets
+
+    return ContainerTargets(Docker().host, log)

@@ -10,6 +10,7 @@ import click
 from v6fwd.config import ConfigError, load
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, keep_standard_descriptors
+from v6fwd.relay.udp.own_listeners import is_local_address
 
 
 @click.command(
@@ -42,7 +43,7 @@ def serve(path: Path, check: bool, docker: bool) -> None:
     A second `serve` with the same control socket takes over from the first without a gap.
     """
     try:
-        config = load(path, at_start=True)
+        config = load(path, at_start=True, is_local=is_local_address)
         if docker and config.user:
             raise ConfigError(
                 [f"{path}: user = {config.user!r}: --docker needs root; leave it out"]
@@ -53,6 +54,7 @@ def serve(path: Path, check: bool, docker: bool) -> None:
     if check:
         return
     from v6fwd.daemon.serve import serve as serve_config  # no other command needs it
+    from v6fwd.docker.targets import ContainerTargets
 
     keep_standard_descriptors()
     log = Log(config.log_format)
@@ -62,7 +64,7 @@ def serve(path: Path, check: bool, docker: bool) -> None:
 
         sources.append(Controller(config.docker, config.limits, log))
     try:
-        serve_config(path, config, log, sources)
+        serve_config(path, config, log, sources, ContainerTargets(config.docker.host, log))
     except RelayError as error:
         log.error("failed", str(error))
         sys.exit(1)

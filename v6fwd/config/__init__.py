@@ -8,18 +8,23 @@ files       reads regular files only, and never blocks
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from v6fwd.config.settings import Config, ConfigError, Control, Docker, Metrics
+from v6fwd.model import is_loopback
 
 __all__ = ["Config", "ConfigError", "Control", "Docker", "Metrics", "load"]
 
 
-def load(path: Path, *, at_start: bool = False) -> Config:
+def load(
+    path: Path, *, at_start: bool = False, is_local: Callable[[bytes], bool] = is_loopback
+) -> Config:
     """Read `path` and the files that it includes. Raises ConfigError.
 
-    `at_start`: the main file may be a pipe or a terminal, for which this waits.
+    `at_start`: the main file may be a pipe or a terminal, for which this waits. `is_local` tells
+    whether an address is this host's; a forward must not lead back to itself.
     """
     from v6fwd.config.reader import read  # tomllib and difflib, for `serve` alone
 
-    return read(path, at_start=at_start)
+    return read(path, at_start=at_start, is_local=is_local)

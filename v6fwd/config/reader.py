@@ -10,7 +10,7 @@ import glob
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +35,7 @@ from v6fwd.model import (
     InputError,
     Limits,
     Transparent,
+    looping,
     pair_up,
     refuse_misfits,
 )
@@ -49,13 +50,11 @@ _T = TypeVar("_T")
 _TRANSPARENT = Transparent()
 
 
-def read(path: Path, *, at_start: bool = False) -> Config:
-    """Read `path` and the files that it includes. Raises ConfigError.
-
-    `at_start`: the main file may be a pipe or a terminal, for which this waits.
-    """
+def read(path: Path, *, at_start: bool, is_local: Callable[[bytes], bool]) -> Config:
+    """Read `path` and the files that it includes, as `load` does. Raises ConfigError."""
     reader = _Reader(at_start=at_start)
     config = reader.read(path)
+    reader.refuse_loops(config.forwards, is_local)
     if reader.mistakes:
         raise ConfigError(reader.mistakes)
     return config
@@ -227,6 +226,13 @@ class _Reader:
                 self._wrong(
                     place, "listen", values, f"{forward.listen} is given already in {other}"
                 )
+
+    def refuse_loops(self, forwards: Sequence[Forward], is_local: Callable[[bytes], bool]) -> None:
+        """Report forwards that lead back to themselves, one for each table."""
+        found = {self._places[forward.listen]: forward for forward in looping(forwards, is_local)}
+        for place, forward in found.items():
+            target = {"target": str(forward.target)}
+            self._wrong(place, "target", target, f"it leads back to {forward.listen} itself")
 
     def _one(self, value: _T) -> _T:
         """Return one object for equal values: many forwards share few limits and guards."""

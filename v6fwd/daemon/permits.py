@@ -29,7 +29,7 @@ def permit_for(forward: Forward) -> Permit:
 
 def wants_permit(forward: Forward) -> bool:
     """Whether serving a forward needs a helper."""
-    return forward.client_ip is ClientIP.TRANSPARENT
+    return forward.client_ip is ClientIP.TRANSPARENT and not forward.target.is_absent
 
 
 class Permits:

@@ -8,19 +8,20 @@ import pwd
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from v6fwd import __version__
-from v6fwd.config import Config, ConfigError, Docker, load
+from v6fwd.config import Config, ConfigError, load
 from v6fwd.daemon.control import Control, Request, failed
 from v6fwd.daemon.control_folder import give_folder
 from v6fwd.daemon.diff import ForwardDiff
 from v6fwd.daemon.peer import peer_of
 from v6fwd.daemon.privileges import NET_BIND_SERVICE, NOBODY, become, needed_by
+from v6fwd.daemon.sources import EngineTargets, ForwardSource, Targets
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.daemon.systemd import Notifier, inherited_sockets, match
 from v6fwd.daemon.takeover import Predecessor, hand_over, listing
@@ -30,6 +31,7 @@ from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Endpoint, Forward, InputError, parse_listen
 from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.foreground import ignore_stray_signals
+from v6fwd.relay.udp.own_listeners import is_local_address
 
 AT_RUN_TIME = ("forwards", "docker")
 """The settings that a reload applies; the others wait for the next start."""
@@ -40,25 +42,6 @@ FLOWS_A_LINE = 500
 """Flows in one line of an answer."""
 
 
-class ForwardSource(Protocol):
-    """Opens and closes forwards of its own, such as those of published ports."""
-
-    async def begin(self, supervisor: Supervisor) -> None:
-        """Open the forwards that exist, and from then on those that appear. Raises RelayError."""
-
-    def endpoints(self) -> Collection[Endpoint]:
-        """Return the endpoints that it serves."""
-
-    def held(self) -> list[dict[str, str]]:
-        """What it does not serve although it is asked to: `listen`, `target` and `why`."""
-
-    def reconfigure(self, docker: Docker) -> None:
-        """Apply a configuration that was reloaded."""
-
-    def close(self, *, succeeded: bool) -> None:
-        """Stop. `succeeded`: another daemon takes over. May be called more than once."""
-
-
 class Daemon:
     """The supervisor, its control socket and its configuration, on a running event loop.
 
@@ -67,9 +50,15 @@ class Daemon:
     """
 
     def __init__(
-        self, path: Path, config: Config, log: Log, sources: Sequence[ForwardSource] = ()
+        self,
+        path: Path,
+        config: Config,
+        log: Log,
+        sources: Sequence[ForwardSource] = (),
+        targets: EngineTargets | None = None,
     ) -> None:
         self._path = path
+        self._targets = Targets(targets, log)
         self._sources = sources
         self._config = config
         self._log = log
@@ -109,6 +98,7 @@ class Daemon:
         attempt(self._control.close)
         if self._web is not None:
             attempt(self._web.close)
+        attempt(self._targets.close)
         for source in self._sources:
             attempt(partial(source.close, succeeded=bool(self._kept)))
 
@@ -127,6 +117,7 @@ class Daemon:
         elif not os.geteuid():
             self._log.info("workers-user", f"workers run as user {NOBODY}: no user is configured")
         self.supervisor.start()
+        await self._targets.begin(self._forwards_now, self.supervisor.change)
         for source in self._sources:
             await source.begin(self.supervisor)
         self._close_inherited()
@@ -137,6 +128,10 @@ class Daemon:
             predecessor.leave(self.supervisor.forwards)
         self._log.info("ready", self._ready_text())
         self._notifier.ready(self._ready_text())
+
+    def _forwards_now(self) -> list[Forward]:
+        forwards = self.supervisor.forwards
+        return [forwards[listen] for listen in self._configured if listen in forwards]
 
     def _trusted_users(self) -> set[int]:
         """Return the users whose daemon may hand us its sockets."""
@@ -230,7 +225,7 @@ class Daemon:
 
     def _reload(self) -> list[str]:
         try:
-            config = load(self._path)
+            config = load(self._path, is_local=is_local_address)
             diff = self._apply(config.forwards)
         except (ConfigError, RelayError) as error:
             lines = str(error).splitlines()
@@ -239,6 +234,7 @@ class Daemon:
             return lines
         self._tell_what_waits(config)
         self._config = replace(self._config, forwards=config.forwards, docker=config.docker)
+        self._targets.follow(config.docker.host)
         for source in self._sources:
             source.reconfigure(config.docker)
         self._log.info("reloaded", f"reloaded: {diff}")
@@ -246,7 +242,7 @@ class Daemon:
 
     def _apply(self, forwards: Iterable[Forward]) -> ForwardDiff:
         diff = ForwardDiff.between(self._configured, forwards)
-        self.supervisor.apply(diff)
+        self.supervisor.apply(self._targets.resolved(diff))
         for listen in diff.gone:
             del self._configured[listen]
         self._configured |= {forward.listen: forward for forward in (*diff.new, *diff.changed)}
@@ -328,12 +324,18 @@ class Daemon:
         return {"done": True}
 
 
-def serve(path: Path, config: Config, log: Log, sources: Sequence[ForwardSource] = ()) -> None:
+def serve(
+    path: Path,
+    config: Config,
+    log: Log,
+    sources: Sequence[ForwardSource] = (),
+    targets: EngineTargets | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM, or until a successor takes over. Raises RelayError."""
 
     async def main() -> None:
         log_exceptions(asyncio.get_running_loop(), log)
-        await Daemon(path, config, log, sources).run()
+        await Daemon(path, config, log, sources, targets).run()
 
     raised_limit()  # a socket a forward, and of UDP one a worker
     try:

@@ -7,6 +7,7 @@ from v6fwd.model.checks import (
     refuse_misfits,
     refuse_twins,
 )
+from v6fwd.model.loops import is_loopback, looping
 from v6fwd.model.notation import (
     pair_up,
     parse_listen,
@@ -58,6 +59,8 @@ __all__ = [
     "bracketed",
     "ip_text",
     "is_ip",
+    "is_loopback",
+    "looping",
     "pair_up",
     "parse_listen",
     "parse_max_head",

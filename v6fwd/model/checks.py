@@ -56,6 +56,8 @@ def _refuse_transparent(forward: Forward) -> None:
             )
     elif target.path:
         raise InputError(f"{target}: a unix socket shows no client address; transparent needs IP")
+    elif netns not in ("", NO_NETNS) and target.container:
+        raise InputError(f"{target}: leave target-netns out; a container's own is found with it")
     elif netns not in ("", NO_NETNS) and (target.is_name or "%" in target.host):
         raise InputError(
             f"{target}: with target-netns write the container's own address, as in 172.17.0.2:80"

@@ -19,6 +19,7 @@ from v6fwd.model.nouns import (
 
 _HOST_PORT_RE = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<ports>[^:]*)")
 _NAME_RE = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+_CONTAINER_RE = re.compile(r"[A-Za-z0-9][\w.-]*(?:@[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _NUMBER_RE = re.compile(r"[0-9]+(\.[0-9]+)?")
 _SIZE_RE = re.compile(r"([0-9]{1,9})(k?)")
 MAX_SECONDS = 366 * 86_400.0
@@ -41,7 +42,8 @@ def parse_listen(text: str) -> list[Endpoint]:
 
 
 def parse_target(text: str, protocol: Protocol | None = None) -> list[Endpoint]:
-    """TARGET: `172.17.0.2:80`, `host:80`, `[2001:db8::5]:80`, `unix:/run/app.sock`, or a range.
+    """TARGET: `172.17.0.2:80`, `host:80`, `[2001:db8::5]:80`, `unix:/run/app.sock`, or a range;
+    `docker:web:80` or `docker:web@network:80` for a container.
 
     `protocol` is LISTEN's and applies to TARGET too; naming another one is an error. A range
     yields one Endpoint per port. Raises InputError.
@@ -51,12 +53,16 @@ def parse_target(text: str, protocol: Protocol | None = None) -> list[Endpoint]:
             raise InputError(f"{text!r}: a unix socket cannot be the target of {protocol}")
         return [_unix_endpoint(text)]
     rest, protocols = _protocols(text)
-    host, ports = _host_and_ports(text, rest, "172.17.0.2:80, name:80 or unix:/run/app.sock")
-    if not is_ip(host) and not _is_host_name(host):
-        raise InputError(f"{text!r}: {host!r} is neither an IP address nor a host name")
+    container, host = "", ""
+    if rest.startswith("docker:") and rest.count(":") > 1:
+        container, ports = _container_and_ports(text, rest)
+    else:
+        host, ports = _host_and_ports(text, rest, "172.17.0.2:80, name:80 or unix:/run/app.sock")
+        if not is_ip(host) and not _is_host_name(host):
+            raise InputError(f"{text!r}: {host!r} is neither an IP address nor a host name")
     if protocol is not None and protocols and protocol not in protocols:
         raise InputError(f"{text!r}: LISTEN is for {protocol}; both ends need the same protocol")
-    return _endpoints(host, ports, (protocol,) if protocol else protocols)
+    return _endpoints(host, ports, (protocol,) if protocol else protocols, container)
 
 
 def pair_up(listen: str, target: str) -> list[tuple[Endpoint, Endpoint]]:
@@ -138,10 +144,12 @@ def _protocols(text: str) -> tuple[str, tuple[Protocol, ...]]:
     return rest, tuple(protocol for protocol in Protocol if protocol in named)
 
 
-def _endpoints(host: str, ports: range, protocols: Sequence[Protocol]) -> list[Endpoint]:
+def _endpoints(
+    host: str, ports: range, protocols: Sequence[Protocol], container: str = ""
+) -> list[Endpoint]:
     """All ports for one protocol, then all for the other; TCP if none is named."""
     return [
-        Endpoint(host, port, protocol=protocol)
+        Endpoint(host, port, protocol=protocol, container=container)
         for protocol in protocols or (Protocol.TCP,)
         for port in ports
     ]
@@ -158,6 +166,16 @@ def _host_and_ports(text: str, rest: str, example: str) -> tuple[str, range]:
     if not host:
         raise InputError(f"{text!r} names no address: write {example}")
     return _one_spelling(host), _port_range(text, match["ports"])
+
+
+def _container_and_ports(text: str, rest: str) -> tuple[str, range]:
+    container, _, ports = rest.removeprefix("docker:").rpartition(":")
+    if not _CONTAINER_RE.fullmatch(container):
+        raise InputError(
+            f"{text!r}: {container!r} names no container; write docker:NAME:PORT or"
+            " docker:NAME@NETWORK:PORT"
+        )
+    return container, _port_range(text, ports)
 
 
 @functools.lru_cache(maxsize=1024)

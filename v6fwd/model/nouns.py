@@ -112,24 +112,34 @@ class Endpoint:
     """One end of a forward: an IP address or host name with a port, or a unix socket.
 
     `host` is without brackets and may carry a zone (`fe80::1%eth0`); `path` is set for a
-    unix socket only, and then host is "" and port 0. The text form omits TCP.
+    unix socket only, and then host is "" and port 0. `container` is set for a target that
+    follows a container, `web` or `web@network`; then host is the container's address now, ""
+    while it has none. The text form omits TCP, and a container's address.
     """
 
     host: str
     port: int
     path: str = ""
     protocol: Protocol = Protocol.TCP
+    container: str = ""
 
     def __str__(self) -> str:
         if self.path:
             return f"unix:{self.path}"
         slash = "" if self.protocol is Protocol.TCP else f"/{self.protocol}"
+        if self.container:
+            return f"docker:{self.container}:{self.port}{slash}"
         return f"{bracketed(self.host)}:{self.port}{slash}"
 
     @property
     def is_name(self) -> bool:
         """Whether the host is a name that has to be resolved."""
-        return not self.path and not is_ip(self.host)
+        return not (self.path or self.container or is_ip(self.host))
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether it is a container that has no address now."""
+        return bool(self.container) and not self.host
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,16 +171,24 @@ class Netlink:
 
     def is_local(self, packed: bytes, device: int = 0) -> bool:
         """Whether an address is one of the namespace's own; `device` for a link-local one."""
-        family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-        body = struct.pack("=BB10x", family, 8 * len(packed)) + attribute(1, packed)
-        if device:
-            body += number_attribute(4, device)
         try:
-            return self._ask(_GET_ROUTE, body, _NEW_ROUTE)[7] == _LOCAL
+            return self._route(packed, device)[7] == _LOCAL
         except OSError as error:
             if error.errno not in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES):
                 raise
             return False  # a route that leads nowhere
+
+    def device_to(self, packed: bytes) -> int:
+        """The index of the device by which an address is reached; 0 for none. Raises OSError."""
+        return read_number(read_attributes(self._route(packed)[12:]).get(4))  # RTA_OIF
+
+    def _route(self, packed: bytes, device: int = 0) -> bytes:
+        """The route to an address. Raises OSError."""
+        family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+        body = struct.pack("=BB10x", family, 8 * len(packed)) + attribute(1, packed)
+        if device:
+            body += number_attribute(4, device)
+        return self._ask(_GET_ROUTE, body, _NEW_ROUTE)
 
     def _add(self, kind: int, body: bytes) -> bool:
         try:

@@ -22,6 +22,8 @@ DENIED = "denied"
 NOT_ALLOWED = "not-allowed"
 NOT_PRESERVED = "not-shown"
 """Counted with the guard's reasons: mode `transparent` cannot show this client to the target."""
+LOOP = "loop"
+"""The same: the client is, by way of others, the forward itself."""
 REASONS = {
     DENIED: "its network is denied",
     NOT_ALLOWED: "its network is not allowed",

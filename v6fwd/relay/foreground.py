@@ -1,4 +1,4 @@
-"""Runs a relay in the foreground, with forwards that never change, until a signal ends it."""
+"""Runs a relay in the foreground until a signal ends it; only targets of its forwards may move."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits
 from v6fwd.relay.relay import Relay, listen_on
+from v6fwd.relay.targets.source import TargetSource
 
 GC_THRESHOLD = 50_000
 """Objects made before the collector looks: flows leave no cycles, so it rarely finds any."""
@@ -22,7 +23,7 @@ GC_THRESHOLD = 50_000
 class Foreground:
     """Serves forwards from the first to the last moment of a process, on a running event loop.
 
-    `listen` gives their sockets.
+    `listen` gives their sockets, `targets` the addresses of containers.
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class Foreground:
         *,
         log_flows: bool = False,
         listen: Callable[[Endpoint], socket.socket] = listen_on,
+        targets: TargetSource | None = None,
     ) -> None:
-        self._forwards = forwards
+        self._forwards = {forward.listen: forward for forward in forwards}
+        self._targets = targets
         self._limits = limits
         self._log = log
         self._listen = listen
@@ -57,6 +60,8 @@ class Foreground:
             await self.relay.drain(await self._stopping)
             self._log.info("stopped", "stopped")
         finally:
+            if self._targets is not None:
+                self._targets.close()
             self.relay.close()
 
     def stop(self, grace: float) -> None:
@@ -81,13 +86,23 @@ class Foreground:
                 add(number, self.stop, self._limits.drain_timeout)
 
     async def _open(self) -> None:
-        await self.relay.resolve(*self._forwards)
+        if self._targets is not None:
+            await self._targets.begin(self._forwards.values, self._change)
+        await self.relay.resolve(*self._forwards.values())
+        forwards = list(self._forwards.values())  # a container may have moved meanwhile
         with contextlib.ExitStack() as opened:  # all or none
-            sockets = [opened.enter_context(self._listen(each.listen)) for each in self._forwards]
-            self.relay.check_loops(zip(self._forwards, sockets, strict=True))
+            sockets = [opened.enter_context(self._listen(each.listen)) for each in forwards]
+            self.relay.check_loops(zip(forwards, sockets, strict=True))
             opened.pop_all()
-        for forward, sock in zip(self._forwards, sockets, strict=True):
+        for forward, sock in zip(forwards, sockets, strict=True):
             self.relay.begin(forward, sock)
+
+    def _change(self, forward: Forward) -> None:
+        """The target of a forward has moved."""
+        is_open = len(self.relay.listeners) > 0
+        self._forwards[forward.listen] = forward
+        if is_open:
+            self.relay.replace(forward)
 
 
 def ignore_stray_signals() -> None:
@@ -103,11 +118,12 @@ def run(
     *,
     log_flows: bool,
     loop_factory: Callable[[], asyncio.AbstractEventLoop],
+    targets: TargetSource | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. Raises RelayError."""
 
     async def main() -> None:
-        foreground = Foreground(forwards, limits, log, log_flows=log_flows)
+        foreground = Foreground(forwards, limits, log, log_flows=log_flows, targets=targets)
         foreground.stop_on_signals()
         await foreground.serve()
 

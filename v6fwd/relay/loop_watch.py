@@ -1,7 +1,7 @@
 """Finds flows that come in again as clients, on a way that no address tells: NAT rules, say.
 
 The last resort behind `targets/loops.py`. Each look is for nothing unless the number of flows has
-doubled; it sees this process's flows only, but a loop leads through each process in turn.
+doubled; it sees this process's flows only. `limits/hops.py` ends loops through other processes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from v6fwd.log import Log
 from v6fwd.model import Address, Forward
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Flows
+from v6fwd.relay.limits.hops import Hops
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import local_address, peer_address
 from v6fwd.relay.tcp.stream import StreamFlow
@@ -61,12 +62,21 @@ class LoopWatch:
     """Resets the flows of a loop."""
 
     def __init__(
-        self, reactor: Reactor, flows: Flows, refuse: Callable[[Forward], None], log: Log
+        self,
+        reactor: Reactor,
+        flows: Flows,
+        hops: Hops,
+        refuse: Callable[[Forward], None],
+        log: Log,
     ) -> None:
-        """`refuse` lets no further flow go where a forward leads; it tells the log."""
+        """`hops` are suspected, too: of a loop through other processes.
+
+        `refuse` lets no further flow go where a forward leads; it tells the log.
+        """
         self._reactor = reactor
         self._flows = flows
         self._log = log
+        self._hops = hops
         self._refuse = refuse
         self._before = 0
         self._timer: asyncio.TimerHandle = reactor.loop.call_later(INTERVAL, self._tick)
@@ -78,6 +88,7 @@ class LoopWatch:
     def _tick(self) -> None:
         self._timer = self._reactor.loop.call_later(INTERVAL, self._tick)
         if (count := len(self._flows)) >= max(SUSPICIOUS, 2 * self._before):
+            self._hops.suspect()
             self.look()
             count = len(self._flows)
         self._before = count

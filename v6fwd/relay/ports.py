@@ -82,8 +82,14 @@ class TcpPort:
         return self.counters.activity()
 
     def replace(self, forward: Forward, target: Target) -> None:
+        if _has_moved(self.forward, forward):
+            self._reset_connecting()
         self._acceptor = _acceptor(forward, target, self._resources, self.counters)
         self.listener.begin = self._acceptor.accepted
+
+    def _reset_connecting(self) -> None:
+        """They would connect to an address that may be another container's."""
+        abort([flow for flow in self._flows() if len(flow.descriptors()) < 2], End.TARGET_FAILED)
 
     def stop_listening(self, *, take_queue: bool) -> None:
         """Flows that can tell when they are done, HTTP's, close then."""
@@ -121,6 +127,9 @@ class UdpPort:
         return self.counters.activity() + self.listener.forward.counters.activity()
 
     def replace(self, forward: Forward, target: Target) -> None:
+        if _has_moved(self.forward, forward):
+            for session in list(self.listener.sessions):  # their clients may begin others
+                session.close(End.TARGET_FAILED)
         self.listener.configure(forward, target, self._resources.udp(forward.limits))
 
     def stop_listening(self, *, take_queue: bool) -> None:
@@ -130,6 +139,11 @@ class UdpPort:
         count = len(self.listener.sessions)
         self.listener.close(why)
         return count
+
+
+def _has_moved(before: Forward, after: Forward) -> bool:
+    """Whether the target is a container that has left its address, or a target in its place."""
+    return bool(before.target.container) and before.target != after.target
 
 
 def open_port(

@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Protocol, TypeVar
 
 from v6fwd.client_ip.proxy.read import Header
+from v6fwd.relay.admission import NOT_PRESERVED
 from v6fwd.relay.ends import End
 
 _Side = TypeVar("_Side", contravariant=True)
@@ -96,8 +97,8 @@ class ConnectEvents(Protocol):
     def connect_failed(self, error: OSError) -> None:
         """The target cannot be reached."""
 
-    def client_refused(self, why: str) -> None:
-        """The client cannot be shown to the target as the forward's mode demands."""
+    def client_refused(self, why: str, label: str = NOT_PRESERVED) -> None:
+        """The target must not get this client: `label` for the metrics, `why` for the log."""
 
     def client_reset(self) -> None:
         """The client's connection was reset meanwhile."""

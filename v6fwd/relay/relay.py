@@ -79,7 +79,7 @@ class Relay:
         self._dead_peers = DeadPeers(self.reactor, self.flows)
         self.targets = Targets(self.reactor, log)
         refuse = self.targets.refuse_for_a_while
-        self._loop_watch = LoopWatch(self.reactor, self.flows, refuse, log)
+        self._loop_watch = LoopWatch(self.reactor, self.flows, self.resources.hops, refuse, log)
         self._ports: dict[Key, Port] = {}
         self._leaving: set[Port] = set()  # closed, with flows that may still finish
         self._tidying: asyncio.Handle | None = None  # the next _tidy

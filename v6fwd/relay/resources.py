@@ -12,6 +12,7 @@ from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flows
 from v6fwd.relay.http.linger import LINGER_TIME
+from v6fwd.relay.limits.hops import Hops
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.tcp.pipes import PipePool
 from v6fwd.relay.tcp.resources import TcpResources
@@ -34,6 +35,7 @@ class Resources:
         budget = self._budget(1, 0)
         self.flows = Flows(budget.flows)
         self.pipes = PipePool(budget.pipes)
+        self.hops = Hops(lambda: reactor.clock())
         self._sessions_limit = budget.sessions
         self._tcp: dict[tuple[float, ...], TcpResources] = {}
         self._udp: dict[float, UdpResources] = {}
@@ -48,6 +50,7 @@ class Resources:
                 pipes=self.pipes,
                 log=self._log,
                 clients=self._clients,
+                hops=self.hops,
                 headers=Deadlines(self._reactor, limits.header_timeout),
                 connects=Deadlines(self._reactor, limits.connect_timeout),
                 heads=Deadlines(self._reactor, limits.request_timeout),
@@ -68,7 +71,7 @@ class Resources:
         """Buffers, 8 MiB of addresses, are there once."""
         for other in self._udp.values():
             return other.with_sessions(sessions)
-        parts = self._reactor, self._log, sessions, self._clients
+        parts = self._reactor, self._log, sessions, self._clients, self.hops
         return UdpResources(*parts, log_flows=self._log_flows)
 
     def share_out(self, ports: int, of_udp: int, others: int = 0) -> None:

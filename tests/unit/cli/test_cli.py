@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import click
@@ -376,3 +377,16 @@ def test_transparent_misfits(words: tuple[str, ...], message: str) -> None:
     result = run("forward", *words)
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
+
+
+def test_check_refuses_a_forward_that_leads_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        importlib.import_module("v6fwd.cli.serve"), "is_local_address", lambda packed: packed != b""
+    )
+    path = tmp_path / "v6fwd.toml"
+    path.write_text('[[forward]]\nlisten = "8080"\ntarget = "192.0.2.1:8080"\n')
+    told = CliRunner().invoke(main, ["serve", "--check", "-c", str(path)])
+    assert told.exit_code == 2
+    assert "leads back to [::]:8080 itself" in told.stderr

@@ -383,6 +383,29 @@ def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_forwards_that_lead_back_to_themselves(folder: Folder) -> None:
+    first = '[[forward]]\nlisten = "[::]:80-82"\ntarget = "127.0.0.1:81-83"\n'
+    assert folder.load(first)
+    folder.write("last.toml", '[[forward]]\nlisten = "[::]:83"\ntarget = "localhost:80"\n')
+    assert folder.mistakes(f'include = "last.toml"\n{first}') == [
+        (
+            'v6fwd.toml: [[forward]] 1 ([::]:80-82): target = "127.0.0.1:83":'
+            " it leads back to [::]:82 itself"
+        ),
+        (
+            'last.toml: [[forward]] 1 ([::]:83): target = "localhost:80":'
+            " it leads back to [::]:83 itself"
+        ),
+    ]
+
+
+def test_this_hosts_own_addresses_lead_back(folder: Folder) -> None:
+    folder.write("v6fwd.toml", '[[forward]]\nlisten = "80"\ntarget = "192.0.2.1:80"\n')
+    assert load(Path("v6fwd.toml"))
+    with pytest.raises(ConfigError, match="leads back"):
+        load(Path("v6fwd.toml"), is_local=lambda packed: packed == bytes((192, 0, 2, 1)))
+
+
 def test_all_mistakes_at_once(folder: Folder) -> None:
     mistakes = folder.mistakes(
         "workers = 0\n[defaults]\nclient-flows = -1\n[control]\nx = 1\n"

@@ -604,3 +604,50 @@ def test_an_endpoint_reads_back(packed: bytes, port: int) -> None:
 def test_a_range_has_every_port_once(first: int, more: int) -> None:
     endpoints = parse_listen(f"[::]:{first}-{first + more}")
     assert [endpoint.port for endpoint in endpoints] == list(range(first, first + more + 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "container", "port"),
+    [
+        ("docker:web:80", "web", 80),
+        ("docker:web@back-end:80", "web@back-end", 80),
+        ("docker:app_web.1:53/udp", "app_web.1", 53),
+        ("docker:0123456789ab:80", "0123456789ab", 80),
+    ],
+)
+def test_a_container_as_target(text: str, container: str, port: int) -> None:
+    (endpoint,) = parse_target(text)
+    assert (endpoint.container, endpoint.port, endpoint.host) == (container, port, "")
+    assert str(endpoint) == text
+    assert endpoint.is_absent
+    assert not endpoint.is_name
+    there = replace(endpoint, host="172.17.0.2")
+    assert str(there) == text
+    assert not there.is_absent
+
+
+def test_a_container_and_a_range_of_ports() -> None:
+    pairs = pair_up("[::]:80-81", "docker:web:8080-8081")
+    assert [str(target) for _, target in pairs] == ["docker:web:8080", "docker:web:8081"]
+
+
+@pytest.mark.parametrize("text", ["docker:80", "docker:0080"])
+def test_a_host_that_is_called_docker(text: str) -> None:
+    assert parse_target(text) == [Endpoint("docker", 80)]
+
+
+@pytest.mark.parametrize(
+    "text", ["docker::80", "docker:a b:80", "docker:web@:80", "docker:-web:80", "docker:we/b:80"]
+)
+def test_no_container(text: str) -> None:
+    with pytest.raises(InputError):
+        parse_target(text)
+
+
+def test_a_container_has_a_namespace_of_its_own() -> None:
+    ((listen, target),) = pair_up("[::]:80", "docker:web:80")
+    how = Transparent(netns="4711")
+    forward = Forward(listen, target, ClientIP.TRANSPARENT, transparent=how)
+    with pytest.raises(InputError, match="leave target-netns out"):
+        refuse_misfits([forward])
+    refuse_misfits([replace(forward, transparent=Transparent())])

@@ -55,7 +55,7 @@ def test_a_failure_is_passed_over_for_a_while() -> None:
 def test_who_answers_has_its_turn_again() -> None:
     addresses = known(v4(1), v4(2))
     addresses.failed(v4(2), 0.0)
-    addresses.answered(v4(2))
+    addresses.answered(v4(2), 0.0)
     assert {addresses.order(0.0)[0] for _ in range(2)} == {v4(1), v4(2)}
 
 
@@ -86,3 +86,15 @@ def test_the_only_address_is_never_worse() -> None:
 def test_no_address() -> None:
     assert Addresses().order(0.0) == []
     assert not Addresses().is_worse(v4(1), 0.0)
+
+
+def test_who_answers_elsewhere() -> None:
+    addresses = known(v4(1), v4(2))
+    assert not addresses.has_answered_elsewhere(v4(1), 0.0)
+    addresses.answered(v4(2), 0.0)
+    addresses.answered(v4(9), 0.0)  # of an older answer of the resolver
+    assert addresses.has_answered_elsewhere(v4(1), PASS_OVER)
+    assert not addresses.has_answered_elsewhere(v4(1), PASS_OVER + 1)
+    assert not addresses.has_answered_elsewhere(v4(2), 0.0)
+    addresses.replace([v4(1)])
+    assert not addresses.has_answered_elsewhere(v4(1), 0.0)

@@ -17,8 +17,10 @@ from v6fwd.client_ip.proxy.read import Header
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address, Endpoint, Limits
 from v6fwd.relay.deadlines import Deadlines
+from v6fwd.relay.limits.hops import MOST, START, Hops
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import reset_on_close
+from v6fwd.relay.tcp import connect as connect_module
 from v6fwd.relay.tcp.connect import FIRST_SIZE, Connect
 from v6fwd.relay.tcp.forward import TcpForward
 
@@ -47,6 +49,8 @@ class Site(Attempting):
         self.later: list[Callable[[], None]] = []
         self.soon: list[Callable[[], None]] = []
         self.rounds = 0
+        self.hops = Hops(lambda: 0.0)
+        self.hop_limits: list[int] = []
         self.watched: dict[int, Any] = {}
         self.passed_on: list[tuple[int, int]] = []
         self.reports: list[tuple[Any, ...]] = []
@@ -125,7 +129,13 @@ class Site(Attempting):
     def answered(self, address: int) -> None:
         self.verdicts.append((address, True))
 
-    def dial(self, number: int | None, source: Address | None) -> int:  # noqa: ARG002
+    def dial(
+        self,
+        number: int | None,
+        source: Address | None,  # noqa: ARG002
+        hop_limit: int = 0,
+    ) -> int:
+        self.hop_limits.append(hop_limit)
         self.asked.append(number or 0)
         step = self.script.pop(0)
         if isinstance(step, int):
@@ -177,8 +187,8 @@ class Site(Attempting):
     def connect_failed(self, error: OSError) -> None:
         self.reports.append(("failed", error.errno))
 
-    def client_refused(self, why: str) -> None:
-        self.reports.append(("refused", why))
+    def client_refused(self, why: str, label: str = "") -> None:
+        self.reports.append(("refused", why, label))
 
     def client_reset(self) -> None:
         self.reports.append(("client reset",))
@@ -201,8 +211,10 @@ class Site(Attempting):
         forward = SimpleNamespace(
             target=self,
             write_header=write if first else None,
-            resources=SimpleNamespace(reactor=self, connects=self.connects),
-            forward=SimpleNamespace(target=Endpoint("", 0, path=self.path), limits=Limits()),
+            resources=SimpleNamespace(reactor=self, connects=self.connects, hops=self.hops),
+            forward=SimpleNamespace(
+                listen="[::]:1", target=Endpoint("", 0, path=self.path), limits=Limits()
+            ),
         )
         self.connect = Connect(
             self, cast("TcpForward", forward), self.client_fd, CLIENT, told, said
@@ -478,7 +490,7 @@ def test_the_connect_timeout_leaves_no_time_for_others(site: Site) -> None:
 def test_a_client_that_cannot_be_shown(site: Site) -> None:
     site.script = [ClientRefusedError("no way")]
     site.begin()
-    assert site.reports == [("refused", "no way")]
+    assert site.reports == [("refused", "no way", "")]
 
 
 def test_a_client_that_is_reset(site: Site) -> None:
@@ -555,3 +567,32 @@ def test_a_flow_that_fails_to_take_the_target_leaks_no_descriptor(site: Site) ->
     site.connect.stop()
     assert target.recv(1) == b"x"
     assert ended_by_reset(target)
+
+
+@pytest.mark.parametrize(
+    ("received", "sent"), [(64, START), (255, START), (START, START - 1), (START - 5, START - 6)]
+)
+def test_relays_are_counted_once_a_loop_is_suspected(
+    site: Site, monkeypatch: pytest.MonkeyPatch, received: int, sent: int
+) -> None:
+    monkeypatch.setattr(connect_module, "received_hop_limit", lambda _: received)
+    target = site.a_target()
+    site.hops.suspect()
+    site.begin(b"x")
+    assert target.recv(1) == b"x"
+    assert site.hop_limits == [sent]
+
+
+def test_no_relays_are_counted_before(site: Site) -> None:
+    target = site.a_target()
+    site.begin(b"x")
+    assert target.recv(1) == b"x"
+    assert site.hop_limits == [0]
+
+
+def test_a_flow_of_a_loop_goes_no_further(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect_module, "received_hop_limit", lambda _: START - MOST)
+    site.hops.suspect()
+    site.begin(b"x")
+    assert [(report[0], report[2]) for report in site.reports] == [("refused", "loop")]
+    assert (site.asked, len(site.connects)) == ([], 0)

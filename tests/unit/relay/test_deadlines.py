@@ -34,6 +34,7 @@ class FakeReactor(Attempting):
     def __init__(self) -> None:
         self.now = 100.0
         self.timers: list[FakeTimer] = []
+        self.told: list[Exception] = []
 
     @property
     def loop(self) -> FakeReactor:
@@ -46,6 +47,9 @@ class FakeReactor(Attempting):
         timer = FakeTimer(self.now + delay, callback)
         self.timers.append(timer)
         return timer
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.told.append(context["exception"])
 
     @property
     def armed(self) -> list[FakeTimer]:
@@ -299,3 +303,20 @@ def test_on_a_real_loop() -> None:
             reactor.close()
 
     assert asyncio.run(main()) == ["a", "b"]
+
+
+def test_who_raises_takes_nobody_along(reactor: FakeReactor) -> None:
+    expired: list[str] = []
+
+    def expire(name: str) -> None:
+        if name != "b":
+            raise MemoryError
+        expired.append(name)
+
+    limit = Named(reactor, 5.0, expire)
+    for name in "abc":
+        limit.add(name)
+    reactor.advance(105)
+    assert expired == ["b"]
+    assert [type(error) for error in reactor.told] == [MemoryError] * 2
+    assert reactor.armed == []

@@ -15,6 +15,10 @@ _EVERYWHERE = ("0.0.0.0", "::", "")
 """Host addresses of a port that is published for the world."""
 
 
+class UnknownContainerError(LookupError):
+    """A container, or its address, cannot be told; the text says why."""
+
+
 class HostPort(NamedTuple):
     """A port of the host, and the container's port behind it."""
 
@@ -76,6 +80,36 @@ class Container:
     def address(self) -> str:
         """Return an IPv4 address where it can be reached, else an IPv6 one; "" if it has none."""
         return min(self.hosts, key=lambda each: ":" in each, default="")
+
+    def address_in(self, network: str) -> str:
+        """Return its address in a network; "": in any. Raises UnknownContainerError."""
+        if network and network not in self.addresses:
+            known = ", ".join(self.addresses) or "none"
+            raise UnknownContainerError(
+                f"container {self.name} is not in network {network}; its networks: {known}"
+            )
+        hosts = self.addresses[network] if network else self.hosts
+        address = min(hosts, key=lambda each: ":" in each, default="")
+        if not address:
+            raise UnknownContainerError(
+                f"container {self.name} has no address of its own: it may be in the host's network"
+            )
+        return address
+
+
+def find_named(containers: Iterable[Container], name: str) -> Container:
+    """Return the container with this name, or with an id that begins so.
+
+    Raises UnknownContainerError for none, and for several.
+    """
+    containers = list(containers)
+    found = [each for each in containers if name in (each.name, each.id)]
+    found = found or [each for each in containers if each.id.startswith(name)]
+    if len(found) > 1:
+        raise UnknownContainerError(f"the ids of {len(found)} containers begin with {name}")
+    if not found:
+        raise UnknownContainerError(f"there is no container {name}")
+    return found[0]
 
 
 def read_containers(items: Iterable[Mapping[str, Any]]) -> list[Container]:

@@ -57,7 +57,8 @@ class Watcher:
 
     `found` is called before the first answer of an Engine that was silent. `enters` tells which
     containers' processes must be known. That takes another request, which the Engine does not
-    answer before it has started the container; `changed` is called again when it does.
+    answer before it has started the container; `changed` is called again when it does. `lost`
+    logs why the Engine cannot be asked; without it that is done here.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Watcher:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         ask_every: float = ASK_EVERY,
+        lost: Callable[[str], None] | None = None,
     ) -> None:
         self._api = api
         self._log = log
@@ -80,6 +82,7 @@ class Watcher:
         self._enters = enters
         self._sleep = sleep
         self._ask_every = ask_every
+        self._on_lost = lost
         self._stirred = asyncio.Event()
         self._running: Sequence[Container] = ()
         self._entered: set[str] = set()
@@ -194,8 +197,12 @@ class Watcher:
 
     def _tell_lost(self, why: str) -> None:
         self.is_lost = True
-        if not self._told:
-            self._told = True
+        if self._told:
+            return
+        self._told = True
+        if self._on_lost is not None:
+            self._on_lost(why)
+        else:
             self._log.warning("engine-lost", f"{why}; labels are read once it answers")
 
     def _tell_found(self) -> None:

@@ -28,12 +28,14 @@ class Addresses:
         self._refused: frozenset[SocketAddress] = frozenset()
         self._turn = 0
         self._failed: dict[SocketAddress, float] = {}  # until when; the oldest failure first
+        self._answered: dict[SocketAddress, float] = {}  # when, the last time
 
     def replace(self, found: Iterable[SocketAddress]) -> None:
         """Take another answer of the resolver. Failures of addresses that stay are kept."""
         self.found = tuple(dict.fromkeys(found))
         self.all = tuple(each for each in self.found if each not in self._refused)
         self._failed = {each: due for each, due in self._failed.items() if each in self.all}
+        self._answered = {each: at for each, at in self._answered.items() if each in self.all}
 
     def refuse(self, addresses: Iterable[SocketAddress]) -> None:
         """Use all but these from now on."""
@@ -59,9 +61,15 @@ class Addresses:
             self._failed.clear()
         self._failed[address] = now + PASS_OVER
 
-    def answered(self, address: SocketAddress) -> None:
+    def answered(self, address: SocketAddress, now: float) -> None:
         """An address works: it has its turn again."""
         self._failed.pop(address, None)
+        if address in self.all:
+            self._answered[address] = now
+
+    def has_answered_elsewhere(self, address: SocketAddress, now: float) -> bool:
+        """Whether another address than this one has answered lately."""
+        return any(now - at <= PASS_OVER for each, at in self._answered.items() if each != address)
 
     def is_worse(self, address: SocketAddress, now: float) -> bool:
         """Whether there is a better address than this one."""

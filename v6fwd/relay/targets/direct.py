@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import attempt, in_background
 from v6fwd.model import Address, Endpoint, Protocol
+from v6fwd.relay.limits.hops import set_hop_limit
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import tune
 from v6fwd.relay.targets.addresses import Addresses, SocketAddress
@@ -31,6 +32,7 @@ PATIENCE = 0.250
 """Seconds that new flows wait for a newer answer, before they go where the old one says."""
 
 _KINDS = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
+_ABSENT = "its container has no address now"
 _UNRESOLVED = "its name cannot be resolved"
 
 
@@ -83,6 +85,8 @@ class DirectTarget:
         endpoint = self.endpoint
         if endpoint.path:
             return [(socket.AF_UNIX, endpoint.path)]
+        if endpoint.is_absent:
+            return []
         found = socket.getaddrinfo(
             endpoint.host,
             endpoint.port,
@@ -142,12 +146,15 @@ class DirectTarget:
         finally:
             self._refreshing = None
             waiting, self._waiting = self._waiting, []
-            for then in waiting:
-                attempt(then)
+            self._tell(waiting)
             self._be_patient_no_more()
 
     def _be_patient_no_more(self) -> None:
         waiting, self._impatient = self._impatient, []
+        self._tell(waiting)
+
+    def _tell(self, waiting: Iterable[Callable[[], None]]) -> None:
+        """Call all: what one of them raises is no business of the others."""
         for then in waiting:
             attempt(then)
 
@@ -161,12 +168,13 @@ class DirectTarget:
         self.known.failed(address, self._reactor.clock())
 
     def answered(self, address: SocketAddress) -> None:
-        self.known.answered(address)
+        self.known.answered(address, self._reactor.clock())
 
     def dial(
         self,
         address: SocketAddress | None,
         source: Address | None = None,  # noqa: ARG002
+        hop_limit: int = 0,
     ) -> int:
         """Raises OSError."""
         family, sockaddr = address or self.addresses()[0]
@@ -174,6 +182,8 @@ class DirectTarget:
         try:
             if family != socket.AF_UNIX:
                 tune(sock)
+            if hop_limit:
+                set_hop_limit(sock, hop_limit)
             self._connect(sock, sockaddr)
         except BaseException:
             sock.close()
@@ -185,8 +195,13 @@ class DirectTarget:
         found = self.known.all
         if not found:
             self.refresh(_nothing)
-            raise OSError(0, LEADS_BACK if self.known.found else _UNRESOLVED)
+            raise OSError(0, self._why_nowhere())
         return found
+
+    def _why_nowhere(self) -> str:
+        if self.endpoint.container:
+            return _ABSENT
+        return LEADS_BACK if self.known.found else _UNRESOLVED
 
     @staticmethod
     def _connect(sock: socket.SocketType, sockaddr: Any) -> None:
@@ -214,8 +229,12 @@ class DirectTarget:
         self.refresh(_nothing)
 
     def was_silent(self, address: Any) -> None:
-        """The same, less often: some servers never answer, as those for syslog."""
-        self.failed(address)
+        """Ask the resolver, less often: some servers never answer, as those for syslog.
+
+        So silence says nothing against an address unless another one of the target has answered.
+        """
+        if self.known.has_answered_elsewhere(address, self._reactor.clock()):
+            self.failed(address)
         self._refresh_after(SILENT_INTERVAL)
 
     def client_left(self, address: Any, source: Address) -> None:
@@ -225,7 +244,9 @@ class DirectTarget:
         return writer
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Lead nowhere if it was a container's address: another one may have it now."""
+        if self.endpoint.container:
+            self.known.replace(())
 
 
 def _nothing() -> None:

@@ -148,7 +148,7 @@ class Targets:
             self._close_transparent()
 
     def _make(self, forward: Forward) -> Target:
-        if forward.client_ip is not ClientIP.TRANSPARENT:
+        if forward.client_ip is not ClientIP.TRANSPARENT or forward.target.is_absent:
             return DirectTarget(forward.target, self._reactor, self._resolver)
         if self._make_transparent is None:
             # Imported on demand: it is a sixth of the relay, and brings SQLite along.
@@ -161,7 +161,7 @@ class Targets:
         return self._make_transparent(forward)
 
     def _tell_unresolved(self, forward: Forward, target: Target) -> None:
-        if not len(target):
+        if not (len(target) or forward.target.is_absent):
             self._log.warning(
                 "unresolved",
                 f"cannot resolve target {forward.target} of {forward.listen} yet",

@@ -59,10 +59,13 @@ class Target(Interface):
     def answered(self, address: SocketAddress) -> None:
         """A flow is connected to an address of several."""
 
-    def dial(self, address: SocketAddress | None, source: Address | None = None) -> int:
+    def dial(
+        self, address: SocketAddress | None, source: Address | None = None, hop_limit: int = 0
+    ) -> int:
         """Start to connect to an address of `order`, or the only one; gives the descriptor.
 
-        `source` is the client. Raises OSError, and ClientRefusedError where the target must see
+        `source` is the client; `hop_limit` of what is sent, 0: the system's, and that of clients
+        whose address is preserved. Raises OSError, and ClientRefusedError where the target must see
         its address and cannot.
         """
 
@@ -76,7 +79,7 @@ class Target(Interface):
         """Look for another address: nobody took datagrams at this one."""
 
     def was_silent(self, address: Any) -> None:
-        """Look for another address: a UDP session has had no answer from this one."""
+        """Ask the resolver: a UDP session to a name has had no answer from this address."""
 
     def client_left(self, address: Any, source: Address) -> None:
         """A UDP session to `address` has ended, or moved on."""

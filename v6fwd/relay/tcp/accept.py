@@ -37,6 +37,7 @@ class Acceptor:
             self._drop(fd, slot)
             raise
         forward.counters.flows += 1
+        forward.resources.hops.began()
         try:
             flow.start(sockaddr)
         except Exception as error:

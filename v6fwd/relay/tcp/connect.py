@@ -11,10 +11,13 @@ from collections.abc import Sequence
 
 from v6fwd.client_ip.proxy.read import Header
 from v6fwd.client_ip.proxy.tlvs import add_tlvs
-from v6fwd.errors import ClientRefusedError
+from v6fwd.errors import ClientRefusedError, LoopError
 from v6fwd.model import Address
+from v6fwd.relay.admission import LOOP
+from v6fwd.relay.limits.hops import loop_text, received_hop_limit
 from v6fwd.relay.pump import ConnectEvents
 from v6fwd.relay.sockets import is_connected, local_address, pending_error, reset_on_close
+from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.tcp.race import Race
@@ -90,7 +93,11 @@ class Connect:
         race = self._race
         try:
             address = race.at if race is not None else None
-            self._fd = fd = target.dial(address, self._source)
+            self._fd = fd = self._dial(address)
+        except LoopError as error:
+            self.stop()
+            self._owner.client_refused(str(error), LOOP)
+            return
         except ClientRefusedError as error:
             self.stop()
             self._owner.client_refused(str(error))
@@ -112,6 +119,17 @@ class Connect:
         else:
             self._start_clock()
             race.began()
+
+    def _dial(self, address: SocketAddress | None) -> int:
+        """Start to connect. Raises OSError, ClientRefusedError; LoopError for one of a loop."""
+        forward = self._forward
+        hops = forward.resources.hops
+        if not hops.is_on:
+            return forward.target.dial(address, self._source)
+        limit = hops.onward(received_hop_limit(self._client_fd))
+        if not limit:
+            raise LoopError(loop_text(forward.forward.listen, forward.forward.target))
+        return forward.target.dial(address, self._source, limit)
 
     def _start_clock(self) -> None:
         """One time limit for all addresses together."""

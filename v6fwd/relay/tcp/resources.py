@@ -8,6 +8,7 @@ from v6fwd.log import Log
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.flows import Flows
+from v6fwd.relay.limits.hops import Hops
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.tcp.pipes import PipePool
 
@@ -21,6 +22,7 @@ class TcpResources:
     pipes: PipePool
     log: Log
     clients: Clients
+    hops: Hops
     headers: Deadlines
     """Waits for a PROXY header."""
     connects: Deadlines

@@ -95,7 +95,8 @@ class StreamFlow(ABC):
 
     def _refuse_client(self, why: str, what: str) -> None:
         forward = self._forward
-        tell_refused(forward.resources.log, what, self._source, forward.forward.listen, why)
+        client = self._source or peer_address(self._client_fd)
+        tell_refused(forward.resources.log, what, client, forward.forward.listen, why)
         self.abort(End.REFUSED, why)
 
     @abstractmethod
@@ -123,9 +124,9 @@ class StreamFlow(ABC):
         log, counters = forward.resources.log, forward.counters
         return tell_failed(log, counters, forward.forward, "connect to", error)
 
-    def client_refused(self, why: str) -> None:
-        """Reset a client that cannot be shown to the target."""
-        count(self._forward.counters.refused, NOT_PRESERVED)
+    def client_refused(self, why: str, label: str = NOT_PRESERVED) -> None:
+        """Reset a client that the target must not get."""
+        count(self._forward.counters.refused, label)
         self._refuse_client(why, "client")
 
     def client_reset(self) -> None:

@@ -88,11 +88,13 @@ class TransparentTarget:
     def answered(self, address: SocketAddress) -> None:
         self._direct.answered(address)
 
-    def dial(self, address: SocketAddress | None, source: Address | None = None) -> int:
+    def dial(
+        self, address: SocketAddress | None, source: Address | None = None, hop_limit: int = 0
+    ) -> int:
         assert source is not None
         try:
             if self._falls_back(source):
-                return self._direct.dial(address)
+                return self._direct.dial(address, source, hop_limit)
             return self._path.connect(address, source)
         except RelayError as error:
             raise self._unusable(error) from error
@@ -112,7 +114,7 @@ class TransparentTarget:
         self._path.was_refused(address)
 
     def was_silent(self, address: Any) -> None:
-        self._path.was_refused(address)
+        self._direct.was_silent(address)
 
     def client_left(self, address: Any, source: Address) -> None:
         self._path.client_left(address, source)

@@ -8,14 +8,13 @@ from collections.abc import Callable
 from v6fwd.client_ip.proxy.write import HeaderWriter, datagram_header_writer
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Forward
-from v6fwd.relay.admission import NOT_PRESERVED, tell_refused
+from v6fwd.relay.admission import LOOP, NOT_PRESERVED, tell_refused
 from v6fwd.relay.counters import Counters, count
+from v6fwd.relay.limits.hops import loop_text
 from v6fwd.relay.targets.target import Target, tell_failed
 from v6fwd.relay.udp.pktinfo import Family
 from v6fwd.relay.udp.resources import UdpCounters, UdpResources
 
-LOOP = "loop"
-"""Counted with Admission's reasons: an answer would come back in as a client's datagram."""
 _FULL = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -82,6 +81,11 @@ class UdpForward:
         """Count a datagram whose source is a listener of ours."""
         count(self.flows.refused, LOOP)
         self._tell_refused(key, "its source is one of v6fwd's own listeners", "client")
+
+    def came_round(self, key: bytes) -> None:
+        """Count a client that is another session of a loop."""
+        count(self.flows.refused, LOOP)
+        self._tell_refused(key, loop_text(self.forward.listen, self.forward.target), "client")
 
     def target_failed(self, error: OSError) -> None:
         """Count a target that cannot be reached."""

@@ -24,8 +24,10 @@ from v6fwd.relay.targets.target import Target
 from v6fwd.relay.udp.demux import Demux
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import Item, count_of
+from v6fwd.relay.udp.hop_limits import HopLimits
 from v6fwd.relay.udp.mmsg import SLOT_SIZE
 from v6fwd.relay.udp.pending import PendingClient, PendingClients
+from v6fwd.relay.udp.renewal import Renewal
 from v6fwd.relay.udp.resources import UdpResources
 from v6fwd.relay.udp.session import UdpSession
 from v6fwd.relay.udp.session_maker import SessionMaker
@@ -60,6 +62,8 @@ class UdpListener:
         self._pending = PendingClients()
         self._takes_new_clients = True
         self._gathers = False
+        self._hop_limits = HopLimits(self._fd, family)
+        self._renewal = Renewal(self._resume_later)
         resources.own.add(sock)
         resources.reactor.watch(self._fd, select.EPOLLIN, self)
 
@@ -135,20 +139,25 @@ class UdpListener:
         inbox = self._forward.resources.inbox
         number = items[0][0] // SLOT_SIZE
         control_size = inbox.control_sizes(number + 1)[number]
-        info = self._forward.family.read(inbox.meta_of(number), 0, control_size)[1]
+        hops, loop = self._forward.resources.hops, self._forward.resources.reactor.loop
+        info = self._hop_limits.info(inbox.meta_of(number), control_size, hops, loop)
         header = self._demux.headers.get(key)
-        if fresh and key not in self._pending:
+        waits = self._renewal.holds(self._forward.target)
+        if fresh and not waits and key not in self._pending:
             try:
                 session = self._make(key, info, header)
             except ClientRefusedError:
                 return None
             if session is not None:
                 return session
-        if not self._pending:
-            self._forward.resources.reactor.resume_later(self)
+        if not self._pending and not waits:
+            self._resume_later()
         if not self._pending.add(key, info, header, inbox.payload, items):
             self._forward.counters.no_room += count_of(items)
         return None
+
+    def _resume_later(self) -> None:
+        self._forward.resources.reactor.resume_later(self)
 
     def _make(self, key: bytes, info: bytes, header: Header | None) -> UdpSession | None:
         """As SessionMaker.make; the session gets the client's datagrams from now on."""
@@ -176,7 +185,7 @@ class UdpListener:
                 client = rest
                 self._let_in(session, client)
         if pending:
-            self._forward.resources.reactor.resume_later(self)
+            self._resume_later()
 
     def _session_of(self, client: PendingClient) -> UdpSession | None:
         """The session of a pending client; None where it cannot be made now.
@@ -229,5 +238,6 @@ class UdpListener:
             attempt(session.close, end)
         self._forward.resources.replies.forget(self._forward)
         self.refuse_new_clients(reads=False)
+        self._hop_limits.close()
         self._forward.resources.own.remove(self._fd)
         self._socket.close()

@@ -78,7 +78,7 @@ def bound_of(sock: socket.socket) -> Bound:
     return Bound(Address.of(packed, port), v6_only)
 
 
-def is_local_address(packed: bytes, device: int) -> bool:
+def is_local_address(packed: bytes, device: int = 0) -> bool:
     """Whether the kernel delivers what is sent to an address on this host."""
     from v6fwd.netns.netlink import Netlink  # few clients have the port of a listener
 

@@ -8,9 +8,11 @@ dual-stack socket IPv4 is v4-mapped in both, which udpv6_sendmsg takes as well.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from v6fwd.model import MAPPED_PREFIX, Address
@@ -18,6 +20,11 @@ from v6fwd.relay.udp.mmsg import BLOCK_SIZE, CMSG_HEADER, NAME_ROOM, SOL_UDP, UD
 
 IP_PKTINFO = 8  # linux/in.h
 _CMSG = struct.Struct("@Nii")
+_HOP_LIMIT = {(socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT)}
+_HEAR = (
+    (socket.IPPROTO_IP, 12),  # IP_RECVTTL of linux/in.h
+    (socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +47,20 @@ class Family:
     def read(self, meta: bytes, at: int, control_size: int) -> tuple[bytes, bytes, int]:
         """Key, pktinfo and segment size (0: none) of the datagram whose slot is at `at`."""
         info, segment = bytes(self.info_length), 0
-        here = at + NAME_ROOM
-        end = here + control_size
-        while here + CMSG_HEADER <= end:
-            length, level, kind = _CMSG.unpack_from(meta, here)
-            data = meta[here + CMSG_HEADER : here + length]
+        for level, kind, data in messages(meta, at, control_size):
             if (level, kind) == (self.level, self.kind):
                 info = data
             elif (level, kind) == (SOL_UDP, UDP_GRO):
                 segment = int(struct.unpack_from("@i", data)[0])
-            here += socket.CMSG_SPACE(max(0, length - CMSG_HEADER))
         local = info[self.address_at : self.address_at + self.address_size]
         return meta[at : at + self.name_size] + local, info, segment
+
+    def hop_limit(self, meta: bytes, at: int, control_size: int) -> bytes:
+        """The hop limit of the same datagram as one byte; b"" where the kernel did not tell it."""
+        for level, kind, data in messages(meta, at, control_size):
+            if (level, kind) in _HOP_LIMIT:
+                return bytes([struct.unpack_from("@i", data)[0]])
+        return b""
 
     def block(self, key: bytes, info: bytes) -> bytes:
         """Name and pktinfo that every reply of the session with this key carries."""
@@ -91,6 +100,25 @@ class Family:
 
 INET = Family(16, socket.IPPROTO_IP, IP_PKTINFO, 12, 8, 4)
 INET6 = Family(28, socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, 20, 0, 16)
+
+
+def messages(meta: bytes, at: int, control_size: int) -> Iterator[tuple[int, int, bytes]]:
+    """Level, kind and data of each control message of the datagram whose slot is at `at`."""
+    here = at + NAME_ROOM
+    end = here + control_size
+    while here + CMSG_HEADER <= end:
+        length, level, kind = _CMSG.unpack_from(meta, here)
+        yield level, kind, meta[here + CMSG_HEADER : here + length]
+        here += socket.CMSG_SPACE(max(0, length - CMSG_HEADER))
+
+
+def hear_hop_limits(fd: int, hear: bool) -> None:
+    """Ask the kernel for the hop limit of each datagram, or no more. IPv4 comes to IPv6, too."""
+    sock = socket.SocketType(socket.AF_INET6, socket.SOCK_DGRAM, 0, fd)
+    for level, option in _HEAR:
+        with contextlib.suppress(OSError):  # the socket is of the other family
+            sock.setsockopt(level, option, hear)
+    sock.detach()
 
 
 def is_link_local(packed: bytes) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass
 from v6fwd.log import Log
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.deadlines import Deadlines
+from v6fwd.relay.limits.hops import Hops
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.udp.gso import Sender
 from v6fwd.relay.udp.mmsg import Inbox, Memory
@@ -48,12 +49,20 @@ class UdpResources:
     """What all UDP forwards of a process share; the sessions only those with one timeout."""
 
     def __init__(
-        self, reactor: Reactor, log: Log, sessions: Sessions, clients: Clients, *, log_flows: bool
+        self,
+        reactor: Reactor,
+        log: Log,
+        sessions: Sessions,
+        clients: Clients,
+        hops: Hops,
+        *,
+        log_flows: bool,
     ) -> None:
         self.reactor = reactor
         self.log = log
         self.sessions = sessions
         self.clients = clients
+        self.hops = hops
         self.log_flows = log_flows
         self.inbox = Inbox()
         self.sender = Sender()

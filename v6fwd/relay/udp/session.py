@@ -24,6 +24,7 @@ from v6fwd.relay.ends import End
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, first_of, pack, pack_behind
+from v6fwd.relay.udp.record import record
 from v6fwd.relay.udp.session_table import ANSWERED, ASKED, PROVEN, REPLIED, Sessions
 from v6fwd.relay.udp_sockets import receive_segmented
 
@@ -115,7 +116,6 @@ class UdpSession:
             target.client_left(self.address, client)
             raise
         if target.is_name:
-            target.renew(self._follow)
             forward.resources.silences.add(self)
 
     # -- up: from the client --
@@ -197,7 +197,6 @@ class UdpSession:
         if error.errno in GONE:
             forward.counters.refused += 1
             self._target_gone(error)
-            self._header_due = bool(self._header)  # a new target has not seen the header yet
             if not again:
                 return True
         forward.lost(error)
@@ -211,28 +210,22 @@ class UdpSession:
         same = self.forward.client_ip is forward.forward.client_ip
         target = forward.target if same else self.target
         target.was_refused(self.address)
-        if target.has_moved(self.address):
-            try:
-                self._move_to(target, *target.connect_datagrams(self.client))
-            except ClientRefusedError as refusal:
-                forward.not_preserved(self.key, refusal)
-            except OSError as failure:
-                forward.target_failed(failure)
+        self._follow(target)
+        self._header_due = bool(self._header)  # the same address may be another program by now
 
     def expired(self) -> None:
         """The target has had its time to answer: if it did not, look for it elsewhere."""
         if self.rank == ASKED and not self.closed:
             self._forward.resources.silences.add(self)
             self.target.was_silent(self.address)
-            self._follow()
+            self._follow(self.target)
 
-    def _follow(self) -> None:
-        """Go where the target's name leads now: it may have moved before the session began."""
-        if self.closed or self.rank != ASKED or not self.target.has_moved(self.address):
+    def _follow(self, target: Target) -> None:
+        """Go where the target leads now, if that is elsewhere."""
+        if not target.has_moved(self.address):
             return
         try:
-            self._move_to(self.target, *self.target.connect_datagrams(self.client))
-            self._header_due = bool(self._header)  # the new target has not seen it
+            self._move_to(target, *target.connect_datagrams(self.client))
         except ClientRefusedError as refusal:
             self._forward.not_preserved(self.key, refusal)
         except OSError as failure:
@@ -251,6 +244,7 @@ class UdpSession:
         self.target.client_left(self.address, self.client)
         self.target, self.fd, self.address = target, fd, address
         self._began_bulk = False
+        self._header_due = bool(self._header)  # the new target has not seen it
 
     # -- down: from the target --
 
@@ -301,10 +295,11 @@ class UdpSession:
             return
         self._forward.counters.refused += 1
         if error.errno in GONE:
-            self._header_due = bool(self._header)
             self._target_gone(error)
 
     def _answered(self) -> None:
+        if self.rank == ASKED and self.target.is_name:
+            self.target.answered(self.address)
         if self.rank < ANSWERED:
             self._sessions.promote(self, ANSWERED if self.rank == ASKED else PROVEN)
         elif self.stamp != self._sessions.stamp:
@@ -326,7 +321,7 @@ class UdpSession:
         try:
             self._forward.flows.flow_ended(end, self.up_bytes, self.down_bytes, self.seconds())
             if resources.log_flows:
-                self._record(end)
+                record(resources.log, self, end)
         finally:  # whatever fails: the descriptor is given back
             resources.reactor.close_fd(self.fd)
             self.target.client_left(self.address, self.client)
@@ -360,23 +355,3 @@ class UdpSession:
     def seconds(self) -> float:
         """How long it lives."""
         return self._forward.resources.reactor.clock() - self._started
-
-    def _record(self, end: End) -> None:
-        forward, resources = self.forward, self._forward.resources
-        seconds = self.seconds()
-        resources.log.info(
-            "flow",
-            f"flow {self.client} -> {forward.listen} -> {forward.target} {forward.client_ip}:"
-            f" {self.up_bytes} bytes in {self.up_count} datagrams up,"
-            f" {self.down_bytes} in {self.down_count} down, {seconds:.3f} s, {end.text}",
-            client=self.client,
-            listen=forward.listen,
-            target=forward.target,
-            client_ip=forward.client_ip,
-            bytes_up=self.up_bytes,
-            datagrams_up=self.up_count,
-            bytes_down=self.down_bytes,
-            datagrams_down=self.down_count,
-            seconds=round(seconds, 6),
-            end=end.text,
-        )

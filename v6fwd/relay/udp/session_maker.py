@@ -8,6 +8,7 @@ from v6fwd.client_ip.proxy.read import Header
 from v6fwd.errors import ClientRefusedError, reason
 from v6fwd.model import Address
 from v6fwd.relay.admission import REFUSED, UNCOUNTED, admission_of
+from v6fwd.relay.limits.hops import set_hop_limit_of
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.session import UdpSession
 
@@ -36,12 +37,15 @@ class SessionMaker:
         Raises ClientRefusedError where it would fail again.
         """
         self._refuse_own(key)
+        limit = self._hop_limit(key, info)
         source, destination = self._addresses(key, header)
         slot = self._admit(source)
         resources = self._forward.resources
         resources.sessions.make_room(self._forward.flows)
         try:
             session = self._session(key, info, slot, source, destination)
+            if limit:
+                set_hop_limit_of(session.fd, limit)
         except Exception as error:
             if slot >= 0:
                 resources.clients.leave(slot)
@@ -61,6 +65,21 @@ class SessionMaker:
         if forward.resources.own.has(forward.family.client(key), forward.family.scope(key)):
             forward.would_loop(key)
             raise ClientRefusedError
+
+    def _hop_limit(self, key: bytes, info: bytes) -> int:
+        """That of what the session sends; 0: the system's. Raises ClientRefusedError for a loop.
+
+        `info` is followed by the hop limit of the client's datagram, if it was heard.
+        """
+        hops, forward = self._forward.resources.hops, self._forward
+        hops.began()
+        if not hops.is_on:
+            return 0
+        limit = hops.onward(int.from_bytes(info[forward.family.info_length :], "big"))
+        if not limit:
+            forward.came_round(key)
+            raise ClientRefusedError
+        return limit
 
     def _addresses(self, key: bytes, header: Header | None) -> tuple[Address, Address]:
         """The client's address, and the one that it wrote to."""

@@ -1,0 +1,39 @@
+"""Warns of targets that are addresses of Docker's bridges: containers change them."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+
+from v6fwd.log import Log
+from v6fwd.model import Endpoint, Forward, is_ip
+from v6fwd.netns.netlink import Netlink
+
+_BRIDGE_RE = re.compile(r"docker0|br-[0-9a-f]{12}")
+"""What dockerd calls the bridges of its networks."""
+
+
+def tell_bridges(forwards: Iterable[Forward], log: Log) -> None:
+    """Log a line for each target whose address is in a network of Docker's on this host."""
+    for target in {forward.target: forward for forward in forwards}:
+        if bridge := _bridge_to(target):
+            log.warning(
+                "target",
+                f"target {target} is on Docker's bridge {bridge}: after a restart another container"
+                f" may have that address; docker:NAME:{target.port} follows the container NAME",
+                target=target,
+            )
+
+
+def _bridge_to(target: Endpoint) -> str:
+    """The bridge that leads to an address; "" for none, and where the kernel does not tell."""
+    if target.container or not is_ip(target.host) or "%" in target.host:
+        return ""
+    packed = ipaddress.ip_address(target.host).packed
+    with contextlib.suppress(OSError), contextlib.closing(Netlink()) as netlink:
+        name = socket.if_indextoname(netlink.device_to(packed))
+        return name if _BRIDGE_RE.fullmatch(name) else ""
+    return ""
