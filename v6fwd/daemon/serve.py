@@ -51,6 +51,9 @@ class ForwardSource(Protocol):
     def held(self) -> list[dict[str, str]]:
         """What it does not serve although it is asked to: `listen`, `target` and `why`."""
 
+    def report(self) -> dict[str, list[Any]]:
+        """What else `status` tells of it: lists, by key."""
+
     def reconfigure(self, docker: Docker) -> None:
         """Apply a configuration that was reloaded."""
 
@@ -300,7 +303,10 @@ class Daemon:
 
     async def _status(self) -> dict[str, Any]:
         pool = self.supervisor.pool
-        return {
+        more: dict[str, list[Any]] = {}
+        for source in self._sources:
+            more |= source.report()
+        return more | {
             "version": __version__,
             "pid": os.getpid(),
             "since": self._since,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection, Coroutine, Sequence
+from typing import Any
 
 from v6fwd.config import Docker
 from v6fwd.daemon.supervisor import Supervisor
@@ -23,6 +24,7 @@ from v6fwd.docker.ipv4_clients import Ipv4Clients
 from v6fwd.docker.memory import Memory, state_folder
 from v6fwd.docker.policy.modes import Modes
 from v6fwd.docker.prestart import Prestart
+from v6fwd.docker.report import report
 from v6fwd.docker.shim.process import LET_GO, Shim
 from v6fwd.log import Log, in_background
 from v6fwd.model import Endpoint, Limits
@@ -96,6 +98,10 @@ class Controller:
             {"listen": str(forward.listen), "target": str(forward.target), "why": why}
             for forward, why in held.items()
         ]
+
+    def report(self) -> dict[str, Any]:
+        """Return the published ports with their containers, and the mistakes in labels."""
+        return report(self._ports, self._direct_ports, self._decisions, self._modes)
 
     def reconfigure(self, docker: Docker) -> None:
         """Apply other rules to new flows, and ask another Engine if the file names one."""

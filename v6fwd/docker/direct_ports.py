@@ -86,6 +86,10 @@ class DirectPorts:
         drained = (each for each in self._forwards.values() if self._is_drained(each))
         return self._unserved | self._without_v6fwd | dict.fromkeys(drained, DRAINED)
 
+    def forwards(self) -> list[Forward]:
+        """Return all ports without a shim, served or not."""
+        return [*self._forwards.values(), *self._unserved, *self._without_v6fwd]
+
     def _is_drained(self, forward: Forward) -> bool:
         return forward.listen not in self._supervisor.forwards
 

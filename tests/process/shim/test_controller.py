@@ -84,6 +84,49 @@ async def test_it_is_opened_when_the_engine_speaks(
     assert daemon.held == {}
 
 
+async def test_what_is_told_of_a_port(daemon: Controlled, shim: Shim, port: int) -> None:
+    """Its container, what decided, and labels that have no effect."""
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    listed = container("a", port, "proxy-v2")
+    listed["Labels"]["v6fwd.allow.81"] = "::/0"
+    daemon.tell(listed)
+    await daemon.until(lambda: daemon.served)
+    report = daemon.controller.report()
+    assert report["published"] == [
+        {
+            "listen": listen(port),
+            "target": "127.0.0.1:9",
+            "container": "name-a",
+            "source": "label v6fwd.client-ip",
+        }
+    ]
+    (line,) = report["labels"]
+    assert line.startswith("container name-a: label v6fwd.allow.81=::/0: ")
+
+
+async def test_a_refused_port_names_the_label(daemon: Controlled, shim: Shim, port: int) -> None:
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    daemon.tell(container("a", port, "proxy-v3"))
+    await daemon.until(lambda: daemon.held)
+    report = daemon.controller.report()
+    assert report["published"][0]["source"] == "error: label v6fwd.client-ip"
+    assert "'proxy-v3' is not a mode" in report["labels"][0]
+
+
+async def test_a_port_of_no_known_container(
+    daemon: Controlled, shim: Shim, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adopted_ports, "HOLD", 0.0)
+    daemon.silence()
+    await daemon.begin()
+    daemon.publish(shim, port)
+    await daemon.until(lambda: daemon.held)
+    (told,) = daemon.controller.report()["published"]
+    assert (told["container"], told["source"]) == ("", "")
+
+
 async def test_a_rule_for_all_containers_needs_no_engine(
     daemon: Controlled, shim: Shim, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,8 +145,8 @@ def test_status_says_why_a_port_is_not_served(
     answer = {"forwards": [], "held": held}
     monkeypatch.setattr("v6fwd.cli.docker.ask", lambda *_: iter([answer]))
     told = docker("status").output.splitlines()
-    modes = [re.split("  +", line)[3] for line in told[-5:-2]]
-    assert modes == ["held", "waits for v6fwd serve", "none"]
+    modes = [re.split("  +", line)[3:5] for line in told[-5:-2]]
+    assert modes == [["held", "see below"], ["waits for v6fwd serve", "-"], ["none", "-"]]
     assert told[-2:] == [
         "[::]:1: drained until the next reload",
         "[::]:3: docker restart \\x1b[2Jweb",

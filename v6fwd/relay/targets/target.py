@@ -81,6 +81,9 @@ class Target(Interface):
     def client_left(self, address: Any, source: Address) -> None:
         """A UDP session to `address` has ended, or moved on."""
 
+    def shown_instead(self, source: Address) -> str:
+        """PSEUDO or FALLBACK where mode `transparent` does not show the client's own address."""
+
     def header_writer(self, writer: HeaderWriter | None) -> HeaderWriter | None:
         """The writer to be used, where the forward's mode has `writer`."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from v6fwd.client_ip.proxy.write import HeaderWriter, datagram_header_writer
 from v6fwd.errors import ClientRefusedError
-from v6fwd.model import Forward
+from v6fwd.model import Address, Forward
 from v6fwd.relay.admission import NOT_PRESERVED, tell_refused
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.targets.target import Target, tell_failed
@@ -77,6 +77,11 @@ class UdpForward:
         """Count a client whose address cannot be preserved and that is refused for it."""
         count(self.flows.refused, NOT_PRESERVED)
         self._tell_refused(key, str(error), "client")
+
+    def note_shown(self, source: Address) -> None:
+        """Count a client in mode `transparent` that the target does not see as it is."""
+        if instead := self.target.shown_instead(source):
+            count(self.flows.not_real, instead)
 
     def would_loop(self, key: bytes) -> None:
         """Count a datagram whose source is a listener of ours."""

@@ -6,7 +6,7 @@ import errno
 
 from v6fwd.client_ip.proxy.read import Header
 from v6fwd.errors import ClientRefusedError, reason
-from v6fwd.model import Address
+from v6fwd.model import Address, ClientIP
 from v6fwd.relay.admission import REFUSED, UNCOUNTED, admission_of
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.session import UdpSession
@@ -53,6 +53,8 @@ class SessionMaker:
         resources.sessions.add(session)
         self._forward.counters.sessions += 1
         self._forward.flows.flows += 1
+        if self._forward.forward.client_ip is ClientIP.TRANSPARENT:
+            self._forward.note_shown(session.client)
         return session
 
     def _refuse_own(self, key: bytes) -> None:
