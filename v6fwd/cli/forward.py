@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 import click
 import uvloop
 
+from v6fwd.cli.failing import fail
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, LogFormat, keep_standard_descriptors
 from v6fwd.model import (
@@ -302,5 +302,4 @@ def forward(
             loop_factory=uvloop.new_event_loop,
         )
     except RelayError as error:
-        log.error("failed", str(error))
-        sys.exit(1)
+        fail(log, error)

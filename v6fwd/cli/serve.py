@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from v6fwd.cli.failing import fail
 from v6fwd.config import ConfigError, load
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, keep_standard_descriptors
@@ -51,6 +52,8 @@ def serve(path: Path, check: bool, docker: bool) -> None:
         click.echo(str(error), err=True)
         sys.exit(2)
     if check:
+        count = len(config.forwards)
+        click.echo(f"{path}: no mistakes, {count} forward{'s' if count != 1 else ''}")
         return
     from v6fwd.daemon.serve import serve as serve_config  # no other command needs it
 
@@ -64,5 +67,4 @@ def serve(path: Path, check: bool, docker: bool) -> None:
     try:
         serve_config(path, config, log, sources)
     except RelayError as error:
-        log.error("failed", str(error))
-        sys.exit(1)
+        fail(log, error)

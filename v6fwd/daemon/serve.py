@@ -27,8 +27,10 @@ from v6fwd.daemon.web import WebServer
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, in_background, log_exceptions
 from v6fwd.model import Endpoint, Forward, InputError, parse_listen
+from v6fwd.netns.owners import told
 from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.foreground import ignore_stray_signals
+from v6fwd.relay.ready import ready_text, tell_ready
 
 AT_RUN_TIME = ("forwards", "docker")
 """The settings that a reload applies; the others wait for the next start."""
@@ -77,6 +79,8 @@ class Daemon:
         self._log = log
         self._since = time.time()
         self._configured: dict[Endpoint, Forward] = {}
+        self._reloaded = ""
+        """What the last reload has changed."""
         self.supervisor = Supervisor(
             config.workers,
             config.limits,
@@ -137,7 +141,7 @@ class Daemon:
             self._control.open()
         if predecessor is not None:
             predecessor.leave(self.supervisor.forwards)
-        self._log.info("ready", self._ready_text())
+        tell_ready(self._log, self._ready_text(), self.supervisor.forwards.values())
         self._notifier.ready(self._ready_text())
 
     def _trusted_users(self) -> set[int]:
@@ -152,7 +156,7 @@ class Daemon:
                 self.supervisor.listen_sockets.close(listen)
 
     def _ready_text(self) -> str:
-        return f"ready: {len(self._configured)} forwards"
+        return ready_text(len(self._configured))
 
     def _become(self, user: str) -> None:
         """Give up root: every socket is open. A reload may open a port below 1024.
@@ -235,7 +239,8 @@ class Daemon:
             config = load(self._path)
             diff = self._apply(config.forwards)
         except (ConfigError, RelayError) as error:
-            lines = str(error).splitlines()
+            text = told(error) if isinstance(error, RelayError) else str(error)
+            lines = text.splitlines()
             for line in lines:
                 self._log.error("reload-refused", f"not reloaded: {line}")
             return lines
@@ -243,7 +248,8 @@ class Daemon:
         self._config = replace(self._config, forwards=config.forwards, docker=config.docker)
         for source in self._sources:
             source.reconfigure(config.docker)
-        self._log.info("reloaded", f"reloaded: {diff}")
+        self._reloaded = f"reloaded: {diff}"
+        self._log.info("reloaded", self._reloaded)
         return []
 
     def _apply(self, forwards: Iterable[Forward]) -> ForwardDiff:
@@ -279,7 +285,7 @@ class Daemon:
             case "reload":
                 errors = self.reload()
                 await self.supervisor.settled()
-                yield failed(*errors) if errors else {"done": True}
+                yield failed(*errors) if errors else {"result": self._reloaded, "done": True}
             case "drain":
                 yield self._drain(request.get("listen"))
             case "takeover":
@@ -317,9 +323,10 @@ class Daemon:
         }
 
     def _drain(self, listen: str | None) -> dict[str, Any]:
+        grace = f"{self._config.limits.drain_timeout:g} s to finish"
         if listen is None:
             self.stop(self._config.limits.drain_timeout)
-            return {"done": True}
+            return {"result": f"draining: flows have {grace}, then v6fwd stops", "done": True}
         try:
             endpoints = parse_listen(listen)
         except InputError as error:
@@ -330,7 +337,9 @@ class Daemon:
         for endpoint in endpoints:
             self._configured.pop(endpoint, None)
             self.supervisor.close(endpoint)
-        return {"done": True}
+        named = " and ".join(map(str, endpoints)) if len(endpoints) < 3 else listen
+        result = f"draining {named}: flows have {grace}; the next reload opens it again"
+        return {"result": result, "done": True}
 
 
 def serve(path: Path, config: Config, log: Log, sources: Sequence[ForwardSource] = ()) -> None:

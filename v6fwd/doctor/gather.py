@@ -23,10 +23,10 @@ from v6fwd.docker.engine.client import EngineApi, EngineError
 from v6fwd.docker.install import DAEMON_JSON, SHIM
 from v6fwd.docker.shim.published import PublishedPort, published_ports
 from v6fwd.doctor.configs import ConfigFile, read_configs
-from v6fwd.doctor.facts import DaemonJson, Engine, Facts, Port, Process, Unknown
-from v6fwd.doctor.processes import named, owners, read_process, shares_network
+from v6fwd.doctor.facts import DaemonJson, Engine, Facts, Port, Unknown
 from v6fwd.errors import RelayError, reason
 from v6fwd.netns.namespace import Namespace
+from v6fwd.netns.owners import Process, named, owners, read_process, shares_network
 from v6fwd.netns.view import Device, Listening, ListeningSockets, View
 
 DEADLINE = 2.2

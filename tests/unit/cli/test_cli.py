@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import click
@@ -292,7 +294,9 @@ def taken_port() -> Iterator[int]:
 
 def test_a_port_in_use(taken_port: int) -> None:
     done = forward_process(f"[::1]:{taken_port}", "127.0.0.1:9")
-    assert done.stderr == f"cannot listen on [::1]:{taken_port}: address already in use\n"
+    address = f"[::1]:{taken_port}"
+    holder = f"{Path('/proc/self/comm').read_text().strip()}, pid {os.getpid()}"
+    assert done.stderr == f"cannot listen on {address}: address already in use ({holder})\n"
     assert (done.returncode, done.stdout) == (1, "")
 
 

@@ -16,8 +16,8 @@ from v6fwd.docker.install import SHIM
 from v6fwd.docker.shim.flags import parse_flags
 from v6fwd.docker.shim.holder import HOLDER
 from v6fwd.model import Forward, InputError
+from v6fwd.netns.owners import PROC, command_line
 
-PROC = Path("/proc")
 STANDALONE_MODULES = ("v6fwd.docker.shim.standalone", "v6fwd.docker.proxy")
 """What a shim in standalone mode has imported; the latter in release 0.1."""
 
@@ -48,15 +48,6 @@ def published_ports(proc: Path = PROC) -> list[PublishedPort]:
             if port is not None:
                 found.append(port)
     return sorted(found, key=_order)
-
-
-def command_line(pid: int, proc: Path = PROC) -> list[str]:
-    """Return a process's words; none if there is no such process."""
-    try:
-        data = (proc / str(pid) / "cmdline").read_bytes()
-    except OSError:
-        return []
-    return data.decode("utf-8", "replace").removesuffix("\0").split("\0")
 
 
 def split_command(words: Sequence[str]) -> tuple[ServedBy, Sequence[str]] | None:

@@ -88,9 +88,9 @@ class UdpForward:
         count(self.flows.refused, LOOP)
         self._tell_refused(key, "its source is one of v6fwd's own listeners", "client")
 
-    def target_failed(self, error: OSError) -> None:
+    def target_failed(self, client: Address, error: OSError) -> None:
         """Count a target that cannot be reached."""
-        tell_failed(self.resources.log, self.flows, self.forward, "reach", error)
+        tell_failed(self.resources.log, self.flows, self.forward, client, "reach", error)
 
     def on_exception(self, error: Exception) -> None:
         """Log a defect; the listener lives on."""

@@ -48,7 +48,7 @@ class SessionMaker:
             if isinstance(error, ClientRefusedError):
                 self._forward.not_preserved(key, error)
                 raise
-            self._failed(error)
+            self._failed(source, error)
             return None
         resources.sessions.add(session)
         self._forward.counters.sessions += 1
@@ -92,14 +92,14 @@ class SessionMaker:
         header = write(source, destination) if write is not None else b""
         return UdpSession(forward, key, forward.family.block(key, info), header, source, slot)
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, client: Address, error: Exception) -> None:
         forward = self._forward
         if not isinstance(error, OSError):
             forward.on_exception(error)
         elif error.errno in _NO_ROOM:
             self._no_room(error)
         else:
-            forward.target_failed(error)
+            forward.target_failed(client, error)
 
     def _no_room(self, error: OSError) -> None:
         sessions, why = self._forward.resources.sessions, reason(error)
