@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import v6fwd
-from v6fwd.cli import main
+from v6fwd.cli import COMMANDS, main
 from v6fwd.cli.forward import forward
 from v6fwd.log import LogFormat
 from v6fwd.model import (
@@ -174,8 +175,33 @@ def test_fractions_of_a_second(served: Served) -> None:
 def test_help_names_every_command(flag: str) -> None:
     result = run(flag)
     assert result.exit_code == 0
-    for name in main.commands:
-        assert f"\n  {name} " in result.output
+    for name, command in main.commands.items():
+        assert (f"\n  {name} " in result.output) is not command.hidden
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_command_is_what_its_line_in_the_help_says(name: str) -> None:
+    """The line stands where no command need be imported for it; it is short, and a sentence."""
+    command = COMMANDS[name].load()
+    assert command.name == name
+    assert command.hidden is COMMANDS[name].is_hidden
+    if not command.hidden:
+        assert re.fullmatch(r"[A-Z].{10,64}\.", COMMANDS[name].help)
+
+
+def test_help_cuts_no_line() -> None:
+    assert "..." not in run("--help").output.replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V", "--help", "-h"])
+def test_no_command_is_imported_for(flag: str) -> None:
+    code = (
+        "import sys; from v6fwd.cli import main; main([sys.argv[1]], standalone_mode=False);"
+        "print(sorted(name for name in sys.modules if name.startswith('v6fwd')))"
+    )
+    command = [sys.executable, "-c", code, flag]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "['v6fwd', 'v6fwd.cli', 'v6fwd.cli.lazy']"
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
@@ -201,8 +227,9 @@ def test_help_names_every_value() -> None:
         assert value in text
 
 
-def test_version() -> None:
-    result = run("--version")
+@pytest.mark.parametrize("flag", ["-V", "--version"])
+def test_version(flag: str) -> None:
+    result = run(flag)
     assert (result.exit_code, result.output) == (0, f"v6fwd, version {v6fwd.__version__}\n")
 
 
