@@ -54,6 +54,18 @@ class LazyGroup(click.Group):
         """The command of this name."""
         return self.lazy[cmd_name].load() if cmd_name in self.lazy else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """click's own, with a hint for a name that is not there."""
+        if args and not args[0].startswith("-") and args[0] not in self.lazy:
+            from v6fwd.model import did_you_mean
+
+            names = [name for name, each in self.lazy.items() if not each.is_hidden]
+            hint = did_you_mean(args[0], names) or f"; there are {', '.join(names)}"
+            ctx.fail(f"No such command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the table of commands."""
         with formatter.section("Commands"):

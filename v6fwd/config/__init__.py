@@ -8,6 +8,7 @@ files       reads regular files only, and never blocks
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from v6fwd.config.settings import Config, ConfigError, Control, Docker, Metrics
@@ -15,11 +16,14 @@ from v6fwd.config.settings import Config, ConfigError, Control, Docker, Metrics
 __all__ = ["Config", "ConfigError", "Control", "Docker", "Metrics", "load"]
 
 
-def load(path: Path, *, at_start: bool = False) -> Config:
+def load(path: Path, *, at_start: bool = False, may_be_missing: bool = False) -> Config:
     """Read `path` and the files that it includes. Raises ConfigError.
 
     `at_start`: the main file may be a pipe or a terminal, for which this waits.
+    `may_be_missing`: all is as by default then.
     """
+    if may_be_missing and not os.path.lexists(path):
+        return Config()
     from v6fwd.config.reader import read  # tomllib and difflib, for `serve` alone
 
     return read(path, at_start=at_start)

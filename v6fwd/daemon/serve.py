@@ -71,9 +71,16 @@ class Daemon:
     """
 
     def __init__(
-        self, path: Path, config: Config, log: Log, sources: Sequence[ForwardSource] = ()
+        self,
+        path: Path,
+        config: Config,
+        log: Log,
+        sources: Sequence[ForwardSource] = (),
+        *,
+        needs_file: bool = True,
     ) -> None:
         self._path = path
+        self._needs_file = needs_file
         self._sources = sources
         self._config = config
         self._log = log
@@ -236,7 +243,7 @@ class Daemon:
 
     def _reload(self) -> list[str]:
         try:
-            config = load(self._path)
+            config = load(self._path, may_be_missing=not self._needs_file)
             diff = self._apply(config.forwards)
         except (ConfigError, RelayError) as error:
             text = told(error) if isinstance(error, RelayError) else str(error)
@@ -342,12 +349,22 @@ class Daemon:
         return {"result": result, "done": True}
 
 
-def serve(path: Path, config: Config, log: Log, sources: Sequence[ForwardSource] = ()) -> None:
-    """Serve until SIGINT or SIGTERM, or until a successor takes over. Raises RelayError."""
+def serve(
+    path: Path,
+    config: Config,
+    log: Log,
+    sources: Sequence[ForwardSource] = (),
+    *,
+    needs_file: bool = True,
+) -> None:
+    """Serve until SIGINT or SIGTERM, or until a successor takes over. Raises RelayError.
+
+    `needs_file`: a reload without the file at `path` is refused.
+    """
 
     async def main() -> None:
         log_exceptions(asyncio.get_running_loop(), log)
-        await Daemon(path, config, log, sources).run()
+        await Daemon(path, config, log, sources, needs_file=needs_file).run()
 
     raised_limit()  # a socket a forward, and of UDP one a worker
     try:

@@ -48,6 +48,8 @@ def cannot_listen(endpoint: Endpoint, error: OSError) -> RelayError:
     text = f"cannot listen on {endpoint}: {reason(error)}"
     if error.errno == errno.EADDRINUSE:
         return AddressInUseError(text, str(endpoint))
+    if error.errno == errno.EACCES and endpoint.port < 1024:  # ip_unprivileged_port_start
+        text += "; a port below 1024 needs root or CAP_NET_BIND_SERVICE"
     return RelayError(text)
 
 

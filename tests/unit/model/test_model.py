@@ -166,7 +166,7 @@ BAD_LISTEN = [
     ("[::1::]:80", "'[::1::]:80': '::1::' is not an IPv6 address"),
     ("[fe80::1%]:80", "'[fe80::1%]:80': 'fe80::1%' is not an IPv6 address"),
     ("[::12345]:80", "'[::12345]:80': '::12345' is not an IPv6 address"),
-    ("localhost:80", "'localhost' is not an IP address; write [::] to listen on all"),
+    ("localhost:80", "write [::1]:80 or 127.0.0.1:80 for localhost"),
     ("*:80", "'*' is not an IP address; write [::] to listen on all"),
     ("1.2.3:80", "'1.2.3' is not an IP address"),
     ("1.2.3.256:80", "'1.2.3.256' is not an IP address"),
@@ -252,7 +252,7 @@ BAD_TARGET = [
     ("host:80\n", f"'host:80\\n': '80\\n' {NO_PORT}"),
     ("host:9-8", "'host:9-8': the range 9-8 runs backwards; write 8-9"),
     ("host:53/sctp", "'host:53/sctp': protocol 'sctp' cannot be forwarded"),
-    ("http://host:80", "protocol 'host:80' cannot be forwarded"),
+    ("http://host:80", "'http://host:80' is a URL; write host:80"),
     ("[host]:80", "'[host]:80': 'host' is not an IPv6 address"),
     ("300.1.1.1:80", f"'300.1.1.1' {NO_HOST}"),  # RFC 3696: no name ends in a label of digits
     ("10.0.0:80", f"'10.0.0' {NO_HOST}"),
