@@ -180,6 +180,11 @@ def _reader_of(fd: int) -> _Reader:
     return _Reader.PEOPLE if stat.S_ISREG(found.st_mode) or os.isatty(fd) else _Reader.PROGRAM
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 flow", "2 flows"."""
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
 def escaped(text: str) -> str:
     """Return the text with a backslash sequence for each character that is not printable.
 

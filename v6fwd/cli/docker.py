@@ -27,7 +27,7 @@ from v6fwd.docker.release import release
 from v6fwd.docker.shim.published import ServedBy, published_ports
 from v6fwd.docker.shim.rendezvous import run_folder
 from v6fwd.errors import RelayError
-from v6fwd.log import escaped
+from v6fwd.log import counted, escaped
 from v6fwd.model import InputError
 
 RESTART = "systemctl restart docker"
@@ -92,7 +92,9 @@ def uninstall(daemon_json: Path | None, rootless: bool) -> None:
 def _tell_what_hangs() -> None:
     held = [port for port in published_ports() if port.served_by is ServedBy.DAEMON]
     if held:
-        click.echo(f"{len(held)} published ports stay with v6fwd until their containers restart")
+        click.echo(
+            f"{counted(len(held), 'published port')} left with v6fwd until the containers restart"
+        )
         click.echo(
             "keep `v6fwd serve --docker` running until then: without it their clients hang, or"
             " stop it and let each shim go on alone: v6fwd docker release"
@@ -110,7 +112,9 @@ def release_() -> None:
         count = release(run_folder())
     except (RelayError, OSError) as error:
         _fail(error)
-    click.echo(f"released {count} shims; their containers see no client addresses any more")
+    click.echo(
+        f"released {counted(count, 'shim')}; their containers see no client addresses any more"
+    )
 
 
 @docker.command()

@@ -10,7 +10,7 @@ import click
 from v6fwd.cli.failing import fail
 from v6fwd.config import Config, ConfigError, load
 from v6fwd.errors import RelayError
-from v6fwd.log import Log, keep_standard_descriptors
+from v6fwd.log import Log, counted, keep_standard_descriptors
 
 DEFAULT = Path("v6fwd.toml")
 
@@ -78,5 +78,4 @@ def _checked(path: Path, config: Config) -> str:
     """The line for a configuration without mistakes."""
     if not path.exists():
         return f"there is no {path}; --docker needs none"
-    count = len(config.forwards)
-    return f"{path}: no mistakes, {count} forward{'s' if count != 1 else ''}"
+    return f"{path}: no mistakes, {counted(len(config.forwards), 'forward')}"

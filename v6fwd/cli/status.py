@@ -11,7 +11,7 @@ import click
 
 from v6fwd.cli.asking import EPILOG, answers, json_option, socket_option
 from v6fwd.cli.tables import moment, size, table
-from v6fwd.log import escaped
+from v6fwd.log import counted, escaped
 from v6fwd.relay.ends import End, end_of
 
 Forward = Mapping[str, Any]
@@ -38,7 +38,7 @@ def text(answer: dict[str, Any]) -> str:
     workers = len(answer["workers"])
     first = (
         f"v6fwd {answer['version']}, process {answer['pid']}, since {moment(answer['since'])},"
-        f" {workers} worker{'s' if workers != 1 else ''}, {answer['restarts']} restarted"
+        f" {counted(workers, 'worker')}, {answer['restarts']} restarted"
     )
     rows = [[column(each) for column in _COLUMNS.values()] for each in answer["forwards"]]
     lines = [first, table(tuple(_COLUMNS), rows, right=_RIGHT) if rows else "no forward is open"]

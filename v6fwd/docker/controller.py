@@ -26,7 +26,7 @@ from v6fwd.docker.policy.modes import Modes
 from v6fwd.docker.prestart import Prestart
 from v6fwd.docker.report import report
 from v6fwd.docker.shim.process import LET_GO, Shim
-from v6fwd.log import Log, in_background
+from v6fwd.log import Log, counted, in_background
 from v6fwd.model import Endpoint, Limits
 
 
@@ -80,7 +80,7 @@ class Controller:
         self._ipv4_clients.scanned(self._ports)
         self._watching = self._spawn(self._watcher.run())
         if len(self._ports):
-            self._log.info("adopted", f"took over {len(self._ports)} published ports")
+            self._log.info("adopted", f"took over {counted(len(self._ports), 'published port')}")
             with contextlib.suppress(TimeoutError):  # a port that comes meanwhile has its own HOLD
                 async with asyncio.timeout(HOLD):
                     await self._ports.all_decided.wait()
@@ -135,7 +135,7 @@ class Controller:
         self._ipv4_clients.close(keep=goes_on or waiting > 0)
         if waiting and not goes_on:
             text = (
-                f"clients of {waiting} published ports HANG from now on, until the next"
+                f"clients of {counted(waiting, 'published port')} HANG from now on, until the next"
                 " `v6fwd serve --docker`; `v6fwd docker release` lets each shim go on alone"
             )
             self._log.warning("waiting", text)

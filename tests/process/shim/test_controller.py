@@ -291,10 +291,10 @@ async def test_released_shims_go_on_alone(daemon: Controlled, shim: Shim, port: 
     daemon.end()
     [(event, text)] = daemon.logged.lines()
     assert event == "waiting"
-    assert text.startswith("clients of 1 published ports HANG from now on, until the next")
+    assert text.startswith("clients of 1 published port HANG from now on, until the next")
     (Path(os.environ["PATH"].partition(":")[0]) / "nft").write_text("#!/bin/sh\n")
     released = await asyncio.to_thread(release)
-    assert (released.exit_code, released.output.partition(";")[0]) == (0, "released 1 shims")
+    assert (released.exit_code, released.output.partition(";")[0]) == (0, "released 1 shim")
     await daemon.until(lambda: "ready: 1 forwards" in shim.log)
     assert shim.stop() == 0
 

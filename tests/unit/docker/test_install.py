@@ -124,7 +124,7 @@ def test_uninstall_says_what_hangs(docker: Docker, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("v6fwd.cli.docker.published_ports", lambda: ports)
     docker("install")
     told = docker("uninstall").output
-    assert "1 published ports stay with v6fwd until their containers restart" in told
+    assert "1 published port left with v6fwd until the containers restart" in told
     assert "v6fwd docker release" in told
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from v6fwd.errors import AddressInUseError, RelayError
 from v6fwd.model import Endpoint, Protocol
 from v6fwd.netns.owners import holder_of, told
 from v6fwd.relay.relay import listen_on
+from v6fwd.relay.sockets import cannot_listen
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 
@@ -74,3 +76,11 @@ def test_nobody_can_be_seen(tmp_path: Path) -> None:
 
 def test_other_errors_name_nobody() -> None:
     assert told(RelayError("no")) == "no"
+
+
+def test_a_port_that_one_may_not_have_names_the_right() -> None:
+    error = PermissionError(errno.EACCES, "")
+    text = str(cannot_listen(Endpoint("::", 80), error))
+    right = "; a port below 1024 needs root or CAP_NET_BIND_SERVICE"
+    assert text == f"cannot listen on [::]:80: permission denied{right}"
+    assert right not in str(cannot_listen(Endpoint("::", 8080), error))
