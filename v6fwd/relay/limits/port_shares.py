@@ -183,7 +183,8 @@ class PortShares(Generic[P]):
         self._log.limited(
             "evicted",
             "shed",
-            f"reset {counted(count, 'flow')} of {port.endpoint}, which has most, for a port below its share",
+            f"reset {counted(count, 'flow')} of {port.endpoint}, which has most, for a port below"
+            " its share",
             burst=1,
             listen=port.endpoint,
             flows=count,
