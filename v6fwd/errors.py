@@ -9,6 +9,14 @@ class RelayError(Exception):
     """The relay cannot do what its configuration asks for."""
 
 
+class AddressInUseError(RelayError):
+    """Somebody else listens at `listen`, a text as users write it."""
+
+    def __init__(self, text: str, listen: str) -> None:
+        super().__init__(text)
+        self.listen = listen
+
+
 class NotPermittedError(RelayError):
     """The process lacks a capability; the text names it."""
 

@@ -3,6 +3,9 @@
 A line is written only if the descriptor accepts it without blocking. poll(2) reports a pipe as
 writable when it has room for PIPE_BUF (4,096) bytes, so a shorter line neither blocks nor is
 split. A line that would block is dropped and counted: forwarding never waits for the log.
+
+On a terminal and in a file a line of text begins with time and level. The journal has a time of its
+own, and takes the level from `<4>` (sd-daemon(3)). Whoever reads a pipe adds what he wants.
 """
 
 from __future__ import annotations
@@ -12,11 +15,14 @@ import enum
 import json
 import os
 import select
+import stat
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
+SEVERITIES = {"error": 3, "warning": 4, "info": 6}
+"""Levels as syslog(3) and the journal number them."""
 MAX_LINE = 4096
 """Bytes of a line, its newline included: PIPE_BUF, what one write(2) puts into a pipe whole."""
 
@@ -26,6 +32,12 @@ class LogFormat(enum.StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+class _Reader(enum.Enum):
+    PEOPLE = enum.auto()
+    JOURNAL = enum.auto()
+    PROGRAM = enum.auto()
 
 
 class Limiter:
@@ -77,6 +89,9 @@ class Log:
         self._poll.register(fd, select.POLLOUT)
         self._dropped = 0
         self._limiters: dict[str, Limiter] = {}
+        self._reader = _reader_of(fd)
+        self._second, self._stamp = -1, ""  # the last line's time, as a number and as text
+        self._stamped(now())  # reads /etc/localtime, which a worker may not be able to do later
 
     def info(self, event: str, text: str, **fields: object) -> None:
         """Log an event that needs no action."""
@@ -136,8 +151,38 @@ class Log:
                 record[name.replace("_", "-")] = plain
             return _json_line(record)
         # Truncation may split a UTF-8 sequence: drop the incomplete one.
-        line = _encode(escaped(text.replace("\n", " ")))[: MAX_LINE - 1]
+        text = self._head(level) + escaped(text.replace("\n", " "))
+        line = _encode(text)[: MAX_LINE - 1]
         return line.decode("utf-8", "ignore").encode() + b"\n"
+
+    def _head(self, level: str) -> str:
+        """What stands before a text: that which nobody else adds."""
+        if self._reader is _Reader.JOURNAL:
+            return f"<{SEVERITIES[level]}>"
+        return f"{self._stamped(self._now())} {level}: " if self._reader is _Reader.PEOPLE else ""
+
+    def _stamped(self, now: float) -> str:
+        """The local time, to a second, for which it is formatted once."""
+        if int(now) != self._second:
+            self._second = int(now)
+            self._stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+        return self._stamp
+
+
+def _reader_of(fd: int) -> _Reader:
+    """Who reads a descriptor; JOURNAL_STREAM names the journal's (systemd.exec(5))."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return _Reader.PROGRAM
+    if os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}":
+        return _Reader.JOURNAL
+    return _Reader.PEOPLE if stat.S_ISREG(found.st_mode) or os.isatty(fd) else _Reader.PROGRAM
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 flow", "2 flows"."""
+    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 def escaped(text: str) -> str:

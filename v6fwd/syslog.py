@@ -11,11 +11,10 @@ import os
 import socket
 import time
 
-from v6fwd.log import MAX_LINE, Log
+from v6fwd.log import MAX_LINE, SEVERITIES, Log
 
 DEV_LOG = "/dev/log"
 _DAEMON = 3 << 3  # the facility, RFC 3164 section 4.1.1
-_SEVERITIES = {"error": 3, "warning": 4, "info": 6}
 
 
 class Syslog(Log):
@@ -40,9 +39,13 @@ class Syslog(Log):
 
     def _line(self, level: str, event: str, text: str, fields: dict[str, object]) -> bytes:
         stamp = time.strftime("%b %e %H:%M:%S", time.localtime(self._now()))
-        head = f"<{_DAEMON | _SEVERITIES[level]}>{stamp} {self._tag}: ".encode()
+        head = f"<{_DAEMON | SEVERITIES[level]}>{stamp} {self._tag}: ".encode()
         line = head + super()._line(level, event, text, fields).rstrip(b"\n")
         return line[:MAX_LINE]
+
+    def _head(self, level: str) -> str:  # noqa: ARG002
+        """The datagram's own head has time and level."""
+        return ""
 
     def _put(self, line: bytes) -> bool:
         try:

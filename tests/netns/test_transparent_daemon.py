@@ -184,6 +184,9 @@ def test_both_workers_give_the_same_pseudo_address(scene: Scene) -> None:
     assert served_by_both_workers(scene)
     (pseudo,) = seen
     assert find_pseudo(scene.store, socket.inet_aton(pseudo))[0].network[:6].hex() == "20010db80001"
+    forward = scene.daemon.forward(f"[::]:{PORT}")
+    assert forward["not_real"] == {"pseudo": forward["flows"]}
+    assert f"transparent ({forward['flows']} pseudo)" in scene.daemon.command_line("status").output
 
 
 def test_a_reload_changes_the_mode(scene: Scene) -> None:

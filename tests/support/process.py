@@ -46,6 +46,11 @@ def free_port(host: str = "::") -> int:
             return port
 
 
+def without_stamps(log: str) -> str:
+    """The texts of a log that was written to a file."""
+    return re.sub(r"^[0-9-]{10} [0-9:]{8} (info|warning|error): ", "", log, flags=re.MULTILINE)
+
+
 class ForwardProcess:
     """One `v6fwd forward`; its log goes to a file, so that nothing waits for a reader."""
 
@@ -74,8 +79,8 @@ class ForwardProcess:
 
     @property
     def log(self) -> str:
-        """All that it has logged so far."""
-        return self._log.read_text() if self._log.exists() else ""
+        """All that it has logged so far, without the time and level of each line."""
+        return without_stamps(self._log.read_text()) if self._log.exists() else ""
 
     @property
     def pid(self) -> int:

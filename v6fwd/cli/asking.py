@@ -10,6 +10,7 @@ import click
 
 from v6fwd.config import Control
 from v6fwd.daemon.ask import AskError, ask
+from v6fwd.log import escaped
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -40,3 +41,9 @@ def answers(path: str, do: str, **details: Any) -> Iterator[dict[str, Any]]:
     except AskError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
+
+
+def show_result(path: str, do: str, **details: Any) -> None:
+    """Have the daemon do it, and print the line with the result."""
+    for answer in answers(path, do, **details):
+        click.echo(escaped(str(answer.get("result", "done"))))  # release 0.1 tells no result

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from v6fwd.cli.asking import socket_option
-from v6fwd.cli.tables import table
+from v6fwd.cli.docker_status import Told, rows, text
 from v6fwd.daemon.ask import AskError, ask
 from v6fwd.docker.daemon_json import KEY
 from v6fwd.docker.install import (
@@ -25,14 +24,13 @@ from v6fwd.docker.install import (
     rootless_daemon_json,
 )
 from v6fwd.docker.release import release
-from v6fwd.docker.shim.published import PublishedPort, ServedBy, published_ports
+from v6fwd.docker.shim.published import ServedBy, published_ports
 from v6fwd.docker.shim.rendezvous import run_folder
 from v6fwd.errors import RelayError
-from v6fwd.log import escaped
+from v6fwd.log import counted, escaped
 from v6fwd.model import InputError
 
 RESTART = "systemctl restart docker"
-_HEAD = ("LISTEN", "TARGET", "SERVED BY", "CLIENT-IP", "FLOWS", "PROCESS")
 
 _daemon_json = click.option(
     "--daemon-json",
@@ -96,7 +94,9 @@ def uninstall(daemon_json: Path | None, rootless: bool) -> None:
 def _tell_what_hangs() -> None:
     held = [port for port in published_ports() if port.served_by is ServedBy.DAEMON]
     if held:
-        click.echo(f"{len(held)} published ports stay with v6fwd until their containers restart")
+        click.echo(
+            f"{counted(len(held), 'published port')} left with v6fwd until the containers restart"
+        )
         click.echo(
             "keep `v6fwd serve --docker` running until then: without it their clients hang, or"
             " stop it and let each shim go on alone: v6fwd docker release"
@@ -114,14 +114,20 @@ def release_() -> None:
         count = release(run_folder())
     except (RelayError, OSError) as error:
         _fail(error)
-    click.echo(f"released {count} shims; their containers see no client addresses any more")
+    click.echo(
+        f"released {counted(count, 'shim')}; their containers see no client addresses any more"
+    )
 
 
 @docker.command()
 @_daemon_json
 @socket_option
 def status(daemon_json: Path | None, path: str) -> None:
-    """Show which program serves each published port, in which mode, with how many flows."""
+    """Show who serves each published port, for which container, in which mode, and why.
+
+    LIVE counts flows of this moment, FLOWS all since the port was opened. Labels that are wrong,
+    or for a port that is not published, have a line each.
+    """
     default = DAEMON_JSON if os.geteuid() == 0 else rootless_daemon_json()
     file = DaemonJson(daemon_json or default)
     try:
@@ -130,51 +136,23 @@ def status(daemon_json: Path | None, path: str) -> None:
         _fail(error)
     click.echo(escaped(f"{file.path}: {KEY} is {value or 'not set'}"))
     ports = published_ports()
-    if not ports:
+    told = _told(path, is_needed=any(port.served_by is not ServedBy.DOCKER for port in ports))
+    found = rows(ports, told)
+    if not found:
         click.echo("no port is published, or dockerd starts no proxies")
-        return
-    served, held = _served(path) if any(map(_is_ours, ports)) else ({}, {})
-    click.echo(table(_HEAD, [_row(port, served, held) for port in ports], right="FLOWS"))
-    for port in ports:
-        why = held.get(str(port.forward.listen))
-        if why and _is_ours(port):
-            click.echo(escaped(f"{port.forward.listen}: {why}"))
+    if found or told.labels:
+        click.echo(text(found, told))
 
 
-def _is_ours(port: PublishedPort) -> bool:
-    return port.served_by is not ServedBy.DOCKER
-
-
-def _served(path: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Return the daemon's forwards, and why others are not served, by listener.
-
-    Nothing, and a line on stderr, if the daemon is silent.
-    """
+def _told(path: str, *, is_needed: bool) -> Told:
+    """Return what the daemon says. A silent one is told of on stderr if ports need it."""
     try:
         (answer,) = ask(path, {"do": "status"})
     except AskError as error:
-        click.echo(str(error), err=True)
-        return {}, {}
-    served = {each["listen"]: each for each in answer["forwards"] if each["state"] == "open"}
-    return served, {each["listen"]: each["why"] for each in answer.get("held", ())}
-
-
-def _row(
-    port: PublishedPort, served: Mapping[str, dict[str, Any]], held: Container[str]
-) -> tuple[str, ...]:
-    listen, target = str(port.forward.listen), str(port.forward.target)
-    mode, flows = "none", "-"
-    if port.served_by is ServedBy.DAEMON:
-        forward = served.get(listen)
-        mode = (
-            forward["client_ip"]
-            if forward
-            else "held"
-            if listen in held
-            else "waits for v6fwd serve"
-        )
-        flows = str(forward["flows"] - forward["ended"]) if forward else "-"
-    return listen, target, port.served_by, mode, flows, f"pid {port.pid}"
+        if is_needed:
+            click.echo(str(error), err=True)
+        return Told()
+    return Told.of(answer)
 
 
 def _tell_rootless() -> None:

@@ -10,6 +10,7 @@ from v6fwd.docker.shim import standalone as proxy
 
 
 @click.command(
+    hidden=True,
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
     add_help_option=False,
 )

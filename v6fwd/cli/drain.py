@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from v6fwd.cli.asking import EPILOG, answers, socket_option
+from v6fwd.cli.asking import EPILOG, show_result, socket_option
 
 
 @click.command(epilog=EPILOG)
@@ -16,5 +16,4 @@ def drain(listen: str | None, path: str) -> None:
     With LISTEN ([::]:8080, [::]:53/udp), close only that forward until the next reload.
     """
     details = {"listen": listen} if listen else {}
-    for _ in answers(path, "drain", **details):
-        pass
+    show_result(path, "drain", **details)

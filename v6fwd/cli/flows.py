@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from v6fwd.cli.asking import EPILOG, answers, json_option, socket_option
+from v6fwd.cli.kinds import OneOf, whole
 from v6fwd.cli.tables import duration, size, table
 from v6fwd.model import bracketed
 
@@ -25,18 +26,18 @@ _ORDERS: dict[str, Callable[[Flow], Any]] = {
 @click.command(epilog=EPILOG)
 @click.option(
     "--by",
-    type=click.Choice(["client", "net"]),
+    type=OneOf(["client", "net"]),
     help="Sum flows by client address, or by network: the /64 of an IPv6 client.",
 )
 @click.option(
     "--sort",
     "order",
-    type=click.Choice(list(_ORDERS)),
+    type=OneOf(_ORDERS),
     default="bytes",
     show_default=True,
     help="Sort in descending order of this.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Maximum number of lines.")
+@click.option("--limit", type=whole(1), help="Maximum number of lines.")
 @socket_option
 @json_option
 def flows(by: str | None, order: str, limit: int | None, path: str, as_json: bool) -> None:
@@ -72,7 +73,9 @@ def network(client: str) -> str:
 
 
 def text(found: list[Flow], by: str | None) -> str:
-    """A table."""
+    """A table; a sentence if there is nobody."""
+    if not found:
+        return "no client is connected"
     right = "FLOWS UP DOWN FOR"
     rows: list[tuple[str, ...]]
     if by:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -11,6 +10,9 @@ from typing import Any, TypeVar
 import click
 import uvloop
 
+from v6fwd.cli.failing import fail
+from v6fwd.cli.grouped import GroupedCommand
+from v6fwd.cli.kinds import OneOf, Parsed, whole
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, LogFormat, keep_standard_descriptors
 from v6fwd.model import (
@@ -31,6 +33,7 @@ from v6fwd.model import (
     parse_networks,
     parse_rate,
     parse_seconds,
+    parse_size,
     refuse_misfits,
     refuse_twins,
 )
@@ -51,36 +54,6 @@ _TRANSPARENT = ("target_netns", "transparent_fallback", "pseudo_ipv4", "pseudo_s
 _DEFAULTS = {field.name: field.default for some in (Limits, Guard) for field in fields(some)}
 
 
-class Networks(click.ParamType[tuple[IPNetwork, ...]]):
-    """Networks, separated by commas."""
-
-    name = "cidr[,cidr]"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[IPNetwork, ...]:
-        try:
-            return parse_networks(value)
-        except InputError as error:
-            raise click.BadParameter(str(error), ctx, param) from None
-
-
-class Number(click.ParamType[float]):
-    """A number that `parse` accepts: a time, a rate or a size."""
-
-    def __init__(self, name: str, parse: Callable[[str], float]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        try:
-            return self._parse(str(value))
-        except InputError as error:
-            raise click.BadParameter(str(error), ctx, param) from None
-
-
 def _pairs(
     ctx: click.Context, param: click.Parameter, words: tuple[str, ...]
 ) -> list[tuple[Endpoint, Endpoint]]:
@@ -95,7 +68,7 @@ def _pairs(
 
 def _limit(name: str, zero: bool, text: str) -> Callable[[_F], _F]:
     """Option for a field of Limits in seconds."""
-    return _field(name, Number("seconds", functools.partial(parse_seconds, zero=zero)), text)
+    return _field(name, Parsed("time", functools.partial(parse_seconds, zero=zero)), text)
 
 
 def _field(name: str, kind: click.ParamType[Any], text: str) -> Callable[[_F], _F]:
@@ -111,7 +84,13 @@ def _field(name: str, kind: click.ParamType[Any], text: str) -> Callable[[_F], _
 
 def _networks(name: str, text: str) -> Callable[[_F], _F]:
     """Option that takes networks and may be repeated."""
-    return click.option(f"--{name}", type=Networks(), multiple=True, callback=_flat, help=text)
+    return click.option(
+        f"--{name}",
+        type=Parsed("cidr[,cidr]", parse_networks),
+        multiple=True,
+        callback=_flat,
+        help=text,
+    )
 
 
 def _flat(
@@ -120,7 +99,48 @@ def _flat(
     return tuple(network for some in lists for network in some)
 
 
-@click.command(epilog="Exit status: 0 after a clean stop, 1 if it cannot run, 2 for bad arguments.")
+GROUPS = {
+    "Listening": (
+        "allow",
+        "deny",
+        "client_flows",
+        "client_rate",
+        "client_prefix",
+        "max_flows",
+        "accept_proxy",
+        "header_timeout",
+    ),
+    "Client-ip": ("client_ip", "pass_tlvs"),
+    "Limits": (
+        "connect_timeout",
+        "idle_timeout",
+        "half_closed_timeout",
+        "drain_timeout",
+        "interrupt_timeout",
+    ),
+    "UDP": ("udp_proxy", "udp_timeout"),
+    "HTTP": (
+        "trust_forwarded",
+        "keep_underscores",
+        "on_opaque",
+        "max_head",
+        "request_timeout",
+        "body_timeout",
+        "response_timeout",
+        "tunnel_timeout",
+    ),
+    "Transparent": ("target_netns", "transparent_fallback", "pseudo_ipv4", "pseudo_store"),
+    "Log": ("log_flows", "log_format"),
+}
+"""The headings of the help."""
+
+
+@click.command(
+    cls=GroupedCommand,
+    groups=GROUPS,
+    epilog="Exit status: 0 after a clean stop, 1 if it cannot run, 2 for bad arguments."
+    " Times are seconds, or have a unit: 500ms, 5s, 2m, 1h. Sizes are bytes, or KiB: 16k.",
+)
 @click.argument(
     "pairs",
     nargs=-1,
@@ -130,7 +150,7 @@ def _flat(
 )
 @click.option(
     "--client-ip",
-    type=click.Choice([mode.value for mode in ClientIP]),
+    type=OneOf(ClientIP),
     default=ClientIP.NONE.value,
     show_default=True,
     help="How the target learns the client's address: not at all, from a PROXY protocol header,"
@@ -142,7 +162,7 @@ def _flat(
 )
 @click.option(
     "--udp-proxy",
-    type=click.Choice([which.value for which in UdpProxy]),
+    type=OneOf(UdpProxy),
     default=UdpProxy.EVERY.value,
     show_default=True,
     help="With --client-ip proxy-v2: send the header with every datagram of a UDP session, or with"
@@ -150,7 +170,7 @@ def _flat(
 )
 @click.option(
     "--pass-tlvs",
-    type=click.IntRange(0, 0xFFFF),
+    type=Parsed("size", functools.partial(parse_size, least=0, most=0xFFFF)),
     default=0,
     show_default=True,
     metavar="BYTES",
@@ -170,7 +190,7 @@ def _flat(
 )
 @click.option(
     "--on-opaque",
-    type=click.Choice([what.value for what in OnOpaque]),
+    type=OneOf(OnOpaque),
     default=OnOpaque.REFUSE.value,
     show_default=True,
     help="In an HTTP mode, refuse connections that are not HTTP/1 (TLS, HTTP/2, CONNECT), or pass"
@@ -186,14 +206,14 @@ def _flat(
 )
 @click.option(
     "--transparent-fallback",
-    type=click.Choice([fallback.value for fallback in TransparentFallback]),
+    type=OneOf(TransparentFallback),
     default=TransparentFallback.REFUSE.value,
     show_default=True,
     help="What to do with a client whose address cannot be preserved, such as a loopback address.",
 )
 @click.option(
     "--pseudo-ipv4",
-    type=click.Choice([str(bits) for bits in PSEUDO_WIDTHS]),
+    type=OneOf(PSEUDO_WIDTHS),
     default=str(Transparent().pseudo_bits),
     show_default=True,
     help="Prefix length that one pseudo IPv4 address stands for: an IPv6 /64, or one address.",
@@ -236,28 +256,28 @@ def _flat(
 )
 @_field(
     "max_head",
-    Number("size", parse_max_head),
+    Parsed("size", parse_max_head),
     "Largest head of an HTTP request, up to 256k; for large cookies.",
 )
 @_limit("udp_timeout", False, "End a UDP session after this long without a datagram.")
 @_field(
     "max_flows",
-    click.IntRange(min=0),
+    whole(0),
     "Limit of concurrent TCP flows, and of UDP sessions; 0: as many as descriptors allow.",
 )
 @_networks("allow", "Accept only clients in these networks; reset all others.")
 @_networks("deny", "Reset clients in these networks, even if --allow has them.")
-@_field("client_flows", click.IntRange(min=0), "Concurrent flows of one client; 0: no limit.")
+@_field("client_flows", whole(0), "Concurrent flows of one client; 0: no limit.")
 @_field(
     "client_rate",
-    Number("flows/second", parse_rate),
+    Parsed("flows/second", parse_rate),
     "New flows per second of one client; 0: no limit.",
 )
-@_field("client_prefix", click.IntRange(1, 128), "Prefix length that counts as one IPv6 client.")
+@_field("client_prefix", whole(1, 128), "Prefix length that counts as one IPv6 client.")
 @click.option("--log-flows", is_flag=True, help="Log a line when a flow ends.")
 @click.option(
     "--log-format",
-    type=click.Choice([style.value for style in LogFormat]),
+    type=OneOf(LogFormat),
     default=LogFormat.TEXT.value,
     show_default=True,
     help="Format of log lines, which go to stderr.",
@@ -308,8 +328,7 @@ def forward(
             targets=_targets(forwards, log),
         )
     except RelayError as error:
-        log.error("failed", str(error))
-        sys.exit(1)
+        fail(log, error)
 
 
 def _targets(forwards: Sequence[Forward], log: Log) -> TargetSource | None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from v6fwd.cli.asking import json_option
+from v6fwd.cli.kinds import OneOf
 from v6fwd.model import Endpoint, InputError, is_ip, parse_seconds, parse_target
 from v6fwd.probe.forms import CLIENT
 from v6fwd.probe.openings import NAMES
@@ -52,7 +53,7 @@ def _printable(ctx: click.Context, param: click.Parameter, text: str) -> str:
 @click.argument("target", metavar="HOST:PORT[/udp]", callback=_target)
 @click.option(
     "--speaks",
-    type=click.Choice(NAMES),
+    type=OneOf(NAMES),
     help="The protocol of the port; without it the probe finds out.",
 )
 @click.option("--path", default="/", callback=_printable, metavar="PATH",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from v6fwd.cli.asking import EPILOG, answers, socket_option
+from v6fwd.cli.asking import EPILOG, show_result, socket_option
 
 
 @click.command(name="reload", epilog=EPILOG)
@@ -14,5 +14,4 @@ def reload_(path: str) -> None:
 
     The others keep their sockets and flows. An invalid configuration changes nothing.
     """
-    for _ in answers(path, "reload"):
-        pass
+    show_result(path, "reload")

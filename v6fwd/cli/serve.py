@@ -7,10 +7,13 @@ from pathlib import Path
 
 import click
 
-from v6fwd.config import ConfigError, load
+from v6fwd.cli.failing import fail
+from v6fwd.config import Config, ConfigError, load
 from v6fwd.errors import RelayError
-from v6fwd.log import Log, keep_standard_descriptors
+from v6fwd.log import Log, counted, keep_standard_descriptors
 from v6fwd.relay.udp.own_listeners import is_local_address
+
+DEFAULT = Path("v6fwd.toml")
 
 
 @click.command(
@@ -21,9 +24,9 @@ from v6fwd.relay.udp.own_listeners import is_local_address
     "--config",
     "path",
     type=click.Path(path_type=Path),
-    default=Path("v6fwd.toml"),
+    default=DEFAULT,
     show_default=True,
-    help="The configuration file; v6fwd.example.toml explains every key.",
+    help="The configuration file; v6fwd.example.toml explains every key. --docker needs none.",
 )
 @click.option(
     "--check", is_flag=True, help="Check the configuration, report every mistake, and exit."
@@ -33,7 +36,8 @@ from v6fwd.relay.udp.own_listeners import is_local_address
     is_flag=True,
     help="Also serve Docker's published ports, configured by labels; see docs/docker.md.",
 )
-def serve(path: Path, check: bool, docker: bool) -> None:
+@click.pass_context
+def serve(ctx: click.Context, path: Path, check: bool, docker: bool) -> None:
     """Run the forwards of a configuration file, with one worker process per core.
 
     \b
@@ -42,8 +46,10 @@ def serve(path: Path, check: bool, docker: bool) -> None:
     SIGHUP   reload the configuration, as `v6fwd reload` does
     A second `serve` with the same control socket takes over from the first without a gap.
     """
+    is_named = ctx.get_parameter_source("path") is not click.core.ParameterSource.DEFAULT
+    needs_file = is_named or not docker
     try:
-        config = load(path, at_start=True, is_local=is_local_address)
+        config = load(path, at_start=True, may_be_missing=not needs_file, is_local=is_local_address)
         if docker and config.user:
             raise ConfigError(
                 [f"{path}: user = {config.user!r}: --docker needs root; leave it out"]
@@ -52,6 +58,7 @@ def serve(path: Path, check: bool, docker: bool) -> None:
         click.echo(str(error), err=True)
         sys.exit(2)
     if check:
+        click.echo(_checked(path, config))
         return
     from v6fwd.daemon.serve import serve as serve_config  # no other command needs it
     from v6fwd.docker.targets import ContainerTargets
@@ -64,7 +71,14 @@ def serve(path: Path, check: bool, docker: bool) -> None:
 
         sources.append(Controller(config.docker, config.limits, log))
     try:
-        serve_config(path, config, log, sources, ContainerTargets(config.docker.host, log))
+        targets = ContainerTargets(config.docker.host, log)
+        serve_config(path, config, log, sources, targets, needs_file=needs_file)
     except RelayError as error:
-        log.error("failed", str(error))
-        sys.exit(1)
+        fail(log, error)
+
+
+def _checked(path: Path, config: Config) -> str:
+    """The line for a configuration without mistakes."""
+    if not path.exists():
+        return f"there is no {path}; --docker needs none"
+    return f"{path}: no mistakes, {counted(len(config.forwards), 'forward')}"

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from v6fwd.cli.asking import EPILOG, answers, json_option, socket_option
 from v6fwd.cli.tables import moment, size, table
-from v6fwd.log import escaped
+from v6fwd.log import counted, escaped
 from v6fwd.relay.ends import End, end_of
+
+Forward = Mapping[str, Any]
 
 SHOWN_ERRORS = 2
 """Causes that a row has room for."""
 
-_HEAD = ("LISTEN", "TARGET", "CLIENT-IP", "LIVE", "FLOWS", "UP", "DOWN", "SINCE", "ERRORS")
 _COUNTED = (End.REFUSED, End.TARGET_FAILED)
 """Ends that `refused`, `dial_failures` and others count already, with more detail."""
 
@@ -36,33 +38,40 @@ def text(answer: dict[str, Any]) -> str:
     workers = len(answer["workers"])
     first = (
         f"v6fwd {answer['version']}, process {answer['pid']}, since {moment(answer['since'])},"
-        f" {workers} worker{'s' if workers != 1 else ''}, {answer['restarts']} restarted"
+        f" {counted(workers, 'worker')}, {answer['restarts']} restarted"
     )
-    rows = [_row(forward) for forward in answer["forwards"]]
-    lines = [first, table(_HEAD, rows, right="LIVE FLOWS UP DOWN")]
+    rows = [[column(each) for column in _COLUMNS.values()] for each in answer["forwards"]]
+    lines = [first, table(tuple(_COLUMNS), rows, right=_RIGHT) if rows else "no forward is open"]
     for held in answer.get("held", ()):  # a daemon of release 0.1 has none
         lines.append(escaped(f"{held['listen']} is not served: {held['why']}"))
     return "\n".join(lines)
 
 
-def _row(forward: dict[str, Any]) -> tuple[str, ...]:
+def _target(forward: Forward) -> str:
     is_open = forward["state"] == "open"
-    return (
-        forward["listen"],
-        forward["target"] if is_open else f"({forward['state']})",
-        forward["client_ip"] if is_open else "",
-        str(forward["flows"] - forward["ended"]),
-        str(forward["flows"]),
-        size(forward["bytes_up"]),
-        size(forward["bytes_down"]),
-        moment(forward["since"]) if is_open else "",
-        errors(forward),
-    )
+    return str(forward["target"]) if is_open else f"({forward['state']})"
 
 
-def errors(forward: dict[str, Any]) -> str:
+def client_ip(forward: Forward) -> str:
+    """The mode, and how many flows of mode `transparent` did not show the client's own address."""
+    counts = forward.get("not_real", {})
+    marks = ", ".join(f"{count} {instead}" for instead, count in sorted(counts.items()))
+    mode = str(forward.get("client_ip", ""))
+    return f"{mode} ({marks})" if marks else mode
+
+
+def flow_counts(forward: Forward) -> tuple[str, str]:
+    """How many flows live, and how many have begun."""
+    return str(forward["flows"] - forward["ended"]), str(forward["flows"])
+
+
+def _since(forward: Forward) -> str:
+    return moment(forward["since"]) if "since" in forward else ""
+
+
+def errors(forward: Forward) -> str:
     """How many, and of which causes the most; "-" for none."""
-    causes = Counter(forward["dial_failures"])
+    causes: Counter[str] = Counter(forward["dial_failures"])
     causes["PROXY header refused"] += forward["header_refused"]
     causes["HTTP refused"] += forward["http_refused"]
     for end, count in forward["ends"].items():
@@ -73,6 +82,20 @@ def errors(forward: dict[str, Any]) -> str:
     found = [f"{count} {cause}" for cause, count in causes.most_common(SHOWN_ERRORS) if count]
     more = sum(causes.values()) - sum(count for _, count in causes.most_common(SHOWN_ERRORS))
     return ", ".join(found + [f"{more} others"] * bool(more)) or "-"
+
+
+_COLUMNS: Mapping[str, Callable[[Forward], str]] = {
+    "LISTEN": lambda forward: str(forward["listen"]),
+    "TARGET": _target,
+    "CLIENT-IP": client_ip,
+    "LIVE": lambda forward: flow_counts(forward)[0],
+    "FLOWS": lambda forward: flow_counts(forward)[1],
+    "UP": lambda forward: size(forward["bytes_up"]),
+    "DOWN": lambda forward: size(forward["bytes_down"]),
+    "SINCE": _since,
+    "ERRORS": errors,
+}
+_RIGHT = "LIVE FLOWS UP DOWN"
 
 
 def _is_error(text: str) -> bool:

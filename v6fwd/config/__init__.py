@@ -8,6 +8,7 @@ files       reads regular files only, and never blocks
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,13 +19,20 @@ __all__ = ["Config", "ConfigError", "Control", "Docker", "Metrics", "load"]
 
 
 def load(
-    path: Path, *, at_start: bool = False, is_local: Callable[[bytes], bool] = is_loopback
+    path: Path,
+    *,
+    at_start: bool = False,
+    may_be_missing: bool = False,
+    is_local: Callable[[bytes], bool] = is_loopback,
 ) -> Config:
     """Read `path` and the files that it includes. Raises ConfigError.
 
-    `at_start`: the main file may be a pipe or a terminal, for which this waits. `is_local` tells
-    whether an address is this host's; a forward must not lead back to itself.
+    `at_start`: the main file may be a pipe or a terminal, for which this waits.
+    `may_be_missing`: all is as by default then. `is_local` tells whether an address is this
+    host's; a forward must not lead back to itself.
     """
+    if may_be_missing and not os.path.lexists(path):
+        return Config()
     from v6fwd.config.reader import read  # tomllib and difflib, for `serve` alone
 
     return read(path, at_start=at_start, is_local=is_local)

@@ -28,9 +28,12 @@ def read_file(path: Path, *, any_kind: bool = False) -> str:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if any_kind else _open_regular(path)
     try:
-        return _read_all(fd).decode("utf-8")
+        text = _read_all(fd).decode("utf-8")
     finally:
         os.close(fd)
+    if text.startswith("\N{BYTE ORDER MARK}"):
+        raise InputError("it begins with a byte-order mark; save it as UTF-8 without one")
+    return text
 
 
 def _open_regular(path: Path) -> int:

@@ -6,11 +6,10 @@ be an array.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import grp
 import pwd
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -26,11 +25,13 @@ from v6fwd.model import (
     Protocol,
     TransparentFallback,
     UdpProxy,
+    did_you_mean,
     parse_listen,
     parse_max_head,
     parse_networks,
     parse_rate,
     parse_seconds,
+    parse_size,
     parse_target,
 )
 
@@ -39,12 +40,6 @@ Parse = Callable[[Any], Any]
 
 MAX_WORKERS = 256
 MAX_PROXY_HEADER = 0xFFFF
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a hint to append to an error; "" if no known word is similar."""
-    near = difflib.get_close_matches(word.lower().replace("_", "-"), list(known), 1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 # ---- values ----------------------------------------------------------------------------------
@@ -96,6 +91,10 @@ def _seconds_or_zero(value: Any) -> float:
 
 def _head_size(value: Any) -> int:
     return parse_max_head(_number(value))
+
+
+def _tlv_size(value: Any) -> int:
+    return parse_size(_number(value), 0, MAX_PROXY_HEADER)
 
 
 def _rate(value: Any) -> float:
@@ -217,7 +216,7 @@ MODES: dict[str, Parse] = {
     "client-ip": functools.partial(_choice, kind=ClientIP),
     "accept-proxy": _networks,
     "udp-proxy": functools.partial(_choice, kind=UdpProxy),
-    "pass-tlvs": functools.partial(_whole, least=0, most=MAX_PROXY_HEADER),
+    "pass-tlvs": _tlv_size,
     "trust-forwarded": _networks,
     "keep-underscores": _truth,
     "on-opaque": functools.partial(_choice, kind=OnOpaque),

@@ -6,12 +6,13 @@ workers) and 30 ms of the start.
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from v6fwd.config.keys import (
     TRANSPARENT,
     unknown_key,
 )
+from v6fwd.config.lines import Lines, find_lines
 from v6fwd.config.rules import Rule
 from v6fwd.config.settings import Config, ConfigError, Control, Docker, Metrics
 from v6fwd.model import (
@@ -40,6 +42,10 @@ from v6fwd.model import (
     refuse_misfits,
 )
 
+_HINTS = {
+    errno.ENOENT: "; write one, as v6fwd.example.toml is, or name it with -c",
+    errno.EACCES: "; run v6fwd as a user who may read it",
+}
 _SHOWN = 60
 """Characters of a wrong value in an error."""
 _BARE_RE = re.compile(r"[A-Za-z0-9_-]+")  # TOML 1.0, "Keys"
@@ -60,13 +66,33 @@ def read(path: Path, *, at_start: bool, is_local: Callable[[bytes], bool]) -> Co
     return config
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A table: its file, its header ("" above all tables), and which one of several it is."""
+
+    path: Path
+    header: str = ""
+    number: int = 1
+    listen: str = ""
+    """Of a forward: what it listens on."""
+
+    def __str__(self) -> str:
+        if not self.header:
+            return str(self.path)
+        number = f" {self.number}" if self.header.startswith("[[") else ""
+        return f"{self.path}: {self.header}{number}{f' ({self.listen})' if self.listen else ''}"
+
+
 class _Reader:
     """Reads all files to their end, whatever is wrong in them."""
 
     def __init__(self, *, at_start: bool) -> None:
         self.mistakes: list[str] = []
         self._at_start = at_start
-        self._places: dict[Endpoint, str] = {}
+        self._texts: dict[Path, str] = {}
+        self._lines: dict[Path, Lines] = {}
+        """Where keys stand, for files with a mistake."""
+        self._places: dict[Endpoint, _Place] = {}
         self._shared: dict[Any, Any] = {}
 
     def read(self, path: Path) -> Config:
@@ -77,7 +103,7 @@ class _Reader:
         parts = {name: self._table(path, name, document) for name in ("control", "docker")}
         metrics = self._table(path, "metrics", document)
         tables = document.pop("forward", [])
-        top = self._checked(str(path), "the main file", document)
+        top = self._checked(_Place(path), "the main file", document)
         base = {key: value for key, value in top.items() if key in PROCESS_LIMITS} | defaults
         forwards = self._forwards(path, tables, base)
         for file in [*self._included(path, top.get("include", []))]:
@@ -98,14 +124,17 @@ class _Reader:
         document = self._document(path)
         defaults = self._table(path, "defaults", document)
         tables = document.pop("forward", [])
-        self._checked(str(path), "an included file", document)
+        self._checked(_Place(path), "an included file", document)
         return self._forwards(path, tables, base | defaults)
 
     def _document(self, path: Path, *, any_kind: bool = False) -> Values:
         try:
-            return tomllib.loads(read_file(path, any_kind=any_kind))
+            self._texts[path] = read_file(path, any_kind=any_kind)
+            return tomllib.loads(self._texts[path])
         except OSError as error:
-            self._tell(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}")
+            why = (error.strerror or str(error)).lower()
+            hint = _HINTS.get(error.errno or 0, "")
+            self._tell(f"{path}: cannot be read: {why}{hint}")
         except InputError as error:
             self._tell(f"{path}: cannot be read: {error}")
         except UnicodeDecodeError as error:
@@ -136,9 +165,9 @@ class _Reader:
                 f"{path}: {name} = {_shown(table)}: not a table; write [{name}] above its keys"
             )
             return {}
-        return self._checked(f"{path}: [{name}]", f"[{name}]", table)
+        return self._checked(_Place(path, f"[{name}]"), f"[{name}]", table)
 
-    def _checked(self, place: str, table: str, values: Values) -> Values:
+    def _checked(self, place: _Place, table: str, values: Values) -> Values:
         """Return the valid values; report a mistake for each of the others."""
         good: Values = {}
         for key, value in values.items():
@@ -154,12 +183,24 @@ class _Reader:
                 self._wrong(place, key, values, f"is missing; write {example}")
         return good
 
-    def _wrong(self, place: str, key: str, values: Values, why: str) -> None:
+    def _wrong(self, place: _Place, key: str, values: Values, why: str) -> None:
         name = key if _BARE_RE.fullmatch(key) else _shown(key)
         if key not in values:  # what is missing has no value
-            self._tell(f"{place}: {name} {why}")
+            self._tell_at(place, f"{name} {why}")
         else:
-            self._tell(f"{place}: {name} = {_shown(values[key])}: {why}")
+            self._tell_at(place, f"{name} = {_shown(values[key])}: {why}", key)
+
+    def _tell_at(self, place: _Place, mistake: str, key: str = "") -> None:
+        """Report a mistake with the line of its key, else of its table."""
+        line = self._line(place, key)
+        self._tell(f"{place}: {mistake}{f' (line {line})' if line else ''}")
+
+    def _line(self, place: _Place, key: str) -> int:
+        """Return the line of a key, else of its table; 0 where that is not known."""
+        if place.path not in self._lines:
+            self._lines[place.path] = find_lines(self._texts.get(place.path, ""))
+        lines = self._lines[place.path].get((place.header, place.number))
+        return lines.keys.get(key, lines.line) if lines is not None else 0
 
     def _tell(self, mistake: str) -> None:
         self.mistakes.append(" ".join(mistake.split("\n")))
@@ -172,7 +213,8 @@ class _Reader:
             return ()
         rules = []
         for number, table in enumerate(tables, 1):
-            values = self._checked(f"{path}: [[docker.rule]] {number}", "[[docker.rule]]", table)
+            place = _Place(path, "[[docker.rule]]", number)
+            values = self._checked(place, "[[docker.rule]]", table)
             ports, protocol = values.pop("host-port", (None, None))
             guard = _arguments(values, GUARD)
             if "client-ip" in values:
@@ -198,12 +240,12 @@ class _Reader:
                 forwards += self._forward(place, base | values)
         return forwards
 
-    def _forward(self, place: str, values: Values) -> list[Forward]:
+    def _forward(self, place: _Place, values: Values) -> list[Forward]:
         """Return the forwards of one table: one for each port and protocol."""
         try:
             pairs = pair_up(values["listen"], values["target"])
         except InputError as error:
-            self._tell(f"{place}: listen and target: {error}")
+            self._tell_at(place, f"listen and target: {error}", "target")
             return []
         more = _arguments(values, MODES)
         for name, part in (("limits", _limits), ("guard", _guard), ("transparent", _transparent)):
@@ -216,15 +258,16 @@ class _Reader:
         self._refuse_twins(place, values, forwards)
         return forwards
 
-    def _refuse_twins(self, place: str, values: Values, forwards: list[Forward]) -> None:
+    def _refuse_twins(self, place: _Place, values: Values, forwards: list[Forward]) -> None:
         """Report forwards on one endpoint, once for each pair of tables."""
-        told: set[str] = set()
+        told: set[_Place] = set()
         for forward in forwards:
             other = self._places.setdefault(forward.listen, place)
             if other != place and other not in told:
                 told.add(other)
+                where = f"{other}, line {self._line(other, 'listen')}"
                 self._wrong(
-                    place, "listen", values, f"{forward.listen} is given already in {other}"
+                    place, "listen", values, f"{forward.listen} is given already in {where}"
                 )
 
     def refuse_loops(self, forwards: Sequence[Forward], is_local: Callable[[bytes], bool]) -> None:
@@ -240,10 +283,9 @@ class _Reader:
         return found
 
 
-def _place(path: Path, number: int, table: Mapping[str, object]) -> str:
+def _place(path: Path, number: int, table: Mapping[str, object]) -> _Place:
     listen = table.get("listen")
-    name = f" ({listen[:_SHOWN]})" if isinstance(listen, str) else ""
-    return f"{path}: [[forward]] {number}{name}"
+    return _Place(path, "[[forward]]", number, listen[:_SHOWN] if isinstance(listen, str) else "")
 
 
 def _limits(values: Values) -> Limits:

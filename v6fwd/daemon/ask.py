@@ -26,8 +26,10 @@ def ask(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
             sock.sendall(json.dumps(request).encode() + b"\n")
             yield from _lines(path, sock)
         except OSError as error:
-            hint = "; is `v6fwd serve` running?" if not isinstance(error, PermissionError) else ""
-            raise AskError(f"no answer at control socket {path}: {reason(error)}{hint}") from None
+            hint = "is `v6fwd serve` running?"
+            if isinstance(error, PermissionError):
+                hint = "it is for root, and for the group that [control] names"
+            raise AskError(f"no answer at control socket {path}: {reason(error)}; {hint}") from None
 
 
 def _lines(path: str, sock: socket.socket) -> Iterator[dict[str, Any]]:

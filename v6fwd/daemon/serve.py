@@ -29,8 +29,10 @@ from v6fwd.daemon.web import WebServer
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Endpoint, Forward, InputError, parse_listen
+from v6fwd.netns.owners import told
 from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.foreground import ignore_stray_signals
+from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.udp.own_listeners import is_local_address
 
 AT_RUN_TIME = ("forwards", "docker")
@@ -56,14 +58,19 @@ class Daemon:
         log: Log,
         sources: Sequence[ForwardSource] = (),
         targets: EngineTargets | None = None,
+        *,
+        needs_file: bool = True,
     ) -> None:
         self._path = path
+        self._needs_file = needs_file
         self._targets = Targets(targets, log)
         self._sources = sources
         self._config = config
         self._log = log
         self._since = time.time()
         self._configured: dict[Endpoint, Forward] = {}
+        self._reloaded = ""
+        """What the last reload has changed."""
         self.supervisor = Supervisor(
             config.workers,
             config.limits,
@@ -126,7 +133,7 @@ class Daemon:
             self._control.open()
         if predecessor is not None:
             predecessor.leave(self.supervisor.forwards)
-        self._log.info("ready", self._ready_text())
+        tell_ready(self._log, self._ready_text(), self.supervisor.forwards.values())
         self._notifier.ready(self._ready_text())
 
     def _forwards_now(self) -> list[Forward]:
@@ -145,7 +152,7 @@ class Daemon:
                 self.supervisor.listen_sockets.close(listen)
 
     def _ready_text(self) -> str:
-        return f"ready: {len(self._configured)} forwards"
+        return ready_text(len(self._configured))
 
     def _become(self, user: str) -> None:
         """Give up root: every socket is open. A reload may open a port below 1024.
@@ -225,10 +232,13 @@ class Daemon:
 
     def _reload(self) -> list[str]:
         try:
-            config = load(self._path, is_local=is_local_address)
+            config = load(
+                self._path, may_be_missing=not self._needs_file, is_local=is_local_address
+            )
             diff = self._apply(config.forwards)
         except (ConfigError, RelayError) as error:
-            lines = str(error).splitlines()
+            text = told(error) if isinstance(error, RelayError) else str(error)
+            lines = text.splitlines()
             for line in lines:
                 self._log.error("reload-refused", f"not reloaded: {line}")
             return lines
@@ -237,7 +247,8 @@ class Daemon:
         self._targets.follow(config.docker.host)
         for source in self._sources:
             source.reconfigure(config.docker)
-        self._log.info("reloaded", f"reloaded: {diff}")
+        self._reloaded = f"reloaded: {diff}"
+        self._log.info("reloaded", self._reloaded)
         return []
 
     def _apply(self, forwards: Iterable[Forward]) -> ForwardDiff:
@@ -273,7 +284,7 @@ class Daemon:
             case "reload":
                 errors = self.reload()
                 await self.supervisor.settled()
-                yield failed(*errors) if errors else {"done": True}
+                yield failed(*errors) if errors else {"result": self._reloaded, "done": True}
             case "drain":
                 yield self._drain(request.get("listen"))
             case "takeover":
@@ -297,7 +308,10 @@ class Daemon:
 
     async def _status(self) -> dict[str, Any]:
         pool = self.supervisor.pool
-        return {
+        more: dict[str, list[Any]] = {}
+        for source in self._sources:
+            more |= source.report()
+        return more | {
             "version": __version__,
             "pid": os.getpid(),
             "since": self._since,
@@ -308,9 +322,10 @@ class Daemon:
         }
 
     def _drain(self, listen: str | None) -> dict[str, Any]:
+        grace = f"{self._config.limits.drain_timeout:g} s to finish"
         if listen is None:
             self.stop(self._config.limits.drain_timeout)
-            return {"done": True}
+            return {"result": f"draining: flows have {grace}, then v6fwd stops", "done": True}
         try:
             endpoints = parse_listen(listen)
         except InputError as error:
@@ -321,7 +336,9 @@ class Daemon:
         for endpoint in endpoints:
             self._configured.pop(endpoint, None)
             self.supervisor.close(endpoint)
-        return {"done": True}
+        named = " and ".join(map(str, endpoints)) if len(endpoints) < 3 else listen
+        result = f"draining {named}: flows have {grace}; the next reload opens it again"
+        return {"result": result, "done": True}
 
 
 def serve(
@@ -330,12 +347,17 @@ def serve(
     log: Log,
     sources: Sequence[ForwardSource] = (),
     targets: EngineTargets | None = None,
+    *,
+    needs_file: bool = True,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, or until a successor takes over. Raises RelayError."""
+    """Serve until SIGINT or SIGTERM, or until a successor takes over. Raises RelayError.
+
+    `needs_file`: a reload without the file at `path` is refused.
+    """
 
     async def main() -> None:
         log_exceptions(asyncio.get_running_loop(), log)
-        await Daemon(path, config, log, sources, targets).run()
+        await Daemon(path, config, log, sources, targets, needs_file=needs_file).run()
 
     raised_limit()  # a socket a forward, and of UDP one a worker
     try:

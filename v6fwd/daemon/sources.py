@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from v6fwd.config import Docker
 from v6fwd.daemon.diff import ForwardDiff
@@ -27,6 +27,9 @@ class ForwardSource(Protocol):
 
     def held(self) -> list[dict[str, str]]:
         """What it does not serve although it is asked to: `listen`, `target` and `why`."""
+
+    def report(self) -> dict[str, list[Any]]:
+        """What else `status` tells of it: lists, by key."""
 
     def reconfigure(self, docker: Docker) -> None:
         """Apply a configuration that was reloaded."""

@@ -14,10 +14,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log
 from v6fwd.model import Endpoint
-from v6fwd.relay.sockets import listen_address
+from v6fwd.relay.sockets import cannot_listen, listen_address
 
 REQUEST = 8192
 """Bytes of a request's head."""
@@ -63,7 +62,7 @@ class WebServer:
                 self._converse, sock=_listening(self._listen, beside=beside), limit=REQUEST
             )
         except OSError as error:
-            raise RelayError(f"cannot listen on {self._listen}: {reason(error)}") from error
+            raise cannot_listen(self._listen, error) from error
 
     @property
     def port(self) -> int:

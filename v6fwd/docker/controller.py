@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection, Coroutine, Sequence
+from typing import Any
 
 from v6fwd.config import Docker
 from v6fwd.daemon.supervisor import Supervisor
@@ -23,8 +24,9 @@ from v6fwd.docker.ipv4_clients import Ipv4Clients
 from v6fwd.docker.memory import Memory, state_folder
 from v6fwd.docker.policy.modes import Modes
 from v6fwd.docker.prestart import Prestart
+from v6fwd.docker.report import report
 from v6fwd.docker.shim.process import LET_GO, Shim
-from v6fwd.log import Log, attempt, in_background
+from v6fwd.log import Log, attempt, counted, in_background
 from v6fwd.model import Endpoint, Limits
 
 
@@ -78,7 +80,7 @@ class Controller:
         self._ipv4_clients.scanned(self._ports)
         self._watching = self._spawn(self._watcher.run())
         if len(self._ports):
-            self._log.info("adopted", f"took over {len(self._ports)} published ports")
+            self._log.info("adopted", f"took over {counted(len(self._ports), 'published port')}")
             with contextlib.suppress(TimeoutError):  # a port that comes meanwhile has its own HOLD
                 async with asyncio.timeout(HOLD):
                     await self._ports.all_decided.wait()
@@ -96,6 +98,10 @@ class Controller:
             {"listen": str(forward.listen), "target": str(forward.target), "why": why}
             for forward, why in held.items()
         ]
+
+    def report(self) -> dict[str, Any]:
+        """Return the published ports with their containers, and the mistakes in labels."""
+        return report(self._ports, self._direct_ports, self._decisions, self._modes)
 
     def reconfigure(self, docker: Docker) -> None:
         """Apply other rules to new flows, and ask another Engine if the file names one."""
@@ -129,7 +135,7 @@ class Controller:
         self._ipv4_clients.close(keep=goes_on or waiting > 0)
         if waiting and not goes_on:
             text = (
-                f"clients of {waiting} published ports HANG from now on, until the next"
+                f"clients of {counted(waiting, 'published port')} HANG from now on, until the next"
                 " `v6fwd serve --docker`; `v6fwd docker release` lets each shim go on alone"
             )
             self._log.warning("waiting", text)

@@ -28,7 +28,7 @@ class Decisions:
         self._modes = modes
         self._memory = memory
         self._engine_is_lost = engine_is_lost
-        self._containers: Sequence[Container] = ()
+        self.containers: Sequence[Container] = ()
         """Those that run, as the Engine told last."""
 
     def adopted(self, port: AdoptedPort) -> None:
@@ -38,7 +38,7 @@ class Decisions:
         of former containers. One that is silent may be restarting over containers that live on.
         """
         container = self._memory.container_of(port.shim)
-        found = [container] if container else find_containers(self._containers, port.forward)
+        found = [container] if container else find_containers(self.containers, port.forward)
         if container or (found and self._engine_is_lost()):
             self._decide(port, found)
         else:
@@ -46,7 +46,7 @@ class Decisions:
 
     def changed(self, containers: Sequence[Container]) -> None:
         """Decide anew, as these containers run now."""
-        self._containers = containers
+        self.containers = containers
         self._modes.keep(containers)
         for port in self._ports:
             found = find_containers(containers, port.forward)
@@ -54,10 +54,17 @@ class Decisions:
                 attempt(self._decide, port, found)
         self._remember()
 
+    def container_of(self, port: AdoptedPort) -> Container | None:
+        """Return a port's container, where there is no doubt about it."""
+        found = find_containers(self.containers, port.forward)
+        if not found:
+            return self._memory.container_of(port.shim)
+        return found[0] if len(found) == 1 else None
+
     def _hold_ended(self, port: AdoptedPort) -> None:
         """Decide without further waiting; but dockerd may still be starting other shims of the
         container, which takes seconds for hundreds of ports."""
-        found = find_containers(self._containers, port.forward)
+        found = find_containers(self.containers, port.forward)
         try:
             self._decide(port, found)
             self._remember()
@@ -85,6 +92,6 @@ class Decisions:
         known = {
             port.shim: found[0]
             for port in self._ports
-            if len(found := find_containers(self._containers, port.forward)) == 1
+            if len(found := find_containers(self.containers, port.forward)) == 1
         }
         self._memory.keep(known)

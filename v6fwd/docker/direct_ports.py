@@ -21,6 +21,7 @@ from v6fwd.docker.shim.published import ServedBy, published_here
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, attempt
 from v6fwd.model import Endpoint, Forward, Limits, Protocol
+from v6fwd.netns.owners import told
 
 _ANY = "::"
 _Key = tuple[int, Protocol]
@@ -86,6 +87,10 @@ class DirectPorts:
         drained = (each for each in self._forwards.values() if self._is_drained(each))
         return self._unserved | self._without_v6fwd | dict.fromkeys(drained, DRAINED)
 
+    def forwards(self) -> list[Forward]:
+        """Return all ports without a shim, served or not."""
+        return [*self._forwards.values(), *self._unserved, *self._without_v6fwd]
+
     def _is_drained(self, forward: Forward) -> bool:
         return forward.listen not in self._supervisor.forwards
 
@@ -141,9 +146,11 @@ class DirectPorts:
             elif self._forwards[listen] != forward:
                 self._change(forward)
         except RelayError as error:
-            if forward not in self._unserved:
-                self._log.warning("not-served", f"cannot serve {forward}: {error}")
-            self._unserved[forward] = str(error)
+            why, is_new = self._unserved.get(forward, ""), forward not in self._unserved
+            if not why.startswith(str(error)):
+                self._unserved[forward] = why = told(error)
+            if is_new:
+                self._log.warning("not-served", f"cannot serve {forward}: {why}")
         else:
             self._unserved.pop(forward, None)
             self._forwards[listen] = forward

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 from v6fwd.docker.shim.published import PublishedPort
 from v6fwd.doctor.configs import ConfigFile
 from v6fwd.model import Protocol
+from v6fwd.netns.owners import Process
 from v6fwd.netns.view import Device, DeviceAddress, Listening, Route
 
 _Value = TypeVar("_Value")
@@ -31,21 +32,6 @@ Maybe: TypeAlias = _Value | Unknown
 def known(value: Maybe[_Value]) -> _Value | None:
     """The value, None where it could not be looked at."""
     return None if isinstance(value, Unknown) else value
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A process. `started`: seconds since the epoch; `capabilities`: the effective ones."""
-
-    pid: int
-    name: str
-    uid: int = 0
-    started: float = 0.0
-    capabilities: int = 0
-    words: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.name}, pid {self.pid}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,13 @@ from v6fwd.daemon.ask import AskError, ask
 from v6fwd.docker.daemon_json import KEY
 from v6fwd.docker.engine.client import EngineApi, EngineError
 from v6fwd.docker.install import DAEMON_JSON, SHIM, rootless_daemon_json
-from v6fwd.docker.shim.published import PublishedPort, published_ports, shares_network
+from v6fwd.docker.shim.published import PublishedPort, published_ports
 from v6fwd.doctor.configs import ConfigFile, read_configs
 from v6fwd.doctor.denials import read_denials
-from v6fwd.doctor.facts import DaemonJson, Engine, Facts, Port, Process, Unknown
-from v6fwd.doctor.processes import named, owners, read_process
+from v6fwd.doctor.facts import DaemonJson, Engine, Facts, Port, Unknown
 from v6fwd.errors import RelayError, reason
 from v6fwd.netns.namespace import Namespace
+from v6fwd.netns.owners import Process, named, owners, read_process, shares_network
 from v6fwd.netns.view import Device, Listening, ListeningSockets, View
 
 DEADLINE = 2.2

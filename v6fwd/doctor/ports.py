@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from v6fwd.doctor.facts import Facts, Port, Process, known
+from v6fwd.doctor.facts import Facts, Port, known
 from v6fwd.doctor.finding import Finding, Severity
 from v6fwd.doctor.firewall import Dropped, Packet, Way
 from v6fwd.doctor.host import global_addresses
 from v6fwd.doctor.iptables import dropped_by_iptables, read
 from v6fwd.doctor.nftables import dropped_by_nft
+from v6fwd.netns.owners import Process
 from v6fwd.netns.view import Listening
 
 _DOCKERS = ("docker-proxy", "dockerd", "hold", "v6fwd")

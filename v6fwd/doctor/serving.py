@@ -8,6 +8,7 @@ from typing import Any
 from v6fwd import __version__
 from v6fwd.docker.engine.containers import Container, find_containers, read_containers
 from v6fwd.docker.policy.labels import read_labels
+from v6fwd.docker.policy.mistakes import is_told, labels_without_port, listed
 from v6fwd.docker.shim.published import PublishedPort, ServedBy
 from v6fwd.doctor.facts import Facts, Unknown, known
 from v6fwd.doctor.finding import Finding, Severity
@@ -103,17 +104,17 @@ def labels(facts: Facts) -> Iterator[Finding]:
                 "recreate it with: --label v6fwd.client-ip=transparent (or another mode)",
             )
         ports = {(port, protocol) for _, port, protocol in container.published}
-        for label in read.labels:
-            if label.port and not any(label.fits(*each) for each in ports):
-                shown = ", ".join(sorted(f"{port}/{protocol}" for port, protocol in ports))
-                yield Finding(
-                    "label-without-port",
-                    Severity.WARNING,
-                    f"labels and published ports of container {container.name}",
-                    f"{label.key} is for port {label.port}; published: {shown or 'none'}",
-                    "the label has no effect: it names the container's own port, not the host's",
-                    f"recreate it with: --label {_renamed(label.key, ports)}={label.client_ip}",
-                )
+        for key, port in labels_without_port(container.labels, ports):
+            if is_told(key, read.errors):
+                continue
+            yield Finding(
+                "label-without-port",
+                Severity.WARNING,
+                f"labels and published ports of container {container.name}",
+                f"{key} is for port {port}; published: {listed(ports)}",
+                "the label has no effect: it names the container's own port, not the host's",
+                f"recreate it with: --label {_renamed(key, ports)}={container.labels[key]}",
+            )
 
 
 def _renamed(key: str, ports: set[tuple[int, Any]]) -> str:

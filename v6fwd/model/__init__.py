@@ -7,6 +7,7 @@ from v6fwd.model.checks import (
     refuse_misfits,
     refuse_twins,
 )
+from v6fwd.model.hints import did_you_mean
 from v6fwd.model.loops import is_loopback, looping
 from v6fwd.model.notation import (
     pair_up,
@@ -15,6 +16,7 @@ from v6fwd.model.notation import (
     parse_networks,
     parse_rate,
     parse_seconds,
+    parse_size,
     parse_target,
 )
 from v6fwd.model.nouns import (
@@ -57,6 +59,7 @@ __all__ = [
     "TransparentFallback",
     "UdpProxy",
     "bracketed",
+    "did_you_mean",
     "ip_text",
     "is_ip",
     "is_loopback",
@@ -67,6 +70,7 @@ __all__ = [
     "parse_networks",
     "parse_rate",
     "parse_seconds",
+    "parse_size",
     "parse_target",
     "refuse_misfits",
     "refuse_twins",

@@ -21,7 +21,13 @@ _HOST_PORT_RE = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<po
 _NAME_RE = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 _CONTAINER_RE = re.compile(r"[A-Za-z0-9][\w.-]*(?:@[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _NUMBER_RE = re.compile(r"[0-9]+(\.[0-9]+)?")
-_SIZE_RE = re.compile(r"([0-9]{1,9})(k?)")
+_TIME_RE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_SIZE_RE = re.compile(r"([0-9]{1,9})([km]?)")
+_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20}
+_URL_RE = re.compile(r"([a-z]+)://(\[[^\]]*\]|[^/:]*)(?::([0-9]+))?.*", re.ASCII)
+_URL_PORTS = {"http": "80", "https": "443"}
+_LINK_LOCAL = ipaddress.ip_network("fe80::/10")
 MAX_SECONDS = 366 * 86_400.0
 _UNIX_PATH_MAX = 107  # sun_path holds 108 bytes with its final NUL, unix(7)
 
@@ -32,10 +38,14 @@ def parse_listen(text: str) -> list[Endpoint]:
     Each may end in `/tcp`, `/udp` or `/tcp+udp`; the default is TCP. A range yields one Endpoint
     per port, `/tcp+udp` yields two. Raises InputError.
     """
+    _refuse_url(text)
     rest, protocols = _protocols(text)
     if rest.replace("-", "").isdecimal():
         rest = f"[::]:{rest}"
     host, ports = _host_and_ports(text, rest, "[::]:8080, 0.0.0.0:8080 or 8080")
+    if host.lower() == "localhost":
+        port = rest.rpartition(":")[2]
+        raise InputError(f"{text!r}: write [::1]:{port} or 127.0.0.1:{port} for {host}")
     if not is_ip(host):
         raise InputError(f"{text!r}: {host!r} is not an IP address; write [::] to listen on all")
     return _endpoints(host, ports, protocols)
@@ -52,6 +62,7 @@ def parse_target(text: str, protocol: Protocol | None = None) -> list[Endpoint]:
         if protocol is Protocol.UDP:
             raise InputError(f"{text!r}: a unix socket cannot be the target of {protocol}")
         return [_unix_endpoint(text)]
+    _refuse_url(text)
     rest, protocols = _protocols(text)
     container, host = "", ""
     if rest.startswith("docker:") and rest.count(":") > 1:
@@ -85,12 +96,18 @@ def parse_networks(text: str) -> tuple[IPNetwork, ...]:
 
 
 def parse_seconds(text: str, *, zero: bool = False) -> float:
-    """Parse a time of 0.001 s to 366 days; `zero` allows 0, too. Raises InputError."""
-    number = _number(text)
+    """Parse a time of 0.001 s to 366 days: `5`, `5s`, `2m`, `1h`; `zero` allows 0, too.
+
+    Raises InputError.
+    """
+    match = _TIME_RE.fullmatch(text)
+    number = float(match[1]) * _UNITS[match[2]] if match else -1.0
     if 0.001 <= number <= MAX_SECONDS or (zero and number == 0):
         return number
     least = "0" if zero else "0.001"
-    raise InputError(f"{text!r} is not a time; write {least} to {MAX_SECONDS:.0f} seconds")
+    raise InputError(
+        f"{text!r} is not a time; write {least} to {MAX_SECONDS:.0f} seconds, or 500ms, 5s, 2m, 1h"
+    )
 
 
 def parse_rate(text: str) -> float:
@@ -102,14 +119,17 @@ def parse_rate(text: str) -> float:
 
 
 def parse_size(text: str, least: int, most: int) -> int:
-    """Parse bytes, as a number or in KiB (`32k`), within bounds. Raises InputError."""
+    """Parse bytes, as a number, in KiB (`32k`) or MiB (`1m`), within bounds. Raises InputError."""
     match = _SIZE_RE.fullmatch(text)
-    number = int(match[1]) * (1024 if match[2] else 1) if match else -1
+    number = int(match[1]) * _SIZES[match[2]] if match else -1
     if not least <= number <= most:
-        raise InputError(
-            f"{text!r} is not a size; write {least // 1024}k to {most // 1024}k, or bytes"
-        )
+        bounds = f"{_size_text(least)} to {_size_text(most)}"
+        raise InputError(f"{text!r} is not a size; write {bounds}, or bytes")
     return number
+
+
+def _size_text(size: int) -> str:
+    return str(size) if size % 1024 or not size else f"{size // 1024}k"
 
 
 def parse_max_head(text: str) -> int:
@@ -122,6 +142,14 @@ def parse_max_head(text: str) -> int:
 
 def _number(text: str) -> float:
     return float(text) if _NUMBER_RE.fullmatch(text) else -1.0
+
+
+def _refuse_url(text: str) -> None:
+    """Raise InputError for a URL, with what is meant most likely."""
+    match = _URL_RE.fullmatch(text)
+    if match:
+        port = match[3] or _URL_PORTS.get(match[1], "PORT")
+        raise InputError(f"{text!r} is a URL; write {match[2] or 'HOST'}:{port}")
 
 
 def _ports(count: int) -> str:
@@ -165,7 +193,11 @@ def _host_and_ports(text: str, rest: str, example: str) -> tuple[str, range]:
         raise InputError(f"{text!r}: {host!r} is not an IPv6 address")
     if not host:
         raise InputError(f"{text!r} names no address: write {example}")
-    return _one_spelling(host), _port_range(text, match["ports"])
+    ports = _port_range(text, match["ports"])
+    if is_ip(host) and "%" not in host and ipaddress.ip_address(host) in _LINK_LOCAL:
+        example = f"[{host}%eth0]:{match['ports']}"
+        raise InputError(f"{text!r}: {host} is of one link, so name its device, as in {example}")
+    return _one_spelling(host), ports
 
 
 def _container_and_ports(text: str, rest: str) -> tuple[str, range]:

@@ -12,6 +12,11 @@ from v6fwd.relay.ends import End
 DURATIONS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
 """Seconds: upper bounds of the buckets that flows are counted in by length; one more is open."""
 
+PSEUDO = "pseudo"
+"""The target sees a pseudo IPv4 address, which `v6fwd whois` translates."""
+FALLBACK = "fallback"
+"""The client got the forward's fallback."""
+
 Snapshot = dict[str, Any]
 """Numbers, and dicts and lists of them, under stable names: fit for JSON."""
 
@@ -39,6 +44,9 @@ class Counters:
     refused: dict[str, int] = field(default_factory=dict)
     """Clients that the guard did not let in, by reason: none of them is a flow. And those whom
     the target cannot be shown, which is known with TCP when they are one."""
+    not_real: dict[str, int] = field(default_factory=dict)
+    """Flows in mode `transparent` whose target does not see the client's own address, by what it
+    sees: PSEUDO or FALLBACK."""
     ends: dict[str, int] = field(default_factory=dict)
     dial_failures: dict[str, int] = field(default_factory=dict)
     durations: list[int] = field(default_factory=lambda: [0] * (len(DURATIONS) + 1))

@@ -13,6 +13,7 @@ from typing import Any
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits
+from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.relay import Relay, listen_on
 from v6fwd.relay.targets.source import TargetSource
 
@@ -55,7 +56,7 @@ class Foreground:
                 opening.cancel()
                 return
             await opening
-            self._log.info("ready", f"ready: {len(self._forwards)} forwards")
+            tell_ready(self._log, ready_text(len(self._forwards)), self._forwards.values())
             self.ready.set()
             await self.relay.drain(await self._stopping)
             self._log.info("stopped", "stopped")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from v6fwd.errors import reason
-from v6fwd.log import Log
+from v6fwd.log import Log, counted
 from v6fwd.model import Endpoint
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.flows import Flows
@@ -278,7 +278,7 @@ class Gate:
         self._log.limited(
             "full",
             "full",
-            f"no room for more clients: {why} ({len(self.flows)} flows); they wait",
+            f"no room for more clients: {why} ({counted(len(self.flows), 'flow')}); they wait",
             burst=1,
             why=why,
             flows=len(self.flows),
@@ -348,7 +348,11 @@ class Gate:
             self._spare = _spare()
         if count:
             self._log.limited(
-                "shed", "shed", f"reset {count} clients for want of room", burst=1, clients=count
+                "shed",
+                "shed",
+                f"reset {counted(count, 'client')} for want of room",
+                burst=1,
+                clients=count,
             )
 
 

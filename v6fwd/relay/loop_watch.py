@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Protocol
 
-from v6fwd.log import Log
+from v6fwd.log import Log, counted
 from v6fwd.model import Address, Forward
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Flows
@@ -104,7 +104,9 @@ class LoopWatch:
             if isinstance(flow, StreamFlow) and not flow.closed:
                 flow.abort(End.REFUSED, "it leads back to its own forward")
         if found:
-            text = f"reset {len(found)} flows that came in again, perhaps by a rule of NAT"
+            text = (
+                f"reset {counted(len(found), 'flow')} that came in again, perhaps by a rule of NAT"
+            )
             self._log.limited("loop", "loop", text, burst=1, flows=len(found))
 
 

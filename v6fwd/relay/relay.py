@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from v6fwd.log import Log, attempt
+from v6fwd.log import Log, attempt, counted
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
@@ -206,7 +206,7 @@ class Relay:
         if self.flows:
             self._log.info(
                 "draining",
-                f"draining: {len(self.flows)} flows, {grace:g} s at most",
+                f"draining: {counted(len(self.flows), 'flow')}, {grace:g} s at most",
                 flows=len(self.flows),
             )
             self.flows.on_left = self._flow_left
@@ -215,7 +215,9 @@ class Relay:
                     await self._hurry.wait()
         cut = self.flows.abort_all(End.CUT)
         if cut:
-            self._log.warning("cut", f"reset {cut} flows that had not finished", flows=cut)
+            self._log.warning(
+                "cut", f"reset {counted(cut, 'flow')} that had not finished", flows=cut
+            )
 
     def _flow_left(self) -> None:
         if not self.flows:

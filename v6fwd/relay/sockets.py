@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Any
 
-from v6fwd.errors import RelayError, reason
+from v6fwd.errors import AddressInUseError, RelayError, reason
 from v6fwd.model import Address, Endpoint
 
 BACKLOG = 4096
@@ -30,7 +30,7 @@ def open_listener(endpoint: Endpoint, *, v6only: bool = False) -> socket.socket:
         family, sockaddr = listen_address(endpoint, socket.SOCK_STREAM)
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
-        raise RelayError(f"cannot listen on {endpoint}: {reason(error)}") from error
+        raise cannot_listen(endpoint, error) from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -39,8 +39,18 @@ def open_listener(endpoint: Endpoint, *, v6only: bool = False) -> socket.socket:
         prepare_listener(sock)
     except OSError as error:
         sock.close()
-        raise RelayError(f"cannot listen on {endpoint}: {reason(error)}") from error
+        raise cannot_listen(endpoint, error) from error
     return sock
+
+
+def cannot_listen(endpoint: Endpoint, error: OSError) -> RelayError:
+    """The error for an endpoint that cannot be had."""
+    text = f"cannot listen on {endpoint}: {reason(error)}"
+    if error.errno == errno.EADDRINUSE:
+        return AddressInUseError(text, str(endpoint))
+    if error.errno == errno.EACCES and endpoint.port < 1024:  # ip_unprivileged_port_start
+        text += "; a port below 1024 needs root or CAP_NET_BIND_SERVICE"
+    return RelayError(text)
 
 
 def prepare_listener(sock: socket.socket) -> None:

@@ -6,9 +6,8 @@ import contextlib
 import socket
 from typing import Any
 
-from v6fwd.errors import RelayError, reason
 from v6fwd.model import Endpoint
-from v6fwd.relay.sockets import listen_address
+from v6fwd.relay.sockets import cannot_listen, listen_address
 from v6fwd.relay.udp.mmsg import SOL_UDP, UDP_GRO
 from v6fwd.relay.udp.pktinfo import INET, INET6, IP_PKTINFO, Family
 
@@ -49,7 +48,7 @@ def open_udp_listener(
     except OSError as error:
         if sock is not None:
             sock.close()
-        raise RelayError(f"cannot listen on {endpoint}: {reason(error)}") from error
+        raise cannot_listen(endpoint, error) from error
     return sock
 
 

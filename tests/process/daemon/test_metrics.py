@@ -109,7 +109,8 @@ def test_another_daemon_cannot_have_the_pages(
     other.config.write_text(config)
     other.start("-c", str(other.config), ready=False)
     assert other.wait() == 1
-    assert other.log == f"cannot listen on [::1]:{shown}: address already in use\n"
+    in_use = f"cannot listen on [::1]:{shown}: address already in use (v6fwd, pid {daemon.pid})"
+    assert other.log == f"{in_use}\n"
 
 
 def test_a_successor_of_one_is_none_of_the_other(

@@ -84,6 +84,49 @@ async def test_it_is_opened_when_the_engine_speaks(
     assert daemon.held == {}
 
 
+async def test_what_is_told_of_a_port(daemon: Controlled, shim: Shim, port: int) -> None:
+    """Its container, what decided, and labels that have no effect."""
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    listed = container("a", port, "proxy-v2")
+    listed["Labels"]["v6fwd.allow.81"] = "::/0"
+    daemon.tell(listed)
+    await daemon.until(lambda: daemon.served)
+    report = daemon.controller.report()
+    assert report["published"] == [
+        {
+            "listen": listen(port),
+            "target": "127.0.0.1:9",
+            "container": "name-a",
+            "source": "label v6fwd.client-ip",
+        }
+    ]
+    (line,) = report["labels"]
+    assert line.startswith("container name-a: label v6fwd.allow.81=::/0: ")
+
+
+async def test_a_refused_port_names_the_label(daemon: Controlled, shim: Shim, port: int) -> None:
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    daemon.tell(container("a", port, "proxy-v3"))
+    await daemon.until(lambda: daemon.held)
+    report = daemon.controller.report()
+    assert report["published"][0]["source"] == "error: label v6fwd.client-ip"
+    assert "'proxy-v3' is not a mode" in report["labels"][0]
+
+
+async def test_a_port_of_no_known_container(
+    daemon: Controlled, shim: Shim, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adopted_ports, "HOLD", 0.0)
+    daemon.silence()
+    await daemon.begin()
+    daemon.publish(shim, port)
+    await daemon.until(lambda: daemon.held)
+    (told,) = daemon.controller.report()["published"]
+    assert (told["container"], told["source"]) == ("", "")
+
+
 async def test_a_rule_for_all_containers_needs_no_engine(
     daemon: Controlled, shim: Shim, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,10 +291,10 @@ async def test_released_shims_go_on_alone(daemon: Controlled, shim: Shim, port: 
     daemon.end()
     [(event, text)] = daemon.logged.lines()
     assert event == "waiting"
-    assert text.startswith("clients of 1 published ports HANG from now on, until the next")
+    assert text.startswith("clients of 1 published port HANG from now on, until the next")
     (Path(os.environ["PATH"].partition(":")[0]) / "nft").write_text("#!/bin/sh\n")
     released = await asyncio.to_thread(release)
-    assert (released.exit_code, released.output.partition(";")[0]) == (0, "released 1 shims")
+    assert (released.exit_code, released.output.partition(";")[0]) == (0, "released 1 shim")
     await daemon.until(lambda: "ready: 1 forwards" in shim.log)
     assert shim.stop() == 0
 

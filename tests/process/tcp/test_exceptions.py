@@ -69,7 +69,7 @@ async def is_reset(reader: asyncio.StreamReader) -> None:
 async def one_defect_is_logged(running: Running) -> None:
     """And nothing is left of the flow."""
     await running.no_flows()
-    assert running.log.count("internal error: MemoryError()") == 1
+    assert running.log.count("internal error: MemoryError() (client [::1]:") == 1
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ async def test_write_error() -> None:
                 one.send(b"third", address)
                 assert (await one.receive())[0] == b"third"
         listen = Endpoint("::", 0, protocol=Protocol.UDP)
-        assert f"cannot reach {target} for {listen}: connection refused" in running.log
+        assert f"cannot reach {target} for {listen}: connection refused (client [" in running.log
 
 
 async def test_the_same_client_goes_on_when_the_target_is_back() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import v6fwd
-from v6fwd.cli import main
+from v6fwd.cli import COMMANDS, main
 from v6fwd.cli.forward import forward
 from v6fwd.log import LogFormat
 from v6fwd.model import (
@@ -173,8 +175,33 @@ def test_fractions_of_a_second(served: Served) -> None:
 def test_help_names_every_command(flag: str) -> None:
     result = run(flag)
     assert result.exit_code == 0
-    for name in main.commands:
-        assert f"\n  {name} " in result.output
+    for name, command in main.commands.items():
+        assert (f"\n  {name} " in result.output) is not command.hidden
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_command_is_what_its_line_in_the_help_says(name: str) -> None:
+    """The line stands where no command need be imported for it; it is short, and a sentence."""
+    command = COMMANDS[name].load()
+    assert command.name == name
+    assert command.hidden is COMMANDS[name].is_hidden
+    if not command.hidden:
+        assert re.fullmatch(r"[A-Z].{10,64}\.", COMMANDS[name].help)
+
+
+def test_help_cuts_no_line() -> None:
+    assert "..." not in run("--help").output.replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V", "--help", "-h"])
+def test_no_command_is_imported_for(flag: str) -> None:
+    code = (
+        "import sys; from v6fwd.cli import main; main([sys.argv[1]], standalone_mode=False);"
+        "print(sorted(name for name in sys.modules if name.startswith('v6fwd')))"
+    )
+    command = [sys.executable, "-c", code, flag]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "['v6fwd', 'v6fwd.cli', 'v6fwd.cli.lazy']"
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
@@ -200,8 +227,9 @@ def test_help_names_every_value() -> None:
         assert value in text
 
 
-def test_version() -> None:
-    result = run("--version")
+@pytest.mark.parametrize("flag", ["-V", "--version"])
+def test_version(flag: str) -> None:
+    result = run(flag)
     assert (result.exit_code, result.output) == (0, f"v6fwd, version {v6fwd.__version__}\n")
 
 
@@ -241,17 +269,21 @@ REFUSED = [
     pytest.param((*PAIR, "--connect-timeout", "0"), "'0' is not a time", id="no time at all"),
     pytest.param((*PAIR, "--header-timeout", "0"), "'0' is not a time", id="header time"),
     pytest.param((*PAIR, "--idle-timeout", "-1"), "'-1' is not a time", id="negative time"),
-    pytest.param((*PAIR, "--drain-timeout", "5s"), "'5s' is not a time", id="time with unit"),
+    pytest.param((*PAIR, "--drain-timeout", "5x"), "'5x' is not a time", id="no unit"),
     pytest.param((*PAIR, "--drain-timeout", "nan"), "'nan' is not a time", id="not a number"),
     pytest.param((*PAIR, "--drain-timeout", "inf"), "'inf' is not a time", id="endless"),
     pytest.param((*PAIR, "--drain-timeout", "1e9"), "'1e9' is not a time", id="decades"),
     pytest.param((*PAIR, "--drain-timeout", ""), "'' is not a time", id="empty time"),
-    pytest.param((*PAIR, "--max-flows", "-1"), "-1 is not in the range", id="negative flows"),
-    pytest.param((*PAIR, "--max-flows", "many"), "'many' is not a valid integer", id="flows"),
+    pytest.param((*PAIR, "--max-flows", "-1"), "'-1' is not a whole number", id="negative flows"),
+    pytest.param(
+        (*PAIR, "--max-flows", "many"),
+        "'many' is not a whole number from 0 to 1000000000",
+        id="flows",
+    ),
     pytest.param((*PAIR, "--deny", "lan"), "'lan' is not a network", id="denied"),
-    pytest.param((*PAIR, "--client-flows", "-1"), "-1 is not in the range", id="client's flows"),
+    pytest.param((*PAIR, "--client-flows", "-1"), "'-1' is not a whole", id="client's flows"),
     pytest.param((*PAIR, "--client-rate", "1/s"), "'1/s' is not a rate", id="client's rate"),
-    pytest.param((*PAIR, "--client-prefix", "0"), "0 is not in the range", id="prefix"),
+    pytest.param((*PAIR, "--client-prefix", "0"), "'0' is not a whole number", id="prefix"),
     pytest.param((*PAIR, "--log-format", "xml"), "'xml' is not one of", id="log format"),
     pytest.param((*PAIR, "--frobnicate"), "No such option '--frobnicate'", id="option"),
     pytest.param((*PAIR, "--client-ip"), "Option '--client-ip' requires an argument", id="value"),
@@ -293,7 +325,9 @@ def taken_port() -> Iterator[int]:
 
 def test_a_port_in_use(taken_port: int) -> None:
     done = forward_process(f"[::1]:{taken_port}", "127.0.0.1:9")
-    assert done.stderr == f"cannot listen on [::1]:{taken_port}: address already in use\n"
+    address = f"[::1]:{taken_port}"
+    holder = f"{Path('/proc/self/comm').read_text().strip()}, pid {os.getpid()}"
+    assert done.stderr == f"cannot listen on {address}: address already in use ({holder})\n"
     assert (done.returncode, done.stdout) == (1, "")
 
 

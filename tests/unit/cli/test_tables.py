@@ -70,13 +70,14 @@ def a_forward(counters: Counters, udp: UdpCounters | None = None) -> dict[str, A
 
 def test_a_status() -> None:
     counters = Counters(flows=3, ended=1, bytes_up=1200, dial_failures={"connection refused": 2})
+    draining = {"listen": "[::]:80", "state": "draining", **Counters(flows=1).snapshot()}
     answer = {
         "version": "1.2.3",
         "pid": 7,
         "since": 0.0,
         "workers": [{}],
         "restarts": 0,
-        "forwards": [a_forward(counters), {**a_forward(Counters(flows=1)), "state": "draining"}],
+        "forwards": [a_forward(counters), draining],
     }
     first, head, one, other = status.text(answer).splitlines()
     assert first.startswith("v6fwd 1.2.3, process 7, since ")
@@ -86,6 +87,19 @@ def test_a_status() -> None:
     assert other.split()[:4] == ["[::]:80", "(draining)", "1", "1"]
     assert other.endswith(" -")
     assert head.index("ERRORS") == one.index("2 connection refused")
+
+
+def test_a_status_without_forwards() -> None:
+    """A sentence in place of a table's head."""
+    answer = {"version": "1.2.3", "pid": 7, "since": 0.0, "workers": [{}], "restarts": 0}
+    assert status.text({**answer, "forwards": []}).splitlines()[1:] == ["no forward is open"]
+
+
+def test_who_is_not_seen_as_it_is_marks_the_mode() -> None:
+    forward = a_forward(Counters(flows=5)) | {"client_ip": "transparent"}
+    assert status.client_ip(forward) == "transparent"
+    forward["not_real"] = {"pseudo": 3, "fallback": 1}
+    assert status.client_ip(forward) == "transparent (1 fallback, 3 pseudo)"
 
 
 @pytest.mark.parametrize(

@@ -291,11 +291,44 @@ def test_mistakes_name_their_own_file(folder: Folder) -> None:
 
 def test_twins_name_both_places(folder: Folder) -> None:
     folder.write("a.toml", '[[forward]]\nlisten = "8079-8081"\ntarget = "h:1-3"\n')
-    first = "[::]:8080 is given already in v6fwd.toml: [[forward]] 1 ([::]:8080)"
+    first = "[::]:8080 is given already in v6fwd.toml: [[forward]] 1 ([::]:8080), line 3"
     assert folder.mistakes(f'include = "a.toml"\n{ONE}{ONE}') == [
-        f'v6fwd.toml: [[forward]] 2 ([::]:8080): listen = "[::]:8080": {first}',
-        f'a.toml: [[forward]] 1 (8079-8081): listen = "8079-8081": {first}',
+        f'v6fwd.toml: [[forward]] 2 ([::]:8080): listen = "[::]:8080": {first} (line 6)',
+        f'a.toml: [[forward]] 1 (8079-8081): listen = "8079-8081": {first} (line 2)',
     ]
+
+
+def test_lines_of_mistakes(folder: Folder) -> None:
+    """Of keys, of tables that lack one, and of what looks like a table in a text."""
+    text = '''# one
+        workers = 0
+
+        [defaults]
+        "client-ip" = "x"
+        [docker]
+        host = """tcp:///a
+        [defaults]
+        workers = 1"""
+        [[docker.rule]]
+        client-ip = "none"
+        [[ docker . rule ]]
+        host-port = 0
+        [[forward]]
+        listen = "[::]:80"
+        target = "a:1"
+        allow = [
+            "x",
+        ]
+        [[forward]]
+        listen = "81"
+    '''
+    lines = [re.search(r" \(line ([0-9]+)\)$", told) for told in folder.mistakes(text)]
+    assert sorted(int(line[1]) if line else 0 for line in lines) == [2, 5, 7, 12, 13, 17, 20]
+
+
+def test_a_table_that_is_not_written_as_one_has_no_line(folder: Folder) -> None:
+    (line,) = folder.mistakes('forward = [{ listen = "[::]:80", target = "x" }]')
+    assert line.endswith("or unix:/run/app.sock")
 
 
 # ---- mistakes --------------------------------------------------------------------------------
@@ -319,7 +352,7 @@ MISTAKES = [
     ('log-format = "xml"', 'log-format = "xml": not one of text, json'),
     ('log-flows = "yes"', 'log-flows = "yes": write true or false, without quotes'),
     ("include = 1", "include = 1: not a text; put it into quotes"),
-    ('drain-timeout = "5s"', "drain-timeout = \"5s\": '5s' is not a time; write 0 to 31622400"),
+    ('drain-timeout = "5x"', "drain-timeout = \"5x\": '5x' is not a time; write 0 to 31622400"),
     ("drain-timeout = nan", "drain-timeout = NaN: 'nan' is not a time"),
     ("max-flows = -1", "max-flows = -1: not a whole number from 0 to 1000000000"),
     ("[defaults]\nconnect-timeout = 0", "[defaults]: connect-timeout = 0: '0' is not a time; wri"),

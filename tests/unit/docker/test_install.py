@@ -125,7 +125,7 @@ def test_uninstall_says_what_hangs(docker: Docker, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("v6fwd.cli.docker.published_ports", lambda: ports)
     docker("install")
     told = docker("uninstall").output
-    assert "1 published ports stay with v6fwd until their containers restart" in told
+    assert "1 published port left with v6fwd until the containers restart" in told
     assert "v6fwd docker release" in told
 
 
@@ -146,8 +146,8 @@ def test_status_says_why_a_port_is_not_served(
     answer = {"forwards": [], "held": held}
     monkeypatch.setattr("v6fwd.cli.docker.ask", lambda *_: iter([answer]))
     told = docker("status").output.splitlines()
-    modes = [re.split("  +", line)[3] for line in told[-5:-2]]
-    assert modes == ["held", "waits for v6fwd serve", "none"]
+    modes = [re.split("  +", line)[3:5] for line in told[-5:-2]]
+    assert modes == [["held", "see below"], ["waits for v6fwd serve", "-"], ["none", "-"]]
     assert told[-2:] == [
         "[::]:1: drained until the next reload",
         "[::]:3: docker restart \\x1b[2Jweb",

@@ -15,9 +15,10 @@ from v6fwd import __version__
 from v6fwd.docker.shim.published import PublishedPort, ServedBy
 from v6fwd.doctor.configs import ConfigFile, read_configs
 from v6fwd.doctor.examine import examine
-from v6fwd.doctor.facts import DaemonJson, Engine, Facts, Port, Process, Unknown
+from v6fwd.doctor.facts import DaemonJson, Engine, Facts, Port, Unknown
 from v6fwd.doctor.finding import Severity
 from v6fwd.model import Endpoint, Forward, Protocol
+from v6fwd.netns.owners import Process
 from v6fwd.netns.view import Device, DeviceAddress, Listening, Route
 
 GATEWAY, ADDRESS = "172.17.0.1", "172.17.0.2"

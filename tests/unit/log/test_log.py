@@ -6,7 +6,10 @@ import asyncio
 import fcntl
 import json
 import os
+import pty
+import re
 import select
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +86,55 @@ def record(line: str) -> dict[str, Any]:
 def test_text_is_the_sentence_alone(pipe: Reader, level: str) -> None:
     getattr(Log(fd=pipe.writer), level)("ready", "ready: 2 forwards", forwards=2)
     assert pipe.read() == b"ready: 2 forwards\n"
+
+
+@pytest.mark.parametrize("level", ["info", "warning", "error"])
+def test_in_a_file_a_line_has_time_and_level(tmp_path: Path, level: str) -> None:
+    times = iter([0, 1453940453.25, 1453940453.75, 1453940454.0])
+    with (tmp_path / "log").open("wb") as file:
+        log = Log(fd=file.fileno(), now=lambda: next(times))
+        for text in ("one", "two", "three"):
+            getattr(log, level)("x", text)
+    moments = [time.localtime(1453940453 + more) for more in (0, 0, 1)]
+    stamps = [time.strftime("%Y-%m-%d %H:%M:%S", moment) for moment in moments]
+    texts = zip(stamps, ("one", "two", "three"), strict=True)
+    assert (tmp_path / "log").read_text().splitlines() == [
+        f"{stamp} {level}: {text}" for stamp, text in texts
+    ]
+
+
+def test_on_a_terminal_a_line_has_time_and_level() -> None:
+    controller, terminal = pty.openpty()
+    try:
+        Log(fd=terminal).warning("x", "careful")
+        line = os.read(controller, 100).decode()
+    finally:
+        os.close(controller)
+        os.close(terminal)
+    assert re.fullmatch(r"[0-9-]{10} [0-9:]{8} warning: careful\r\n", line)
+
+
+@pytest.mark.parametrize(("level", "number"), [("info", 6), ("warning", 4), ("error", 3)])
+def test_the_journal_takes_the_level_from_the_line(
+    pipe: Reader, monkeypatch: pytest.MonkeyPatch, level: str, number: int
+) -> None:
+    found = os.fstat(pipe.writer)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+    getattr(Log(fd=pipe.writer), level)("x", "text")
+    assert pipe.read() == f"<{number}>text\n".encode()
+
+
+def test_another_stream_of_the_journal(pipe: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program started by a service inherits the variable, whatever its stderr is."""
+    monkeypatch.setenv("JOURNAL_STREAM", f"{os.fstat(pipe.writer).st_dev}:0")
+    Log(fd=pipe.writer).info("x", "text")
+    assert pipe.read() == b"text\n"
+
+
+def test_json_has_a_time_of_its_own(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as file:
+        Log(LogFormat.JSON, fd=file.fileno()).info("x", "text")
+    assert record((tmp_path / "log").read_text())["text"] == "text"
 
 
 @pytest.mark.parametrize("level", ["info", "warning", "error"])
@@ -247,7 +299,7 @@ def test_a_file_takes_every_line(tmp_path: Path) -> None:
         log = Log(fd=file.fileno())
         for number in range(1000):
             log.info("x", f"line {number}")
-    assert path.read_text().splitlines() == [f"line {number}" for number in range(1000)]
+    assert re.findall("info: (.*)\n", path.read_text()) == [f"line {at}" for at in range(1000)]
 
 
 # ---- rates -----------------------------------------------------------------------------------

@@ -24,12 +24,14 @@ from v6fwd.model import (
     Transparent,
     UdpProxy,
     bracketed,
+    did_you_mean,
     ip_text,
     is_ip,
     pair_up,
     parse_listen,
     parse_max_head,
     parse_networks,
+    parse_seconds,
     parse_target,
     refuse_misfits,
     refuse_twins,
@@ -166,7 +168,7 @@ BAD_LISTEN = [
     ("[::1::]:80", "'[::1::]:80': '::1::' is not an IPv6 address"),
     ("[fe80::1%]:80", "'[fe80::1%]:80': 'fe80::1%' is not an IPv6 address"),
     ("[::12345]:80", "'[::12345]:80': '::12345' is not an IPv6 address"),
-    ("localhost:80", "'localhost' is not an IP address; write [::] to listen on all"),
+    ("localhost:80", "write [::1]:80 or 127.0.0.1:80 for localhost"),
     ("*:80", "'*' is not an IP address; write [::] to listen on all"),
     ("1.2.3:80", "'1.2.3' is not an IP address"),
     ("1.2.3.256:80", "'1.2.3.256' is not an IP address"),
@@ -252,7 +254,7 @@ BAD_TARGET = [
     ("host:80\n", f"'host:80\\n': '80\\n' {NO_PORT}"),
     ("host:9-8", "'host:9-8': the range 9-8 runs backwards; write 8-9"),
     ("host:53/sctp", "'host:53/sctp': protocol 'sctp' cannot be forwarded"),
-    ("http://host:80", "protocol 'host:80' cannot be forwarded"),
+    ("http://host:80", "'http://host:80' is a URL; write host:80"),
     ("[host]:80", "'[host]:80': 'host' is not an IPv6 address"),
     ("300.1.1.1:80", f"'300.1.1.1' {NO_HOST}"),  # RFC 3696: no name ends in a label of digits
     ("10.0.0:80", f"'10.0.0' {NO_HOST}"),
@@ -442,6 +444,61 @@ def test_what_goes_with_tlvs(listen: str, mode: ClientIP, why: str) -> None:
         InputError, match=re.escape(f"pass-tlvs goes with proxy-v2 over TCP, {why}")
     ):
         refuse_misfits([forward])
+
+
+# ---- times -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5", 5.0),
+        ("0.25", 0.25),
+        ("5s", 5.0),
+        ("2m", 120.0),
+        ("1.5h", 5400.0),
+        ("250ms", 0.25),
+        ("1d", 86_400.0),
+        ("0", 0.0),
+        ("0s", 0.0),
+    ],
+)
+def test_times(text: str, seconds: float) -> None:
+    assert parse_seconds(text, zero=True) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "5 s", "5S", "5min", "-5s", "1h30m", "367d", "\u0661s"])
+def test_times_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"is not a time; write 0 to 31622400 seconds, or 500ms"):
+        parse_seconds(text, zero=True)
+
+
+# ---- what may have been meant ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("proxyv2", "proxy-v2"),
+        ("proxy_v2", "proxy-v2"),
+        ("PROXY-V1", "proxy-v1"),
+        ("xff", "x-forwarded-for"),
+        ("X-Forwarded-For", "x-forwarded-for"),
+        ("forwardd", "forwarded"),
+        ("tproxy", "transparent"),
+        ("off", "none"),
+        ("", ""),
+        ("-", ""),
+        ("quic", ""),
+        ("z" * 100_000, ""),
+    ],
+)
+def test_did_you_mean(word: str, meant: str) -> None:
+    assert did_you_mean(word, ClientIP) == (f"; did you mean {meant}?" if meant else "")
+
+
+def test_an_alias_is_for_those_who_have_the_word() -> None:
+    assert did_you_mean("xff", ["status", "flows"]) == ""
 
 
 # ---- sizes -----------------------------------------------------------------------------------

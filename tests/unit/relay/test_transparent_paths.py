@@ -284,6 +284,38 @@ def test_the_pseudo_net_is_ours_before_anybody_speaks_from_it(setting: Setting) 
 # ---- the target ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("listening", "client", "instead"),
+    [
+        (ANY_V6, V6, ""),
+        (ANY_V6, V4, ""),
+        (ANY_V4, V6, "pseudo"),
+        (ANY_V4, V4, ""),
+        (ANY_V4, address("::1"), "fallback"),
+    ],
+)
+def test_what_the_target_sees_instead(
+    setting: Setting, listening: Any, client: Address, instead: str
+) -> None:
+    setting.ops.view = NetnsView(1, (OWN,), (listening,))
+    target = setting.target(setting.netns(), TransparentFallback.NONE)
+    assert target.shown_instead(client) == instead
+
+
+@pytest.mark.parametrize(("client", "instead"), [(V6, "pseudo"), (V4, "fallback")])
+def test_what_a_target_across_the_network_sees(
+    setting: Setting, client: Address, instead: str
+) -> None:
+    target = setting.target(setting.routed(), TransparentFallback.NONE)
+    assert target.shown_instead(client) == instead
+
+
+def test_of_a_target_that_has_gone_nothing_is_known(setting: Setting) -> None:
+    setting.ops.view = RelayError("gone")
+    target = setting.target(setting.netns(), TransparentFallback.NONE)
+    assert target.shown_instead(V6) == ""
+
+
 def test_refuse_is_the_last_word(setting: Setting) -> None:
     target = setting.target(setting.netns(), TransparentFallback.REFUSE)
     for serve in (target.connect_datagrams, lambda client: target.dial(None, client)):

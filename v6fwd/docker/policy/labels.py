@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from v6fwd.docker.policy.guards import MODE_LABEL, PREFIX, port_of, resembled
-from v6fwd.model import ClientIP, InputError, Protocol
+from v6fwd.model import ClientIP, InputError, Protocol, did_you_mean
 
 _PORT_RE = re.compile(r"([0-9]{1,5})(?:[-/](.*))?", re.DOTALL)
 _WITH_HEADER = tuple(mode for mode in ClientIP if mode not in (ClientIP.NONE, ClientIP.TRANSPARENT))
@@ -114,7 +114,9 @@ def client_ip_of(value: str) -> ClientIP:
     try:
         return ClientIP(value.strip())
     except ValueError:
-        raise InputError(f"{value!r} is not a mode; write one of {', '.join(ClientIP)}") from None
+        hint = did_you_mean(value, ClientIP)
+        text = f"{value!r} is not a mode; write one of {', '.join(ClientIP)}{hint}"
+        raise InputError(text) from None
 
 
 def refuse_misfit(client_ip: ClientIP, protocol: Protocol | None) -> None:

@@ -148,6 +148,16 @@ class Modes:
         choice = self._choose(forward, container)
         return choice is not None and not choice.is_default
 
+    def source(self, forward: Forward, container: Container | None) -> str:
+        """Return what decides a port's mode: "label v6fwd.client-ip", "rule 1", "default".
+
+        It begins with "error: " where the port is refused for it; "" where nothing decides yet.
+        """
+        choice = self._choose(forward, container)
+        if choice is None:
+            return ""
+        return choice.source if choice.client_ip is not None else f"error: {choice.source}"
+
     def enters(self, container: Container) -> bool:
         """Return whether any of its ports may have mode `transparent`, which needs its process."""
         whole = container.as_published(0, 0, Protocol.TCP)

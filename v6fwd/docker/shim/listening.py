@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from v6fwd.errors import RelayError, reason
+from v6fwd.errors import AddressInUseError, RelayError, reason
 from v6fwd.model import Endpoint, Protocol, bracketed
 from v6fwd.relay.sockets import listen_address, open_listener, prepare_listener
 from v6fwd.relay.udp_sockets import open_udp_listener, prepare_udp_listener
@@ -29,7 +29,10 @@ def own(endpoint: Endpoint) -> socket.socket:
             raise
         network = f"{endpoint.protocol}{6 if ':' in endpoint.host else 4}"
         where = f"{bracketed(endpoint.host)}:{endpoint.port}"
-        raise RelayError(f"listen {network} {where}: bind: {reason(error.__cause__)}") from error
+        text = f"listen {network} {where}: bind: {reason(error.__cause__)}"
+        if isinstance(error, AddressInUseError):
+            raise AddressInUseError(text, error.listen) from error
+        raise RelayError(text) from error
 
 
 def from_descriptor(fd: int, endpoint: Endpoint) -> socket.socket:

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from v6fwd.docker.shim.flags import ProxyFlags, parse_flags
-from v6fwd.docker.shim.published import PROC, command_line, shim_flags
+from v6fwd.docker.shim.published import shim_flags
 from v6fwd.model import InputError
+from v6fwd.netns.owners import PROC, command_line
 
 STATUS_FD = 3
 REST_FD = 5

@@ -16,8 +16,8 @@ from v6fwd.docker.install import SHIM
 from v6fwd.docker.shim.flags import parse_flags
 from v6fwd.docker.shim.holder import HOLDER
 from v6fwd.model import Forward, InputError
+from v6fwd.netns.owners import PROC, command_line, shares_network
 
-PROC = Path("/proc")
 STANDALONE_MODULES = ("v6fwd.docker.shim.standalone", "v6fwd.docker.proxy")
 """What a shim in standalone mode has imported; the latter in release 0.1."""
 
@@ -58,30 +58,11 @@ def published_here() -> list[PublishedPort]:
     return [port for port in published_ports() if shares_network(port.pid) and _is_ours(port.pid)]
 
 
-def shares_network(pid: int, proc: Path = PROC) -> bool:
-    """Whether a process is in our network namespace; true where that is not shown to us."""
-    try:
-        return os.stat(proc / str(pid) / "ns/net").st_ino == os.stat(proc / "self/ns/net").st_ino
-    except PermissionError:
-        return True
-    except OSError:  # it has ended
-        return False
-
-
 def _is_ours(pid: int) -> bool:
     try:
         return (PROC / str(pid)).stat().st_uid == os.geteuid()
     except OSError:  # it has ended
         return False
-
-
-def command_line(pid: int, proc: Path = PROC) -> list[str]:
-    """Return a process's words; none if there is no such process."""
-    try:
-        data = (proc / str(pid) / "cmdline").read_bytes()
-    except OSError:
-        return []
-    return data.decode("utf-8", "replace").removesuffix("\0").split("\0")
 
 
 def split_command(words: Sequence[str]) -> tuple[ServedBy, Sequence[str]] | None:

@@ -253,7 +253,7 @@ class HttpFlow(StreamFlow):
 
     def _do(self, step: Step) -> None:
         if step.complaint:
-            self._http.tell_bad_answer(step.complaint)
+            self._http.tell_bad_answer(self.source, step.complaint)
         end = _ENDS[step.outcome]
         if step.do is Do.FINISH:
             self._finish(step)

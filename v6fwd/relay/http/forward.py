@@ -9,6 +9,7 @@ from v6fwd.client_ip.http.responses import ResponseStream
 from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import Address
+from v6fwd.relay.targets.target import for_client
 from v6fwd.relay.tcp.forward import TcpForward
 
 
@@ -53,13 +54,14 @@ class HttpForward:
             why=refused.why,
         )
 
-    def tell_bad_answer(self, why: str) -> None:
+    def tell_bad_answer(self, client: Address | None, why: str) -> None:
         """Log an answer of the target that cannot be passed on."""
         forward = self.tcp.forward
         self.tcp.resources.log.limited(
             f"answer {forward.listen}",
             "bad-answer",
-            f"bad answer of {forward.target} for {forward.listen}: {why}",
+            f"bad answer of {forward.target} for {forward.listen}: {why}{for_client(client)}",
+            client=client or "",
             target=forward.target,
             listen=forward.listen,
             why=why,

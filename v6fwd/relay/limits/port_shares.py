@@ -14,7 +14,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from v6fwd.log import Log
+from v6fwd.log import Log, counted
 from v6fwd.model import Endpoint
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
@@ -187,7 +187,8 @@ class PortShares(Generic[P]):
         self._log.limited(
             "evicted",
             "shed",
-            f"reset {count} flows of {port.endpoint}, which has most, for a port below its share",
+            f"reset {counted(count, 'flow')} of {port.endpoint}, which has most, for a port below"
+            " its share",
             burst=1,
             listen=port.endpoint,
             flows=count,

@@ -240,6 +240,9 @@ class DirectTarget:
     def client_left(self, address: Any, source: Address) -> None:
         """Nothing was put in place for it."""
 
+    def shown_instead(self, source: Address) -> str:  # noqa: ARG002
+        return ""
+
     def header_writer(self, writer: HeaderWriter | None) -> HeaderWriter | None:
         return writer
 

@@ -84,6 +84,9 @@ class Target(Interface):
     def client_left(self, address: Any, source: Address) -> None:
         """A UDP session to `address` has ended, or moved on."""
 
+    def shown_instead(self, source: Address) -> str:
+        """PSEUDO or FALLBACK where mode `transparent` does not show the client's own address."""
+
     def header_writer(self, writer: HeaderWriter | None) -> HeaderWriter | None:
         """The writer to be used, where the forward's mode has `writer`."""
 
@@ -91,16 +94,29 @@ class Target(Interface):
         """Give back what the target held."""
 
 
-def tell_failed(log: Log, counters: Counters, forward: Forward, what: str, error: OSError) -> str:
+def tell_failed(
+    log: Log,
+    counters: Counters,
+    forward: Forward,
+    client: Address | None,
+    what: str,
+    error: OSError,
+) -> str:
     """Count a target that one cannot `what`, and say so in the log; gives the reason named."""
     why = reason(error)
     count(counters.dial_failures, why)
     log.limited(
         f"dial {forward.listen} {error.errno}",
         "dial-failed",
-        f"cannot {what} {forward.target} for {forward.listen}: {why}",
+        f"cannot {what} {forward.target} for {forward.listen}: {why}{for_client(client)}",
+        client=client or "",
         target=forward.target,
         listen=forward.listen,
         why=why,
     )
     return why
+
+
+def for_client(client: Address | None) -> str:
+    """Whose flow a line is about, for its end; "" where the client is gone and was not noted."""
+    return f" (client {client})" if client is not None else ""

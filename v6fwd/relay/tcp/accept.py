@@ -8,6 +8,7 @@ from typing import Any
 
 from v6fwd.relay.admission import REFUSED, UNCOUNTED, Admission
 from v6fwd.relay.sockets import address_of, reset_on_close
+from v6fwd.relay.targets.target import for_client
 from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.tcp.stream import StreamFlow
 
@@ -57,13 +58,15 @@ class Acceptor:
         A client that is trusted to name another one is asked for that name first.
         """
         trusted = self.forward.trusted
+        client = None
         try:
             client = address_of(sockaddr)
             if trusted is not None and client.packed in trusted:
                 return UNCOUNTED
             slot = admission.admit(client)
         except Exception as error:
-            self.forward.resources.log.limited("defect", "defect", f"internal error: {error!r}")
+            text = f"internal error: {error!r}{for_client(client)}"
+            self.forward.resources.log.limited("defect", "defect", text)
             slot = REFUSED
         if slot == REFUSED:
             reset_on_close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from v6fwd.client_ip.proxy.read import Header
+from v6fwd.model import ClientIP
 from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.side import Side, join
 from v6fwd.relay.tcp.stream import StreamFlow
@@ -26,6 +27,8 @@ class TcpFlow(StreamFlow):
         client, target = Side(self._client_fd, self), Side(fd, self)
         self.client, self.target = client, target
         self._wait = None
+        if self._forward.forward.client_ip is ClientIP.TRANSPARENT:
+            self._forward.note_shown(self._source)
         join(client, target, held, moved, watched=watched)
         client.watch()
         if client_ended:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from v6fwd.client_ip.proxy.write import HeaderWriter, header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
-from v6fwd.model import ClientIP, Forward
+from v6fwd.model import Address, ClientIP, Forward
 from v6fwd.relay.admission import Admission, admission_of
-from v6fwd.relay.counters import Counters
+from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.tcp.resources import TcpResources
 
@@ -28,6 +28,11 @@ class TcpForward:
     needs_source: bool
     """Whether a flow has to know its client's address when it begins."""
     admission: Admission | None
+
+    def note_shown(self, source: Address | None) -> None:
+        """Count a client in mode `transparent` that the target does not see as it is."""
+        if source is not None and (instead := self.target.shown_instead(source)):
+            count(self.counters.not_real, instead)
 
 
 def tcp_forward(

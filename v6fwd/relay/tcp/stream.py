@@ -20,7 +20,7 @@ from v6fwd.relay.flows import Lull
 from v6fwd.relay.pump import Wait
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import address_of, end_writing, peer_address, reset_on_close
-from v6fwd.relay.targets.target import tell_failed
+from v6fwd.relay.targets.target import for_client, tell_failed
 from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.tcp.last_bytes import LastBytes, is_hung_up
 from v6fwd.relay.tcp.pipes import PipePool
@@ -122,7 +122,7 @@ class StreamFlow(ABC):
     def _tell_failed(self, error: OSError) -> str:
         forward = self._forward
         log, counters = forward.resources.log, forward.counters
-        return tell_failed(log, counters, forward.forward, "connect to", error)
+        return tell_failed(log, counters, forward.forward, self.source, "connect to", error)
 
     def client_refused(self, why: str, label: str = NOT_PRESERVED) -> None:
         """Reset a client that the target must not get."""
@@ -178,7 +178,8 @@ class StreamFlow(ABC):
     def on_exception(self, error: Exception) -> None:
         """Give up this flow alone, after a defect of ours or for want of memory."""
         try:
-            self._forward.resources.log.limited("defect", "defect", f"internal error: {error!r}")
+            text = f"internal error: {error!r}{for_client(self.source)}"
+            self._forward.resources.log.limited("defect", "defect", text)
         finally:  # memory for the line may be what is lacking
             self.abort(End.INTERNAL_ERROR)
 

@@ -69,6 +69,10 @@ class NetnsPath:
             return "the target does not listen for IPv4 clients"
         return why
 
+    def is_pseudo(self, source: Address) -> bool:
+        destination = self._destination_for(source)
+        return destination is not None and destination.is_pseudo
+
     def connect(
         self,
         address: SocketAddress | None,  # noqa: ARG002 - there is one

@@ -24,6 +24,9 @@ class Path(Protocol):
         Raises RelayError, and OSError where nobody listens.
         """
 
+    def is_pseudo(self, source: Address) -> bool:
+        """Whether a client that is preserved has a pseudo IPv4 address at the target."""
+
     def connect(self, address: SocketAddress | None, source: Address) -> int:
         """Start to connect as a client; gives the descriptor. Raises RelayError and OSError."""
 

@@ -44,6 +44,9 @@ class RoutedPath:
             return "the target has no IPv4 address"
         return self._filter.why(source.packed)
 
+    def is_pseudo(self, source: Address) -> bool:
+        return len(source.packed) == 16
+
     def connect(self, address: SocketAddress | None, source: Address) -> int:
         family, sockaddr = address or self._direct.addresses()[0]
         if family != socket.AF_INET:

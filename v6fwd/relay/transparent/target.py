@@ -14,6 +14,7 @@ from v6fwd.client_ip.proxy.write import HeaderWriter, write_v2, write_v2_dgram
 from v6fwd.errors import ClientRefusedError, NotPermittedError, RelayError
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol, TransparentFallback
+from v6fwd.relay.counters import FALLBACK, PSEUDO
 from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.transparent.path import Path, unusable
@@ -144,6 +145,14 @@ class TransparentTarget:
         return write_unless_preserved
 
     # -- who is preserved --
+
+    def shown_instead(self, source: Address) -> str:
+        try:
+            if self._why_not_preserved(source) is not None:
+                return FALLBACK
+        except (RelayError, OSError):  # it has gone since the flow connected
+            return ""
+        return PSEUDO if self._path.is_pseudo(source) else ""
 
     def _why_not_preserved(self, source: Address) -> str | None:
         return self._not_permitted or self._path.why_not_preserved(source)

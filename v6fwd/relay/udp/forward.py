@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from v6fwd.client_ip.proxy.write import HeaderWriter, datagram_header_writer
 from v6fwd.errors import ClientRefusedError
-from v6fwd.model import Forward
+from v6fwd.model import Address, Forward
 from v6fwd.relay.admission import LOOP, NOT_PRESERVED, tell_refused
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.limits.hops import loop_text
@@ -77,6 +77,11 @@ class UdpForward:
         count(self.flows.refused, NOT_PRESERVED)
         self._tell_refused(key, str(error), "client")
 
+    def note_shown(self, source: Address) -> None:
+        """Count a client in mode `transparent` that the target does not see as it is."""
+        if instead := self.target.shown_instead(source):
+            count(self.flows.not_real, instead)
+
     def would_loop(self, key: bytes) -> None:
         """Count a datagram whose source is a listener of ours."""
         count(self.flows.refused, LOOP)
@@ -87,9 +92,9 @@ class UdpForward:
         count(self.flows.refused, LOOP)
         self._tell_refused(key, loop_text(self.forward.listen, self.forward.target), "client")
 
-    def target_failed(self, error: OSError) -> None:
+    def target_failed(self, client: Address, error: OSError) -> None:
         """Count a target that cannot be reached."""
-        tell_failed(self.resources.log, self.flows, self.forward, "reach", error)
+        tell_failed(self.resources.log, self.flows, self.forward, client, "reach", error)
 
     def on_exception(self, error: Exception) -> None:
         """Log a defect; the listener lives on."""

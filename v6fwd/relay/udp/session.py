@@ -21,7 +21,7 @@ from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address, UdpProxy
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
-from v6fwd.relay.targets.target import Target
+from v6fwd.relay.targets.target import Target, for_client
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import MAX_DATAGRAM, Item, Message, first_of, pack, pack_behind
 from v6fwd.relay.udp.record import record
@@ -205,7 +205,7 @@ class UdpSession:
     def _target_gone(self, error: OSError) -> None:
         """Look for the target elsewhere."""
         forward = self._forward
-        forward.target_failed(error)
+        forward.target_failed(self.client, error)
         # After a reload, its target will do, unless its mode preserves clients in another way.
         same = self.forward.client_ip is forward.forward.client_ip
         target = forward.target if same else self.target
@@ -229,7 +229,7 @@ class UdpSession:
         except ClientRefusedError as refusal:
             self._forward.not_preserved(self.key, refusal)
         except OSError as failure:
-            self._forward.target_failed(failure)
+            self._forward.target_failed(self.client, failure)
 
     def _move_to(self, target: Target, fd: int, address: Any) -> None:
         """Use another socket: the target's address has changed, or the target."""
@@ -328,7 +328,8 @@ class UdpSession:
 
     def on_exception(self, error: Exception) -> None:
         """A defect of ours, or no memory: it costs this session alone."""
-        self._forward.resources.log.limited("defect", "defect", f"internal error: {error!r}")
+        text = f"internal error: {error!r}{for_client(self.client)}"
+        self._forward.resources.log.limited("defect", "defect", text)
         self.close(End.INTERNAL_ERROR)
 
     def move_table(self, sessions: Sessions) -> None:

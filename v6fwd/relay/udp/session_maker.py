@@ -6,7 +6,7 @@ import errno
 
 from v6fwd.client_ip.proxy.read import Header
 from v6fwd.errors import ClientRefusedError, reason
-from v6fwd.model import Address
+from v6fwd.model import Address, ClientIP
 from v6fwd.relay.admission import REFUSED, UNCOUNTED, admission_of
 from v6fwd.relay.limits.hops import set_hop_limit_of
 from v6fwd.relay.udp.forward import UdpForward
@@ -52,11 +52,13 @@ class SessionMaker:
             if isinstance(error, ClientRefusedError):
                 self._forward.not_preserved(key, error)
                 raise
-            self._failed(error)
+            self._failed(source, error)
             return None
         resources.sessions.add(session)
         self._forward.counters.sessions += 1
         self._forward.flows.flows += 1
+        if self._forward.forward.client_ip is ClientIP.TRANSPARENT:
+            self._forward.note_shown(session.client)
         return session
 
     def _refuse_own(self, key: bytes) -> None:
@@ -109,14 +111,14 @@ class SessionMaker:
         header = write(source, destination) if write is not None else b""
         return UdpSession(forward, key, forward.family.block(key, info), header, source, slot)
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, client: Address, error: Exception) -> None:
         forward = self._forward
         if not isinstance(error, OSError):
             forward.on_exception(error)
         elif error.errno in _NO_ROOM:
             self._no_room(error)
         else:
-            forward.target_failed(error)
+            forward.target_failed(client, error)
 
     def _no_room(self, error: OSError) -> None:
         sessions, why = self._forward.resources.sessions, reason(error)

@@ -1,19 +1,82 @@
-"""Processes as /proc shows them: whose a socket is, and who dockerd is."""
+"""Processes as /proc shows them: whose a listening socket is, and who dockerd is."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from v6fwd.docker.shim.published import command_line, shares_network
-from v6fwd.doctor.facts import Process
+from v6fwd.errors import AddressInUseError, RelayError
+from v6fwd.model import Endpoint, parse_listen
+from v6fwd.netns.view import Listening, ListeningSockets
 
+PROC = Path("/proc")
 _RANK = ("v6fwd", "docker-proxy", "hold", "dockerd")
 """Where several processes have a socket, the first of these is told of."""
 _FIELDS = re.compile(r"^(Uid|CapEff):\s+(\w+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process. `started`: seconds since the epoch; `capabilities`: the effective ones."""
+
+    pid: int
+    name: str
+    uid: int = 0
+    started: float = 0.0
+    capabilities: int = 0
+    words: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}, pid {self.pid}"
+
+
+def command_line(pid: int, proc: Path = PROC) -> list[str]:
+    """Return a process's words; none if there is no such process."""
+    try:
+        data = (proc / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return []
+    return data.decode("utf-8", "replace").removesuffix("\0").split("\0")
+
+
+def holder_of(listen: Endpoint, proc: Path = PROC) -> Process | None:
+    """Who listens where `listen` would; None where nobody does, or we may not look at him."""
+    try:
+        with contextlib.closing(ListeningSockets()) as sockets:
+            held = [each for each in sockets.all() if _is_in_the_way(each, listen)]
+    except OSError:
+        return None
+    found = owners({each.inode for each in held}, proc)
+    return min(found.values(), key=_rank, default=None)
+
+
+def told(error: RelayError, container_of: Callable[[Process], str] = lambda _: "") -> str:
+    """The error's text, and behind it who listens there already, where that can be seen.
+
+    `container_of` gives the container that a process serves, "" for none. Reads all of /proc: it
+    is for errors that end a command, not for what clients can cause.
+    """
+    if not isinstance(error, AddressInUseError):
+        return str(error)
+    holder = holder_of(parse_listen(error.listen)[0])
+    if holder is None:
+        return str(error)
+    container = container_of(holder)
+    return f"{error} ({holder}{f', container {container}' if container else ''})"
+
+
+def _is_in_the_way(held: Listening, listen: Endpoint) -> bool:
+    """Whether bind(2) of `listen` fails because of a socket, as far as addresses tell."""
+    host = listen.host.partition("%")[0]
+    if (held.protocol, held.port) != (listen.protocol, listen.port):
+        return False
+    wanted = frozenset((4, 6)) if host == "::" else frozenset((6 if ":" in host else 4,))
+    is_any = held.is_any or host in ("::", "0.0.0.0")
+    return bool(held.families & wanted) and (is_any or held.host == host)
 
 
 def read_process(pid: int, proc: Path) -> Process | None:
@@ -43,6 +106,16 @@ def named(name: str, proc: Path) -> list[Process]:
         if _comm(pid, proc) == name and shares_network(pid, proc)
         if (process := read_process(pid, proc)) is not None
     ]
+
+
+def shares_network(pid: int, proc: Path = PROC) -> bool:
+    """Whether a process is in our network namespace; true where that is not shown to us."""
+    try:
+        return os.stat(proc / str(pid) / "ns/net").st_ino == os.stat(proc / "self/ns/net").st_ino
+    except PermissionError:
+        return True
+    except OSError:  # it has ended
+        return False
 
 
 def owners(inodes: Collection[int], proc: Path) -> dict[int, Process]:
