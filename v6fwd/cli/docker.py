@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from v6fwd.cli.asking import socket_option
+from v6fwd.cli.status import marked_mode
 from v6fwd.cli.tables import table
 from v6fwd.daemon.ask import AskError, ask
 from v6fwd.docker.daemon_json import KEY
@@ -137,6 +138,9 @@ def status(daemon_json: Path | None, path: str) -> None:
         why = held.get(str(port.forward.listen))
         if why and _is_ours(port):
             click.echo(escaped(f"{port.forward.listen}: {why}"))
+    for forward in served.values():
+        if text := forward.get("mismatch"):
+            click.echo(escaped(f"{forward['listen']}: {text}"))
 
 
 def _is_ours(port: PublishedPort) -> bool:
@@ -165,7 +169,7 @@ def _row(
     if port.served_by is ServedBy.DAEMON:
         forward = served.get(listen)
         mode = (
-            forward["client_ip"]
+            marked_mode(forward)
             if forward
             else "held"
             if listen in held

@@ -13,6 +13,8 @@ from v6fwd.cli.tables import moment, size, table
 from v6fwd.log import escaped
 from v6fwd.relay.ends import End, end_of
 
+MISMATCH = " (mismatch)"
+"""Behind a mode that the target does not seem to expect."""
 SHOWN_ERRORS = 2
 """Causes that a row has room for."""
 
@@ -40,6 +42,7 @@ def text(answer: dict[str, Any]) -> str:
     )
     rows = [_row(forward) for forward in answer["forwards"]]
     lines = [first, table(_HEAD, rows, right="LIVE FLOWS UP DOWN")]
+    lines += [escaped(f"{each['listen']}: {each['mismatch']}") for each in mismatches(answer)]
     for held in answer.get("held", ()):  # a daemon of release 0.1 has none
         lines.append(escaped(f"{held['listen']} is not served: {held['why']}"))
     return "\n".join(lines)
@@ -50,7 +53,7 @@ def _row(forward: dict[str, Any]) -> tuple[str, ...]:
     return (
         forward["listen"],
         forward["target"] if is_open else f"({forward['state']})",
-        forward["client_ip"] if is_open else "",
+        marked_mode(forward) if is_open else "",
         str(forward["flows"] - forward["ended"]),
         str(forward["flows"]),
         size(forward["bytes_up"]),
@@ -58,6 +61,16 @@ def _row(forward: dict[str, Any]) -> tuple[str, ...]:
         moment(forward["since"]) if is_open else "",
         errors(forward),
     )
+
+
+def marked_mode(forward: dict[str, Any]) -> str:
+    """The mode, with a mark if the target seems to expect another one."""
+    return f"{forward['client_ip']}{MISMATCH if forward.get('mismatch') else ''}"
+
+
+def mismatches(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The forwards whose mode has that mark. A daemon of release 0.1 knows of none."""
+    return [forward for forward in answer["forwards"] if forward.get("mismatch")]
 
 
 def errors(forward: dict[str, Any]) -> str:

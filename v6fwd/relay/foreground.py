@@ -14,6 +14,7 @@ from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits
 from v6fwd.relay.relay import Relay, listen_on
+from v6fwd.relay.targets.mismatch import Mismatches
 
 GC_THRESHOLD = 50_000
 """Objects made before the collector looks: flows leave no cycles, so it rarely finds any."""
@@ -38,9 +39,13 @@ class Foreground:
         self._limits = limits
         self._log = log
         self._listen = listen
-        self.relay = Relay(limits, log, log_flows=log_flows)
+        mismatches = Mismatches(log, self._forward_at)
+        self.relay = Relay(limits, log, log_flows=log_flows, heard=mismatches.note)
         self.ready = asyncio.Event()
         self._stopping: asyncio.Future[float] = self.relay.reactor.loop.create_future()
+
+    def _forward_at(self, listen: str) -> Forward | None:
+        return next((each for each in self._forwards if str(each.listen) == listen), None)
 
     async def serve(self) -> None:
         """Listen, log `ready`, and serve until `stop`; then drain. Raises RelayError."""

@@ -25,9 +25,11 @@ class TcpFlow(StreamFlow):
         """Let the sides move the bytes from here on."""
         client, target = Side(self._client_fd, self), Side(fd, self)
         self.client, self.target = client, target
-        self._wait = None
+        connect, self._wait = self._wait, None
         join(client, target, held, moved, watched=watched)
         client.watch()
+        if self._started >= self._forward.looks.look_from:
+            self._watch_answer(connect)
         if client_ended:
             client.ended = True
             if not client.blocked:
