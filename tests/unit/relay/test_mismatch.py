@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pytest
 
@@ -14,6 +14,8 @@ from v6fwd.relay.counters import Counters
 from v6fwd.relay.targets.mismatch import LOOK_INTERVAL, NEEDED, Looks, Mismatch, Mismatches
 
 SERVED, ENDED, ERROR, UNCLEAR = Answer
+RIGHT_AFTER = "right after the PROXY header: does it expect one"
+WANTS = "does it expect a PROXY header"
 LISTEN, TARGET = Endpoint("::", 80), Endpoint("172.17.0.2", 80)
 
 
@@ -65,22 +67,38 @@ def test_what_is_not_known_is_not_counted() -> None:
 @pytest.mark.parametrize(
     ("mode", "answers", "text"),
     [
-        (ClientIP.PROXY_V2, [ENDED] * 20, "172.17.0.2:80 ended 20 of 20 connections right after the"
-         " PROXY header: does it expect one? v6fwd probe 172.17.0.2:80"),
-        (ClientIP.PROXY_V1, [ERROR] * 20, "172.17.0.2:80 answered 20 of 20 connections with an"
-         " error right after the PROXY header: does it expect one? v6fwd probe 172.17.0.2:80"),
-        (ClientIP.NONE, [ENDED] * 18 + [UNCLEAR] * 2, "172.17.0.2:80 ended 18 of 20 connections"
-         " without an answer: does it expect a PROXY header? v6fwd probe 172.17.0.2:80"),
-        (ClientIP.TRANSPARENT, [ERROR] * 20, "172.17.0.2:80 answered 20 of 20 connections with an"
-         " error at once: does it expect a PROXY header? v6fwd probe 172.17.0.2:80"),
-        (ClientIP.FORWARDED, [ERROR] * 20, "172.17.0.2:80 answered 20 of 20 connections with HTTP"
-         " 400: does it take plain HTTP? v6fwd probe 172.17.0.2:80"),
-        (ClientIP.FORWARDED, [ENDED] * 20, "172.17.0.2:80 ended 20 of 20 connections without an"
-         " answer: does it expect a PROXY header? v6fwd probe 172.17.0.2:80"),
+        (ClientIP.PROXY_V2, [ENDED] * 20, f"ended 20 of 20 connections {RIGHT_AFTER}"),
+        (
+            ClientIP.PROXY_V1,
+            [ERROR] * 20,
+            f"answered 20 of 20 connections with an error {RIGHT_AFTER}",
+        ),
+        (
+            ClientIP.NONE,
+            [ENDED] * 18 + [UNCLEAR] * 2,
+            f"ended 18 of 20 connections without an answer: {WANTS}",
+        ),
+        (
+            ClientIP.TRANSPARENT,
+            [ERROR] * 20,
+            f"answered 20 of 20 connections with an error at once: {WANTS}",
+        ),
+        (
+            ClientIP.FORWARDED,
+            [ERROR] * 20,
+            "answered 20 of 20 connections with HTTP 400: does it take plain HTTP",
+        ),
+        (
+            ClientIP.FORWARDED,
+            [ENDED] * 20,
+            f"ended 20 of 20 connections without an answer: {WANTS}",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_line(mode: ClientIP, answers: list[Answer], text: str) -> None:
-    assert noted(answers)[0].text(Forward(LISTEN, TARGET, mode)) == text
+    assert noted(answers)[0].text(Forward(LISTEN, TARGET, mode)) == (
+        f"172.17.0.2:80 {text}? v6fwd probe 172.17.0.2:80"
+    )
 
 
 def test_a_unix_socket_cannot_be_probed() -> None:
@@ -108,8 +126,8 @@ class Site:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    yield Site()
+def site() -> Site:
+    return Site()
 
 
 def test_it_is_logged_once_and_stays(site: Site) -> None:
