@@ -60,7 +60,7 @@ SERVERS: dict[str, tuple[type[Server] | type[DnsServer], str]] = {
     "Knot Resolver": (KnotResolver, "kresd"),
 }
 """Each section's server, and the name of its lines."""
-NO_SERVER = ("Servers that know no header",)
+NO_SERVER = ("Server and mode disagree", "Servers that know no header")
 
 
 @dataclass(frozen=True)

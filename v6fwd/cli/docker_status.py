@@ -120,4 +120,7 @@ def _notes(found: Sequence[Row], told: Told) -> Iterator[str]:
     for row in found:
         if row.listen in told.held and row.served_by is not ServedBy.DOCKER:
             yield f"{row.listen}: {told.held[row.listen]['why']}"
+    for listen, forward in told.forwards.items():
+        if forward.get("mismatch"):
+            yield f"{listen}: {forward['mismatch']}"
     yield from told.labels

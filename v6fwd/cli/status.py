@@ -16,6 +16,8 @@ from v6fwd.relay.ends import End, end_of
 
 Forward = Mapping[str, Any]
 
+MISMATCH = "mismatch"
+"""The mark of a mode that the target does not seem to expect."""
 SHOWN_ERRORS = 2
 """Causes that a row has room for."""
 
@@ -42,6 +44,7 @@ def text(answer: dict[str, Any]) -> str:
     )
     rows = [[column(each) for column in _COLUMNS.values()] for each in answer["forwards"]]
     lines = [first, table(tuple(_COLUMNS), rows, right=_RIGHT) if rows else "no forward is open"]
+    lines += [escaped(f"{each['listen']}: {each['mismatch']}") for each in mismatches(answer)]
     for held in answer.get("held", ()):  # a daemon of release 0.1 has none
         lines.append(escaped(f"{held['listen']} is not served: {held['why']}"))
     return "\n".join(lines)
@@ -53,11 +56,18 @@ def _target(forward: Forward) -> str:
 
 
 def client_ip(forward: Forward) -> str:
-    """The mode, and how many flows of mode `transparent` did not show the client's own address."""
+    """The mode, with a mark if the target seems to expect another one, and how many flows of mode
+    `transparent` did not show the client's own address."""
     counts = forward.get("not_real", {})
-    marks = ", ".join(f"{count} {instead}" for instead, count in sorted(counts.items()))
+    marks = [MISMATCH] * bool(forward.get("mismatch"))
+    marks += [f"{count} {instead}" for instead, count in sorted(counts.items())]
     mode = str(forward.get("client_ip", ""))
-    return f"{mode} ({marks})" if marks else mode
+    return f"{mode} ({', '.join(marks)})" if marks else mode
+
+
+def mismatches(answer: Mapping[str, Any]) -> list[Forward]:
+    """The forwards whose mode has that mark. A daemon of release 0.1 knows of none."""
+    return [forward for forward in answer["forwards"] if forward.get("mismatch")]
 
 
 def flow_counts(forward: Forward) -> tuple[str, str]:

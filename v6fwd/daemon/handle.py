@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from v6fwd.daemon.channel import Channel
@@ -32,6 +32,7 @@ from v6fwd.daemon.messages import (
 from v6fwd.daemon.permits import permit_for, wants_permit
 from v6fwd.model import Forward
 from v6fwd.relay.counters import Snapshot
+from v6fwd.relay.targets.mismatch import Heard
 
 PATIENCE = 10.0
 """Seconds for a worker to answer; a new one opens thousands of forwards first."""
@@ -51,7 +52,9 @@ class WorkerHandle:
         pid: int,
         sock: socket.socket,
         fork_helper: Callable[[WorkerHandle], HelperHandle | None],
+        heard: Heard,
     ) -> None:
+        """`heard` gets what the worker has seen of targets since its last report."""
         self.pid = pid
         self.since = time.time()
         """When it was forked, in seconds since 1970."""
@@ -64,6 +67,7 @@ class WorkerHandle:
         self._pidfd = os.pidfd_open(pid)
         self._channel = Channel(sock, read_by_supervisor, self._receive, violated=self._violated)
         self._fork_helper = fork_helper
+        self._heard = heard
         self._helper: HelperHandle | None = None
         self._number = 0
         self._asked: dict[int, _Question] = {}
@@ -118,7 +122,8 @@ class WorkerHandle:
             del self._asked[number]
             return list(self.numbers.items()) if what == "snapshot" else []
         if what == "snapshot":
-            self._numbers |= {listen: marshal.dumps(numbers) for listen, numbers in answer}
+            for listen, numbers in answer:
+                self._note(listen, numbers)
         return answer
 
     def _next(self) -> int:
@@ -177,6 +182,9 @@ class WorkerHandle:
         known = numbers if packed is None else marshal.loads(packed)
         bytes_moved = {key: max(numbers[key], known[key]) for key in ("bytes_up", "bytes_down")}
         self._numbers[listen] = marshal.dumps(numbers | bytes_moved)
+        before = {} if packed is None else known["first_answers"]
+        if seen := _grown(numbers["first_answers"], before):
+            self._heard(listen, seen)
 
     def _violated(self, why: str) -> None:
         self.kill(f"it sent an invalid message ({why})")
@@ -208,6 +216,12 @@ class WorkerHandle:
             question.items.clear()
             question.finish()
         self._asked.clear()
+
+
+def _grown(numbers: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    """By how much each number has grown, of those that have."""
+    grown = {key: number - before.get(key, 0) for key, number in numbers.items()}
+    return {key: number for key, number in grown.items() if number > 0}
 
 
 class _Question:

@@ -70,6 +70,7 @@ class _Once(Collector):
         yield from _of_flows(forwards)
         yield _durations(forwards)
         yield from _of_failures(forwards)
+        yield _mismatches(forwards)
         yield from _of_datagrams(forwards)
 
 
@@ -149,6 +150,17 @@ def _of_failures(forwards: Iterable[Status]) -> Iterator[Metric]:
         for why, count in each["refused"].items():
             refused.add_metric([listen, why], count)
     yield from (dials, refused)
+
+
+def _mismatches(forwards: Iterable[Status]) -> Metric:
+    family = GaugeMetricFamily(
+        "v6fwd_mismatch",
+        "1 if no client is served, as the target seems to expect another client-ip mode.",
+        labels=["listen"],
+    )
+    for each in forwards:
+        family.add_metric([each["listen"]], bool(each.get("mismatch")))
+    return family
 
 
 def _of_datagrams(forwards: Iterable[Status]) -> Iterator[Metric]:

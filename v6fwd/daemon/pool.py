@@ -21,6 +21,7 @@ from v6fwd.log import Log, attempt
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
 from v6fwd.relay.ends import End
+from v6fwd.relay.targets.mismatch import Heard
 
 BEAT = 2.0
 """Seconds between two signs of life; see handle.MISSED."""
@@ -38,7 +39,12 @@ class WorkerPool:
     """
 
     def __init__(
-        self, count: int, setup: Setup, log: Log, brief: Callable[[int, WorkerHandle], None]
+        self,
+        count: int,
+        setup: Setup,
+        log: Log,
+        brief: Callable[[int, WorkerHandle], None],
+        heard: Heard,
     ) -> None:
         self.count = count
         self.restarts = 0
@@ -47,6 +53,7 @@ class WorkerPool:
         self._setup = setup
         self._log = log
         self._brief = brief
+        self._heard = heard
         self._scoreboard = Scoreboard(count)
         self._table = ClientTable(count)
         self._workers: dict[int, WorkerHandle] = {}
@@ -81,7 +88,7 @@ class WorkerPool:
             ours.close()
             self._scoreboard.leave(slot)
             raise
-        handle = self._workers[slot] = WorkerHandle(pid, ours, self._fork_helper)
+        handle = self._workers[slot] = WorkerHandle(pid, ours, self._fork_helper, self._heard)
         self._backoffs[slot].started()
         handle.watch(lambda status: self._died(slot, status))
         self._brief(slot, handle)

@@ -16,6 +16,7 @@ from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits
 from v6fwd.relay.counters import Counters, Snapshot, added
+from v6fwd.relay.targets.mismatch import Mismatches
 
 
 class Supervisor:
@@ -38,7 +39,8 @@ class Supervisor:
         self.since: dict[Endpoint, float] = {}
         """When each of them was opened, in seconds since 1970."""
         setup = Setup(limits, log, log_flows, workers)
-        self.pool = WorkerPool(workers, setup, log, self._brief)
+        self._mismatches = Mismatches(log, self._forward_at)
+        self.pool = WorkerPool(workers, setup, log, self._brief, self._mismatches.note)
         self._log = log
 
     def start(self) -> None:
@@ -94,6 +96,7 @@ class Supervisor:
                 handle.send(Open(forward, shard), sock)
 
     def _change(self, forward: Forward) -> None:
+        self._mismatches.forget(str(forward.listen))
         self.forwards[forward.listen] = forward
         for shard, worker in self._shards(forward.listen):
             worker.send(Change(forward, shard))
@@ -105,6 +108,7 @@ class Supervisor:
         self.listen_sockets.close(listen)
         del self.forwards[listen], self.since[listen]
         self.pool.retired.pop(str(listen), None)
+        self._mismatches.forget(str(listen))
         for shard, worker in shards:
             worker.send(Close(listen, shard, grace, take_queue=grace > 0))
 
@@ -123,6 +127,9 @@ class Supervisor:
             self._hand_over(forward, worker, handle)
 
     # -- what may be asked --
+
+    def _forward_at(self, listen: str) -> Forward | None:
+        return next((each for each in self.forwards.values() if str(each.listen) == listen), None)
 
     async def snapshot(self) -> dict[str, Snapshot]:
         """Return each forward's counters over all workers, dead ones included."""
@@ -160,6 +167,7 @@ class Supervisor:
                 "client_ip": str(forward.client_ip),
                 "state": "open",
                 "since": self.since[listen],
+                "mismatch": self._mismatches.text(forward),
             }
             states.append(described | numbers.pop(str(listen), Counters().snapshot()))
         for text, left in numbers.items():

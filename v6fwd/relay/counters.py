@@ -49,6 +49,8 @@ class Counters:
     sees: PSEUDO or FALLBACK."""
     ends: dict[str, int] = field(default_factory=dict)
     dial_failures: dict[str, int] = field(default_factory=dict)
+    first_answers: dict[str, int] = field(default_factory=dict)
+    """What was seen of the flows that were looked at: texts of first_answer.Answer."""
     durations: list[int] = field(default_factory=lambda: [0] * (len(DURATIONS) + 1))
 
     def flow_ended(self, end: End, up: int, down: int, seconds: float) -> None:
@@ -65,6 +67,7 @@ class Counters:
         `ended`. 0: nothing has happened yet.
         """
         causes = sum(self.refused.values()) + sum(self.dial_failures.values())
+        causes += sum(self.first_answers.values())
         return self.flows + self.ended + self.header_refused + self.http_refused + causes
 
     def snapshot(self) -> Snapshot:

@@ -15,6 +15,7 @@ from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits
 from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.relay import Relay, listen_on
+from v6fwd.relay.targets.mismatch import Mismatches
 from v6fwd.relay.targets.source import TargetSource
 
 GC_THRESHOLD = 50_000
@@ -42,9 +43,13 @@ class Foreground:
         self._limits = limits
         self._log = log
         self._listen = listen
-        self.relay = Relay(limits, log, log_flows=log_flows)
+        mismatches = Mismatches(log, self._forward_at)
+        self.relay = Relay(limits, log, log_flows=log_flows, heard=mismatches.note)
         self.ready = asyncio.Event()
         self._stopping: asyncio.Future[float] = self.relay.reactor.loop.create_future()
+
+    def _forward_at(self, listen: str) -> Forward | None:
+        return next((each for each in self._forwards.values() if str(each.listen) == listen), None)
 
     async def serve(self) -> None:
         """Listen, log `ready`, and serve until `stop`; then drain. Raises RelayError."""

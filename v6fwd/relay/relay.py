@@ -28,6 +28,7 @@ from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.sockets import open_listener
+from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.targets.shared import Targets
 from v6fwd.relay.udp.listener import UdpListener
 from v6fwd.relay.udp_sockets import open_udp_listener
@@ -66,11 +67,12 @@ class Relay:
         log_flows: bool = False,
         siblings: Siblings | None = None,
         clients: Clients | None = None,
+        heard: Heard | None = None,
     ) -> None:
         self.reactor = Reactor(asyncio.get_running_loop())
         clients = clients or Clients(ClientTable(), 0, self.reactor.clock)
         self.resources = Resources(
-            self.reactor, limits.max_flows, log, clients, log_flows=log_flows
+            self.reactor, limits.max_flows, log, clients, log_flows=log_flows, heard=heard
         )
         self.flows = self.resources.flows
         self._log = log

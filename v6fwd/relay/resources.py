@@ -14,6 +14,7 @@ from v6fwd.relay.flows import Flows
 from v6fwd.relay.http.linger import LINGER_TIME
 from v6fwd.relay.limits.hops import Hops
 from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.tcp.pipes import PipePool
 from v6fwd.relay.tcp.resources import TcpResources
 from v6fwd.relay.udp.resources import UdpResources
@@ -24,13 +25,21 @@ class Resources:
     """Makes resources for each distinct set of time limits, and keeps them while they are used."""
 
     def __init__(
-        self, reactor: Reactor, max_flows: int, log: Log, clients: Clients, *, log_flows: bool
+        self,
+        reactor: Reactor,
+        max_flows: int,
+        log: Log,
+        clients: Clients,
+        *,
+        log_flows: bool,
+        heard: Heard | None = None,
     ) -> None:
         self._reactor = reactor
         self._max_flows = max_flows
         self._log = log
         self._clients = clients
         self._log_flows = log_flows
+        self._heard = heard
         self._descriptors, self._in_use = raised_limit(), in_use()
         budget = self._budget(1, 0)
         self.flows = Flows(budget.flows)
@@ -56,6 +65,7 @@ class Resources:
                 heads=Deadlines(self._reactor, limits.request_timeout),
                 lingers=Deadlines(self._reactor, LINGER_TIME),
                 log_flows=self._log_flows,
+                heard=self._heard,
             )
         return self._tcp[key]
 

@@ -56,7 +56,8 @@ class Beaten:
 
 @pytest.fixture
 async def workers(logged: Logged) -> WorkerPool:
-    return WorkerPool(2, Setup(Limits(), logged.log, False, 2), logged.log, no_memory)
+    setup = Setup(Limits(), logged.log, False, 2)
+    return WorkerPool(2, setup, logged.log, no_memory, no_memory)
 
 
 async def test_the_heartbeat_goes_on(

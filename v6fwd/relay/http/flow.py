@@ -100,10 +100,12 @@ class HttpFlow(StreamFlow):
         client = self.client
         self.target = target = ResponseSide(fd, self, self._exchange.answers)
         self.has_target = True
-        self._wait = None
+        connect, self._wait = self._wait, None
         if client.raw:
             target.go_raw()
         join(client, target, held, moved, watched=watched)
+        if self._started >= self._forward.looks.look_from:
+            self._watch_answer(connect)
         if watched and not client.blocked and not client.paused:
             client.go_on()
 
@@ -236,6 +238,7 @@ class HttpFlow(StreamFlow):
 
     def broke(self, side: Side) -> None:
         """Pass a reset on; but a target that reads no more may have said why."""
+        self._look_last(side)
         if not self.has_target or self.client.raw:
             super().broke(side)
         elif isinstance(self._wait, LastBytes):

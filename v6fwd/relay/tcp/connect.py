@@ -148,6 +148,16 @@ class Connect:
             self._race = Race(self, resources.reactor, target, addresses, limit)
         return False
 
+    @property
+    def sent_header(self) -> bool:
+        """Whether the target gets a PROXY header."""
+        return self._header_size > 0
+
+    @property
+    def words(self) -> bytes:
+        """What the client has said so far."""
+        return (self._first or b"")[self._header_size :]
+
     def stop(self) -> None:
         """Reset the target if one was tried, and report nothing any more."""
         self._done = True

@@ -26,11 +26,13 @@ class TcpFlow(StreamFlow):
         """Let the sides move the bytes from here on."""
         client, target = Side(self._client_fd, self), Side(fd, self)
         self.client, self.target = client, target
-        self._wait = None
+        connect, self._wait = self._wait, None
         if self._forward.forward.client_ip is ClientIP.TRANSPARENT:
             self._forward.note_shown(self._source)
         join(client, target, held, moved, watched=watched)
         client.watch()
+        if self._started >= self._forward.looks.look_from:
+            self._watch_answer(connect)
         if client_ended:
             client.ended = True
             if not client.blocked:

@@ -9,6 +9,7 @@ from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import Address, ClientIP, Forward
 from v6fwd.relay.admission import Admission, admission_of
 from v6fwd.relay.counters import Counters, count
+from v6fwd.relay.targets.mismatch import Looks
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.tcp.resources import TcpResources
 
@@ -28,6 +29,8 @@ class TcpForward:
     needs_source: bool
     """Whether a flow has to know its client's address when it begins."""
     admission: Admission | None
+    looks: Looks
+    """Which flows are looked at to see whether the target understands the mode."""
 
     def note_shown(self, source: Address | None) -> None:
         """Count a client in mode `transparent` that the target does not see as it is."""
@@ -52,4 +55,5 @@ def tcp_forward(
         or mode.is_http
         or mode is ClientIP.TRANSPARENT,
         admission=admission_of(forward, resources.clients, counters.refused, resources.log),
+        looks=Looks(forward.listen, counters, resources.heard),
     )

@@ -10,6 +10,7 @@ from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.flows import Flows
 from v6fwd.relay.limits.hops import Hops
 from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.tcp.pipes import PipePool
 
 
@@ -32,6 +33,8 @@ class TcpResources:
     lingers: Deadlines
     """Waits for an HTTP client to close."""
     log_flows: bool = False
+    heard: Heard | None = None
+    """Who hears what was seen of targets, beside the counters."""
 
     def close(self) -> None:
         """Stop the timers. Pipes and flows have owners of their own."""

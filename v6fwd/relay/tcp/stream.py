@@ -11,8 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from v6fwd.client_ip.first_answer import FirstAnswer, Sent
 from v6fwd.client_ip.proxy.read import Header
-from v6fwd.model import Address, Forward
+from v6fwd.model import Address, ClientIP, Forward
 from v6fwd.relay.admission import NOT_PRESERVED, REFUSED, tell_refused
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.ends import End
@@ -21,6 +22,8 @@ from v6fwd.relay.pump import Wait
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import address_of, end_writing, peer_address, reset_on_close
 from v6fwd.relay.targets.target import for_client, tell_failed
+from v6fwd.relay.tcp.answer_watch import AnswerWatch
+from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.tcp.last_bytes import LastBytes, is_hung_up
 from v6fwd.relay.tcp.pipes import PipePool
@@ -44,6 +47,7 @@ class StreamFlow(ABC):
         "_source",
         "_started",
         "_wait",
+        "_watch",
         "client",
         "closed",
         "target",
@@ -60,6 +64,7 @@ class StreamFlow(ABC):
         self._client_fd = client_fd
         self._source: Address | None = None
         self._wait: Wait | None = None
+        self._watch: AnswerWatch | None = None
         self._started = forward.resources.reactor.clock()
         self.closed = False
 
@@ -133,6 +138,32 @@ class StreamFlow(ABC):
         """Reset the target of a client that is gone."""
         self.abort(End.RESET_BY_CLIENT)
 
+    # -- whether the target understands us --
+
+    def _watch_answer(self, connect: Wait | None) -> None:
+        """Look at the target's answer to what it has got from `connect`."""
+        forward = self._forward
+        if not isinstance(connect, Connect):
+            return
+        mode = forward.forward.client_ip
+        sent = Sent.FIELD if mode.is_http else Sent.NOTHING
+        if connect.sent_header:
+            if mode is ClientIP.TRANSPARENT:  # a fallback, for some of the clients
+                return
+            sent = Sent.HEADER
+        answer = FirstAnswer(sent, forward.forward.target.port, connect.words)
+        self._watch = watch = AnswerWatch(self, forward.looks, answer)
+        watch.start()
+
+    def answer_judged(self) -> None:
+        """Look no more."""
+        self._watch = None
+
+    def _look_last(self, side: Side) -> None:
+        """Look at what a broken target has said, before it is read."""
+        if self._watch is not None and side is self.target:
+            self._watch.look()
+
     # -- what it hears of its two ends --
 
     @property
@@ -160,6 +191,7 @@ class StreamFlow(ABC):
 
     def broke(self, side: Side) -> None:
         """Pass a reset on, behind what its peer had sent."""
+        self._look_last(side)
         if isinstance(self._wait, LastBytes):
             self._wait.broke(side)
         elif self._wait is None and self._has_sides() and is_hung_up(side.fd):
@@ -218,6 +250,8 @@ class StreamFlow(ABC):
         if self._slot >= 0:
             resources.clients.leave(self._slot)
         resources.flows.remove(self)
+        if self._watch is not None:
+            self._watch.stop()
 
     def _close_target(self) -> None:
         """Close the target's descriptor, and leave no cycle for the collector."""

@@ -1,0 +1,161 @@
+"""What a target's first answer says, as tables: real answers of servers, and of their clients."""
+
+from __future__ import annotations
+
+import pytest
+
+from v6fwd.client_ip.first_answer import AT_ONCE, QUICK, Answer, FirstAnswer, Sent, Words, words_of
+
+SERVED, ENDED, ERROR, UNCLEAR = Answer.SERVED, Answer.ENDED, Answer.ERROR, Answer.UNCLEAR
+NOTHING, HEADER, FIELD = Sent.NOTHING, Sent.HEADER, Sent.FIELD
+GET = b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n"
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+EHLO = b"EHLO mail.example\r\n"
+RUBBISH = b"\x03\x00\x00\x13\x0e\xe0\x00\x00\x00\x00\x00\x01"
+"""What scanners for remote desktops send."""
+POSTFIX = b"220 mail.example ESMTP Postfix\r\n"
+EXIM = b"220 mail.example ESMTP Exim 4.96\r\n"
+DOVECOT = b"* OK [CAPABILITY IMAP4rev1 ID ENABLE IDLE] Dovecot (Debian) ready.\r\n"
+OK = b"HTTP/1.1 200 OK\r\nDate: Sat, 28 Nov 2026 20:23:25 GMT\r\n"
+BAD = b"HTTP/1.1 400 Bad Request\r\nDate: Sat, 28 Nov 2026 20:23:32 GMT\r\n"
+ALERT = b"\x15\x03\x01\x00\x02\x02"
+PYTHON = b'<!DOCTYPE HTML>\n<html lang="en"><title>Error response</title><p>Error code: 400</p>'
+
+
+@pytest.mark.parametrize(
+    ("data", "port", "words"),
+    [
+        (b"", 80, Words.NONE),
+        (GET, 80, Words.SOUND),
+        (GET, 443, Words.ODD),  # plain text for a TLS server
+        (b"GET / HTTP/1.0\r\n\r\n", 80, Words.SOUND),
+        (b"GET / HTTP/1.1\r\n\r\n", 80, Words.ODD),  # without a Host
+        (b"GET / HTTP/1.1\r\nCookie: " + bytes(100), 80, Words.SOUND),  # the rest is on its way
+        (b"GET /cgi-bin/.%2e/.%2e/bin/sh HTTP/1.1\r\nHost: x\r\n\r\n", 80, Words.ODD),
+        (b"GET /../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", 80, Words.ODD),
+        (b"GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n", 80, Words.ODD),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 80, Words.ODD),
+        (b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 80, Words.ODD),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 80, Words.ODD),
+        (HELLO, 443, Words.SOUND),
+        (HELLO, 9443, Words.SOUND),
+        (HELLO, 80, Words.ODD),
+        (EHLO, 25, Words.SOUND),
+        (b"a1 CAPABILITY\r\n", 143, Words.SOUND),
+        (b"*1\r\n$4\r\nPING\r\n", 6379, Words.SOUND),
+        (b"\0\0\0\x08\x04\xd2\x16\x2f", 5432, Words.SOUND),
+        (RUBBISH, 80, Words.ODD),
+        (b"\r\n", 80, Words.ODD),
+        (b"PROXY TCP6 ::1 ::1 1 2\r\n", 80, Words.ODD),
+    ],
+)
+def test_what_a_client_says(data: bytes, port: int, words: Words) -> None:
+    assert words_of(data, port) is words
+
+
+@pytest.mark.parametrize(
+    ("sent", "port", "said", "answer", "verdict"),
+    [
+        # a server that does not know the header
+        (HEADER, 80, GET, BAD, ENDED),
+        (HEADER, 80, b"", BAD, ENDED),
+        (HEADER, 80, GET, b"HTTP/1.0 400 Bad Request\r\n", ENDED),  # lighttpd
+        (HEADER, 80, GET, b"HTTP/1.1 501 Not Implemented\r\n", ENDED),
+        (HEADER, 80, GET, PYTHON, ENDED),
+        (HEADER, 443, HELLO, BAD, ENDED),  # nginx: plain HTTP to a TLS port
+        (HEADER, 443, HELLO, ALERT + b"\x46", ERROR),
+        (HEADER, 6379, b"", b"-ERR unknown command 'PROXY', with args beginning with:", ERROR),
+        (HEADER, 25, b"", POSTFIX + b"500 5.5.2 Error: command not recognized\r\n", ERROR),
+        (HEADER, 25, EHLO, POSTFIX + b"500 5.5.2 Error: bad syntax\r\n", ERROR),
+        (HEADER, 21, b"", b"220 (vsFTPd 3.0.3)\r\n530 Please login with USER and PASS.\r\n", ERROR),
+        (HEADER, 143, b"", DOVECOT + b"PROXY BAD Error in IMAP command received\r\n", ERROR),
+        (HEADER, 143, b"", DOVECOT + b"* BAD Error in IMAP command received\r\n", ERROR),
+        (HEADER, 110, b"", b"+OK Dovecot ready.\r\n-ERR Unknown command.\r\n", ERROR),
+        (HEADER, 22, b"", b"SSH-2.0-OpenSSH_9.2p1\r\nInvalid SSH identification string.", ERROR),
+        # a server that wants one, and says so
+        (NOTHING, 25, b"", b"421 4.3.0 mail.example Server local error\r\n", ERROR),
+        (NOTHING, 25, b"", b"421 4.3.2 No system resources\r\n", ERROR),
+        (NOTHING, 25, EHLO, EXIM + b"503 Command refused, required Proxy negotiation\r\n", ERROR),
+        # an HTTP mode before what is no HTTP server
+        (FIELD, 443, GET, BAD, ERROR),
+        (FIELD, 80, GET, BAD, ERROR),
+        # a healthy server
+        (HEADER, 80, GET, OK, SERVED),
+        (HEADER, 80, GET, b"HTTP/1.1 404 Not Found\r\n", SERVED),
+        (HEADER, 80, GET, b"HTTP/1.1 503 Service Unavailable\r\n", SERVED),
+        (HEADER, 443, HELLO, b"\x16\x03\x03\x00\x7a\x02", SERVED),
+        (HEADER, 143, b"a CAPABILITY\r\n", DOVECOT + b"* CAPABILITY IMAP4rev1\r\n", SERVED),
+        (HEADER, 25, EHLO, POSTFIX + b"250-mail.example\r\n", SERVED),
+        (HEADER, 6379, b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n", SERVED),
+        (NOTHING, 80, GET, OK, SERVED),
+        (NOTHING, 80, GET, BAD, SERVED),  # it understands HTTP
+        (NOTHING, 80, RUBBISH, BAD, SERVED),
+        (FIELD, 80, GET, OK, SERVED),
+        # a healthy server and its clients
+        (HEADER, 80, RUBBISH, BAD, UNCLEAR),
+        (HEADER, 80, HELLO, BAD, UNCLEAR),  # TLS for a server of plain HTTP
+        (HEADER, 443, GET, BAD, UNCLEAR),  # and the other way round
+        (HEADER, 443, RUBBISH, ALERT + b"\x0a", UNCLEAR),
+        (HEADER, 443, HELLO, ALERT + b"\x28", UNCLEAR),  # handshake failure: no cipher in common
+        (HEADER, 80, b"", b"HTTP/1.1 408 Request Time-out\r\n", UNCLEAR),
+        (HEADER, 25, b"", b"554 5.7.1 Service unavailable; client blocked\r\n", UNCLEAR),
+        (HEADER, 25, RUBBISH, POSTFIX + b"500 5.5.2 Error: bad syntax\r\n", UNCLEAR),
+        (NOTHING, 25, b"", b"421 4.7.0 Error: too many connections from 172.17.42.1\r\n", UNCLEAR),
+    ],
+)  # fmt: skip
+def test_an_answer(sent: Sent, port: int, said: bytes, answer: bytes, verdict: Answer) -> None:
+    assert FirstAnswer(sent, port, said).target_said(answer) is verdict
+
+
+@pytest.mark.parametrize(
+    ("greeting", "then", "verdict"),
+    [
+        (POSTFIX, b"500 5.5.2 Error: command not recognized\r\n", ERROR),
+        (POSTFIX, b"250-mail.example\r\n", SERVED),
+        (b"220-mail.example\r\n", b"220 ready\r\n250 mail.example\r\n", SERVED),
+        (b"* OK Waiting for authentication process to respond..\r\n",
+         DOVECOT + b"PROXY BAD Error in IMAP command\r\n", ERROR),
+        (b"+OK ready\r\n", b"+OK\r\nCAPA\r\n", SERVED),
+    ],
+)  # fmt: skip
+def test_a_greeting_in_a_segment_of_its_own(greeting: bytes, then: bytes, verdict: Answer) -> None:
+    answer = FirstAnswer(HEADER, 25, b"")
+    assert answer.target_said(greeting) is None
+    answer.client_said(EHLO)
+    assert answer.target_said(then) is verdict
+
+
+@pytest.mark.parametrize(
+    ("sent", "port", "said", "seconds", "verdict"),
+    [
+        (HEADER, 80, GET, 0.1, ENDED),
+        (HEADER, 5432, b"", 0.1, ENDED),
+        (HEADER, 80, b"", AT_ONCE + 1, UNCLEAR),  # its time limit for a request
+        (NOTHING, 80, GET, 0.1, ENDED),  # Apache, nginx, HAProxy
+        (NOTHING, 80, b"", 0.1, UNCLEAR),
+        (NOTHING, 80, b"", 5.1, UNCLEAR),  # a healthy server that ends idle connections
+        (NOTHING, 143, b"", 3.1, ENDED),  # Dovecot, which should have greeted
+        (NOTHING, 80, RUBBISH, 0.1, UNCLEAR),
+        (NOTHING, 80, GET, QUICK + 1, UNCLEAR),
+        (FIELD, 80, GET, 0.1, ENDED),
+    ],
+)
+def test_an_end_without_an_answer(
+    sent: Sent, port: int, said: bytes, seconds: float, verdict: Answer
+) -> None:
+    assert FirstAnswer(sent, port, said).target_ended(seconds, client_ended=False) is verdict
+    assert FirstAnswer(sent, port, said).target_ended(seconds, client_ended=True) is UNCLEAR
+
+
+def test_an_end_behind_a_greeting() -> None:
+    """As of a daytime server: that was all it had to say."""
+    answer = FirstAnswer(HEADER, 25, b"")
+    assert answer.target_said(POSTFIX) is None
+    assert answer.target_ended(0.1, client_ended=False) is UNCLEAR
+
+
+def test_only_the_first_words_count() -> None:
+    answer = FirstAnswer(HEADER, 80, b"")
+    answer.client_said(RUBBISH)
+    answer.client_said(GET)
+    assert answer.target_said(BAD) is UNCLEAR

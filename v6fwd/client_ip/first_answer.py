@@ -1,0 +1,193 @@
+"""Judges how a target answered the opening of a connection: did it take what we put there?
+
+A server that does not know the PROXY header answers it as if the client had said it: with HTTP
+400, with an error behind its greeting, or with an end. A server that wants a header, and gets
+none, ends without a byte. Clients provoke the same answers with bytes that make no sense, so an
+error counts only where the client has said nothing, or what its protocol begins with.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, StrEnum, auto
+
+QUICK = 10.0
+"""Seconds from the accept in which an end without a byte counts; later it is a time limit. Postfix
+waits 5 s for a header, Dovecot 3 s."""
+AT_ONCE = 2.0
+"""The same for the end of a connection on which only our header was sent."""
+WORDS_SIZE = 4096
+"""Bytes of a client that are looked at: the head of a request."""
+ANSWER_SIZE = 512
+"""Bytes of an answer that are looked at."""
+
+
+class Sent(Enum):
+    """What the target gets in front of the client's bytes, or in them."""
+
+    NOTHING = auto()
+    HEADER = auto()
+    FIELD = auto()
+    """The address is in each HTTP request, which has been found valid."""
+
+
+class Answer(StrEnum):
+    """What the target made of it."""
+
+    SERVED = "served"
+    ENDED = "ended"
+    """It ended or reset the connection, or answered HTTP 400, which ends it."""
+    ERROR = "error"
+    """Another error of a kind that it has for what it does not understand."""
+    UNCLEAR = "unclear"
+    """The client may be the cause, or has left before there was an answer."""
+
+
+class Words(Enum):
+    """What the client has said so far."""
+
+    NONE = auto()
+    SOUND = auto()
+    ODD = auto()
+    """A healthy server might answer it with an error."""
+
+
+_TLS_PORTS = frozenset((443, 465, 636, 853, 990, 993, 995, 8443))
+_PLAIN_PORTS = frozenset((25, 80, 110, 143, 587, 3000, 5000, 8000, 8080))
+_HTTP_PORT = 80
+_GREETING_PORTS = frozenset((21, 25, 110, 143, 587, 2525, 3306, 4190))
+"""Where the server speaks first: FTP, SMTP, POP3, IMAP, MySQL, ManageSieve."""
+
+_REQUEST_RE = re.compile(rb"[A-Z]{3,16} (/[!-~]*) HTTP/1\.([01])\r\n")
+_ESCAPES_RE = re.compile(rb"\.\.|%2e|%0|%5c", re.IGNORECASE)
+_HOST_RE = re.compile(rb"\r\nhost:", re.IGNORECASE)
+_OTHERS_RE = re.compile(
+    rb"(?:EHLO|HELO|LHLO) [!-~]"  # SMTP
+    rb"|SSH-2\.0-"
+    rb"|\0\0\0\x08\x04\xd2\x16\x2f|\0\0..\0\x03\0\0"  # PostgreSQL: SSLRequest, StartupMessage
+    rb"|\*[1-9][0-9]*\r\n\$"  # Redis
+    rb"|[A-Za-z0-9.]{1,16} (?:CAPABILITY|LOGIN|AUTHENTICATE|STARTTLS|ID|NOOP)\b"  # IMAP
+    rb"|(?:CAPA|STLS)\r\n|(?:USER|AUTH) [!-~]",  # POP3, FTP
+    re.IGNORECASE | re.DOTALL,
+)
+_GREETING_RE = re.compile(
+    rb"(?:220[ -][^\n]*\n)+|(?:\* (?:OK|PREAUTH)[^\n]*\n)+|\+OK[^\n]*\n|SSH-2\.0-[^\n]*\n"
+)
+_MORE_GREETING_RE = re.compile(rb"(?:220[ -][^\n]*\n)+|(?:\* OK[^\n]*\n)+")
+"""In a segment of its own. Dovecot greets twice: it waits for another process."""
+_HTTP_RE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
+_PAGE_RE = re.compile(rb"\s*<[!h].*\b400\b", re.IGNORECASE | re.DOTALL)
+"""An answer to what was not even taken for HTTP/1: Python's http.server gives no status line."""
+_NOT_UNDERSTOOD = (b"400", b"501", b"505")
+_NUMBER_RE = re.compile(rb"[45][0-9]{2}[ -]")
+_BEHIND_GREETING_RE = re.compile(rb"50[0-3][ -]|(?:\*|PROXY) (?:BAD|BYE)|Invalid SSH|Protocol mism")
+_SILENT_ERROR_RE = re.compile(rb"[45][0-9]{2}[ -]|-ERR|\S+ BAD")
+_REDIS_RE = re.compile(rb"-ERR (?:unknown command|Protocol error)")
+_POSTFIX_RE = re.compile(rb"421 4\.3\.")
+"""Postfix in want of a header: "Server local error", of postscreen "No system resources"."""
+_EXIM_RE = re.compile(rb"503 [^\n]*Proxy negotiation")
+_ALERTS = (10, 50, 70)
+"""TLS: unexpected message, decode error, protocol version."""
+
+
+def words_of(data: bytes, port: int) -> Words:
+    """What a client's first bytes are, for a server on that port."""
+    if not data:
+        return Words.NONE
+    if data.startswith(b"\x16\x03"):
+        return Words.ODD if port in _PLAIN_PORTS else Words.SOUND
+    if (request := _REQUEST_RE.match(data)) is not None:
+        is_sound = port not in _TLS_PORTS and not _ESCAPES_RE.search(request[1])
+        has_host = request[2] == b"0" or b"\r\n\r\n" not in data or _HOST_RE.search(data)
+        return Words.SOUND if is_sound and has_host else Words.ODD
+    return Words.SOUND if _OTHERS_RE.match(data) else Words.ODD
+
+
+class FirstAnswer:
+    """One connection from its opening to the target's answer. Gives an `Answer` once."""
+
+    __slots__ = ("_greeted", "_port", "_sent", "words")
+
+    def __init__(self, sent: Sent, port: int, said: bytes) -> None:
+        """`said`: what the client has said so far. `port` is the target's."""
+        self._sent = sent
+        self._port = port
+        self._greeted = False
+        self.words = words_of(said, _HTTP_PORT if sent is Sent.FIELD else port)
+
+    def client_said(self, data: bytes) -> None:
+        """Take the client's first bytes, if they were not there at the beginning."""
+        if self.words is Words.NONE:
+            self.words = words_of(data, self._port)
+
+    def target_said(self, data: bytes) -> Answer | None:
+        """Judge bytes of the target; None: a greeting, so the answer is what follows."""
+        greeting = (_MORE_GREETING_RE if self._greeted else _GREETING_RE).match(data)
+        if greeting is not None and self._sent is not Sent.FIELD:
+            self._greeted = True
+            data = data[greeting.end() :]
+            if not data:
+                return None
+        if self._greeted:
+            return self._behind_greeting(data)
+        answer = _JUDGES[self._sent](data, self.words)
+        is_bad = answer in (Answer.ENDED, Answer.ERROR)
+        return Answer.UNCLEAR if is_bad and self.words is Words.ODD else answer
+
+    def target_ended(self, seconds: float, *, client_ended: bool) -> Answer:
+        """Judge the target's end or reset before an answer, so long after the accept."""
+        if client_ended or self.words is Words.ODD or seconds > QUICK:
+            return Answer.UNCLEAR
+        if self.words is Words.SOUND and not self._greeted:
+            return Answer.ENDED
+        if self._greeted:  # some servers have no more to say: daytime, or a client on a list
+            return Answer.UNCLEAR
+        if self._sent is Sent.HEADER:
+            return Answer.ENDED if seconds <= AT_ONCE else Answer.UNCLEAR
+        return Answer.ENDED if self._port in _GREETING_PORTS else Answer.UNCLEAR
+
+    def _behind_greeting(self, data: bytes) -> Answer:
+        if self._sent is Sent.NOTHING:
+            return Answer.ERROR if _EXIM_RE.match(data) else Answer.SERVED
+        if self.words is Words.NONE and _SILENT_ERROR_RE.match(data):
+            return Answer.ERROR
+        if not _BEHIND_GREETING_RE.match(data):
+            return Answer.SERVED
+        return Answer.UNCLEAR if self.words is Words.ODD else Answer.ERROR
+
+
+def _of_header(data: bytes, words: Words) -> Answer:
+    if (status := _HTTP_RE.match(data)) is not None:
+        return _of_status(status[1])
+    if data.startswith(b"\x15\x03"):
+        return Answer.ERROR if data[6:7] and data[6] in _ALERTS else Answer.UNCLEAR
+    if _PAGE_RE.match(data):
+        return Answer.ENDED
+    if _REDIS_RE.match(data):
+        return Answer.ERROR
+    return _of_others(data, words)
+
+
+def _of_field(data: bytes, words: Words) -> Answer:  # noqa: ARG001
+    if (status := _HTTP_RE.match(data)) is not None:
+        answer = _of_status(status[1])
+        return Answer.ERROR if answer is Answer.ENDED else answer
+    return Answer.ERROR if _PAGE_RE.match(data) else Answer.UNCLEAR
+
+
+def _of_nothing(data: bytes, words: Words) -> Answer:
+    return Answer.ERROR if _POSTFIX_RE.match(data) else _of_others(data, words)
+
+
+def _of_others(data: bytes, words: Words) -> Answer:
+    """A refusal in place of a greeting may be meant for this client."""
+    return Answer.UNCLEAR if words is Words.NONE and _NUMBER_RE.match(data) else Answer.SERVED
+
+
+def _of_status(status: bytes) -> Answer:
+    if status in _NOT_UNDERSTOOD:
+        return Answer.ENDED
+    return Answer.UNCLEAR if status == b"408" else Answer.SERVED
+
+
+_JUDGES = {Sent.NOTHING: _of_nothing, Sent.HEADER: _of_header, Sent.FIELD: _of_field}
