@@ -155,6 +155,11 @@ def nft(*rules: str, before: str = "", policy: str = "accept") -> str:
     return "nft -f - <<X\n" + "\n".join(lines) + "\nX"
 
 
+def hooked(where: str, rule: str) -> str:
+    """The same for one rule at another hook."""
+    return nft(rule).replace("hook input", f"hook {where}")
+
+
 @dataclass(frozen=True)
 class Wrong:
     """A way to spoil a host; `then`: what others do after the mend; `is_cut`: nobody is served."""
@@ -225,6 +230,26 @@ WRONG = {
         "ip6tables -N GUARD; ip6tables -A INPUT -i eth0 -j GUARD; ip6tables -A GUARD -p tcp -m"
         " multiport --dports 80,8000:8100 -j REJECT",
     ),
+    "nft, before all else": Wrong("firewall", hooked("ingress device eth0", "tcp dport 8080 drop")),
+    "nft, a device's table": Wrong(
+        "firewall",
+        hooked("ingress device eth0", "ip6 nexthdr tcp drop").replace("table inet", "table netdev"),
+    ),
+    "nft, the host's address": Wrong(
+        "firewall", nft("ip6 daddr 2001:db8:1::/64 tcp flags & (syn | ack) == syn drop")
+    ),
+    "nft, all addresses": Wrong("firewall", nft("ip6 saddr 2000::/3 tcp dport 8080 drop")),
+    "nft, a bridge's table": Wrong(
+        "answers-dropped",
+        hooked("input", "iifname veth0 ether type ip drop").replace("table inet", "table bridge"),
+    ),
+    "ip6tables, raw": Wrong(
+        "firewall", f"ip6tables -t raw -A PREROUTING -p tcp --dport {PORT} -j DROP"
+    ),
+    "ip6tables, mangle": Wrong(
+        "firewall", f"ip6tables -t mangle -A INPUT -d {HOST_V6} -p tcp --dport {PORT} -j DROP"
+    ),
+    "ip6tables, first packets": Wrong("firewall", "ip6tables -A INPUT -p tcp --syn -j REJECT"),
     "nft, answers": Wrong("answers-dropped", nft('iifname "docker0" drop')),
     "iptables, answers": Wrong(
         "answers-dropped", "iptables -A INPUT -i eth0 -j ACCEPT; iptables -P INPUT DROP"

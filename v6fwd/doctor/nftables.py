@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from v6fwd.doctor.firewall import PASSED, RETURNED, Dropped, Packet, Rule, both, walk
-from v6fwd.model import Protocol
+from v6fwd.model import IPNetwork, Protocol
 
+_HOOKS_IN = ("prerouting", "input")
 _IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 
 
@@ -18,7 +21,7 @@ def dropped_by_nft(
 
     `with_iptables`: tables that iptables made are judged here as well.
     """
-    hooks = ("output", "postrouting") if packet.is_out else ("prerouting", "input")
+    hooks = ("output", "postrouting", "egress") if packet.is_out else ("ingress", *_HOOKS_IN)
     for chain in _base_chains(ruleset, packet, hooks):
         family, table, name = chain["family"], chain["table"], chain["name"]
         is_iptables = family in ("ip", "ip6") and table in _IPTABLES_TABLES and name.isupper()
@@ -35,14 +38,25 @@ def dropped_by_nft(
 def _base_chains(
     ruleset: Iterable[Mapping[str, Any]], packet: Packet, hooks: Sequence[str]
 ) -> list[Mapping[str, Any]]:
-    families = ("inet", "ip6" if packet.is_ipv6 else "ip")
+    families: tuple[str, ...] = ("inet", "netdev", "ip6" if packet.is_ipv6 else "ip")
+    if packet.bridge:
+        families = ("bridge",)
     chains = [
         item["chain"]
         for item in ruleset
         if "chain" in item and item["chain"].get("hook") in hooks
         if item["chain"]["family"] in families and item["chain"].get("type") == "filter"
+        if _is_at(item["chain"].get("dev"), packet)
     ]
     return sorted(chains, key=lambda each: (hooks.index(each["hook"]), int(each.get("prio", 0))))
+
+
+def _is_at(device: str | Sequence[str] | None, packet: Packet) -> bool:
+    """Whether the packet passes the devices of a chain; None: it is no chain of a device."""
+    if device is None:
+        return True
+    names = (device,) if isinstance(device, str) else device
+    return not packet.devices.isdisjoint(names)
 
 
 def _nft_chains(
@@ -97,6 +111,9 @@ def _nft_vmap(
 
 
 def _nft_match(match: Mapping[str, Any], sets: Mapping[str, Any], packet: Packet) -> bool | None:
+    special = _address_match(match, sets, packet) or _flags_match(match, packet)
+    if special is not None:
+        return special.fits
     values = _values_of(match["left"], packet)
     if values is None:
         return None
@@ -109,6 +126,67 @@ def _nft_match(match: Mapping[str, Any], sets: Mapping[str, Any], packet: Packet
     if op == "!=":
         return not found
     return _compared(op, values, match["right"])
+
+
+class _Fits(NamedTuple):
+    fits: bool | None
+
+
+def _address_match(
+    match: Mapping[str, Any], sets: Mapping[str, Any], packet: Packet
+) -> _Fits | None:
+    """A match of an address; None: it is something else."""
+    what = match["left"].get("payload") if isinstance(match["left"], Mapping) else None
+    if not isinstance(what, Mapping) or what.get("field") not in ("saddr", "daddr"):
+        return None
+    if what.get("protocol") not in ("ip", "ip6"):
+        return _Fits(None)
+    if (what["protocol"] == "ip6") is not packet.is_ipv6:
+        return _Fits(False)
+    found = packet.has_address(what["field"], _networks(match["right"], sets))
+    return _Fits(found if match["op"] != "!=" or found is None else not found)
+
+
+def _networks(right: Any, sets: Mapping[str, Any]) -> Iterator[IPNetwork]:
+    if isinstance(right, Mapping) and "prefix" in right:
+        yield ipaddress.ip_network(f"{right['prefix']['addr']}/{right['prefix']['len']}", False)
+    elif isinstance(right, Mapping) and "range" in right:
+        yield from ipaddress.summarize_address_range(*map(ipaddress.ip_address, right["range"]))
+    elif isinstance(right, Mapping) and "elem" in right:
+        yield from _networks(right["elem"].get("val"), sets)
+    elif isinstance(right, list) or (isinstance(right, Mapping) and "set" in right):
+        for each in right if isinstance(right, list) else _elements(right, sets):
+            yield from _networks(each, sets)
+    elif isinstance(right, str) and right.startswith("@"):
+        yield from _networks(list(_elements(right, sets)), {})
+    elif isinstance(right, str):
+        with contextlib.suppress(ValueError):  # a name
+            yield ipaddress.ip_network(right)
+
+
+def _flags_match(match: Mapping[str, Any], packet: Packet) -> _Fits | None:
+    """A match of TCP's flags, perhaps of some of them; None: it is something else."""
+    left, mask = match["left"], None
+    if isinstance(left, Mapping) and "&" in left:
+        left, mask = left["&"][0], _flags(left["&"][1])
+    what = left.get("payload") if isinstance(left, Mapping) else None
+    if what != {"protocol": "tcp", "field": "flags"}:
+        return None
+    if not packet.flags:
+        return _Fits(False)
+    wanted = _flags(match["right"])
+    if match["op"] == "in":
+        return _Fits(bool(packet.flags & wanted))
+    is_equal = (packet.flags if mask is None else packet.flags & mask) == wanted
+    return _Fits(is_equal if match["op"] == "==" else not is_equal)
+
+
+def _flags(expression: Any) -> frozenset[str]:
+    """The flags in `syn`, in a list, or in `fin | syn`."""
+    if isinstance(expression, str):
+        return frozenset((expression,))
+    parts = expression.get("|", ()) if isinstance(expression, Mapping) else expression
+    return frozenset[str]().union(*map(_flags, parts)) if isinstance(parts, list) else frozenset()
 
 
 def _compared(op: str, values: Sequence[Any], right: Any) -> bool | None:
@@ -149,6 +227,8 @@ def _payload(what: Mapping[str, Any], packet: Packet) -> Sequence[Any] | None:
         return packet.protocols if name in ("nexthdr", "protocol") else None
     if protocol == "icmpv6" and packet.is_neighbour:
         return ("nd-neighbor-solicit",) if name == "type" else None
+    if protocol == "ether":
+        return _meta("protocol", packet) if name == "type" else None
     return () if protocol in ("icmp", "icmpv6", "sctp", "dccp", "arp") else None
 
 
@@ -157,6 +237,8 @@ def _meta(key: str, packet: Packet) -> Sequence[Any] | None:
         return packet.protocols
     if key in ("nfproto", "protocol"):
         return ("ipv6", "ip6") if packet.is_ipv6 else ("ipv4", "ip")
+    if key in ("ibrname", "obrname"):
+        return (packet.bridge,) if packet.bridge and key[0] == "io"[packet.is_out] else ()
     if key in ("iifname", "iif", "oifname", "oif"):
         is_meant = key.startswith("o") is packet.is_out
         return (tuple(packet.devices) or None) if is_meant else ()
@@ -213,6 +295,8 @@ def _nft_left(left: Any) -> str:
     ((kind, what),) = left.items()
     if kind == "payload":
         return f"{what.get('protocol', '')} {what.get('field', '')}"
+    if kind == "&":
+        return f"{_nft_left(what[0])} & {_nft_right(what[1])}"
     return f"{kind} {what.get('key', '')}" if isinstance(what, Mapping) else kind
 
 
@@ -222,6 +306,8 @@ def _nft_right(right: Any) -> str:
             return f"{{ {', '.join(map(_nft_right, _elements(right, {})))} }}"
         if "range" in right:
             return "-".join(map(str, right["range"]))
+        if "|" in right:
+            return " | ".join(map(_nft_right, right["|"]))
         if "prefix" in right:
             return f"{right['prefix']['addr']}/{right['prefix']['len']}"
     if isinstance(right, list):

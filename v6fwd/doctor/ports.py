@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from v6fwd.doctor.facts import Facts, Port, known
 from v6fwd.doctor.finding import Finding, Severity
@@ -116,8 +117,13 @@ def firewall(facts: Facts) -> Iterator[Finding]:
 
 def dropped_packets(facts: Facts, port: Port) -> list[Dropped]:
     """What drops an IPv6 client's first packet to this host."""
-    packet = Packet(port, frozenset(device.name for device in facts.uplinks))
-    return _dropped(facts, packet)
+    devices = frozenset(device.name for device in facts.uplinks)
+    return _dropped(facts, Packet(port, devices, addresses=_own(facts)))
+
+
+def _own(facts: Facts) -> frozenset[str]:
+    """The addresses to which IPv6 clients come."""
+    return frozenset(each.address for each in global_addresses(facts))
 
 
 def _dropped(facts: Facts, packet: Packet) -> list[Dropped]:
@@ -131,7 +137,8 @@ def replies(facts: Facts) -> Iterator[Finding]:
     """Rules that drop what this host answers to clients."""
     devices = frozenset(device.name for device in facts.uplinks)
     for port in facts.ports():
-        for dropped in _dropped(facts, Packet(port, devices, state="established", way=Way.REPLY)):
+        packet = Packet(port, devices, state="established", way=Way.REPLY, addresses=_own(facts))
+        for dropped in _dropped(facts, packet):
             yield Finding(
                 "replies-dropped",
                 Severity.ERROR,
@@ -144,30 +151,42 @@ def replies(facts: Facts) -> Iterator[Finding]:
 
 def containers(facts: Facts) -> Iterator[Finding]:
     """Rules that come between a relay of this host and the containers: both ways."""
-    bridges = {device.index: device.name for device in facts.bridges}
-    used = {bridges[device.master] for device in facts.devices if device.master in bridges}
-    for name in sorted(used):
-        devices = frozenset((name,))
-        answer = Packet(_EPHEMERAL, devices, is_ipv6=False, state="established")
-        for dropped in _dropped(facts, answer):
+    names = {device.index: device.name for device in facts.bridges}
+    members = {
+        name: frozenset(each.name for each in facts.devices if each.master == index)
+        for index, name in names.items()
+    }
+    for name in sorted(name for name in members if members[name]):
+        answer = Packet(_EPHEMERAL, frozenset((name,)), is_ipv6=False, state="established")
+        for dropped in _at_bridge(facts, answer, name, members[name]):
             yield Finding(
                 "answers-dropped",
                 Severity.ERROR,
                 _where(dropped),
                 f"what containers answer by {name} is dropped: {dropped.rule}",
                 "no relay of this host can connect to a container there: clients see a timeout",
-                dropped.mend_answers(name),
+                dropped.mend_answers(name, members[name]),
             )
         for port in _targets(facts):
-            for dropped in _dropped(facts, Packet(port, devices, False, way=Way.CONTAINER)):
+            packet = Packet(port, frozenset((name,)), is_ipv6=False, way=Way.CONTAINER)
+            for dropped in _at_bridge(facts, packet, name, members[name]):
                 yield Finding(
                     "way-to-container",
                     Severity.ERROR,
                     _where(dropped),
                     f"what goes to containers by {name} is dropped: {dropped.rule}",
                     "no relay of this host can connect to a container there: clients see a timeout",
-                    dropped.mend_way_to(name),
+                    dropped.mend_way_to(name, members[name]),
                 )
+
+
+def _at_bridge(
+    facts: Facts, packet: Packet, bridge: str, members: frozenset[str]
+) -> Iterator[Dropped]:
+    """What drops it in the tables of IP, and where the frame passes the bridge or its ports."""
+    yield from _dropped(facts, packet)
+    ruleset = known(facts.nft) or ()
+    yield from dropped_by_nft(ruleset, replace(packet, bridge=bridge, devices=members))
 
 
 def _targets(facts: Facts) -> list[Port]:

@@ -12,7 +12,7 @@ from v6fwd.doctor.iptables import dropped_by_iptables
 from v6fwd.doctor.nftables import dropped_by_nft
 from v6fwd.model import Protocol
 
-WEB = Packet(Port(8080), frozenset({"eth0"}))
+WEB = Packet(Port(8080), frozenset({"eth0"}), addresses=frozenset({"2001:db8::1"}))
 DNS = Packet(Port(53, Protocol.UDP), frozenset({"eth0"}))
 
 
@@ -36,6 +36,8 @@ DROP: dict[str, Any] = {"drop": None}
 ACCEPT: dict[str, Any] = {"accept": None}
 STATE = {"ct": {"key": "state"}}
 SOURCE = {"payload": {"protocol": "ip6", "field": "saddr"}}
+DESTINATION = {"payload": {"protocol": "ip6", "field": "daddr"}}
+FLAGS = {"payload": {"protocol": "tcp", "field": "flags"}}
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,20 @@ SOURCE = {"payload": {"protocol": "ip6", "field": "saddr"}}
         ([[{"vmap": {"key": TCP_PORT, "data": {"set": [[80, ACCEPT], [8080, DROP]]}}}]],
          "tcp dport 8080 drop"),
         ([[{"return": None}], [DROP]], None),
+        ([[match(SOURCE, {"prefix": {"addr": "2000::", "len": 3}}), DROP]],
+         "ip6 saddr 2000::/3 drop"),
+        ([[match(SOURCE, {"prefix": {"addr": "fc00::", "len": 7}}), DROP]], None),
+        ([[match(SOURCE, {"prefix": {"addr": "::", "len": 0}}, "!="), DROP]], None),
+        ([[match(DESTINATION, "2001:db8::1"), DROP]], "ip6 daddr 2001:db8::1 drop"),
+        ([[match(DESTINATION, "2001:db8::2"), DROP]], None),
+        ([[match(DESTINATION, {"set": ["2001:db8::1", "2001:db8::2"]}), ACCEPT], [DROP]], None),
+        ([[match(DESTINATION, "2001:db8::1", "!="), DROP]], None),
+        ([[match({"payload": {"protocol": "ip", "field": "daddr"}}, "192.0.2.1"), DROP]], None),
+        ([[match(FLAGS, "syn", "in"), DROP]], "tcp flags syn drop"),
+        ([[match(FLAGS, "ack", "in"), DROP]], None),
+        ([[match({"&": [FLAGS, {"|": ["fin", "syn"]}]}, "syn"), DROP]],
+         "tcp flags & fin | syn syn drop"),
+        ([[match({"&": [FLAGS, ["fin", "syn"]]}, "syn", "!="), DROP]], None),
     ],
 )  # fmt: skip
 def test_nft(rules: list[list[Any]], dropped: str | None) -> None:
@@ -135,6 +151,16 @@ def saved(*lines: str, policy: str = "ACCEPT") -> str:
         (["-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", "-A INPUT -j DROP"],
          WEB, True),
         (["-A INPUT -m conntrack --ctstate INVALID -j DROP"], WEB, False),
+        (["-A INPUT -s 2000::/3 -j DROP"], WEB, True),
+        (["-A INPUT -d 2001:db8::/32 -j DROP"], WEB, True),
+        (["-A INPUT -d 2001:db8:1::/48 -j DROP"], WEB, False),
+        (["-A INPUT ! -d 2001:db8::1/128 -j DROP"], WEB, False),
+        (["-A INPUT -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j DROP"], WEB, True),
+        (["-A INPUT -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j DROP"], WEB, False),
+        (["-A INPUT -p tcp -m tcp --tcp-flags FIN,SYN FIN,SYN -j DROP"], WEB, False),
+        (["-A INPUT -p tcp -m tcp --tcp-flags FIN,SYN NONE -j DROP"], WEB, False),
+        (["COMMIT", "*mangle", "-A INPUT -j DROP"], WEB, True),
+        (["COMMIT", "*raw", "-A OUTPUT -j DROP"], WEB, False),
         (['-A INPUT -m comment --comment "no web -j ACCEPT" -j DROP'], WEB, True),
         (["-A INPUT -j GUARD", "-A GUARD -p tcp -m tcp --dport 8080 -j DROP"], WEB, True),
         (["-A INPUT -j GUARD", "-A GUARD -j RETURN", "-A GUARD -j DROP"], WEB, False),
