@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import random
 import socket
 from collections.abc import Iterator, Sequence
 
@@ -83,6 +84,11 @@ class Loopback(Ground):
     listen_host = "::1"
     dial_host = "::1"
     target_host = "127.0.0.1"
+
+    def __init__(self) -> None:
+        """Begin at any port: others may run on this host at the same time."""
+        super().__init__()
+        self._next_port = itertools.count(random.randrange(_FIRST_PORT, _LAST_PORT))
 
     def command(self, host: str, words: Sequence[str]) -> list[str]:  # noqa: ARG002
         """See Ground."""

@@ -14,7 +14,7 @@ import re
 SMALL = 256
 """Chunks below this size match the pattern; from here on one step per chunk is cheap enough."""
 
-_WINDOW = 4096
+_WINDOW = 16 * 1024
 """Bytes given to the pattern at once: it takes memory for each chunk until it ends."""
 _UNROLLED = 8
 """Chunks per turn of the pattern's loop."""
