@@ -8,6 +8,7 @@ is down.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
@@ -15,6 +16,7 @@ from itertools import chain
 from v6fwd.docker.adopted_ports import AdoptedPort
 from v6fwd.docker.docker_user import DockerUser
 from v6fwd.docker.ipv4_redirect import Ipv4Redirect
+from v6fwd.docker.neighbours import drop_waiting
 from v6fwd.docker.nft import Element, elements_of
 from v6fwd.docker.policy.modes import needs_all
 from v6fwd.log import Log, attempt
@@ -82,14 +84,16 @@ class Ipv4Clients:
             return
         mine = [port for port in ports if _is_ipv4(port.forward)]
         required = [port.forward for port in mine if needs_all(port.forward)]
-        precaution = [port.forward for port in mine if not port.is_open]
-        precaution += filter(_is_ipv4, coming)
+        coming = list(filter(_is_ipv4, coming))
+        precaution = [*(port.forward for port in mine if not port.is_open), *coming]
         self._docker_user.set((*required, *precaution))
         self._redirect.set(
             chain.from_iterable(map(elements_of, required)),
             [*chain.from_iterable(map(elements_of, precaution)), *self._lingering],
             at_once=at_once,
         )
+        with contextlib.suppress(OSError):  # no privilege, or no such network: nothing waits
+            drop_waiting({forward.target.host for forward in coming})
 
     def ended(self, port: AdoptedPort, asked: int) -> bool:
         """Keep the redirect of a port whose shim has ended until the Engine has answered another

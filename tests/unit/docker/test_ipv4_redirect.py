@@ -296,6 +296,8 @@ async def test_whose_clients_are_redirected(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # this host's iptables is none of our business
     monkeypatch.setattr(ipv4_clients, "Ipv4Redirect", lambda log: Ipv4Redirect(log, table))
+    dropped: list[str] = []
+    monkeypatch.setattr(ipv4_clients, "drop_waiting", dropped.extend)
     clients = Ipv4Clients(logged.log)
     clients.begin()
     d, six = Endpoint("0.0.0.0", 83), Endpoint("::", 80)
@@ -311,7 +313,9 @@ async def test_whose_clients_are_redirected(
     assert table.elements == both(A, d) | {C}, "and until the Engine has answered"
     clients.answered(1)
     coming = Endpoint("0.0.0.0", 84)
-    clients.apply(ports, [Forward(coming, A), Forward(six, A)])
+    assert dropped == [], "their containers run"
+    clients.apply(ports, [Forward(coming, A), Forward(six, Endpoint("192.0.2.9", 80))])
+    assert dropped == [A.host]
     assert table.elements == both(A, d, coming)
     assert [clients.ended(each, 1) for each in ports] == [True, False, False, True]
     clients.apply([])
