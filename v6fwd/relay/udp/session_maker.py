@@ -39,8 +39,8 @@ class SessionMaker:
         source, destination = self._addresses(key, header)
         slot = self._admit(source)
         resources = self._forward.resources
-        resources.sessions.make_room(self._forward.flows)
         try:
+            resources.sessions.make_room(self._forward.flows)
             session = self._session(key, info, slot, source, destination)
         except Exception as error:
             if slot >= 0:
@@ -50,9 +50,13 @@ class SessionMaker:
                 raise
             self._failed(error)
             return None
-        resources.sessions.add(session)
         self._forward.counters.sessions += 1
         self._forward.flows.flows += 1
+        try:
+            resources.sessions.add(session)
+        except Exception as error:  # a session that no table has would never expire
+            session.on_exception(error)
+            return None
         return session
 
     def _refuse_own(self, key: bytes) -> None:
