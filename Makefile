@@ -54,8 +54,8 @@ $(RINGS):
 bench: packages-bench $(VENV)/installed-bench ## 50 min | beside docker-proxy, HAProxy, nginx; QUICK=1: 4 min
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
-fuzz: $(VENV)/installed-fuzz ## 4 min | random bytes against each reader of HTTP and PROXY headers, for SECONDS=60
-	@set -e; for target in requests answers proxy-stream proxy-datagram; do \
+fuzz: $(VENV)/installed-fuzz ## 12 min | random bytes against each reader of foreign bytes, for SECONDS=60; TARGETS='toml shim'
+	@set -e; for target in $(or $(TARGETS),$(notdir $(wildcard tests/fuzz/corpus/*))); do \
 	  $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60); done
 
 mutate: $(VENV)/installed-test ## 60 min | faults put into copies of the code that no test finds: SAMPLE=150 SEED=1 ONLY=

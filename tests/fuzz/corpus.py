@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import random
+import sys
 from pathlib import Path
 
 from tests.corpora.reading import gunicorn_samples, llhttp_samples
 from tests.unit.client_ip.http_odd_answers import ALL_PASS, MENDED, ONE_REFUSES
 from tests.unit.client_ip.http_samples import BAD_BODIES, BAD_HEADS, GOOD
+from v6fwd.config.keys import TABLES
 
 FOLDER = Path(__file__).parent / "corpus"
 
@@ -45,11 +47,49 @@ _PROXY_WORDS += [
     b"\0\x24",
 ]
 _PROXY_WORDS += [b"\x03\0\x04", b"\x20\0\x05\1", b"\x04\0\0", b"\x01\0\2h2"]
+_JSON_WORDS = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"null", b"true", b"-1", b"1e999"]
+_JSON_WORDS += [b"[]", b"{}", b'""', b'"\\u001b[2J"', b'"\\ud800"', b"0.5", b"1" + b"0" * 5000]
+_ENGINE_WORDS = [b'"%b"' % word for word in b"Id Names Image Labels Ports Type IP State".split()]
+_ENGINE_WORDS += [b'"v6fwd.client-ip"', b'"v6fwd.allow.80"', b'"proxy-v2"', b'"PublicPort"', b"\n"]
+_CHANNEL_WORDS = [
+    b'"Open"',
+    b'"Close"',
+    b'"Answer"',
+    b'"Report"',
+    b'"Permit"',
+    b'"flows"',
+    b'"udp"',
+]
+_HELPER_WORDS = [b'"look"', b'"join"', b'"ok"', b'"os"', b'"error"', b"S", b"A", b"\4", b"\x10"]
+_RULE_WORDS = b"-s -p tcp udp -m --dport --dports 80 -j DROP RETURN --ctstate -g --comment".split()
+
+
+def _toml_keys() -> list[bytes]:
+    """All keys, and values of each kind."""
+    keys = {f"\n{key} = " for table in TABLES.values() for key in table}
+    values = ("1", "-1", "1e999", "true", "[]", "{}", '""', '"::1"', '"\\u001b"', "1979-05-27")
+    return [each.encode() for each in sorted(keys) + list(values)]
+
+
+def _shim_flags() -> list[bytes]:
+    """Flags and values, as in /proc/PID/cmdline."""
+    words = "-proto tcp -host-ip :: -host-port 80 -container-ip -container-port -use-listen-fd"
+    return [b"\0" + word.encode() for word in words.split()]
+
+
 WORDS = {
     "requests": [*_HTTP_WORDS, *_HTTP_MARKS],
     "answers": [*_HTTP_WORDS, *_HTTP_MARKS],
     "proxy-stream": _PROXY_WORDS,
     "proxy-datagram": _PROXY_WORDS,
+    "engine": [*_JSON_WORDS, *_ENGINE_WORDS],
+    "netlink": [number.to_bytes(size, sys.byteorder) for size in (2, 4) for number in range(40)],
+    "channel": [*_JSON_WORDS, *_CHANNEL_WORDS],
+    "helper": [*_JSON_WORDS, *_HELPER_WORDS],
+    "control": [*_JSON_WORDS, b'"do"', b'"drain"', b'"listen"', b'"[::]:80"'],
+    "toml": [b"\n", b" = ", b'"', b"[[forward]]\n", *_toml_keys()],
+    "shim": [b"\0", b"-", b"=", b" stop\n", b"9" * 20, *_shim_flags(), *_PROXY_WORDS[-4:]],
+    "rules": [b"\n-A DOCKER-USER ", b" ! ", b'"', b":", b",", *_RULE_WORDS],
 }
 """What a protocol is made of."""
 

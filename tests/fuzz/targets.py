@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from tests.fuzz.machine import MACHINE_TARGETS
 from tests.support.http_reading import FORWARDED, XFF, assert_agreed, feed, hurry, maker
 from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.responses import ResponseStream
@@ -160,6 +161,7 @@ def _written_and_read(
 
 
 TARGETS: dict[str, Target] = {
+    **MACHINE_TARGETS,
     "requests": requests,
     "answers": answers,
     "proxy-stream": proxy_stream,

@@ -139,11 +139,11 @@ class Channel:
             return False
         try:
             message = self._decode(bytes(memoryview(_buffer)[:size]))
-        except MessageError as error:
+        except (MessageError, MemoryError) as error:  # one that is lost leaves the ends at odds
             if fd >= 0:
                 os.close(fd)
             self.close()
-            self._violated(str(error))
+            self._violated(str(error) or "no memory to read it")
             return False
         self._receive(message, fd)
         return True

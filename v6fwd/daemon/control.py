@@ -163,7 +163,7 @@ class Control:
             request = json.loads(line)
             if not isinstance(request, dict):
                 raise ValueError("not an object")
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter for a hundred thousand brackets
             shown = line[:60].decode(errors="replace")
             yield failed(f'{shown!r} is no request; write {{"do": "status"}}')
             return

@@ -158,23 +158,30 @@ def pack_view(view: NetnsView) -> bytes:
 
 def read_answer(packet: bytes) -> Any:
     """Decode an answer. Raises the error that it tells: RelayError or OSError."""
-    match json.loads(packet):
+    try:
+        answer = json.loads(packet)
+    except (ValueError, RecursionError):
+        answer = None
+    match answer:
         case ["ok", value]:
             return value
-        case ["os", number]:
+        case ["os", int(number)]:
             raise OSError(number, "")
-        case ["error", "permission", text]:
+        case ["error", "permission", str(text)]:
             raise NotPermittedError(text)
-        case ["error", _, text]:
+        case ["error", _, str(text)]:
             raise RelayError(text)
     raise RelayError("an answer that cannot be read")
 
 
 def read_view(value: Any) -> NetnsView:
-    """Decode what somebody saw in a namespace."""
-    epoch, nets, listening = value
-    return NetnsView(
-        epoch,
-        tuple(Net(bytes.fromhex(packed), length) for packed, length in nets),
-        tuple((bytes.fromhex(packed), v6_only) for packed, v6_only in listening),
-    )
+    """Decode what somebody saw in a namespace. Raises RelayError."""
+    try:
+        epoch, nets, listening = value
+        return NetnsView(
+            int(epoch),
+            tuple(Net(bytes.fromhex(packed), int(length)) for packed, length in nets),
+            tuple((bytes.fromhex(packed), bool(v6_only)) for packed, v6_only in listening),
+        )
+    except (TypeError, ValueError, OverflowError):
+        raise RelayError("an answer that cannot be read") from None

@@ -37,6 +37,11 @@ _NODAD, _NOPREFIXROUTE = 0x2, 0x200  # linux/if_addr.h
 _LISTEN, _CLOSE = 10, 7  # net/tcp_states.h; an unconnected UDP socket is in CLOSE
 _IP_PROTO = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 
+_FIXED = {
+    _ERROR: 4, _NEW_ADDRESS: 8, _NEW_ROUTE: 12, _NEW_RULE: 12, _SOCKETS_BY_FAMILY: 72,
+}  # fmt: skip
+"""Bytes of the fixed part of an answer, by its type: linux/rtnetlink.h, linux/inet_diag.h."""
+
 _header = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _attribute = struct.Struct("=HH")
 RECEIVE = 64 * 1024
@@ -236,6 +241,8 @@ class Netlink:
         while True:
             for kind, sequence, content in read_messages(self._socket.recv(RECEIVE)):
                 if sequence == self._sequence:
+                    if len(content) < _FIXED.get(kind, 0):
+                        raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
                     yield kind, content
 
 
@@ -321,6 +328,8 @@ def read_messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     at = 0
     while at + _header.size <= len(data):
         size, kind, _, sequence, _ = _header.unpack_from(data, at)
+        if size < _header.size:
+            break
         yield kind, sequence, data[at + _header.size : at + size]
         at += (size + 3) & ~3
 

@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,54 @@ async def test_what_is_no_message_is_the_end() -> None:
         assert other.violations == ["not JSON"]
         assert not other.ended
         assert len(os.listdir("/proc/self/fd")) == before - 1  # its end of the channel
+
+
+async def test_no_memory_for_a_message_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost, it would leave supervisor and worker at odds; the worker is replaced. Nothing leaks."""
+
+    def decode(_: bytes) -> Message:
+        raise MemoryError
+
+    before = len(os.listdir("/proc/self/fd"))
+    with ends() as (one, other), socket.socket() as sock:
+        monkeypatch.setattr(other.channel, "_decode", decode)
+        one.channel.send(Open(FORWARD, 0), sock)
+        await until(lambda: other.violations)
+        assert other.violations == ["no memory to read it"]
+        assert other.received == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_no_memory_while_receiving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """recvmsg(2) was not made: the message stays, and is read when there is memory again."""
+    reported: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(repr(context["exception"])))
+    with ends() as (one, other):
+        sock = other.channel._socket
+        failing = Forgetful(sock)
+        monkeypatch.setattr(other.channel, "_socket", failing)
+        one.channel.send(Hurry())
+        await until(lambda: other.received)
+        assert other.received == [Hurry()]
+        assert reported == ["MemoryError()"]
+
+
+class Forgetful:
+    """A socket whose first recvmsg fails for want of memory."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._failed = False
+
+    def recvmsg_into(self, *args: Any) -> Any:
+        if not self._failed:
+            self._failed = True
+            raise MemoryError
+        return self._sock.recvmsg_into(*args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
 
 
 async def test_sockets_that_nobody_takes_are_closed() -> None:

@@ -20,7 +20,7 @@ from tests.support.shim import Shim
 from v6fwd.cli import main
 from v6fwd.config import Docker
 from v6fwd.config.rules import Rule
-from v6fwd.docker import adopted_ports
+from v6fwd.docker import adopted_ports, controller
 from v6fwd.docker.shim.holder import find_holder
 from v6fwd.model import ClientIP, Endpoint, Guard, Protocol
 
@@ -147,6 +147,20 @@ async def test_a_mode_survives_a_restart(daemon: Controlled, shim: Shim, port: i
     daemon.silence()
     await daemon.begin()
     assert daemon.served == {listen(port): "proxy-v2"}, "before any answer"
+
+
+async def test_a_start_does_not_wait_for_an_engine_for_ever(
+    daemon: Controlled, shim: Shim, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is ready while ports of shims that live still wait for their mode."""
+    await daemon.begin()
+    await daemon.adopted(shim, port)
+    daemon.end()
+    daemon.silence()
+    monkeypatch.setattr(controller, "HOLD", 0.01)
+    await daemon.begin()
+    assert daemon.served == daemon.held == {}
+    assert [event for event, _ in daemon.logged.lines()][-1] == "adopted"
 
 
 async def test_another_shim_inherits_nothing(

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.process import PATIENCE
 from tests.support.relaying import Running, echo, relaying, target, until
+from v6fwd.relay.limits.siblings import Alone, Siblings
 from v6fwd.relay.reactor import Reactor
 
 
@@ -69,6 +70,13 @@ async def served(running: Running) -> None:
     await running.no_flows()
 
 
+class Behind(Alone):
+    """One of two processes, which has far more flows than the other."""
+
+    def is_ahead(self, flows: int) -> bool:  # noqa: ARG002
+        return True
+
+
 class Forgetful:
     """A listening socket whose accept fails for want of memory, so many times."""
 
@@ -86,12 +94,42 @@ class Forgetful:
         return getattr(self._sock, name)
 
 
-async def test_accepting_fails_for_a_while() -> None:
+@pytest.mark.parametrize(
+    "siblings", [None, Alone(), Behind()], ids=lambda each: type(each).__name__
+)
+async def test_accepting_fails_for_a_while(siblings: Siblings | None) -> None:
+    """In a process alone, in one of several, and in one that leaves the others some time."""
     async with target(echo) as behind, relaying(behind) as running:
         entrance: Any = running.relay.listeners[0]
+        entrance._gate.siblings = siblings
         entrance._socket = Forgetful(entrance._socket, times=6)
         await served(running)
         assert not entrance._socket.times
+
+
+@pytest.mark.parametrize(
+    "siblings", [None, Alone(), Behind()], ids=lambda each: type(each).__name__
+)
+async def test_watching_again_fails_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, siblings: Siblings | None
+) -> None:
+    """epoll_ctl(2), or the table of handlers: the listener comes back."""
+    async with target(echo) as behind, relaying(behind) as running:
+        entrance: Any = running.relay.listeners[0]
+        entrance._gate.siblings = siblings
+        watch, failed = running.relay.reactor.watch, list[int]()
+
+        def fail(fd: int, mask: int, handler: Any) -> None:
+            if handler is entrance and len(failed) < 3:
+                failed.append(fd)
+                raise MemoryError
+            watch(fd, mask, handler)
+
+        monkeypatch.setattr(running.relay.reactor, "watch", fail)
+        entrance._gate._shut(0.0, shed=False)
+        await served(running)
+        await served(running)
+        assert len(failed) == 3
 
 
 async def read_as_client(running: Running) -> None:

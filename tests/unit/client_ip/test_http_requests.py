@@ -141,6 +141,15 @@ def test_nothing_passes_behind_a_bad_chunk() -> None:
     assert stream.passing == 0
 
 
+def test_a_body_goes_on_to_its_last_byte() -> None:
+    """The time limit for bodies looks whether one is under way."""
+    stream = MAKE()
+    stream.receive(get(HOST + b"Content-Length: 3\r\n") + b"ab")
+    assert (stream.passing, stream.in_body) == (1, True)
+    stream.receive(b"c")
+    assert (stream.passing, stream.in_body) == (0, False)
+
+
 def test_the_same_fields_again_are_written_the_same() -> None:
     """What is remembered gives what was read at first."""
     stream = MAKE()

@@ -425,6 +425,18 @@ def test_a_larger_head_by_option() -> None:
         assert stream.error == error
 
 
+def test_each_head_is_searched_from_its_begin() -> None:
+    """What was searched of the one before, in pieces, says nothing of the next."""
+    stream = ResponseStream()
+    for _ in range(2):
+        stream.expect(PLAIN)
+    stream.receive(OK + b"Server: something long\r\n")
+    stream.receive(b"Content-Length: 0\r\n\r\n")
+    assert not stream.error
+    stream.receive(OK + b"A: \0")
+    assert stream.error
+
+
 def test_nothing_follows_an_error() -> None:
     stream = ResponseStream()
     stream.expect(PLAIN)

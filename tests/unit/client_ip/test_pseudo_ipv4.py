@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,17 @@ def test_probes_are_a_run_of_usable_addresses(network: bytes, key: bytes) -> Non
     pairs = itertools.pairwise(found)
     steps = {(after - before) % (LAST - FIRST + 1) for before, after in pairs}
     assert steps == {1}
+
+
+@pytest.mark.parametrize(
+    ("digest", "run"), [(0, (FIRST, FIRST + 1)), (LAST - FIRST, (LAST, FIRST))]
+)
+def test_probes_go_from_the_last_address_to_the_first(
+    monkeypatch: pytest.MonkeyPatch, digest: int, run: tuple[int, int]
+) -> None:
+    hashed = SimpleNamespace(digest=lambda: digest.to_bytes(8, "big"))
+    monkeypatch.setattr("hashlib.blake2b", lambda *_, **__: hashed)
+    assert tuple(itertools.islice(probes(PACKED, 128, KEY), 2)) == run
 
 
 def test_neither_the_net_nor_the_broadcast_address_is_given() -> None:

@@ -32,10 +32,38 @@ def translated(*rules: str, more: str = "") -> list[str]:
         "-m set --match-set banned src -j DROP",
         "-m iprange ! --src-range 10.0.0.1-10.0.0.9 -j DROP",
         '-s 192.0.2.0/24 -m comment --comment "two words" -j DROP',
+        "-p tcp -m tcp --sport 1024 -s 192.0.2.0/24 -j DROP",
+        "-m state --state NEW -s 192.0.2.0/24 -j DROP",
+        "-m conntrack --ctorigdst 192.0.2.1/32 --ctorigsrc 192.0.2.0/24 -j DROP",
+        "-m limit --limit 3/min --limit-burst 5 -s 192.0.2.0/24 -j ACCEPT",
+        "-m geoip --src-cc CN --source-country RU -s 192.0.2.0/24 -j DROP",
+        "-s 192.0.2.0/24 -j LOG --log-prefix banned --log-level 4",
+        "-p tcp -m tcp --tcp-flags SYN,ACK SYN -s 192.0.2.0/24 -j DROP",
+        "-p tcp -m tcp --syn -s 192.0.2.0/24 -j DROP",
+        "-m addrtype --src-type LOCAL -s 192.0.2.0/24 -j DROP",
+        "-p tcp -m multiport --sports 80,443 -s 192.0.2.0/24 -j DROP",
     ],
 )
 def test_what_holds_in_both_places(rule: str) -> None:
-    assert translated(rule) == [rule]
+    assert translated(rule) == [rule.removeprefix("-p tcp ").removeprefix("-m tcp ")]
+
+
+@pytest.mark.parametrize("line", ["-A", "-N", "-P"])
+def test_a_line_that_breaks_off(line: str) -> None:
+    with pytest.raises(ValueError, match="without a chain"):
+        read_rules(f"-P INPUT ACCEPT\n{line}\n")
+
+
+def test_a_chain_without_rules_is_one() -> None:
+    assert read_rules("-P INPUT ACCEPT\n-N empty\n") == {"INPUT": [], "empty": []}
+
+
+def test_a_condition_that_no_parser_knows_is_told_with_its_rule() -> None:
+    """Not as the error of whoever parses numbers."""
+    with pytest.raises(UntranslatableError, match="--dport http -j DROP"):
+        translated("-p tcp -m tcp --dport http -j DROP")
+    with pytest.raises(UntranslatableError, match="-d nowhere -j DROP"):
+        translated("-d nowhere -j DROP")
 
 
 @pytest.mark.parametrize(
@@ -47,6 +75,10 @@ def test_what_holds_in_both_places(rule: str) -> None:
         ("-p tcp -m multiport --dports 80,443 -j DROP", "-j DROP"),
         ("-p tcp -m multiport --dports 443,8000:9000 -j DROP", None),
         ("-p tcp -m tcp --dport 70:90 -j DROP", "-j DROP"),
+        ("-p tcp -m tcp --dport 70: -j DROP", "-j DROP"),
+        ("-p tcp -m tcp --dport 81: -j DROP", None),
+        ("-p tcp -m tcp --dport :80 -j DROP", "-j DROP"),
+        ("-p tcp -m tcp --dport :79 -j DROP", None),
         ("-p udp -m udp --dport 80 -j DROP", None),
         ("! -p tcp -j DROP", None),
         ("-d 172.17.0.0/16 -j DROP", "-j DROP"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -15,7 +16,9 @@ import pytest
 from tests.support.fake_engine import HEAD, FakeEngine, says
 from tests.support.logged import Logged
 from tests.support.relaying import until
-from v6fwd.docker import nft, prestart
+from tests.unit.relay.test_deadlines import FakeReactor as TurnedByHand
+from v6fwd.docker import adopted_ports, controller, nft, prestart
+from v6fwd.docker.adopted_ports import AdoptedPorts
 from v6fwd.docker.controller import Controller
 from v6fwd.docker.decisions import Decisions
 from v6fwd.docker.engine.client import EngineApi
@@ -25,7 +28,7 @@ from v6fwd.docker.nft import RedirectTable
 from v6fwd.docker.prestart import Prestart
 from v6fwd.docker.shim.rendezvous import Rendezvous
 from v6fwd.errors import RelayError
-from v6fwd.model import Endpoint, Forward, Protocol
+from v6fwd.model import Endpoint, Forward, Limits, Protocol
 
 
 @pytest.fixture
@@ -39,6 +42,11 @@ async def reported() -> list[str]:
 
 def no_memory(*_: object, **__: object) -> None:
     raise MemoryError
+
+
+def later(call_later: Any, delay: float, call: Any, *words: object) -> Any:
+    """As a loop does it, with words for the call."""
+    return call_later(delay, functools.partial(call, *words))
 
 
 # ---- shims ----------------------------------------------------------------------------------
@@ -132,6 +140,23 @@ def test_a_port_whose_time_is_over_is_not_forgotten() -> None:
     with pytest.raises(MemoryError):
         decisions(ports)._hold_ended(one)
     assert ports.waiting == [one]
+
+
+async def test_how_long_clients_wait_for_the_mode(
+    logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5 s: an Engine that starts is asked in vain meanwhile. dockerd waits no longer than 16."""
+    loop: Any = TurnedByHand()
+    monkeypatch.setattr("asyncio.get_running_loop", lambda: loop)
+    monkeypatch.setattr(loop, "call_later", functools.partial(later, loop.call_later))
+    ports = AdoptedPorts(cast("Any", SimpleNamespace(forwards={})), Limits(), logged.log)
+    one, decided = port(80), list[Any]()
+    ports.await_mode(one, decided.append)
+    loop.advance(loop.now + 4.9)
+    assert decided == []
+    loop.advance(loop.now + 0.1)
+    assert decided == [one]
+    assert vars(controller)["HOLD"] == adopted_ports.HOLD, "a start waits as long for its ports"
 
 
 # ---- containers that start ------------------------------------------------------------------

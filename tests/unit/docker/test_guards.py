@@ -61,6 +61,10 @@ def test_the_narrowest_wins() -> None:
         ("v6fwd.deny.80", "192.0.2.300", "80"),
         ("v6fwd.deny.80-sctp", "192.0.2.7", "80"),
         ("v6fwd.deny.53-udp", "192.0.2.300", "neither"),
+        ("v6fwd.deny.0", "192.0.2.7", "both"),
+        ("v6fwd.deny.65536", "192.0.2.7", "both"),
+        ("v6fwd.deny.65535-sctp", "192.0.2.7", "neither"),
+        ("v6fwd.deny.1-sctp", "192.0.2.7", "neither"),
     ],
 )
 def test_a_wrong_label_lets_nobody_in(key: str, text: str, refuses: str) -> None:

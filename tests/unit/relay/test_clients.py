@@ -8,6 +8,8 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import settings
@@ -47,6 +49,34 @@ def table() -> Iterator[ClientTable]:
 @pytest.fixture
 def workers(table: ClientTable, clock: Clock) -> list[Clients]:
     return [Clients(table, worker, clock) for worker in range(table.workers)]
+
+
+def test_a_key_is_found_in_its_field_alone() -> None:
+    """The bytes before it, a time, may look like its begin: from the first of the table on."""
+    table = ClientTable(slots=BUCKET)
+    here = Clients(table, 0, lambda: 0.0)
+    table.memory[:KEY_SIZE] = key(1)
+    assert here.flows_of(key(1)) == 0
+    assert here.enter(key(1), 0, 0) >= 0
+    assert here.flows_of(key(1)) == 1
+    assert here.enter(key(1), 1, 0) == Refusal.FLOWS
+    table.close()
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_nobody_changes_the_tables_size(table: ClientTable, change: int) -> None:
+    """A worker that could shrink it would end all others by SIGBUS."""
+    size = os.fstat(table.fd).st_size
+    assert size
+    with pytest.raises(PermissionError):
+        os.ftruncate(table.fd, size + change)
+
+
+def test_a_worker_keeps_the_descriptor_of_the_locks() -> None:
+    """Whatever its number is; a table of one worker has none."""
+    for number, kept in ((0, (0,)), (7, (7,)), (-1, ())):
+        clients = Clients(cast("ClientTable", SimpleNamespace(fd=number)), 0, lambda: 0.0)
+        assert clients.descriptors == kept
 
 
 def test_so_many_flows_and_no_more(workers: list[Clients]) -> None:

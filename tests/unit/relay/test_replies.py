@@ -195,6 +195,18 @@ def test_they_wait_while_there_is_something_to_do(
     assert (wire.messages, reactor.asked) == (1, LOOKS + 1)
 
 
+@pytest.mark.parametrize(("milliseconds", "sent"), [(0.9, 0), (1.0, 1)])
+def test_they_wait_for_a_millisecond_at_most(
+    replies: Replies, sending: FakeSending, wire: Wire, reactor: FakeReactor,
+    milliseconds: float, sent: int,
+) -> None:  # fmt: skip
+    """Events of TCP can take long; a reply that waits for longer shows in every round trip."""
+    put(replies, sending, FakeSession(), b"reply")
+    reactor.now += milliseconds / 1000
+    replies.resume()
+    assert wire.messages == sent
+
+
 @pytest.mark.parametrize("why", ["nothing to do", "long ago", "many"])
 def test_they_wait_no_longer(
     replies: Replies, sending: FakeSending, wire: Wire, reactor: FakeReactor, why: str

@@ -16,6 +16,7 @@ from tests.support.process import eventually
 from tests.support.pump import KIB, Calls, Flow, Stage, stage
 from tests.support.rig import noise, reset
 from v6fwd.relay.tcp import side as side_module
+from v6fwd.relay.tcp.pipes import PipePool
 from v6fwd.relay.tcp.side import READ, READ_WRITE
 
 IN, OUT, ERR, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
@@ -416,6 +417,28 @@ def test_a_flow_that_ends_gives_its_pipe_back() -> None:
         assert flow.flow.pipes.lent == 0, "it was given back twice"
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(pipe.reader)  # somebody's bytes are in it
+
+
+@pytest.mark.parametrize("drains", [False, True])
+def test_a_pipe_is_kept_for_others_if_it_is_empty(drains: bool) -> None:
+    """One with bytes in it would give them to another flow."""
+    owner = Flow()
+    owner.pipes = PipePool(4, spares=4)
+    with stage(flow=owner, buffer=8 * KIB) as flow:
+        flow.client.full_reads = 2
+        flow.send(bytes(150 * KIB))
+        flow.client.on_event(IN)
+        pipe = flow.client.pipe
+        assert pipe is not None
+        if drains:
+            drained(flow, 150 * KIB)
+        flow.client.release()
+        again = owner.pipes.take()
+        assert again is not None
+        os.write(again.writer, b"!")
+        assert os.read(again.reader, 10) == b"!"
+        assert (again is pipe) is drains
+        owner.pipes.give_back(again, empty=True)
 
 
 # ---- connections that break -----------------------------------------------------------------

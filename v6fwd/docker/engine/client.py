@@ -84,7 +84,7 @@ class EngineApi:
         writer = None
         try:
             async with asyncio.timeout(PATIENCE):
-                reader, writer = await asyncio.open_unix_connection(self._path, limit=MAX_LINE)
+                reader, writer = await self._connect()
                 writer.write(f"GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
                 await self._read_head(reader)
             yield reader
@@ -97,6 +97,9 @@ class EngineApi:
         finally:
             if writer is not None:
                 writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(self._path, limit=MAX_LINE)
 
     async def _read_head(self, reader: asyncio.StreamReader) -> None:
         """Read up to the body of a good answer. Raises EngineError for any other."""

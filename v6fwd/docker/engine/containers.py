@@ -113,7 +113,10 @@ def find_named(containers: Iterable[Container], name: str) -> Container:
 
 
 def read_containers(items: Iterable[Mapping[str, Any]]) -> list[Container]:
-    """Read the answer to GET /containers/json."""
+    """Read the answer to GET /containers/json.
+
+    Raises AttributeError, KeyError, TypeError or ValueError for what is no container.
+    """
     return [_read(item) for item in items]
 
 
@@ -145,15 +148,18 @@ def _read(item: Mapping[str, Any]) -> Container:
     names = [name for name in item.get("Names") or () if name.rfind("/") < 1] or [""]
     networks = (item.get("NetworkSettings") or {}).get("Networks") or {}
     return Container(
-        id=item["Id"],
+        id=_text(item["Id"]),
         name=names[0].removeprefix("/"),
-        image=item.get("Image", ""),
-        labels=item.get("Labels") or {},
+        image=_text(item.get("Image") or ""),
+        labels={_text(key): _text(value) for key, value in (item.get("Labels") or {}).items()},
         addresses={name: _addresses(network) for name, network in sorted(networks.items())},
         is_running=item.get("State") in _RUNNING,
         ports=frozenset(
             HostPort(
-                port.get("IP", ""), port["PublicPort"], port["PrivatePort"], Protocol(port["Type"])
+                _text(port.get("IP", "")),
+                _port(port["PublicPort"]),
+                _port(port["PrivatePort"]),
+                Protocol(port["Type"]),
             )
             for port in item.get("Ports") or ()
             if port.get("PublicPort") and port["Type"] in tuple(Protocol)
@@ -161,6 +167,18 @@ def _read(item: Mapping[str, Any]) -> Container:
     )
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:60]!r} is not a text")
+    return value
+
+
+def _port(value: Any) -> int:
+    if type(value) is not int or not 0 < value <= 0xFFFF:
+        raise ValueError(f"{str(value)[:60]!r} is not a port")
+    return value
+
+
 def _addresses(network: Mapping[str, Any]) -> tuple[str, ...]:
     both = (network.get("IPAddress"), network.get("GlobalIPv6Address"))
-    return tuple(address for address in both if address)
+    return tuple(_text(address) for address in both if address)

@@ -36,10 +36,15 @@ class UntranslatableError(Exception):
 
 
 def read_rules(listing: str) -> dict[str, list[Rule]]:
-    """Read what `iptables -S` prints: the rules of each chain, without its name."""
+    """Read what `iptables -S` prints: the rules of each chain, without its name.
+
+    Raises ValueError.
+    """
     chains: dict[str, list[Rule]] = {}
     for line in listing.splitlines():
         words = shlex.split(line)
+        if len(words) == 1:
+            raise ValueError(f"iptables prints {line[:60]!r}, without a chain")
         if words[:1] in (["-N"], ["-P"]):
             chains.setdefault(words[1], [])
         elif words[:1] == ["-A"]:

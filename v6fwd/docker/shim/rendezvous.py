@@ -21,6 +21,10 @@ from v6fwd.log import attempt
 DEFAULT_FOLDER = "/run/v6fwd"
 NO_HOLDER = "-"
 _READ = 1 << 16  # what a FIFO holds
+_MAX_LINE = 64
+"""Bytes: two numbers and a word."""
+_MAX_PID = 1 << 31
+"""A pid_t is below: pidfd_open(2) takes no other."""
 
 OnLine = Callable[[int, int, bool], None]
 """Takes a shim's process id, its start time in clock ticks, and whether it is about to end."""
@@ -29,6 +33,15 @@ OnLine = Callable[[int, int, bool], None]
 def run_folder() -> Path:
     """Return the folder, which the shims find in the same way."""
     return Path(os.environ.get("V6FWD_RUN_DIR") or DEFAULT_FOLDER)
+
+
+def read_line(line: bytes) -> tuple[int, int, bool] | None:
+    """Return what a shim announces, as OnLine takes it; None for any other line."""
+    words = line.split()
+    if not len(words) >= 2 or not all(word.isdigit() and len(word) < 20 for word in words[:2]):
+        return None
+    pid, started = int(words[0]), int(words[1])
+    return (pid, started, words[2:] == [b"stop"]) if 0 < pid < _MAX_PID else None
 
 
 class Rendezvous:
@@ -124,11 +137,12 @@ class Rendezvous:
             data = os.read(self._fd, _READ)
         except BlockingIOError:
             return
-        *lines, self._rest_of_line = (self._rest_of_line + data).split(b"\n")
+        *lines, rest = (self._rest_of_line + data).split(b"\n")
+        self._rest_of_line = rest[:_MAX_LINE]  # a longer one is no shim's
         for line in lines:
-            words = line.split()
-            if len(words) >= 2 and all(word.isdigit() for word in words[:2]):
-                attempt(self._take_line, int(words[0]), int(words[1]), words[2:] == [b"stop"])
+            words = read_line(line)
+            if words is not None:
+                attempt(self._take_line, *words)
 
     def _take_line(self, pid: int, started: int, stops: bool) -> None:
         """Pass a line on; a shim that comes while this daemon is replaced is the successor's, who

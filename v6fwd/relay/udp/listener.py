@@ -168,6 +168,13 @@ class UdpListener:
 
     def resume(self) -> None:
         """Serve pending clients, NEW_AT_ONCE at a time."""
+        try:
+            self._serve_pending()
+        except BaseException:
+            self._pending.clear()  # lost, as on a full link: else nobody would come back to them
+            raise
+
+    def _serve_pending(self) -> None:
         pending, payload = self._pending, self._forward.resources.inbox.payload
         for _ in range(NEW_AT_ONCE):
             client = pending.take(payload)

@@ -81,6 +81,11 @@ class PendingClients:
             del self._clients[key]
         return PendingClient(key, info, header, items, more=bool(copies))
 
+    def clear(self) -> None:
+        """Drop all of them."""
+        self._clients.clear()
+        self._bytes = 0
+
     def forget(self, key: bytes) -> None:
         """Drop a client's datagrams."""
         left = self._clients.pop(key, None)

@@ -41,8 +41,8 @@ class SessionMaker:
         source, destination = self._addresses(key, header)
         slot = self._admit(source)
         resources = self._forward.resources
-        resources.sessions.make_room(self._forward.flows)
         try:
+            resources.sessions.make_room(self._forward.flows)
             session = self._session(key, info, slot, source, destination)
             if limit:
                 set_hop_limit_of(session.fd, limit)
@@ -54,9 +54,13 @@ class SessionMaker:
                 raise
             self._failed(source, error)
             return None
-        resources.sessions.add(session)
         self._forward.counters.sessions += 1
         self._forward.flows.flows += 1
+        try:
+            resources.sessions.add(session)
+        except Exception as error:  # a session that no table has would never expire
+            session.on_exception(error)
+            return None
         if self._forward.forward.client_ip is ClientIP.TRANSPARENT:
             self._forward.note_shown(session.client)
         return session
