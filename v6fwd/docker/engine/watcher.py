@@ -54,7 +54,7 @@ class Watcher:
     `found` is called before the first answer of an Engine that was silent. `enters` tells which
     containers' processes must be known. That takes another request, which the Engine does not
     answer before it has started the container; `changed` is called again when it does. `lost`
-    logs why the Engine cannot be asked; without it that is done here.
+    logs why the Engine cannot be asked; without it that is done here. `happened` gets each event.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Watcher:
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         lost: Callable[[str], None] | None = None,
+        happened: Callable[[object], None] | None = None,
     ) -> None:
         self._api = api
         self._log = log
@@ -77,6 +78,7 @@ class Watcher:
         self._enters = enters
         self._sleep = sleep
         self._on_lost = lost
+        self._happened = happened
         self._stirred = asyncio.Event()
         self._running: Sequence[Container] = ()
         self._entered: set[str] = set()
@@ -129,7 +131,9 @@ class Watcher:
                     raise result
 
     async def _listen(self, events: AsyncIterator[object]) -> None:
-        async for _ in events:
+        async for event in events:
+            if self._happened is not None:
+                self._happened(event)
             self._stirred.set()
         raise EngineError(f"Docker at {self._api.host} has ended")
 
