@@ -126,6 +126,7 @@ class Daemon:
         if predecessor is not None:
             predecessor.leave(self.supervisor.forwards)
         self._log.info("ready", self._ready_text())
+        self._targets.tell(self._config.forwards)
         self._notifier.ready(self._ready_text())
 
     def _forwards_now(self) -> list[Forward]:
@@ -234,6 +235,7 @@ class Daemon:
         self._tell_what_waits(config)
         self._config = replace(self._config, forwards=config.forwards, docker=config.docker)
         self._targets.follow(config.docker.host)
+        self._targets.tell(diff.new)
         for source in self._sources:
             source.reconfigure(config.docker)
         self._log.info("reloaded", f"reloaded: {diff}")
