@@ -16,7 +16,7 @@ from tests.support.daemon import ServeProcess
 from tests.support.datagrams import echo, peer, sessions
 from tests.support.fake_engine import HEAD, FakeEngine, says
 from tests.support.process import PATIENCE, ForwardProcess, eventually, free_port
-from tests.support.relaying import Running, relaying, target, until
+from tests.support.relaying import Running, relaying, silent, target, until
 from v6fwd.model import Endpoint, Forward, Protocol
 from v6fwd.relay.ends import End
 
@@ -180,15 +180,8 @@ async def test_datagrams_of_old_sessions_do_not_go_to_the_old_address() -> None:
 
 async def test_a_connect_under_way_is_given_up() -> None:
     """It would go on for seconds, at an address that may be another container's."""
-    with socket.socket() as full, contextlib.ExitStack() as clients:
-        full.bind(("127.0.0.2", 0))
-        full.listen(0)
-        port = full.getsockname()[1]
-        for _ in range(2):  # the queue is full then: SYNs are dropped
-            client = clients.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(("127.0.0.2", port))
-        async with relaying(Endpoint("127.0.0.2", port, container="web")) as running:
+    with silent("127.0.0.2") as there:
+        async with relaying(replace(there, container="web")) as running:
             reader, writer = await running.connect()
             await until(lambda: running.relay.flows)
             move(running, "127.0.0.3")

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import struct
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,19 @@ async def target(serve: Serve, host: str = "127.0.0.1") -> AsyncIterator[Endpoin
         yield Endpoint(host, server.sockets[0].getsockname()[1])
     finally:
         server.close()
+
+
+@contextlib.contextmanager
+def silent(host: str = "127.0.0.1") -> Iterator[Endpoint]:
+    """A target whose queue is full: the kernel drops SYNs, and connects go on for their time."""
+    with socket.socket() as full, contextlib.ExitStack() as clients:
+        full.bind((host, 0))
+        full.listen(0)
+        for _ in range(2):
+            client = clients.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        yield Endpoint(host, full.getsockname()[1])
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -38,7 +38,6 @@ from v6fwd.model import (
     refuse_twins,
 )
 from v6fwd.relay.foreground import run
-from v6fwd.relay.targets.bridges import tell_bridges
 from v6fwd.relay.targets.source import TargetSource
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -317,7 +316,6 @@ def forward(
         raise click.UsageError(str(error)) from None
     keep_standard_descriptors()
     log = Log(LogFormat(log_format))
-    tell_bridges(forwards, log)
     try:
         run(
             forwards,

@@ -134,6 +134,7 @@ class Daemon:
         if predecessor is not None:
             predecessor.leave(self.supervisor.forwards)
         tell_ready(self._log, self._ready_text(), self.supervisor.forwards.values())
+        self._targets.tell(self._config.forwards)
         self._notifier.ready(self._ready_text())
 
     def _forwards_now(self) -> list[Forward]:
@@ -245,6 +246,7 @@ class Daemon:
         self._tell_what_waits(config)
         self._config = replace(self._config, forwards=config.forwards, docker=config.docker)
         self._targets.follow(config.docker.host)
+        self._targets.tell(diff.new)
         for source in self._sources:
             source.reconfigure(config.docker)
         self._reloaded = f"reloaded: {diff}"

@@ -56,7 +56,6 @@ class Targets:
         self, forwards: Callable[[], Iterable[Forward]], change: Callable[[Forward], None]
     ) -> None:
         """Follow containers. An Engine that cannot be asked is logged, and asked again."""
-        tell_bridges(forwards(), self._log)
         if self._source is not None:
             try:
                 await self._source.begin(forwards, change)
@@ -75,6 +74,10 @@ class Targets:
         if self._source is not None:
             self._source.use(host)
             self._source.follow()
+
+    def tell(self, forwards: Iterable[Forward]) -> None:
+        """Log which targets are addresses that containers change."""
+        tell_bridges(forwards, self._log)
 
     def close(self) -> None:
         """Stop."""

@@ -40,6 +40,8 @@ class ContainerTargets:
         """All, of the last answer."""
         self._running: dict[str, Container] = {}
         """Those that run, by id; with their process if a forward needs it."""
+        self._ended: set[str] = set()
+        """Ids of containers of which an event has told the end."""
         self._why: dict[Endpoint, str] = {}
         """What was logged last of each forward, by listener."""
 
@@ -95,10 +97,16 @@ class ContainerTargets:
         container = find_named(self._containers, name)
         running = self._running.get(container.id)
         if running is None:
-            if container.is_running:
+            if container.is_running and container.id not in self._ended:
                 raise StartingError(f"container {name} is starting")
             raise UnknownContainerError(f"container {name} is not running")
-        return running, running.address_in(network)
+        address = running.address_in(network)
+        for other in self._running.values():
+            if other is not running and other.shares(address, running):
+                raise UnknownContainerError(
+                    f"container {other.name} has its address {address}, too"
+                )
+        return running, address
 
     @staticmethod
     def _at(forward: Forward, container: Container | None, address: str) -> Forward:
@@ -122,11 +130,21 @@ class ContainerTargets:
             self._changed,
             self._is_entered,
             lost=self._note_lost,
+            happened=self._happened,
         )
         await watcher.run()
 
     def _found(self) -> None:
         self._lost = ""
+        self._ended.clear()  # events may be lost
+
+    def _happened(self, event: object) -> None:
+        """Note which container has ended: Engine 20.10 lists it as running for a while."""
+        match event:
+            case {"Type": "container", "Action": "die", "Actor": {"ID": str(name)}}:
+                self._ended.add(name)
+            case {"Type": "container", "Action": "start" | "destroy", "Actor": {"ID": str(name)}}:
+                self._ended.discard(name)
 
     def _note_lost(self, why: str) -> None:
         self._lost = why
@@ -139,7 +157,7 @@ class ContainerTargets:
         self._containers = containers
 
     def _changed(self, containers: Sequence[Container]) -> None:
-        self._running = {container.id: container for container in containers}
+        self._running = {each.id: each for each in containers if each.id not in self._ended}
         if self._update():
             self._told.set()
 

@@ -7,14 +7,15 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from v6fwd.errors import RelayError, reason
-from v6fwd.log import Log
+from v6fwd.log import Log, in_background
 from v6fwd.model import Endpoint, Forward, Limits
 from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.relay import Relay, listen_on
+from v6fwd.relay.targets.bridges import tell_bridges
 from v6fwd.relay.targets.mismatch import Mismatches
 from v6fwd.relay.targets.source import TargetSource
 
@@ -111,6 +112,11 @@ class Foreground:
             self.relay.replace(forward)
 
 
+async def _tell_bridges(foreground: Foreground, forwards: Iterable[Forward], log: Log) -> None:
+    await foreground.ready.wait()
+    tell_bridges(forwards, log)
+
+
 def ignore_stray_signals() -> None:
     """Ignore what other daemons take as a command, and what would end us by default (signal(7))."""
     for number in (signal.SIGUSR1, signal.SIGUSR2):
@@ -131,7 +137,11 @@ def run(
     async def main() -> None:
         foreground = Foreground(forwards, limits, log, log_flows=log_flows, targets=targets)
         foreground.stop_on_signals()
-        await foreground.serve()
+        telling = in_background(_tell_bridges(foreground, forwards, log), "bridges")
+        try:
+            await foreground.serve()
+        finally:
+            telling.cancel()
 
     gc.collect()
     gc.freeze()

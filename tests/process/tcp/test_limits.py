@@ -10,10 +10,11 @@ import socket
 import pytest
 
 from tests.support.process import eventually
-from tests.support.relaying import echo, relaying, target, until
+from tests.support.relaying import echo, relaying, silent, target, until
 from tests.support.rig import MIB, Rig, echoed, noise, read_exactly, was_reset
 from v6fwd.model import Endpoint, Forward, Limits
 from v6fwd.relay import listener
+from v6fwd.relay.ends import End
 
 SOME_SECONDS = 0.8
 """CPU seconds; a relay that spins uses more before the clients that wait are reset."""
@@ -194,6 +195,24 @@ async def test_one_port_leaves_room_for_the_others() -> None:
         for _, writer in crowd:
             writer.close()
         await running.no_flows()
+
+
+async def test_a_silent_target_leaves_room_for_the_others() -> None:
+    """Connects under way count as flows of their port: it gets 4/5 of all, no more."""
+    limits = Limits(drain_timeout=0, max_flows=50)
+    with silent() as dead:
+        async with target(echo) as alive, relaying(dead, limits=limits) as running:
+            await running.relay.open(Forward(Endpoint("::1", 0), alive, limits=limits))
+            busy, other = running.relay.listeners
+            crowd = [await asyncio.open_connection("::1", busy.address[1]) for _ in range(60)]
+            await until(lambda: "40 of 50 flows are its share" in running.log)
+            reader, writer = await asyncio.open_connection("::1", other.address[1])
+            writer.write(b"served")
+            async with asyncio.timeout(20):
+                assert await reader.readexactly(6) == b"served"
+            for _, each in [*crowd, (reader, writer)]:
+                each.close()
+            running.relay.flows.abort_all(End.STOPPED)
 
 
 async def test_a_port_that_opens_late_gets_its_share(monkeypatch: pytest.MonkeyPatch) -> None:

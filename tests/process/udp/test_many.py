@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from tests.support.datagrams import counters, echo, peer, sessions
 from tests.support.relaying import relaying, until
-from v6fwd.model import Limits
+from v6fwd.model import Endpoint, Forward, Limits, Protocol
 from v6fwd.relay.udp.listener import NEW_AT_ONCE
 
 
@@ -95,6 +95,26 @@ async def test_no_descriptors_left() -> None:
                 one.send(b"%d" % number, ("::1", running.port))
                 assert await target.data(1) == [b"%d" % number]
             assert len(sessions(running)) == 5
+
+
+async def test_a_flood_at_one_port_costs_the_others_nothing() -> None:
+    """Unanswered sessions of another port stay, and new ones come in, beside as many as fit."""
+    limits = Limits(max_flows=50)
+    with peer("127.0.0.1") as target, ExitStack() as stack:
+        async with relaying(target.endpoint, limits=limits) as running:
+            other = Endpoint("::1", 0, protocol=Protocol.UDP)
+            await running.relay.open(Forward(other, target.endpoint, limits=limits))
+            busy, quiet = running.relay.listeners
+            for number in range(3):
+                one = stack.enter_context(peer("::1"))
+                one.send(b"one", ("::1", quiet.address[1]))
+                assert await target.data(1) == [b"one"]
+                for _ in range(60):
+                    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as forged:
+                        forged.sendto(b"flood", ("::1", busy.address[1]))
+                    assert await target.data(1) == [b"flood"]
+                assert len(quiet.sessions) == number + 1  # type: ignore[union-attr]
+            assert running.sessions.evicted > 100
 
 
 async def test_sequence() -> None:

@@ -66,6 +66,11 @@ class Site:
         self.engine.containers = says(HEAD + json.dumps(containers).encode())
         self.engine.tell()
 
+    def happens(self, action: str) -> None:
+        """Tell of an event of the container."""
+        event = {"Type": "container", "Action": action, "Actor": {"ID": ID}}
+        self.engine.tell(json.dumps(event).encode() + b"\n")
+
     def has_asked(self, times: int) -> bool:
         """Whether the Engine was asked for its containers so many times."""
         return self.engine.asked("/containers/json") >= times
@@ -234,3 +239,43 @@ async def test_another_engine(site: Site, tmp_path: Path) -> None:
         site.targets.use(other.host)
         await until(lambda: site.changes[-1:] == ["10.9.0.2"])
         await asyncio.sleep(0)
+
+
+async def test_a_container_that_has_ended_is_listed_as_running_for_a_while(site: Site) -> None:
+    """As Engine 20.10 does, which tells of its end before it has put it down."""
+    site.says(container("web", bridge="172.17.0.2"))
+    await site.begin()
+    site.happens("die")
+    await site.comes_to("172.17.0.2", "")
+    assert "container web is not running" in site.log
+    site.happens("start")
+    await site.comes_to("172.17.0.2", "", "172.17.0.2")
+
+
+async def test_events_that_were_lost(site: Site) -> None:
+    site.says(container("web", bridge="172.17.0.2"))
+    await site.begin()
+    site.happens("die")
+    await site.comes_to("172.17.0.2", "")
+    await site.engine.stop()
+    await site.engine.start()
+    await site.comes_to("172.17.0.2", "", "172.17.0.2")
+
+
+async def test_an_address_that_two_have(site: Site) -> None:
+    """The list is of two moments: one of them has ended."""
+    site.says(container("web", back="10.1.0.2"), container("db", "9", other="10.1.0.2"))
+    await site.begin()
+    assert site.changes == ["10.1.0.2"], "networks may overlap"
+    site.says(container("web", back="10.1.0.2"), container("db", "9", back="10.1.0.2"))
+    await site.comes_to("10.1.0.2", "")
+    assert "container db has its address 10.1.0.2, too" in site.log
+
+
+@pytest.mark.parametrize("event", [b"{}", b'{"Type":"container","Actor":[]}', b"[]", b"7"])
+async def test_odd_events(site: Site, event: bytes) -> None:
+    site.says(container("web", bridge="172.17.0.2"))
+    await site.begin()
+    site.engine.tell(event + b"\n")
+    site.says(container("web", bridge="172.17.0.3"))
+    await site.comes_to("172.17.0.2", "172.17.0.3")

@@ -226,6 +226,18 @@ def test_a_port_in_a_flood_pushes_out_its_own(reactor: FakeReactor, rank: int) -
     assert [session.end for session in flood[-80:]] == [""] * 80
 
 
+def test_a_kernel_without_room_takes_it_from_the_port_with_most(reactor: FakeReactor) -> None:
+    sessions, busy, quiet = table(reactor, limit=100), Counters(), Counters()
+    others = [FakeSession(sessions, port=quiet) for _ in range(3)]
+    flood = [FakeSession(sessions, port=busy) for _ in range(10)]
+    sessions.evict_for(busy)
+    assert flood[0].end == "evicted"
+    sessions.evict_for(quiet)
+    assert [each.end for each in others] == ["evicted", "", ""], "the oldest of all"
+    sessions.evict_for(Counters())
+    assert others[1].end == "evicted"
+
+
 def test_a_port_alone_uses_all_and_another_one_gets_in(reactor: FakeReactor) -> None:
     sessions, alone = table(reactor, limit=100), Counters()
     for _ in range(120):

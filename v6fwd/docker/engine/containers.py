@@ -96,6 +96,13 @@ class Container:
             )
         return address
 
+    def shares(self, address: str, other: Container) -> bool:
+        """Return whether it has an address in a network in which another one has it."""
+        return any(
+            address in hosts and address in other.addresses.get(network, ())
+            for network, hosts in self.addresses.items()
+        )
+
 
 def find_named(containers: Iterable[Container], name: str) -> Container:
     """Return the container with this name, or with an id that begins so.

@@ -58,7 +58,7 @@ class Watcher:
     `found` is called before the first answer of an Engine that was silent. `enters` tells which
     containers' processes must be known. That takes another request, which the Engine does not
     answer before it has started the container; `changed` is called again when it does. `lost`
-    logs why the Engine cannot be asked; without it that is done here.
+    logs why the Engine cannot be asked; without it that is done here. `happened` gets each event.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Watcher:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         ask_every: float = ASK_EVERY,
         lost: Callable[[str], None] | None = None,
+        happened: Callable[[object], None] | None = None,
     ) -> None:
         self._api = api
         self._log = log
@@ -83,6 +84,7 @@ class Watcher:
         self._sleep = sleep
         self._ask_every = ask_every
         self._on_lost = lost
+        self._happened = happened
         self._stirred = asyncio.Event()
         self._running: Sequence[Container] = ()
         self._entered: set[str] = set()
@@ -135,7 +137,9 @@ class Watcher:
                     raise result
 
     async def _listen(self, events: AsyncIterator[object]) -> None:
-        async for _ in events:
+        async for event in events:
+            if self._happened is not None:
+                self._happened(event)
             self._stirred.set()
         raise EngineError(f"Docker at {self._api.host} has ended")
 

@@ -2,7 +2,7 @@
 
 The count is in the hop limit (IPv4: TTL) of what we send to a target. Another v6fwd sees it, and
 sends one less. Systems begin with 64, 128 or 255 and a path takes some 40 routers at most, so
-nobody else's packets arrive with 152 to 200. What a client forges costs that client alone.
+nobody else's packets arrive with 153 to 200. What a client forges costs that client alone.
 
 Counting costs a flow two system calls. So it begins when many flows do, and stops if nobody
 counts with us.

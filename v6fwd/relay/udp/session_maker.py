@@ -126,7 +126,7 @@ class SessionMaker:
 
     def _no_room(self, error: OSError) -> None:
         sessions, why = self._forward.resources.sessions, reason(error)
-        sessions.evict()
+        sessions.evict_for(self._forward.flows)
         self._forward.resources.log.limited(
             "full udp",
             "full",

@@ -103,6 +103,15 @@ class Sessions:
         if free <= 0:
             self.evict()
 
+    def evict_for(self, port: Counters) -> None:
+        """End a session where the kernel has no room for a new one of this port.
+
+        One of its own if it has most of all: a flood at one port costs the others nothing.
+        """
+        own = port.flows - port.ended
+        if 2 * own < len(self) or not self._evict_of(port):
+            self.evict()
+
     def _evict_of(self, port: Counters | None) -> bool:
         """End a session of this port, of its lowest rank; False if none is found quickly."""
         for number in _UPWARDS:

@@ -1,0 +1,53 @@
+"""Targets on Docker's bridges, whose addresses change hands."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from pathlib import Path
+
+import pytest
+
+from v6fwd.log import Log
+from v6fwd.model import Forward, pair_up
+from v6fwd.netns.netlink import LOOPBACK, Netlink
+from v6fwd.relay.targets.bridges import tell_bridges
+
+
+def told(folder: Path, *targets: str) -> list[str]:
+    """What is logged of forwards to these."""
+    pairs = [pair_up(f"[::]:{80 + at}", target)[0] for at, target in enumerate(targets)]
+    path = folder / "log"
+    with path.open("w") as file:
+        tell_bridges([Forward(*pair) for pair in pairs], Log(fd=file.fileno()))
+    return path.read_text().splitlines()
+
+
+@pytest.mark.parametrize("bridge", ["docker0", "br-0123456789ab"])
+def test_a_line_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bridge: str) -> None:
+    monkeypatch.setattr(socket, "if_indextoname", lambda _: bridge)
+    first, second = told(tmp_path, "127.0.0.1:80", "[::1]:8080", "127.0.0.1:80")
+    assert first == (
+        f"target 127.0.0.1:80 is on Docker's bridge {bridge}: after a restart another container"
+        " may have that address; docker:NAME:80 follows the container NAME"
+    )
+    assert second.startswith(f"target [::1]:8080 is on Docker's bridge {bridge}")
+
+
+@pytest.mark.parametrize("device", ["lo", "br-lan", "docker_gwbridge", "eth0"])
+def test_nothing_of_other_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr(socket, "if_indextoname", lambda _: device)
+    assert told(tmp_path, "127.0.0.1:80") == []
+
+
+def test_nothing_of_what_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "if_indextoname", lambda _: "docker0")
+    targets = ("docker:web:80", "web:80", "unix:/run/app.sock", "[fe80::1%lo]:80")
+    assert told(tmp_path, *targets) == []
+
+
+def test_the_device_to_an_address() -> None:
+    with contextlib.closing(Netlink()) as netlink:
+        assert netlink.device_to(bytes((127, 0, 0, 1))) == LOOPBACK
