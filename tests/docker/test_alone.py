@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 
@@ -84,6 +85,22 @@ def test_a_port_of_another_program_is_reported(engine: Engine) -> None:
     stranger.wait()
     engine.remove("two")
     assert is_quiet(engine)
+
+
+def test_who_wants_a_published_port_is_told_whose_it_is(engine: Engine) -> None:
+    engine.run("--name", "one", *PUBLISHED, "echo", "80")
+    words = (sys.executable, "-m", "v6fwd", "forward", "[::]:8080", "127.0.0.1:9")
+    done = engine.lab.run("host", *words, env=engine.environment)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    holder = re.fullmatch(
+        r"cannot listen on \[::\]:8080: address already in use"
+        r" \(v6fwd, pid ([0-9]+), container one\)",
+        line,
+    )
+    assert holder is not None, line
+    assert int(holder[1]) in dict(engine.proxies())
+    engine.remove("one")
 
 
 def test_twenty_ports(engine: Engine) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support.process import without_stamps
 from v6fwd.log import Log
 from v6fwd.model import ClientIP, Endpoint, Forward, Guard, IPNetwork, Limits, UdpProxy
 from v6fwd.relay.foreground import Foreground
@@ -53,9 +54,9 @@ class Running:
 
     @property
     def log(self) -> str:
-        """All that was logged so far."""
+        """All that was logged so far, without the time and level of each line."""
         self.log_file.seek(0)
-        return str(self.log_file.read())
+        return without_stamps(self.log_file.read())
 
     async def connect(self, host: str = "::1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A client of the first forward."""

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import v6fwd.docker.shim
-from tests.support.process import PATIENCE, eventually
+from tests.support.process import PATIENCE, eventually, without_stamps
 from v6fwd.model import Protocol
 
 SOURCE = Path(v6fwd.docker.shim.__file__).with_name("v6fwd-docker-proxy")
@@ -81,8 +81,8 @@ class Shim:
 
     @property
     def log(self) -> str:
-        """What it has written to stderr."""
-        return self._log.read_text()
+        """What it has written to stderr, without the time and level of each line."""
+        return without_stamps(self._log.read_text())
 
     def status(self, size: int = 2) -> bytes:
         """What one read(2) of the status pipe gives, as dockerd calls it; waits for it."""

@@ -18,7 +18,7 @@ PATIENCE = 1.0
 
 def container_of(process: Process) -> str:
     """Return the container's name; "" for other processes, and where the Engine is silent."""
-    split = split_command(process.words)
+    split = split_command(list(process.words))
     if split is None:
         return ""
     try:

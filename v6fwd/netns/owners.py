@@ -148,7 +148,8 @@ def _sockets(pid: int, proc: Path) -> set[int]:
 
 def _is_ours(words: tuple[str, ...]) -> bool:
     names = [os.path.basename(word) for word in words[:2]]
-    return "v6fwd" in names or words[1:3] == ("-m", "v6fwd")
+    is_alone = words[1:3] == ("-I", "-c") and "from v6fwd.docker" in "".join(words[3:4])
+    return "v6fwd" in names or words[1:3] == ("-m", "v6fwd") or is_alone
 
 
 def _booted(proc: Path) -> float:

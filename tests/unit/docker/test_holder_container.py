@@ -43,10 +43,21 @@ async def asked(engine: FakeEngine, process: Process) -> str:
     return found
 
 
-async def test_docker_proxy(engine: FakeEngine) -> None:
+CODE = "import os\nfrom v6fwd.docker.shim.standalone import main\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("/usr/bin/docker-proxy",),
+        ("/v/hold-x86_64", "/run/v6fwd/shims", "5", "/bin/v6fwd-docker-proxy"),
+        ("/usr/bin/python3", "-I", "-c", CODE, "/usr/bin/docker-proxy"),
+    ],
+)
+async def test_the_programs_of_dockerd(engine: FakeEngine, words: tuple[str, ...]) -> None:
     listed = [container("a", 8080), container("b", 8081)]
     engine.containers = says(HEAD, json.dumps(listed).encode())
-    assert await asked(engine, PROXY) == "name-a"
+    assert await asked(engine, Process(7, "x", words=(*words, *FLAGS))) == "name-a"
 
 
 async def test_a_port_that_nobody_publishes(engine: FakeEngine) -> None:
