@@ -6,7 +6,8 @@ A flow walks accept -> client_ip -> connect -> pump -> record. What all protocol
     pump        the contract between a stream's flow and whoever moves its bytes
     listener    accepts clients, and waits when there is no room for more
     admission   lets a client in or not, by `clients`, the table that all workers share
-    targets/    what a target is, its addresses, the resolver; those of all forwards
+    targets/    what a target is, its addresses, the resolver; those of all forwards; which of
+                them seem to expect another mode
     sockets     what is done to descriptors; `udp_sockets` for datagrams
     flows       the set of live flows; `idle` resets those that move nothing, `loop_watch` those
                 that come in again
