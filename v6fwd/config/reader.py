@@ -37,6 +37,7 @@ from v6fwd.model import (
     InputError,
     Limits,
     Transparent,
+    is_loopback,
     looping,
     pair_up,
     refuse_misfits,
@@ -56,7 +57,9 @@ _T = TypeVar("_T")
 _TRANSPARENT = Transparent()
 
 
-def read(path: Path, *, at_start: bool, is_local: Callable[[bytes], bool]) -> Config:
+def read(
+    path: Path, *, at_start: bool = False, is_local: Callable[[bytes], bool] = is_loopback
+) -> Config:
     """Read `path` and the files that it includes, as `load` does. Raises ConfigError."""
     reader = _Reader(at_start=at_start)
     config = reader.read(path)

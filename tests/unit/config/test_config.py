@@ -423,11 +423,11 @@ def test_forwards_that_lead_back_to_themselves(folder: Folder) -> None:
     assert folder.mistakes(f'include = "last.toml"\n{first}') == [
         (
             'v6fwd.toml: [[forward]] 1 ([::]:80-82): target = "127.0.0.1:83":'
-            " it leads back to [::]:82 itself"
+            " it leads back to [::]:82 itself (line 4)"
         ),
         (
             'last.toml: [[forward]] 1 ([::]:83): target = "localhost:80":'
-            " it leads back to [::]:83 itself"
+            " it leads back to [::]:83 itself (line 3)"
         ),
     ]
 

@@ -142,13 +142,13 @@ class Part:
 
 async def test_the_daemon_closes_all_its_parts(reported: list[str]) -> None:
     """Docker's redirect of IPv4 clients must go, whatever the others do."""
-    parts = [Part(fails=True), Part(fails=True), Part(fails=True), Part(fails=False)]
+    parts = [Part(fails=True) for _ in range(4)] + [Part(fails=False)]
     daemon: Any = Daemon.__new__(Daemon)
-    daemon._control, daemon._web, *daemon._sources = parts
+    daemon._control, daemon._web, daemon._targets, *daemon._sources = parts
     daemon._kept = []
     daemon._close()
-    assert [part.closed for part in parts] == [1, 1, 1, 1]
-    assert len(reported) == 3
+    assert [part.closed for part in parts] == [1] * 5
+    assert len(reported) == 4
 
 
 class Forgetful:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
@@ -58,8 +59,8 @@ class Site:
 
     @property
     def log(self) -> str:
-        self.log_file.seek(0)
-        return self.log_file.read()
+        self.log_file.seek(0)  # to a file, lines have time and level in front
+        return re.sub(r"(?m)^\S+ \S+ \w+: ", "", self.log_file.read())
 
     def says(self, *containers: dict[str, Any]) -> None:
         """What the Engine answers from now on."""
