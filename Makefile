@@ -16,7 +16,7 @@ endef
 
 RINGS := unit process netns servers docker
 
-.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate docs reference lock dist deb hold engine postfix clean
+.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate docs reference lock dist deb release hold engine postfix clean
 .PHONY: packages-demo packages-test packages-bench
 
 # A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
@@ -78,6 +78,9 @@ dist: $(VENV)/installed-dist ## 20 s | wheel and sdist in dist/, and an SBOM (Cy
 
 deb: packages-test $(VENV)/installed-dist ## 15 s | dist/v6fwd_*.deb, with its libraries under /opt/v6fwd
 	@scripts/build-deb $(BIN)
+
+release: packages-test $(VENV)/installed-dist ## 30 s | all of dist/, if version, changelog and tag agree
+	@scripts/release $(BIN)
 
 hold: packages-test ## 1 s | build the holder, which a shim becomes, from hold.c for each machine
 	@scripts/build-hold

@@ -19,4 +19,4 @@ Imports point down this list (tests/unit/test_architecture.py):
     model/      Address, Endpoint, Forward, ClientIP, Limits: the nouns and what users type
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
