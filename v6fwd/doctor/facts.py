@@ -15,6 +15,8 @@ from v6fwd.netns.view import Device, DeviceAddress, Listening, Route, RoutingRul
 _Value = TypeVar("_Value")
 ROOTLESS_KIT = "rootlesskit"
 """The program that has the ports of a rootless Docker, with its builtin port driver."""
+_DOCKERDS = (2375, 2376, 2377, 4789, 7946, 9323)
+"""Ports on which dockerd itself takes clients: its API, Swarm's traffic, its metrics."""
 _RELAYS = ("v6fwd", ROOTLESS_KIT, "slirp4netns")
 """Programs whose listening sockets are published or forwarded ports."""
 
@@ -96,6 +98,12 @@ class Engine:
 def is_of_this_host(socket: Listening) -> bool:
     """Whether none but this host's own programs, or those of one link, reach a socket."""
     return socket.host.startswith(("127.", "fe80:")) or socket.host == "::1"
+
+
+def is_ingress(socket: Listening, owner: Process) -> bool:
+    """Whether dockerd keeps an ingress port of Swarm's with it: its own ports are others."""
+    is_kept = owner.name == "dockerd" and socket.is_any and 6 in socket.families
+    return is_kept and socket.port not in _DOCKERDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +192,7 @@ class Facts:
             socket
             for socket in sockets
             if socket.is_any and (owner := self.owners.get(socket.inode)) is not None
-            if owner.name in _RELAYS
+            if owner.name in _RELAYS or is_ingress(socket, owner)
         ]
 
     def listeners(self, port: Port) -> list[Listening]:

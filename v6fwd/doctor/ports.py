@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from v6fwd.doctor.facts import Facts, Port, Process, known
+from v6fwd.doctor.facts import Facts, Port, Process, is_ingress, known
 from v6fwd.doctor.finding import Finding, Severity
 from v6fwd.doctor.firewall import Dropped, Packet, Way
 from v6fwd.doctor.host import global_addresses
@@ -42,7 +42,7 @@ def held_by_dockerd(facts: Facts) -> Iterator[Finding]:
     for port in facts.ports():
         for socket in facts.listeners(port):
             owner = facts.owners.get(socket.inode)
-            if owner is not None and owner.name == "dockerd" and 6 in socket.families:
+            if owner is not None and is_ingress(socket, owner):
                 yield Finding(
                     "swarm-ingress",
                     Severity.ERROR,

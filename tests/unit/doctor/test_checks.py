@@ -223,6 +223,15 @@ WRONG: dict[str, tuple[Facts, str, str]] = {
         "daemon-json-not-live",
         "systemctl restart docker",
     ),
+    "an ingress port of Swarm, beside Swarm's own": (
+        replace(
+            RIGHT,
+            listening=tuple(Listening(Protocol.TCP, "::", n, False, n) for n in (2377, 7946, 8080)),
+            owners={number: Process(9, "dockerd") for number in (2377, 7946, 8080)},
+        ),
+        "swarm-ingress",
+        "docker service update --publish-rm 8080",
+    ),
     "wrong label": (
         with_engine(container({"v6fwd.client-ip": "transparent", "v6fwd.client-ip.80": "proxy"})),
         "wrong-label",
