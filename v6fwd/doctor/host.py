@@ -104,13 +104,9 @@ def no_route(facts: Facts) -> Iterator[Finding]:
     """A way back to clients that are not on the link: by a router, unless it has but one end."""
     if not global_addresses(facts):
         return
-    uplinks = {device.name: device for device in facts.uplinks}
-    defaults = [
-        route
-        for route in facts.routes
-        if route.network == _DEFAULT and not route.refuses and route.device in uplinks
-    ]
-    if any(each.gateway or not uplinks[each.device].has_neighbours for each in defaults):
+    lines = {device.name for device in facts.devices if not device.has_neighbours}
+    defaults = [r for r in facts.routes if r.network == _DEFAULT and not r.refuses]
+    if any(each.gateway or each.device in lines for each in defaults):
         return
     name = global_addresses(facts)[0].device
     yield Finding(

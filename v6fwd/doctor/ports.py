@@ -33,7 +33,7 @@ def listeners(facts: Facts) -> Iterator[Finding]:
             yield _ipv4_only(facts, port, sockets[0])
         elif 4 not in families and not _is_dockers(facts, sockets[0]):
             yield _ipv6_only(facts, port, sockets[0])
-        if 6 in families:
+        if 6 in families and facts.named:  # a published port may be meant for one address
             yield from _some_addresses(facts, port, sockets)
 
 
