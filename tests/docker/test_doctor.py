@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.docker.conftest import apache_conf, ask
+from tests.docker.conftest import apache_conf, ask, shimmed_engine
+from tests.support.images import load_echo
 from tests.support.paths import ROOT
 from tests.support.process import eventually
 from tests.support.served import Served
@@ -123,6 +124,41 @@ def test_a_bridge_that_has_lost_its_address(served: Served) -> None:
     lab.run("host", *finding["mend"].split()).check_returncode()
     assert "bridge-address" not in findings(served)
     assert ask(served.engine, "tcp", HOST_V6, 8080)[0].endswith("hello")
+
+
+@pytest.mark.server("/usr/sbin/dockerd")
+def test_a_container_that_ran_before_v6fwd_was_installed() -> None:
+    """dockerd has to read its file; a container that lives on gets its shim then."""
+    with shimmed_engine("20.10") as engine:
+        values = json.loads(engine.config.read_text())
+        del values["userland-proxy-path"]
+        engine.config.write_text(json.dumps(values))
+        served = Served(engine)
+        try:
+            served.start()
+            engine.start(**served.environment())
+            load_echo(engine)
+            run(served, *TRANSPARENT)
+            assert BRIDGE_V4 in ask(engine, "tcp", HOST_V6, 8080)[0]
+            install = ("docker", "install", "--daemon-json", str(engine.config))
+            engine.lab.run("host", sys.executable, "-m", "v6fwd", *install).check_returncode()
+            found = {}
+
+            def is_told() -> bool:  # only a file that is a second younger is certain to be unread
+                engine.config.touch()
+                found.update(findings(served))
+                return "daemon-json-not-live" in found
+
+            eventually(is_told, "it is told")
+            assert found["daemon-json-not-live"]["mend"] == "systemctl restart docker"
+            assert "started-without-v6fwd" not in found
+            engine.stop()
+            engine.start(**served.environment())
+            eventually(lambda: served.modes().get("[::]:8080") == "transparent", "it is served")
+            assert not findings(served).keys() & {"daemon-json-not-live", "started-without-v6fwd"}
+            assert BRIDGE_V4 not in ask(engine, "tcp", HOST_V6, 8080)[0]
+        finally:
+            served.end()
 
 
 def test_a_daemon_that_was_killed(served: Served) -> None:

@@ -202,6 +202,46 @@ WRONG = {
         f"ip -6 route replace default via {CLIENT_V6} dev eth0 onlink",
         is_cut=False,
     ),
+    "prefix of 0": Wrong(
+        "prefix-length",
+        f"ip -6 address delete {HOST_V6}/64 dev eth0; ip -6 address add {HOST_V6}/0 dev eth0 nodad",
+        client=FAR_CLIENT,
+    ),
+    "tentative address": Wrong(
+        "tentative-address",
+        "sysctl -qw net.ipv6.conf.eth0.dad_transmits=600;"
+        f"ip -6 address delete {HOST_V6}/64 dev eth0; ip -6 address add {HOST_V6}/64 dev eth0",
+    ),
+    "deprecated address": Wrong(
+        "deprecated-address",
+        f"ip -6 address change {HOST_V6}/64 dev eth0 preferred_lft 0",
+        is_cut=False,
+    ),
+    "address of a site": Wrong(
+        "no-global-ipv6",
+        f"ip -6 address delete {HOST_V6}/64 dev eth0; ip -6 address add fd00::1/64 dev eth0 nodad",
+        blanks={"ADDRESS": HOST_V6},
+    ),
+    "default route without router": Wrong(
+        "no-ipv6-route",
+        "ip -6 route replace default dev eth0",
+        blanks={"ROUTER": CLIENT_V6},
+        client=FAR_CLIENT,
+    ),
+    "policy routing": Wrong(
+        "refusing-rule", "ip -6 rule add to 2001:db8:2::/48 prohibit prio 100", client=FAR_CLIENT
+    ),
+    "another table": Wrong(
+        "refusing-route",
+        f"ip -6 rule add from {HOST_V6} lookup 77 prio 100;"
+        "ip -6 route add unreachable default table 77",
+    ),
+    "no neighbours": Wrong("no-arp", "ip link set eth0 arp off" + FORGET),
+    "container's device down": Wrong("bridge-port-down", "ip link set veth0 down"),
+    "container at no bridge": Wrong("no-bridge", "ip link set veth0 nomaster"),
+    "clients routed to a bridge": Wrong(
+        "stale-route", "ip -6 route add 2001:db8:2::/64 dev docker0", client=FAR_CLIENT
+    ),
     "bindv6only": Wrong("bindv6only", "sysctl -qw net.ipv6.bindv6only=1", is_cut=False),
     "nft, a policy": Wrong("firewall", nft(GUARD, policy="drop")),
     "nft, a set": Wrong(
@@ -358,6 +398,44 @@ def test_a_listener_for_ipv4_alone(ward: Ward) -> None:
     ward.mend(finding["mend"])
     assert ward.ids() == []
     assert ward.is_served()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_a_listener_on_loopback(ward: Ward, host: str) -> None:
+    ward.forward.end()
+    ward.serve(f"{host}:{PORT}")
+    finding = ward.finding("nobody-listens")
+    assert f"none but {host}:{PORT}, of v6fwd" in finding["found"]
+    ward.mend(finding["mend"])
+    assert ward.ids() == []
+    assert ward.is_served()
+
+
+def test_a_listener_on_another_address(ward: Ward) -> None:
+    ward.sh("ip -6 address add 2001:db8:1::77/64 dev eth0 nodad")
+    ward.forward.end()
+    ward.serve(f"[2001:db8:1::77]:{PORT}")
+    assert not ward.is_served()
+    ward.mend(ward.finding("some-addresses")["mend"])
+    assert ward.ids() == []
+    assert ward.is_served()
+
+
+def test_a_program_that_has_stopped(ward: Ward) -> None:
+    ward.forward.end()
+    script = (
+        f"import signal, socket; s = socket.create_server(('::', {PORT}), backlog=0,"
+        " family=socket.AF_INET6, dualstack_ipv6=True); print(1, flush=True); signal.pause()"
+    )
+    words = (sys.executable, "-c", script)
+    process = ward.lab.start("host", *words, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"1\n"
+    for _ in range(2):
+        assert not ward.is_served()
+    finding = ward.finding("nobody-accepts")
+    assert f", pid {process.pid}, which does not" in finding["found"]
+    assert f"kill -CONT {process.pid}" in finding["mend"]
 
 
 def test_an_address_that_somebody_else_has(ward: Ward) -> None:

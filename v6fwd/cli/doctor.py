@@ -31,12 +31,19 @@ def _ports(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -
     help="dockerd's configuration file, if it is not /etc/docker/daemon.json.",
 )
 @click.option("--docker-host", metavar="unix://PATH", help="The Engine's socket; else DOCKER_HOST.")
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="v6fwd's configuration file, if it is not /etc/v6fwd/v6fwd.toml.",
+)
 @socket_option
 @json_option
 def doctor(
     ports: list[Endpoint],
     daemon_json: Path | None,
     docker_host: str | None,
+    config: Path | None,
     path: str,
     as_json: bool,
 ) -> None:
@@ -54,6 +61,8 @@ def doctor(
     where = Where(control=path)
     if daemon_json is not None:
         where = replace(where, daemon_json=daemon_json)
+    if config is not None:
+        where = replace(where, config=config)
     if docker_host is not None:
         if not docker_host.startswith("unix:///"):
             raise click.BadParameter(f"{docker_host!r} is not unix:///PATH")

@@ -262,11 +262,11 @@ def _has_ipv6(container: Container) -> bool:
 def _mode(
     facts: Facts, container: Container, host_port: int, port: int, protocol: Protocol
 ) -> ClientIP | None:
-    """As the daemon says, else as labels have it. None: a wrong label, so the port is refused."""
+    """As the daemon says, else as rules and labels have it. None: the port is refused."""
     status = known(facts.status)
     for forward in (status or {}).get("forwards") or ():
         listen = f":{host_port}" if protocol is Protocol.TCP else f":{host_port}/udp"
         if forward.get("listen", "").endswith(f"]{listen}") and forward.get("client_ip"):
             return ClientIP(forward["client_ip"])
     published: Published = container.as_published(host_port, port, protocol)
-    return choose(published).client_ip
+    return choose(published, known(facts.docker_rules) or ()).client_ip

@@ -1,4 +1,4 @@
-"""Checks of Docker: its file, its bridges, and what it does without us. Pure."""
+"""Checks of Docker's networks: bridges, their addresses, and routes to them. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from v6fwd.doctor.daemon_json import RESTART, is_host
 from v6fwd.doctor.facts import Facts, known
 from v6fwd.doctor.finding import Finding, Severity
 from v6fwd.model import IPNetwork
@@ -15,8 +16,9 @@ from v6fwd.netns.view import DeviceAddress
 
 _BRIDGE_RE = re.compile(r"docker0|docker_gwbridge|br-[0-9a-f]{12}")
 """How Docker calls bridges, unless it is told otherwise."""
+_VETH_RE = re.compile(r"veth[0-9a-f]+")
+"""How it calls the host's ends of containers' devices."""
 _NAME = "com.docker.network.bridge.name"
-RESTART = "systemctl restart docker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ def expected_addresses(facts: Facts) -> list[Expected]:
         return []
     try:
         source = f'"bip" in {facts.daemon_json.path}' if facts.daemon_json else ""
-        return [Expected("docker0", ipaddress.ip_interface(bip), source)]
+        interface = ipaddress.ip_interface(bip)
+        return [Expected("docker0", interface, source)] if is_host(bip) else []
     except ValueError:
         return []
 
@@ -56,111 +59,6 @@ def _of_network(network: Mapping[str, object]) -> Iterator[Expected]:
             length = subnet.rpartition("/")[2]
             interface = ipaddress.ip_interface(f"{gateway.partition('/')[0]}/{length}")
             yield Expected(str(name), interface, f"Docker's network {network.get('Name')}")
-
-
-def daemon_json(facts: Facts) -> Iterator[Finding]:
-    """A file that dockerd cannot use, or has not read yet."""
-    file = facts.daemon_json
-    if file is None:
-        return
-    if file.error:
-        yield Finding(
-            "daemon-json-broken",
-            Severity.ERROR,
-            file.path,
-            file.error,
-            "dockerd will not start with it",
-            f"python3 -m json.tool {file.path}",
-        )
-    for process in facts.dockerd:
-        if file.written > process.started + 1:  # btime has a resolution of a second
-            yield Finding(
-                "daemon-json-not-live",
-                Severity.WARNING,
-                f"{file.path} and {process}",
-                "the file was changed after dockerd had started",
-                "dockerd reads it when it starts: what it says is not in force",
-                RESTART,
-            )
-
-
-def contradictions(facts: Facts) -> Iterator[Finding]:
-    """Options that exclude each other, or leave IPv6 clients without a proxy."""
-    file = facts.daemon_json
-    if file is None:
-        return
-    if "fixed-cidr-v6" in file.values and "default-gateway-v6" in file.values:
-        yield Finding(
-            "gateway-outside",
-            Severity.ERROR,
-            file.path,
-            '"fixed-cidr-v6" beside "default-gateway-v6"',
-            "the Engine refuses to start: the bridge itself is the gateway of that network",
-            f'remove "default-gateway-v6" from {file.path}; {RESTART}',
-        )
-    if file.values.get("userland-proxy") is False:
-        yield Finding(
-            "userland-proxy-off",
-            Severity.WARNING,
-            file.path,
-            '"userland-proxy": false',
-            "nobody answers IPv6 clients of a container that has IPv4 alone, but for ports with a"
-            " label of v6fwd's under `v6fwd serve --docker`",
-            f'"userland-proxy": true in {file.path}; {RESTART}',
-        )
-
-
-def published_address(facts: Facts) -> Iterator[Finding]:
-    """ "ip" in the file: where ports are published that say no address."""
-    address = facts.daemon_json.values.get("ip") if facts.daemon_json else None
-    if isinstance(address, str) and ":" not in address and facts.daemon_json:
-        path = facts.daemon_json.path
-        yield Finding(
-            "published-on-ipv4",
-            Severity.ERROR,
-            path,
-            f'"ip": "{address}"',
-            "ports are published there, so on IPv4 alone, unless they name an address",
-            f'remove "ip" from {path}; {RESTART}, and recreate the containers',
-        )
-
-
-def missing_proxy(facts: Facts) -> Iterator[Finding]:
-    """A proxy that dockerd cannot start."""
-    if facts.proxy_missing and facts.daemon_json:
-        yield Finding(
-            "proxy-missing",
-            Severity.ERROR,
-            f'"userland-proxy-path" in {facts.daemon_json.path}',
-            f"{facts.proxy_missing} is no program",
-            "containers with published ports do not start",
-            "v6fwd docker install, or `v6fwd docker uninstall` for docker-proxy",
-        )
-
-
-def outside_bip(facts: Facts) -> Iterator[Finding]:
-    """ "fixed-cidr" and "default-gateway" must be in the network of "bip"."""
-    values = facts.daemon_json.values if facts.daemon_json else {}
-    try:
-        network = ipaddress.ip_interface(values["bip"]).network
-        inner = [
-            (key, ipaddress.ip_network(values[key], strict=False))
-            for key in ("fixed-cidr", "default-gateway")
-            if key in values
-        ]
-    except (KeyError, ValueError):
-        return
-    for key, each in inner:
-        if not _within(each, network) and facts.daemon_json:
-            path = facts.daemon_json.path
-            yield Finding(
-                "outside-bip",
-                Severity.ERROR,
-                path,
-                f'"{key}": "{values[key]}" is not in {network}, the network of "bip"',
-                "the Engine refuses to start, or its containers have no gateway",
-                f'remove "{key}" from {path}; {RESTART}',
-            )
 
 
 def bridge_addresses(facts: Facts) -> Iterator[Finding]:
@@ -192,6 +90,58 @@ def bridge_addresses(facts: Facts) -> Iterator[Finding]:
     if not expected:
         yield from _bare_bridges(facts)
     yield from _stale_addresses(facts, expected)
+
+
+def members(facts: Facts) -> Iterator[Finding]:
+    """The host's ends of containers' devices: up, and at a bridge."""
+    bridges = {bridge.index: bridge.name for bridge in facts.bridges}
+    dockers = [name for name in bridges.values() if _BRIDGE_RE.fullmatch(name)]
+    for device in facts.devices:
+        name = device.name
+        if device.kind != "veth" or not _VETH_RE.fullmatch(name):
+            continue
+        if device.master in bridges and not device.is_up:
+            yield Finding(
+                "bridge-port-down",
+                Severity.ERROR,
+                f"device {name}, a port of {bridges[device.master]}",
+                "it is down",
+                "the container behind it cannot be reached",
+                f"ip link set {name} up",
+            )
+        elif dockers and not device.master and not _has_address(facts, name):
+            yield Finding(
+                "no-bridge",
+                Severity.ERROR,
+                f"device {name}",
+                "it is at no bridge",
+                "the container behind it cannot be reached",
+                f"ip link set {name} master {dockers[0] if len(dockers) == 1 else 'BRIDGE'} up",
+            )
+
+
+def _has_address(facts: Facts, name: str) -> bool:
+    return any(each.device == name and each.is_global for each in facts.addresses)
+
+
+def stray_bridges(facts: Facts) -> Iterator[Finding]:
+    """Bridges of networks that the Engine does not have any more: their routes are still there."""
+    engine = known(facts.engine)
+    if engine is None or not engine.networks or engine.is_rootless:
+        return
+    wanted = {each.device for each in expected_addresses(facts)}
+    wanted |= {f"br-{str(network.get('Id', ''))[:12]}" for network in engine.networks}
+    for bridge in facts.bridges:
+        if re.fullmatch("br-[0-9a-f]{12}", bridge.name) and bridge.name not in wanted:
+            has = [str(each) for each in facts.addresses if each.device == bridge.name]
+            yield Finding(
+                "stale-bridge",
+                Severity.WARNING,
+                "the bridges of this host, and Docker's networks",
+                f"{bridge.name} ({', '.join(has) or 'no address'}) is of none of them",
+                "its network leads there, and to no container",
+                f"ip link delete {bridge.name}",
+            )
 
 
 def _bare_bridges(facts: Facts) -> Iterator[Finding]:
@@ -290,6 +240,25 @@ def stale_routes(facts: Facts) -> Iterator[Finding]:
                     "containers there cannot be reached",
                     f"ip {family}route delete {route}",
                 )
+
+
+def misled_routes(facts: Facts) -> Iterator[Finding]:
+    """A route to a bridge of Docker's for a network that is not there."""
+    for route in facts.routes:
+        if route.refuses or route.gateway or not _BRIDGE_RE.fullmatch(route.device):
+            continue
+        here = [each.network for each in facts.addresses if each.device == route.device]
+        if route.network.is_link_local or any(_within(route.network, each) for each in here):
+            continue
+        family = "-6 " if route.network.version == 6 else ""
+        yield Finding(
+            "stale-route",
+            Severity.ERROR,
+            "the main routing table",
+            f"{route}: {route.device} has no address of that network",
+            "what goes to those addresses, clients' perhaps, is lost in Docker's network",
+            f"ip {family}route delete {route}",
+        )
 
 
 def _full(address: DeviceAddress) -> int:

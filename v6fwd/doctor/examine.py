@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from v6fwd.doctor import containers, docker, host, ports, rootless, serving
+from v6fwd.doctor import containers, daemon_json, docker, host, ports, rootless, serving
 from v6fwd.doctor.facts import Facts, Unknown
 from v6fwd.doctor.finding import Diagnosis, Finding, NotLookedAt, Severity
 
@@ -16,9 +16,12 @@ CHECKS: tuple[Check, ...] = (
     host.no_global_address,
     host.duplicate_address,
     host.prefix_length,
+    host.short_prefix,
+    host.unusable_address,
     host.accept_ra,
     host.no_route,
     host.refusing_routes,
+    host.refusing_rules,
     host.forwarding,
     host.bindv6only,
     host.denials,
@@ -29,16 +32,24 @@ CHECKS: tuple[Check, ...] = (
     ports.replies,
     ports.containers,
     ports.neighbours,
-    docker.daemon_json,
-    docker.contradictions,
-    docker.outside_bip,
-    docker.published_address,
-    docker.missing_proxy,
+    daemon_json.daemon_json,
+    daemon_json.values,
+    daemon_json.exclusive,
+    daemon_json.bridge_ip,
+    daemon_json.contradictions,
+    daemon_json.outside_bip,
+    daemon_json.published_address,
+    daemon_json.missing_proxy,
+    daemon_json.other_proxy,
     docker.bridge_addresses,
     docker.overlaps,
     docker.stale_routes,
+    docker.misled_routes,
+    docker.members,
+    docker.stray_bridges,
     rootless.published_ports,
     serving.daemon,
+    serving.configuration,
     serving.shims,
     serving.labels,
     serving.rights,
@@ -58,6 +69,7 @@ _SOURCES = {
     "denials": "denials of SELinux and AppArmor",
     "engine": "Docker's containers and networks",
     "status": "the daemon of v6fwd",
+    "docker_rules": "rules for Docker's ports",
 }
 """What may be Unknown, in words."""
 _ORDER = list(Severity)

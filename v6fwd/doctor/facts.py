@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
+from v6fwd.config.rules import Rule
 from v6fwd.docker.shim.published import PublishedPort
 from v6fwd.doctor.configs import ConfigFile
 from v6fwd.model import Protocol
 from v6fwd.netns.owners import Process
-from v6fwd.netns.view import Device, DeviceAddress, Listening, Route
+from v6fwd.netns.view import Device, DeviceAddress, Listening, Route, RoutingRule
 
 _Value = TypeVar("_Value")
 ROOTLESS_KIT = "rootlesskit"
 """The program that has the ports of a rootless Docker, with its builtin port driver."""
+_DOCKERDS = (2375, 2376, 2377, 4789, 7946, 9323)
+"""Ports on which dockerd itself takes clients: its API, Swarm's traffic, its metrics."""
 _RELAYS = ("v6fwd", ROOTLESS_KIT, "slirp4netns")
 """Programs whose listening sockets are published or forwarded ports."""
 
@@ -78,6 +81,17 @@ class Engine:
         return "name=rootless" in (self.info.get("SecurityOptions") or ())
 
 
+def is_of_this_host(socket: Listening) -> bool:
+    """Whether none but this host's own programs, or those of one link, reach a socket."""
+    return socket.host.startswith(("127.", "fe80:")) or socket.host == "::1"
+
+
+def is_ingress(socket: Listening, owner: Process) -> bool:
+    """Whether dockerd keeps an ingress port of Swarm's with it: its own ports are others."""
+    is_kept = owner.name == "dockerd" and socket.is_any and 6 in socket.families
+    return is_kept and socket.port not in _DOCKERDS
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that was read. What was not asked for is empty."""
@@ -89,6 +103,7 @@ class Facts:
     devices: tuple[Device, ...] = ()
     addresses: tuple[DeviceAddress, ...] = ()
     routes: tuple[Route, ...] = ()
+    rules: tuple[RoutingRule, ...] = ()
     listening: Maybe[tuple[Listening, ...]] = ()
     owners: Mapping[int, Process] = field(default_factory=dict)
     """Whose a listening socket is, by its inode; as far as /proc shows it."""
@@ -106,6 +121,10 @@ class Facts:
     """Who listens in a container, by its id; as far as its network could be entered."""
     configs: Mapping[str, tuple[ConfigFile, ...]] = field(default_factory=dict)
     """Configurations of well-known servers in a container, by its id."""
+    docker_rules: Maybe[tuple[Rule, ...]] = ()
+    """`[[docker.rule]]` of the configuration file: modes of ports while the daemon is down."""
+    config_error: str = ""
+    """What is wrong with that file."""
     status: Maybe[Mapping[str, Any] | None] = None
     """What `v6fwd serve` answers; None: it does not run."""
     daemon: Process | None = None
@@ -113,6 +132,12 @@ class Facts:
     shim_installed: bool = False
     proxy_missing: str = ""
     """The path in "userland-proxy-path", where no program is."""
+
+    @property
+    def engine_info(self) -> Mapping[str, Any]:
+        """What the Engine says of itself; nothing where it was not asked."""
+        engine = known(self.engine)
+        return engine.info if engine is not None else {}
 
     @property
     def is_rootless(self) -> bool:
@@ -153,7 +178,7 @@ class Facts:
             socket
             for socket in sockets
             if socket.is_any and (owner := self.owners.get(socket.inode)) is not None
-            if owner.name in _RELAYS
+            if owner.name in _RELAYS or is_ingress(socket, owner)
         ]
 
     def listeners(self, port: Port) -> list[Listening]:
@@ -163,5 +188,5 @@ class Facts:
             socket
             for socket in sockets
             if (socket.port, socket.protocol) == (port.number, port.protocol)
-            if socket.host != "::1" and not socket.host.startswith("127.")
+            if not is_of_this_host(socket)
         ]

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from v6fwd.config import Control
+from v6fwd.config import ConfigError, Control, load
+from v6fwd.config.rules import Rule
 from v6fwd.config.settings import Docker
 from v6fwd.daemon.ask import AskError, ask
 from v6fwd.docker.daemon_json import KEY
@@ -58,6 +59,8 @@ class Where:
     daemon_json: Path = field(default_factory=_daemon_json)
     engine: str = field(default_factory=_engine_host)
     control: str = Control().socket
+    config: Path = Path("/etc/v6fwd/v6fwd.toml")
+    """As the units of contrib/ have it."""
 
     @property
     def proc(self) -> Path:
@@ -82,9 +85,10 @@ def gather(ports: Iterable[Port] = (), where: Where | None = None) -> Facts:
             "status": lambda: _status(where.control),
         }
     )
-    devices, addresses, routes = _or(got["network"], ((), (), ()))
+    devices, addresses, routes, rules = _or(got["network"], ((), (), (), ()))
     listening, whose = _or(got["owners"], (got["owners"], {}))
     daemon_json = read_daemon_json(where.daemon_json)
+    rules_of_file, config_error = read_rules(where.config)
     status = got["status"]
     engine, inside, configs = _or(got["engine"], (got["engine"], {}, {}))
     return Facts(
@@ -93,6 +97,7 @@ def gather(ports: Iterable[Port] = (), where: Where | None = None) -> Facts:
         devices=devices,
         addresses=addresses,
         routes=routes,
+        rules=rules,
         listening=listening,
         owners=whose,
         nft=got["nft"],
@@ -105,6 +110,8 @@ def gather(ports: Iterable[Port] = (), where: Where | None = None) -> Facts:
         engine=engine,
         inside=inside,
         configs=configs,
+        docker_rules=rules_of_file,
+        config_error=config_error,
         status=status,
         daemon=_daemon(status, where.proc),
         shim_installed=_has_shim(daemon_json),
@@ -143,7 +150,8 @@ def _at_once(sources: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
 
 def _network() -> Any:
     with contextlib.closing(View()) as view:
-        return tuple(view.devices()), tuple(view.device_addresses()), tuple(view.routes())
+        parts = (view.devices, view.device_addresses, view.routes, view.rules)
+        return tuple(tuple(part()) for part in parts)
 
 
 def _listening(where: Where) -> Any:
@@ -219,13 +227,25 @@ def read_daemon_json(path: Path) -> DaemonJson | None:
     return DaemonJson(str(path), values, written)
 
 
+def read_rules(path: Path) -> tuple[tuple[Rule, ...] | Unknown, str]:
+    """The rules for Docker's ports in v6fwd's file, and what is wrong with it. Raises nothing."""
+    if not path.exists():
+        return (), ""
+    if not os.access(path, os.R_OK):
+        return Unknown(f"{path}: permission denied"), ""
+    try:
+        return load(path).docker.rules, ""
+    except ConfigError as error:
+        return Unknown(f"{path} has mistakes"), str(error)
+
+
 def _has_shim(file: DaemonJson | None) -> bool:
     return file is not None and os.path.basename(str(file.values.get(KEY, ""))) == SHIM
 
 
 def _missing_proxy(file: DaemonJson | None) -> str:
     path = str(file.values.get(KEY, "")) if file is not None else ""
-    return path if path and not os.access(path, os.X_OK) else ""
+    return "" if not path or (os.path.isfile(path) and os.access(path, os.X_OK)) else path
 
 
 def _published(where: Where) -> tuple[PublishedPort, ...]:

@@ -10,7 +10,10 @@ from v6fwd.doctor.finding import Finding, Severity
 from v6fwd.netns.view import Device, DeviceAddress
 
 _DEFAULT = ipaddress.ip_network("::/0")
+_UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
 _LEAST_MTU = 1280
+_SHORTEST_PREFIX = 48
+"""Nobody has more than a site of his own on one link (RFC 6177)."""
 
 
 def ipv6_disabled(facts: Facts) -> Iterator[Finding]:
@@ -48,11 +51,12 @@ def no_global_address(facts: Facts) -> Iterator[Finding]:
     if any(device.mtu < _LEAST_MTU for device in facts.uplinks):
         return  # told of as such
     names = _names(facts.uplinks)
+    local = [each for each in facts.addresses if each.device in names and _is_local(each)]
     yield Finding(
         "no-global-ipv6",
         Severity.ERROR,
         f"addresses of {', '.join(names)}",
-        "no global IPv6 address",
+        f"none but {local[0]}, of a site (RFC 4193)" if local else "no global IPv6 address",
         "no IPv6 client from elsewhere can reach this host",
         f"ip -6 address add ADDRESS/64 dev {names[0]}",
     )
@@ -97,19 +101,37 @@ def _is_static(facts: Facts, device: Device) -> bool:
 
 
 def no_route(facts: Facts) -> Iterator[Finding]:
-    """A way back to clients that are not on the link."""
-    routes = [route for route in facts.routes if not route.refuses]
-    if not global_addresses(facts) or any(route.network == _DEFAULT for route in routes):
+    """A way back to clients that are not on the link: by a router, unless it has but one end."""
+    if not global_addresses(facts):
+        return
+    lines = {device.name for device in facts.devices if not device.has_neighbours}
+    defaults = [r for r in facts.routes if r.network == _DEFAULT and not r.refuses]
+    if any(each.gateway or each.device in lines for each in defaults):
         return
     name = global_addresses(facts)[0].device
     yield Finding(
         "no-ipv6-route",
         Severity.ERROR,
         "the main routing table",
-        "no IPv6 default route",
+        f"{defaults[0]}, without a router" if defaults else "no IPv6 default route",
         "answers to clients beyond the link cannot leave: they see a timeout",
-        f"ip -6 route add default via ROUTER dev {name}",
+        f"ip -6 route replace default via ROUTER dev {name}",
     )
+
+
+def refusing_rules(facts: Facts) -> Iterator[Finding]:
+    """Rules of policy routing that say "nowhere"."""
+    for rule in facts.rules:
+        if rule.refuses:
+            family = "-6 " if rule.version == 6 else ""
+            yield Finding(
+                "refusing-rule",
+                Severity.ERROR,
+                f"ip {family}rule",
+                f"the rule of priority {rule.priority} says {rule.refuses}",
+                "answers to clients, or packets for containers, go nowhere",
+                f"ip {family}rule delete priority {rule.priority}",
+            )
 
 
 def refusing_routes(facts: Facts) -> Iterator[Finding]:
@@ -129,7 +151,7 @@ def refusing_routes(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "refusing-route",
                 Severity.ERROR,
-                "the main routing table",
+                f"routing table {route.table or 'main'}",
                 str(route),
                 "answers to clients, or packets for containers, go nowhere",
                 f"ip {family}route delete {route}",
@@ -154,6 +176,15 @@ def devices(facts: Facts) -> Iterator[Finding]:
             f"ip link set {down[0].name} up",
         )
     for device in facts.uplinks:
+        if device.no_arp and device.has_neighbours:
+            yield Finding(
+                "no-arp",
+                Severity.ERROR,
+                f"device {device.name}",
+                "it has the flag NOARP",
+                "neighbours are neither looked for nor answered: nobody reaches this host",
+                f"ip link set {device.name} arp on",
+            )
         if device.mtu < _LEAST_MTU:
             yield Finding(
                 "mtu",
@@ -201,6 +232,47 @@ def prefix_length(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def short_prefix(facts: Facts) -> Iterator[Finding]:
+    """A prefix that has half the world on the link."""
+    for address in global_addresses(facts):
+        if address.length < _SHORTEST_PREFIX and address.is_permanent:
+            right, device = f"{address.address}/64", address.device
+            yield Finding(
+                "prefix-length",
+                Severity.ERROR,
+                f"addresses of {device}",
+                f"{address} has a prefix length of {address.length}",
+                "clients elsewhere in that network are looked for on the link, in vain",
+                f"ip -6 address delete {address} dev {device};"
+                f" ip -6 address add {right} dev {device}",
+            )
+
+
+def unusable_address(facts: Facts) -> Iterator[Finding]:
+    """Addresses that the kernel does not use yet, or not for long."""
+    for address in global_addresses(facts):
+        device = address.device
+        if address.is_tentative:
+            yield Finding(
+                "tentative-address",
+                Severity.ERROR,
+                f"addresses of {device}",
+                f"{address} is tentative: duplicate address detection has not ended",
+                "the kernel does not use the address; this lasts a second or two on most hosts",
+                f"ip -6 address delete {address} dev {device};"
+                f" ip -6 address add {address} dev {device} nodad",
+            )
+        elif address.is_deprecated and not address.is_temporary and address.is_permanent:
+            yield Finding(
+                "deprecated-address",
+                Severity.WARNING,
+                f"addresses of {device}",
+                f"{address} is deprecated (preferred_lft 0)",
+                "clients are served, but programs of this host connect from another address",
+                f"ip -6 address change {address} dev {device} preferred_lft forever",
+            )
+
+
 def bindv6only(facts: Facts) -> Iterator[Finding]:
     """What `[::]` means to programs that do not say it themselves."""
     if facts.sysctls.get("net/ipv6/bindv6only") == "1":
@@ -240,8 +312,12 @@ def global_addresses(facts: Facts) -> list[DeviceAddress]:
         address
         for address in facts.addresses
         if address.device in names and ":" in address.address
-        if address.is_global and not address.is_duplicate
+        if address.is_global and not address.is_duplicate and not _is_local(address)
     ]
+
+
+def _is_local(address: DeviceAddress) -> bool:
+    return ":" in address.address and ipaddress.ip_address(address.address) in _UNIQUE_LOCAL
 
 
 def _names(devices: list[Device]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from v6fwd.doctor.facts import Facts, Port, known
+from v6fwd.doctor.facts import Facts, Port, is_ingress, known
 from v6fwd.doctor.finding import Finding, Severity
 from v6fwd.doctor.firewall import Dropped, Packet, Way
 from v6fwd.doctor.host import global_addresses
@@ -27,12 +27,15 @@ def listeners(facts: Facts) -> Iterator[Finding]:
     for port in facts.ports():
         sockets = facts.listeners(port)
         families = frozenset[int]().union(*(socket.families for socket in sockets))
+        yield from _nobody_accepts(facts, port, sockets)
         if not sockets:
-            yield _nobody(port)
+            yield _nobody(facts, port)
         elif 6 not in families:
             yield _ipv4_only(facts, port, sockets[0])
         elif 4 not in families and not _is_dockers(facts, sockets[0]):
             yield _ipv6_only(facts, port, sockets[0])
+        if 6 in families and facts.named:  # a published port may be meant for one address
+            yield from _some_addresses(facts, port, sockets)
 
 
 def held_by_dockerd(facts: Facts) -> Iterator[Finding]:
@@ -40,7 +43,7 @@ def held_by_dockerd(facts: Facts) -> Iterator[Finding]:
     for port in facts.ports():
         for socket in facts.listeners(port):
             owner = facts.owners.get(socket.inode)
-            if owner is not None and owner.name == "dockerd" and 6 in socket.families:
+            if owner is not None and is_ingress(socket, owner):
                 yield Finding(
                     "swarm-ingress",
                     Severity.ERROR,
@@ -52,20 +55,73 @@ def held_by_dockerd(facts: Facts) -> Iterator[Finding]:
                 )
 
 
-def _nobody(port: Port) -> Finding:
+def _nobody(facts: Facts, port: Port) -> Finding:
+    hidden = [
+        socket
+        for socket in known(facts.listening) or ()
+        if (socket.port, socket.protocol) == (port.number, port.protocol)
+    ]
+    listen, target = f"[::]:{port}", "TARGET"
+    if hidden and not hidden[0].host.startswith("fe80:"):
+        # [::] cannot be had beside a listener of the same port.
+        listen = f"[{_address(facts)}]:{port}"
+        target = _host_port(hidden[0])
     return Finding(
         "nobody-listens",
         Severity.ERROR,
         f"listening sockets of port {port}",
-        "none, but for loopback",
+        f"none but {_host_port(hidden[0])}, of {_owner(facts, hidden[0])}" if hidden else "none",
         "clients are refused",
-        f"v6fwd forward '[::]:{port}' TARGET",
+        f"v6fwd forward '{listen}' {target}",
     )
 
 
-def _ipv4_only(facts: Facts, port: Port, socket: Listening) -> Finding:
+def _host_port(socket: Listening) -> str:
+    host = f"[{socket.host}]" if ":" in socket.host else socket.host
+    return f"{host}:{socket.port}"
+
+
+def _address(facts: Facts) -> str:
     addresses = global_addresses(facts)
-    address = addresses[0].address if addresses else "ADDRESS"
+    return addresses[0].address if addresses else "ADDRESS"
+
+
+def _nobody_accepts(facts: Facts, port: Port, sockets: list[Listening]) -> Iterator[Finding]:
+    """A program that has stopped, or hangs: the kernel answers clients until its queue is full."""
+    for socket in sockets:
+        owner = facts.owners.get(socket.inode)
+        if socket.waiting > socket.backlog and owner is not None:
+            yield Finding(
+                "nobody-accepts",
+                Severity.ERROR,
+                f"the listener of port {port}",
+                f"{socket.waiting} clients wait to be accepted by {owner}, which does not",
+                "clients see a timeout",
+                f"restart {owner}; if it was stopped by a signal: kill -CONT {owner.pid}",
+            )
+
+
+def _some_addresses(facts: Facts, port: Port, sockets: list[Listening]) -> Iterator[Finding]:
+    """A listener on one of the host's addresses, where there are others that clients may use."""
+    hosts = {socket.host for socket in sockets}
+    missing = [
+        each.address
+        for each in global_addresses(facts)
+        if each.address not in hosts and not each.is_temporary
+    ]
+    heard = [socket for socket in sockets if 6 in socket.families]
+    if "::" not in hosts and missing:
+        yield Finding(
+            "some-addresses",
+            Severity.WARNING,
+            f"listening sockets of port {port}",
+            f"{_host_port(heard[0])} alone, of {_owner(facts, heard[0])}",
+            f"clients of the host's other addresses are refused: {', '.join(missing)}",
+            f"v6fwd forward '[{missing[0]}]:{port}' '{_host_port(heard[0])}'",
+        )
+
+
+def _ipv4_only(facts: Facts, port: Port, socket: Listening) -> Finding:
     target = "127.0.0.1" if socket.is_any else socket.host
     return Finding(
         "ipv4-only-listener",
@@ -73,7 +129,7 @@ def _ipv4_only(facts: Facts, port: Port, socket: Listening) -> Finding:
         f"listening sockets of port {port}",
         f"{socket.host}:{port.number} alone, of {_owner(facts, socket)}",
         "IPv6 clients are refused",
-        f"v6fwd forward '[{address}]:{port}' {target}:{port.number}",
+        f"v6fwd forward '[{_address(facts)}]:{port}' {target}:{port.number}",
     )
 
 

@@ -55,6 +55,21 @@ def daemon(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def configuration(facts: Facts) -> Iterator[Finding]:
+    """A file with which the daemon does not start again."""
+    if facts.config_error:
+        first, *others = facts.config_error.splitlines()
+        path = first.partition(":")[0]
+        yield Finding(
+            "configuration",
+            Severity.ERROR,
+            "v6fwd's configuration file",
+            f"{first}{f', and {len(others)} more' if others else ''}",
+            "`v6fwd serve` refuses to start with it, and a reload changes nothing",
+            f"v6fwd serve --check -c {path}",
+        )
+
+
 def shims(facts: Facts) -> Iterator[Finding]:
     """Ports that stand alone, and those that docker-proxy has still."""
     containers = running(facts)
@@ -68,6 +83,8 @@ def shims(facts: Facts) -> Iterator[Finding]:
                 "in mode none: the container sees the bridge's address, and labels do not count",
             )
         elif port.served_by is ServedBy.DOCKER and facts.shim_installed:
+            if _is_unread(facts):
+                continue  # told of as such; the restart of dockerd mends both
             yield _by_restart(
                 "started-without-v6fwd",
                 port,
@@ -75,6 +92,12 @@ def shims(facts: Facts) -> Iterator[Finding]:
                 "docker-proxy serves it: it was started before v6fwd was installed",
                 "the container sees the bridge's address in place of IPv6 clients'",
             )
+
+
+def _is_unread(facts: Facts) -> bool:
+    """Whether dockerd runs with an older file: then it starts docker-proxy still."""
+    file = facts.daemon_json
+    return file is not None and any(file.written > each.started + 1 for each in facts.dockerd)
 
 
 def _by_restart(

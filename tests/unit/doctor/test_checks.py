@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from v6fwd import __version__
+from v6fwd.config.rules import Rule
 from v6fwd.docker.shim.published import PublishedPort, ServedBy
 from v6fwd.doctor.configs import ConfigFile, read_configs
 from v6fwd.doctor.examine import examine
-from v6fwd.doctor.facts import DaemonJson, Engine, Facts, Port, Unknown
+from v6fwd.doctor.facts import DaemonJson, Engine, Facts, Port, Unknown, known
 from v6fwd.doctor.finding import Severity
-from v6fwd.model import Endpoint, Forward, Protocol
+from v6fwd.model import ClientIP, Endpoint, Forward, Protocol
 from v6fwd.netns.owners import Process
 from v6fwd.netns.view import Device, DeviceAddress, Listening, Route
 
@@ -95,6 +96,8 @@ LOOPBACK = {"c1": (Listening(Protocol.TCP, "127.0.0.1", 80, False, 1),)}
 DAEMON = Process(5, "v6fwd", capabilities=1 << 21 | 1 << 12)
 OWN_V6 = {"GlobalIPv6Address": "2001:db8:5::2"}
 
+OLD = Engine("unix:///x", info={"ServerVersion": "20.10.24"})
+
 WRONG: dict[str, tuple[Facts, str, str]] = {
     "broken file": (with_file({}, error="it is not JSON"), "daemon-json-broken", "json.tool"),
     "gateway outside": (
@@ -113,6 +116,48 @@ WRONG: dict[str, tuple[Facts, str, str]] = {
         ),
         "proxy-missing",
         "v6fwd docker install",
+    ),
+    "another program": (
+        with_file({"userland-proxy-path": "/usr/bin/socat"}),
+        "proxy-unknown",
+        "v6fwd docker install --daemon-json",
+    ),
+    "a value in quotes": (
+        with_file({"userland-proxy": "false"}), "daemon-json-value", '"userland-proxy", a bool'
+    ),
+    "a misspelt key": (
+        with_file({"userland_proxy_path": "/x"}), "daemon-json-value", '"userland-proxy-path", a'
+    ),
+    "a bridge with bip": (
+        with_file({"bridge": "br7", "bip": f"{GATEWAY}/16"}), "options-exclude", 'remove "bip"'
+    ),
+    "icc without iptables": (
+        with_file({"icc": False, "iptables": False}), "options-exclude", 'remove "iptables"'
+    ),
+    "ip6tables before 27": (
+        replace(with_file({"ip6tables": True}), engine=OLD),
+        "option-missing",
+        '"experimental": true',
+    ),
+    "ipv6 before 27": (
+        replace(with_file({"ipv6": True}), engine=OLD),
+        "option-missing",
+        '"fixed-cidr-v6": "fd00:db8::/64"',
+    ),
+    "bip is a network": (
+        with_file({"bip": "172.17.0.0/16"}), "bip-invalid", '"bip": "172.17.0.1/16"'
+    ),
+    "bip without a length": (
+        with_file({"bip": GATEWAY}), "bip-invalid", '"bip": "172.17.0.1/16"'
+    ),
+    "a removed network's bridge": (
+        replace(
+            with_engine(),
+            devices=(*RIGHT.devices, Device(5, "br-0123456789ab", "bridge")),
+            addresses=(*RIGHT.addresses, DeviceAddress("br-0123456789ab", "172.18.0.1", 16)),
+        ),
+        "stale-bridge",
+        "ip link delete br-0123456789ab",
     ),
     "outside bip": (
         with_file({"bip": f"{GATEWAY}/16", "fixed-cidr": "172.18.0.0/24"}),
@@ -164,6 +209,29 @@ WRONG: dict[str, tuple[Facts, str, str]] = {
         published(ServedBy.DOCKER, shim_installed=True, status=status()),
         "started-without-v6fwd",
         "docker restart web",
+    ),
+    "a file with mistakes": (
+        replace(RIGHT, config_error="/etc/v6fwd/v6fwd.toml: no key 'port'\n/etc/v6fwd/x: no"),
+        "configuration",
+        "v6fwd serve --check -c /etc/v6fwd/v6fwd.toml",
+    ),
+    "before v6fwd, and a file that was not read": (
+        replace(
+            published(ServedBy.DOCKER, shim_installed=True, status=status()),
+            dockerd=(Process(9, "dockerd", started=100.0),),
+            daemon_json=DaemonJson("/etc/docker/daemon.json", written=200.0),
+        ),
+        "daemon-json-not-live",
+        "systemctl restart docker",
+    ),
+    "an ingress port of Swarm, beside Swarm's own": (
+        replace(
+            RIGHT,
+            listening=tuple(Listening(Protocol.TCP, "::", n, False, n) for n in (2377, 7946, 8080)),
+            owners={number: Process(9, "dockerd") for number in (2377, 7946, 8080)},
+        ),
+        "swarm-ingress",
+        "docker service update --publish-rm 8080",
     ),
     "wrong label": (
         with_engine(container({"v6fwd.client-ip": "transparent", "v6fwd.client-ip.80": "proxy"})),
@@ -323,3 +391,22 @@ def test_the_gravest_come_first() -> None:
     facts = replace(with_engine(container(NONE)), routes=(), sysctls={"net/ipv6/bindv6only": "1"})
     severities = [finding.severity for finding in examine(facts).findings]
     assert severities == [Severity.ERROR, Severity.WARNING, Severity.WARNING]
+
+
+def test_rules_of_the_file_count_while_the_daemon_is_down() -> None:
+    """The port is not served now, but nobody has forgotten the client."""
+    facts = with_engine(container(NONE))
+    assert [each.id for each in examine(facts).findings] == ["client-lost"]
+    rules = (Rule(ClientIP.TRANSPARENT, container="web"),)
+    assert not examine(replace(facts, docker_rules=rules)).findings
+
+
+def test_the_way_out_of_a_rootless_docker_is_no_label() -> None:
+    trusting = container(NONE) | {"Labels": {}}
+    facts = with_engine(trusting)
+    engine = known(facts.engine)
+    assert engine is not None
+    env = {"c1": {"Config": {"Env": ["MYNETWORKS=172.16.0.0/12"]}}}
+    info = {"SecurityOptions": ["name=rootless"]}
+    found = examine(replace(facts, engine=replace(engine, info=info, details=env))).findings
+    assert [(each.id, "label" in each.mend) for each in found] == [("trusts-bridge", False)]

@@ -14,7 +14,7 @@ from v6fwd.doctor import gather as module
 from v6fwd.doctor.denials import read_denials
 from v6fwd.doctor.examine import examine
 from v6fwd.doctor.facts import Engine, Unknown
-from v6fwd.doctor.gather import Where, gather, read_daemon_json
+from v6fwd.doctor.gather import Where, gather, read_daemon_json, read_rules
 
 
 @pytest.fixture
@@ -96,3 +96,17 @@ def test_denials_of_selinux(tmp_path: Path) -> None:
     assert read_denials(tmp_path) == (ours,)
     log.unlink()
     assert isinstance(read_denials(tmp_path), Unknown)
+
+
+def test_the_rules_of_v6fwd_s_file(tmp_path: Path) -> None:
+    file = tmp_path / "v6fwd.toml"
+    assert read_rules(file) == ((), "")
+    file.write_text('[[docker.rule]]\ncontainer = "web"\nclient-ip = "proxy-v2"\n')
+    rules, error = read_rules(file)
+    assert not error
+    assert isinstance(rules, tuple)
+    assert [each.client_ip for each in rules] == ["proxy-v2"]
+    file.write_text("nonsense = 1\n")
+    rules, error = read_rules(file)
+    assert isinstance(rules, Unknown)
+    assert str(file) in error
