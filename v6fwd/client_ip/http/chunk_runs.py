@@ -1,9 +1,9 @@
-"""Steps over complete plain chunks, many at a time.
+"""Steps over many complete chunks at a time.
 
 A plain chunk is strict, has data and no extensions. One at a time in Python, chunks of one byte
-cost 150 ms per MB. Here no work is done per chunk: chunks of equal size are compared column by
-column (1 ms per MB for one byte each), small ones of any size match one pattern (3 ms per MB).
-Whatever these steps do not take is left to ChunkReader, which judges every chunk alike.
+cost 150 ms of CPU per MB. Here no work is done per chunk: chunks of equal size are compared column
+by column (0.4 ms per MB), small ones of any size match one pattern (3 ms per MB). Whatever these
+steps do not take is left to ChunkReader, which judges every chunk alike.
 """
 
 from __future__ import annotations
