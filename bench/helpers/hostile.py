@@ -74,6 +74,7 @@ KINDS = {
         _POST, _chunks(random.Random(1).choices(range(1, 16), k=8000)), ends=0
     ),
     "request-chunks-1000": Kind(_POST, _chunks([1000] * 64), ends=0),
+    "request-extensions": Kind(_POST, b"1;a\r\nx\r\n" * 8000, ends=0),
     "response-chunks-1": Kind(_GET + b"\r\n", answer=_CHUNKED, endless=_chunks([1] * 10_000)),
     "response-chunks-lf": Kind(_GET + b"\r\n", answer=_CHUNKED, endless=b"1\nx\n" * 10_000),
     "differing-heads": Kind(again=_differing()),

@@ -4,6 +4,8 @@ The event loop (uvloop) sees a single readable descriptor, the inner epoll's own
 `_turn` drains the inner epoll and, because the next event of a busy flow is microseconds away,
 waits in it for a while before it goes back to the loop: one system call an event in
 place of two. Timers and signals of the loop come `SLICE` + `LINGER` later at most.
+
+Who stopped early, to let others have a turn (`resume_later`), waits in a queue behind the events.
 """
 
 from __future__ import annotations

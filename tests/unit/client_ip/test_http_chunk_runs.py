@@ -19,6 +19,9 @@ def plain(size: int, form: bytes = b"%x") -> bytes:
     return form % size + b"\r\n" + b"\n1\r\nx\r\n;0" * (size // 9) + b"z" * (size % 9) + b"\r\n"
 
 
+SPARE = 150  # bytes of extensions
+
+
 class Read(NamedTuple):
     """What a reader makes of some bytes."""
 
@@ -31,7 +34,7 @@ class Read(NamedTuple):
 
 
 def read(grammar: Grammar, parts: list[bytes]) -> Read:
-    reader = ChunkReader(grammar, 40)
+    reader = ChunkReader(grammar, SPARE)
     held, passed = b"", b""
     for part in parts:
         held += part
@@ -48,7 +51,10 @@ def read(grammar: Grammar, parts: list[bytes]) -> Read:
 
 
 def read_singly(grammar: Grammar, parts: list[bytes]) -> Read:
-    with patch.object(chunks, "plain_end", lambda data, at: at):  # noqa: ARG005
+    with (
+        patch.object(chunks, "plain_end", lambda data, at: at),  # noqa: ARG005
+        patch.object(chunks, "even_end", lambda data, at, size, form: at),  # noqa: ARG005
+    ):
         return read(grammar, parts)
 
 
@@ -67,7 +73,15 @@ _ODD = [
     b"1_0\r\n" + b"x" * 16 + b"\r\n",
 ]
 ODD = st.sampled_from(_ODD)
-BODIES = st.lists(st.one_of(RUNS, RUNS, ODD, st.binary(max_size=4)), max_size=6).map(b"".join)
+_FORMS = [b"%x\n%b\n", b"%x \r\n%b\r\n", b"%x;a\r\n%b\r\n", b"%x;a\n%b\r\n", b"%x\r\n%b\n"]
+_FORMS += [b"%016x\r\n%b\r\n", b'%X;a="b";c\r\n%b\r\n', b"%x ; a b\r\n%b\r\n", b"%x;a\r\n%b\n"]
+ODD_RUNS = st.builds(
+    lambda form, size, count: form % (size, (b"\n1;\r" * size)[:size]) * count,
+    st.sampled_from(_FORMS),
+    SIZES,
+    st.sampled_from([1, 7, 8, 9, 20, 64, 65, 100]),
+)
+BODIES = st.lists(st.one_of(RUNS, ODD_RUNS, ODD, st.binary(max_size=4)), max_size=6).map(b"".join)
 CUTS = st.lists(st.integers(0, 10_000), max_size=6)
 
 
@@ -121,9 +135,27 @@ def test_takes_nothing_else(data: bytes) -> None:
 
 def test_what_extensions_may_have_does_not_depend_on_cuts() -> None:
     """The data of plain chunks allows no extensions, however they are read."""
-    body = (
-        b"1;aaaaaaaaaaaaaaaaaaaaaaaa\r\nx\r\n" + plain(255) * 40 + b"1;aaaaaaaaaaaaaaaaaaaaaaaa\r\n"
-    )
+    half = b"1;" + b"a" * (SPARE // 2) + b"\r\n"
+    body = half + b"x\r\n" + plain(255) * 40 + half
     whole = read(STRICT, [body])
     assert whole.error == HttpRefused(400, "chunk extensions too large")
     assert read(STRICT, [body[at : at + 100] for at in range(0, len(body), 100)]) == whole
+
+
+@pytest.mark.parametrize("extension", [b";a", b";abc=defg"])
+def test_a_run_may_have_as_many_extensions_as_single_chunks(extension: bytes) -> None:
+    chunk = b"1" + extension + b"\r\nx\r\n"
+    whole = read(STRICT, [chunk * 1000])
+    assert whole == read_singly(STRICT, [chunk * 1000])
+    assert whole.error == HttpRefused(400, "chunk extensions too large")
+    assert len(whole.passed) == len(plain(1)) * (SPARE // len(extension))
+
+
+@pytest.mark.parametrize("form", _FORMS)
+def test_a_run_in_another_form_is_one_step(form: bytes) -> None:
+    """The clock is looked at behind it, and it is rewritten as a whole."""
+    reader = ChunkReader(LOOSE)
+    run = form % (3, b"\n\r\n") * 500
+    assert reader.follow(run + form % (2, b"xy"), 0, lambda: True) == len(run)
+    assert reader.is_late
+    assert len(reader.cuts) <= 1

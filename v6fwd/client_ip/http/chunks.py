@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from v6fwd.client_ip.http.chunk_runs import plain_end
+from v6fwd.client_ip.http.chunk_runs import EVEN_FROM, Form, even_end, plain_end, rewrite
 from v6fwd.client_ip.http.syntax import (
     BAD_BYTE_BUT_LF_RE,
     BAD_BYTE_RE,
@@ -40,6 +40,9 @@ FREE_EXTENSIONS = 4096
 _DATA_PER_EXTENSION = 16
 """Bytes of a chunk that allow one more byte of its extensions. RFC 9112, 7.1.1 asks for such a
 limit. An S3 signature has 85 bytes for 8 KiB or more of data; Go's net/http has a similar rule."""
+
+_WIDEST = 16
+"""Bytes of data per chunk of a run above which its columns are dearer than single chunks."""
 
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _EXTENSION = rb";[ \t]*" + TOKEN + rb"+(?:=(?:" + TOKEN + rb"+|" + _QUOTED + rb"))?"
@@ -86,6 +89,11 @@ _BAD_CHUNK = HttpRefused(400, "malformed chunk")
 _BIG_EXTENSIONS = HttpRefused(400, "chunk extensions too large")
 _BAD_TRAILER = HttpRefused(400, "malformed trailer field")
 _BIG_TRAILER = HttpRefused(431, "trailer fields too large")
+
+
+def _price(line: re.Match[bytes], size: int) -> int:
+    """Bytes of FREE_EXTENSIONS that a chunk takes; below 0 where it gives some back."""
+    return len(line[2]) - size // _DATA_PER_EXTENSION if line[2] else 0
 
 
 def never_late() -> bool:
@@ -159,6 +167,13 @@ class ChunkReader:
             size = int(line[1], 16)
             if not size:
                 return self._finish(data, at, line)
+            run = self._run(data, at, line, size)
+            if run:
+                at = run
+                if late():
+                    self.is_late = True
+                    return at
+                continue
             if not self._begin_chunk(data, line, size):
                 return at
             at = line.end()
@@ -170,9 +185,9 @@ class ChunkReader:
 
     def _begin_chunk(self, data: bytes, line: re.Match[bytes], size: int) -> bool:
         """Accept a size line; False if it is refused."""
-        if line[2]:
-            spare = self.spare + size // _DATA_PER_EXTENSION - len(line[2])
-            if spare < 0 and not self._grammar.is_loose:
+        if not self._grammar.is_loose and (price := _price(line, size)):
+            spare = self.spare - price
+            if spare < 0:
                 self.error = _BIG_EXTENSIONS
                 return False
             self.spare = min(spare, FREE_EXTENSIONS)
@@ -184,18 +199,42 @@ class ChunkReader:
         self._in_data = True
         return True
 
-    def _cut_line(self, data: bytes, line: re.Match[bytes]) -> None:
-        if self._grammar.is_loose:
-            self._straighten(data, line)
-        elif line[2]:
-            self.cuts.append((*line.span(2), b""))
+    def _run(self, data: bytes, at: int, line: re.Match[bytes], size: int) -> int:
+        """Take a run of chunks written as the one at data[at:]; its end, 0 if there is none."""
+        if line.end() + size > len(data):
+            return 0
+        close = self._grammar.line_end.match(data, line.end() + size)
+        if close is None:
+            return 0
+        old, new = Form(line[0], close[0]), Form(self._clean(line), b"\r\n")
+        period = len(old.line) + size + len(old.close)
+        count = (even_end(data, at, size, old) - at) // period
+        price = 0 if self._grammar.is_loose else _price(line, size)
+        if price > 0:
+            count = min(count, self.spare // price)
+        if count < EVEN_FROM or size > _WIDEST * count:
+            return 0
+        self.spare = min(self.spare - count * price, FREE_EXTENSIONS)
+        end = at + count * period
+        if new != old:
+            self.cuts.append((at, end, rewrite(data[at:end], size, old, new)))
+            self._note_end(data, line.end())
+            self.was_loose = self.was_loose or close[0] == b"\n"
+        return end
 
-    def _straighten(self, data: bytes, line: re.Match[bytes]) -> None:
-        """Rewrite a size line of an answer unless it is strict; valid extensions stay."""
-        start, end = line.span()
-        if STRICT.line.fullmatch(data, start, end) is None:
-            self.cuts.append((start, end, b"%x\r\n" % int(line[1], 16)))
-            self._note_end(data, end)
+    def _clean(self, line: re.Match[bytes]) -> bytes:
+        """The size line that is passed on. In an answer, valid extensions stay."""
+        if not self._grammar.is_loose:
+            return line[1] + b"\r\n"
+        return line[0] if STRICT.line.fullmatch(line[0]) else b"%x\r\n" % int(line[1], 16)
+
+    def _cut_line(self, data: bytes, line: re.Match[bytes]) -> None:
+        if not self._grammar.is_loose:
+            if line[2]:
+                self.cuts.append((*line.span(2), b""))
+        elif (clean := self._clean(line)) != line[0]:
+            self.cuts.append((*line.span(), clean))
+            self._note_end(data, line.end())
 
     def _note_end(self, data: bytes, end: int) -> None:
         self.was_loose = self.was_loose or not data.endswith(b"\r\n", 0, end)
