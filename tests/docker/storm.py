@@ -38,8 +38,9 @@ AFTER = 10
 class Storm:
     """A container whose clients forge headers, and what happens meanwhile."""
 
-    def __init__(self, served: Served, silence: float = 1.0) -> None:
+    def __init__(self, served: Served, silence: float = 1.0, iptables: str = "iptables") -> None:
         self.served = served
+        self._iptables = iptables
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.silence = silence
@@ -55,7 +56,7 @@ class Storm:
             "the redirect is deleted": lambda: self.delete("v6fwd"),
             "the guard is deleted": lambda: self.delete("v6fwd-guard"),
             "the redirect is deleted while no daemon runs": self.deleted_meanwhile,
-            "iptables is flushed": lambda: self.host("iptables", "-w", "-F"),
+            "iptables is flushed": lambda: self.host(self._iptables, "-w", "-F"),
             "a client is banned": lambda: self.judged("-s", CLIENT_V4),
             "clients are in no allow list": lambda: self.judged("!", "-s", "198.51.100.0/24"),
             "the ruleset is flushed": self.flush,
@@ -177,13 +178,13 @@ class Storm:
     def judged(self, *which: str) -> None:
         """DOCKER-USER drops the packets of all clients for a while, and of nobody else."""
         rule = ("DOCKER-USER", "-i", "eth0", *which, "-j", "DROP")
-        self.host("iptables", "-w", "-I", *rule)
+        self.host(self._iptables, "-w", "-I", *rule)
         self.wait_for("tcp4 none", FORGERS + 1)  # one may have come before, for each forger
         before = self.counts["tcp4 right"]
         self.wait_for("tcp6 right", AFTER)
         self.wait_for("tcp4 none", 1)
         assert self.counts["tcp4 right"] == before, "it holds"
-        self.host("iptables", "-w", "-D", *rule)
+        self.host(self._iptables, "-w", "-D", *rule)
 
     def flush(self) -> None:
         """Docker's rules go as well, and dockerd makes them when it starts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from pathlib import Path
 
 from tests.support.daemon import ServeProcess
 from tests.support.engine import Engine
@@ -22,8 +23,11 @@ def as_the_service() -> list[str]:
 class Served:
     """The daemon of one engine; it may be killed and started again."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, programs: Path | None = None) -> None:
+        """`programs`: a folder whose programs the daemon and dockerd call in place of others."""
         self.engine = engine
+        path = engine.environment["PATH"]
+        self._path = f"{programs}:{path}" if programs else path
         self.run_folder = engine.folder / "run-v6fwd"
         self._base = engine.folder / "serve"
         self._base.mkdir()
@@ -43,7 +47,8 @@ class Served:
         docker = f'host = "unix://{self.engine.socket}"\npseudo-store = "{self.pseudo_store}"'
         process.configure(more=f"[docker]\n{docker}\n{more}")
         folder = f"V6FWD_RUN_DIR={self.run_folder}"
-        prefix = self.engine.lab.command("host", *as_the_service(), "env", folder)
+        path = f"PATH={self._path}"
+        prefix = self.engine.lab.command("host", *as_the_service(), "env", folder, path)
         self._processes.append(process)
         process.start("-c", str(process.config), "--docker", prefix=prefix)
         return process
@@ -64,8 +69,8 @@ class Served:
         return {each["listen"]: each["client_ip"] for each in forwards if each["state"] == "open"}
 
     def environment(self) -> dict[str, str]:
-        """How shims find it."""
-        return {"V6FWD_RUN_DIR": str(self.run_folder)}
+        """How shims find it, and dockerd its programs."""
+        return {"V6FWD_RUN_DIR": str(self.run_folder), "PATH": self._path}
 
     @property
     def log(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterable
 
+from v6fwd.docker.iptables_chain import IptablesChain
 from v6fwd.docker.nft_watch import TableWatch
 from v6fwd.docker.policy.docker_user import (
     USER_CHAIN,
@@ -23,18 +24,15 @@ from v6fwd.log import Log
 from v6fwd.model import Forward
 
 CHAIN = "V6FWD-USER"
-_JUMP = ["!", "-i", "lo", "-m", "comment", "--comment", "v6fwd: as DOCKER-USER", "-j", CHAIN]
-_TIMEOUT = 10.0  # seconds
+_WHICH = ("!", "-i", "lo", "-m", "comment", "--comment", "v6fwd: as DOCKER-USER")
 
 
 class DockerUser:
-    """The chain, kept as DOCKER-USER and the redirected ports want it.
-
-    Docker calls iptables(8), so it is asked here: its rules may be in nftables or not.
-    """
+    """The chain, kept as DOCKER-USER and the redirected ports want it."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._chain = IptablesChain("filter", CHAIN, "INPUT", *_WHICH)
         self._forwards: frozenset[Forward] = frozenset()
         """Whose IPv4 clients are redirected."""
         self._listing: str | None = None
@@ -71,12 +69,12 @@ class DockerUser:
         try:
             chains = read_rules(self._list())
             rules = self._rules(chains)
-            has_jump = _JUMP in chains.get("INPUT", ())
-            is_there = CHAIN in chains
-            if rules and (rules != self._applied or not has_jump or not is_there):
-                self._write(rules, has_jump=has_jump)
-            elif not rules and is_there:
-                self._remove(has_jump=has_jump)
+            if rules and (rules != self._applied or not self._chain.is_in_place(chains)):
+                self._chain.write(rules, chains)
+                self._listing = None
+            elif not rules and CHAIN in chains:
+                self._chain.remove(chains)
+                self._listing = None
             self._applied = rules
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self._applied = None
@@ -99,27 +97,9 @@ class DockerUser:
         return found
 
     def _list(self) -> str:
-        """All rules of the table; none where there is no iptables, and so none of Docker's."""
         if self._listing is None:
-            try:
-                self._listing = _run("iptables", "-w", "-S")
-            except FileNotFoundError:
-                self._listing = ""
+            self._listing = self._chain.listed()
         return self._listing
-
-    def _write(self, rules: list[str], *, has_jump: bool) -> None:
-        """In one transaction. The chain is made anew by its line with a colon."""
-        jump = [] if has_jump else [quoted(["-I", "INPUT", "1", *_JUMP])]
-        lines = ["*filter", f":{CHAIN} - [0:0]", *rules, *jump, "COMMIT", ""]
-        _run("iptables-restore", "-w", "--noflush", text="\n".join(lines))
-        self._listing = None
-
-    def _remove(self, *, has_jump: bool) -> None:
-        if has_jump:
-            _run("iptables", "-w", "-D", "INPUT", *_JUMP)
-        _run("iptables", "-w", "-F", CHAIN)
-        _run("iptables", "-w", "-X", CHAIN)
-        self._listing = None
 
     def _warn(self, why: str) -> None:
         if self._forwards:
@@ -132,14 +112,3 @@ class DockerUser:
             f" {USER_CHAIN} means for them: {rule}"
         )
         self._log.limited("docker-user-blocked", "docker-user", text)
-
-
-def _run(*command: str, text: str = "") -> str:
-    """Raises OSError, and SubprocessError with the program's own words."""
-    done = subprocess.run(
-        command, input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False
-    )
-    if done.returncode:
-        why = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-        raise subprocess.SubprocessError(f"{command[0]}: {why}")
-    return done.stdout

@@ -16,6 +16,7 @@ from itertools import chain
 from v6fwd.docker.adopted_ports import AdoptedPort
 from v6fwd.docker.docker_user import DockerUser
 from v6fwd.docker.ipv4_redirect import Ipv4Redirect
+from v6fwd.docker.legacy_guard import LegacyGuard
 from v6fwd.docker.neighbours import drop_waiting
 from v6fwd.docker.nft import Element, elements_of
 from v6fwd.docker.policy.modes import needs_all
@@ -55,6 +56,7 @@ class Ipv4Clients:
     def __init__(self, log: Log) -> None:
         self._redirect = Ipv4Redirect(log)
         self._docker_user = DockerUser(log)
+        self._legacy_guard = LegacyGuard(log)
         self._lingering = Lingering()
         self._is_scanned = False
         """Whether all shims are known that were there before; until then nothing is taken back."""
@@ -87,11 +89,10 @@ class Ipv4Clients:
         coming = list(filter(_is_ipv4, coming))
         precaution = [*(port.forward for port in mine if not port.is_open), *coming]
         self._docker_user.set((*required, *precaution))
-        self._redirect.set(
-            chain.from_iterable(map(elements_of, required)),
-            [*chain.from_iterable(map(elements_of, precaution)), *self._lingering],
-            at_once=at_once,
-        )
+        needed = set(chain.from_iterable(map(elements_of, required)))
+        others = {*chain.from_iterable(map(elements_of, precaution)), *self._lingering}
+        self._legacy_guard.set(needed | others)
+        self._redirect.set(needed, others, at_once=at_once)
         with contextlib.suppress(OSError):  # no privilege, or no such network: nothing waits
             drop_waiting({forward.target.host for forward in coming})
 
@@ -111,12 +112,14 @@ class Ipv4Clients:
         """Restore what another program has changed."""
         attempt(self._redirect.check)
         self._docker_user.check()
+        self._legacy_guard.check()
 
     def close(self, *, keep: bool) -> None:
         """Change nothing more; `keep`: another daemon goes on, or shims wait for one."""
         keep = keep or any(self._lingering)
         attempt(partial(self._redirect.close, keep=keep))
         self._docker_user.close(keep=keep)
+        self._legacy_guard.close(keep=keep)
 
 
 def _is_ipv4(forward: Forward) -> bool:

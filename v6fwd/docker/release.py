@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from v6fwd.docker.docker_user import DockerUser
+from v6fwd.docker.legacy_guard import LegacyGuard
 from v6fwd.docker.nft import RedirectTable
 from v6fwd.docker.shim.process import LET_GO, NoShimError, Shim, shims_of, start_time
 from v6fwd.errors import RelayError, reason
@@ -27,6 +28,7 @@ async def _release(folder: Path) -> int:
         raise RelayError(f"process {daemon} serves these ports; stop `v6fwd serve --docker` first")
     RedirectTable().close()
     DockerUser(Log()).set(())
+    LegacyGuard(Log()).set(())
     try:
         rest = (folder / "rest").stat()
     except FileNotFoundError:
