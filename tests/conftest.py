@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 from tests.support.daemon import ServeProcess
 from tests.support.load import Load, loading
@@ -17,6 +18,10 @@ from tests.support.servers import open_folder
 from tests.support.site import Site
 from tests.support.stage import Stage
 from v6fwd.demo.lab import Lab
+
+# A slow machine is no failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 pytest_plugins = ["tests.support.left_out"]
 

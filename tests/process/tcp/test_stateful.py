@@ -6,12 +6,13 @@ their end. What holds for every program:
 - What comes is a prefix of what was sent; behind a clean end of stream it is all of it, and the
   sender had ended its stream.
 - Where nobody resets, closes or idles, all of it comes in both directions.
-- No descriptor is left.
+- No descriptor is left, and the log has the sum of the bytes that came.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import socket
 import struct
@@ -78,7 +79,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @contextlib.contextmanager
 def serving(folder: Path, kind: Kind) -> Iterator[Rig]:
     """A relay process."""
-    rig = Rig(folder).start(*kind.options)
+    rig = Rig(folder).start("--log-flows", *kind.options)
     try:
         yield rig
     finally:
@@ -351,6 +352,18 @@ def play(
     finally:
         rig.drop()
     rig.settled()
+    assert_counted(rig, flow)
+
+
+def assert_counted(rig: Rig, flow: Flow) -> None:
+    """The log has the sum of bytes: those that came, and of a flow that was cut no less."""
+    *_, line = rig.process.log.splitlines()
+    told = re.search(r": (\d+) bytes up, (\d+) down, [0-9.]+ s, (.*)", line)
+    assert told, line
+    for end, number in zip((flow.target, flow.client), told.groups(), strict=False):
+        came = max(0, len(end.received) - len(flow.other(end).prefix))
+        assert int(number) == came or (flow.is_abnormal and int(number) > came), line
+    assert flow.is_abnormal or told[3] == "closed", line
 
 
 @examples(150)

@@ -91,6 +91,7 @@ async def test_on_the_way(owner: Any, name: str) -> None:
     with peer("127.0.0.1", answer=echo) as target, peer("::1") as one, peer("::1") as two:
         async with relaying(target.endpoint, limits=NONE) as running:
             await served(one, running)
+            before = open_descriptors()
             with failing(owner, name) as failed:
                 await served(two, running)
                 await served(one, running)
@@ -102,9 +103,9 @@ async def test_on_the_way(owner: Any, name: str) -> None:
             counters = running.relay.totals({str(running.relay.listeners[0].endpoint)})
             for numbers in counters.values():
                 assert numbers["flows"] - numbers["ended"] == 2
-            busy = open_descriptors()
+            assert open_descriptors() == before + 1
             running.sessions.close_all(End.STOPPED)
-            assert open_descriptors() == busy - 2
+            assert open_descriptors() == before - 1
 
 
 @pytest.mark.parametrize("name", ["take", "add"])

@@ -336,6 +336,7 @@ BAD_HEADS: dict[str, Bad] = {
     "vertical tab": Bad(with_field(b"A:\x0bb"), 400, "control byte in the head"),
     "folded field": Bad(with_field(b"A: b\r\n c"), 400, "folded field"),
     "folded with a tab": Bad(with_field(b"A: b\r\n\tc"), 400, "folded field"),
+    "the first fault is told": Bad(with_field(b"A@: b\r\nno colon"), 400, "malformed field name"),
     "folded first": Bad(get(b" x: y\r\n" + HOST), 400, "folded field"),
     "blank before a colon": Bad(with_field(b"A : b"), 400, "blank before a colon"),
     "tab before a colon": Bad(with_field(b"Content-Length\t: 5"), 400, "blank before a colon"),
