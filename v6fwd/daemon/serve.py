@@ -123,8 +123,8 @@ class Daemon:
             self._become(self._config.user)
         elif not os.geteuid():
             self._log.info("workers-user", f"workers run as user {NOBODY}: no user is configured")
-        self.supervisor.start()
         await self._targets.begin(self._forwards_now, self.supervisor.change)
+        self.supervisor.start()
         for source in self._sources:
             await source.begin(self.supervisor)
         self._close_inherited()

@@ -139,10 +139,12 @@ class ContainerTargets:
         self._ended.clear()  # events may be lost
 
     def _happened(self, event: object) -> None:
-        """Note which container has ended: Engine 20.10 lists it as running for a while."""
+        """Note at once which container has ended: Engine 20.10 lists it as running for a while."""
         match event:
             case {"Type": "container", "Action": "die", "Actor": {"ID": str(name)}}:
                 self._ended.add(name)
+                if self._running.pop(name, None) is not None:
+                    self._update()
             case {"Type": "container", "Action": "start" | "destroy", "Actor": {"ID": str(name)}}:
                 self._ended.discard(name)
 

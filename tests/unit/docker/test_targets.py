@@ -280,3 +280,11 @@ async def test_odd_events(site: Site, event: bytes) -> None:
     site.engine.tell(event + b"\n")
     site.says(container("web", bridge="172.17.0.3"))
     await site.comes_to("172.17.0.2", "172.17.0.3")
+
+
+async def test_the_end_of_a_container_needs_no_answer(site: Site) -> None:
+    site.says(container("web", bridge="172.17.0.2"))
+    await site.begin()
+    site.engine.containers = hangs
+    site.happens("die")
+    await site.comes_to("172.17.0.2", "")
