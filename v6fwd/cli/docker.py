@@ -14,6 +14,7 @@ import click
 
 from v6fwd.cli.asking import socket_option
 from v6fwd.cli.docker_status import Told, rows, text
+from v6fwd.cli.lazy import HelpfulGroup
 from v6fwd.daemon.ask import AskError, ask
 from v6fwd.docker.daemon_json import KEY
 from v6fwd.docker.install import (
@@ -44,7 +45,7 @@ _rootless = click.option(
 )
 
 
-@click.group()
+@click.group(cls=HelpfulGroup)
 def docker() -> None:
     """Have v6fwd serve Docker's published ports."""
 

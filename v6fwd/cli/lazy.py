@@ -30,8 +30,38 @@ class Lazy:
         return command
 
 
-class LazyGroup(click.Group):
-    """A group of Lazy commands. Its help imports none of them, and cuts no line."""
+class HelpfulGroup(click.Group):
+    """A group whose help cuts no line, and that knows what a mistyped command may have meant."""
+
+    def lines(self, ctx: click.Context) -> dict[str, str]:
+        """The commands that the help shows, and what each does."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        return {
+            name: command.get_short_help_str(limit=1000)
+            for name, command in commands.items()
+            if command is not None and not command.hidden
+        }
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([*self.lines(ctx).items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """click's own, with a hint for a name that is not there."""
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            from v6fwd.model import did_you_mean
+
+            names = [*self.lines(ctx)]
+            hint = did_you_mean(args[0], names) or f"; there are {', '.join(names)}"
+            ctx.fail(f"No such command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(HelpfulGroup):
+    """A group of Lazy commands. Its help imports none of them."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, Lazy], **others: Any) -> None:
         self.lazy = lazy
@@ -54,20 +84,6 @@ class LazyGroup(click.Group):
         """The command of this name."""
         return self.lazy[cmd_name].load() if cmd_name in self.lazy else None
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """click's own, with a hint for a name that is not there."""
-        if args and not args[0].startswith("-") and args[0] not in self.lazy:
-            from v6fwd.model import did_you_mean
-
-            names = [name for name, each in self.lazy.items() if not each.is_hidden]
-            hint = did_you_mean(args[0], names) or f"; there are {', '.join(names)}"
-            ctx.fail(f"No such command {args[0]!r}{hint}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the table of commands."""
-        with formatter.section("Commands"):
-            shown = [(name, each.help) for name, each in self.lazy.items() if not each.is_hidden]
-            formatter.write_dl(shown)
+    def lines(self, ctx: click.Context) -> dict[str, str]:  # noqa: ARG002
+        """As COMMANDS has them."""
+        return {name: each.help for name, each in self.lazy.items() if not each.is_hidden}

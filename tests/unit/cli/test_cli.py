@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 import v6fwd
 from v6fwd.cli import COMMANDS, main
-from v6fwd.cli.forward import forward
+from v6fwd.cli.forward import GROUPS, forward
 from v6fwd.log import LogFormat
 from v6fwd.model import (
     ClientIP,
@@ -189,8 +189,18 @@ def test_a_command_is_what_its_line_in_the_help_says(name: str) -> None:
         assert re.fullmatch(r"[A-Z].{10,64}\.", COMMANDS[name].help)
 
 
-def test_help_cuts_no_line() -> None:
-    assert "..." not in run("--help").output.replace("[ARGS]...", "")
+@pytest.mark.parametrize("words", [(), ("docker",)])
+def test_help_cuts_no_line(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*words, "--help"], terminal_width=80)
+    assert "..." not in result.output.replace("[ARGS]...", "")
+
+
+def test_every_option_of_forward_has_a_heading() -> None:
+    named = [name for names in GROUPS.values() for name in names]
+    assert sorted(named) == sorted(options())
+    text = run("forward", "--help").output
+    for heading in GROUPS:
+        assert f"\n{heading}:\n" in text
 
 
 @pytest.mark.parametrize("flag", ["--version", "-V", "--help", "-h"])

@@ -52,7 +52,8 @@ def test_a_name_cannot_speak_to_the_terminal() -> None:
 def test_other_commands_load_nothing_of_it() -> None:
     """`v6fwd serve` is a command beside it, and its memory counts."""
     heavy = ("rich", "v6fwd.doctor.gather", "v6fwd.doctor.examine", "v6fwd.probe.run")
-    script = f"import sys, v6fwd.cli; print([m for m in {heavy} if m in sys.modules])"
+    script = "import sys, v6fwd.cli.doctor, v6fwd.cli.probe;"
+    script += f"print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )

@@ -53,6 +53,8 @@ WORDS = [
     ("forward 80 h:80 --client_ip none", "--client_ip", "--client-ip"),
     ("forward 80 h:80 --clientip none", "--clientip", "--client-ip"),
     ("froward 80 h:80", "'froward'", "did you mean forward?"),
+    ("docker instal", "'instal'", "did you mean install?"),
+    ("frobnicate", "'frobnicate'", "there are demo, forward, serve"),
     ("stats", "'stats'", "did you mean status?"),
     ("flows --sort byte", "'byte'", "did you mean bytes?"),
     ("whois 192.0.2.7", "'192.0.2.7'", "240.0.0.0/4"),

@@ -202,7 +202,7 @@ def test_forward_has_nothing_of_the_daemon() -> None:
     """One process a port is what docker-proxy has: memory counts."""
     loaded = loaded_with("v6fwd.cli.forward")
     assert {"v6fwd.relay.tcp.flow", "uvloop"} <= loaded
-    assert not loaded & {"tomllib", "prometheus_client", "v6fwd.daemon.serve"}
+    assert not loaded & {"tomllib", "prometheus_client", "v6fwd.daemon.serve", "v6fwd.docker"}
 
 
 def loaded_with(module: str) -> set[str]:
