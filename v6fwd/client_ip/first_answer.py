@@ -52,8 +52,8 @@ class Words(Enum):
     """A healthy server might answer it with an error."""
 
 
-_TLS_PORTS = frozenset((443, 465, 636, 853, 990, 993, 995, 8443))
-_PLAIN_PORTS = frozenset((25, 80, 110, 143, 587, 3000, 5000, 8000, 8080))
+_TLS_PORTS = frozenset((443, 465, 636, 853, 990, 993, 995))
+"""Beside 8443 and the like. On other ports many a server has 400 for TLS."""
 _HTTP_PORT = 80
 _GREETING_PORTS = frozenset((21, 25, 110, 143, 587, 2525, 3306, 4190))
 """Where the server speaks first: FTP, SMTP, POP3, IMAP, MySQL, ManageSieve."""
@@ -95,12 +95,16 @@ def words_of(data: bytes, port: int) -> Words:
     if not data:
         return Words.NONE
     if data.startswith(b"\x16\x03"):
-        return Words.ODD if port in _PLAIN_PORTS else Words.SOUND
+        return Words.SOUND if _is_tls(port) else Words.ODD
     if (request := _REQUEST_RE.match(data)) is not None:
-        is_sound = port not in _TLS_PORTS and not _ESCAPES_RE.search(request[1])
+        is_sound = not (_is_tls(port) or _ESCAPES_RE.search(request[1]))
         has_host = request[2] == b"0" or b"\r\n\r\n" not in data or _HOST_RE.search(data)
         return Words.SOUND if is_sound and has_host else Words.ODD
     return Words.SOUND if _OTHERS_RE.match(data) else Words.ODD
+
+
+def _is_tls(port: int) -> bool:
+    return port in _TLS_PORTS or port % 1000 == 443
 
 
 class FirstAnswer:

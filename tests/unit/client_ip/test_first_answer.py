@@ -40,6 +40,7 @@ PYTHON = b'<!DOCTYPE HTML>\n<html lang="en"><title>Error response</title><p>Erro
         (HELLO, 443, Words.SOUND),
         (HELLO, 9443, Words.SOUND),
         (HELLO, 80, Words.ODD),
+        (HELLO, 40991, Words.ODD),
         (EHLO, 25, Words.SOUND),
         (b"a1 CAPABILITY\r\n", 143, Words.SOUND),
         (b"*1\r\n$4\r\nPING\r\n", 6379, Words.SOUND),
