@@ -135,12 +135,10 @@ def status(daemon_json: Path | None, path: str) -> None:
     served, held = _served(path) if any(map(_is_ours, ports)) else ({}, {})
     click.echo(table(_HEAD, [_row(port, served, held) for port in ports], right="FLOWS"))
     for port in ports:
-        why = held.get(str(port.forward.listen))
+        listen = str(port.forward.listen)
+        why = held.get(listen) or served.get(listen, {}).get("mismatch")
         if why and _is_ours(port):
-            click.echo(escaped(f"{port.forward.listen}: {why}"))
-    for forward in served.values():
-        if text := forward.get("mismatch"):
-            click.echo(escaped(f"{forward['listen']}: {text}"))
+            click.echo(escaped(f"{listen}: {why}"))
 
 
 def _is_ours(port: PublishedPort) -> bool:
