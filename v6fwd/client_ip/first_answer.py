@@ -48,12 +48,15 @@ class Words(Enum):
 
     NONE = auto()
     SOUND = auto()
+    """What a protocol begins with that servers of that port may speak."""
+    TEXT = auto()
+    """Text of a protocol that is not known here: a healthy server has some answer to it."""
     ODD = auto()
-    """A healthy server might answer it with an error."""
+    """A healthy server might answer it with an error, or with an end."""
 
 
-_TLS_PORTS = frozenset((443, 465, 636, 853, 990, 993, 995, 8443))
-_PLAIN_PORTS = frozenset((25, 80, 110, 143, 587, 3000, 5000, 8000, 8080))
+_TLS_PORTS = frozenset((443, 465, 636, 853, 990, 993, 995))
+"""Beside 8443 and the like. On other ports many a server has 400 for TLS."""
 _HTTP_PORT = 80
 _GREETING_PORTS = frozenset((21, 25, 110, 143, 587, 2525, 3306, 4190))
 """Where the server speaks first: FTP, SMTP, POP3, IMAP, MySQL, ManageSieve."""
@@ -70,6 +73,7 @@ _OTHERS_RE = re.compile(
     rb"|(?:CAPA|STLS)\r\n|(?:USER|AUTH) [!-~]",  # POP3, FTP
     re.IGNORECASE | re.DOTALL,
 )
+_TEXT_RE = re.compile(rb"[\t -~][\t\r\n -~]*")
 _GREETING_RE = re.compile(
     rb"(?:220[ -][^\n]*\n)+|(?:\* (?:OK|PREAUTH)[^\n]*\n)+|\+OK[^\n]*\n|SSH-2\.0-[^\n]*\n"
 )
@@ -95,12 +99,19 @@ def words_of(data: bytes, port: int) -> Words:
     if not data:
         return Words.NONE
     if data.startswith(b"\x16\x03"):
-        return Words.ODD if port in _PLAIN_PORTS else Words.SOUND
+        return Words.SOUND if _is_tls(port) else Words.ODD
     if (request := _REQUEST_RE.match(data)) is not None:
-        is_sound = port not in _TLS_PORTS and not _ESCAPES_RE.search(request[1])
+        is_sound = not (_is_tls(port) or _ESCAPES_RE.search(request[1]))
         has_host = request[2] == b"0" or b"\r\n\r\n" not in data or _HOST_RE.search(data)
         return Words.SOUND if is_sound and has_host else Words.ODD
-    return Words.SOUND if _OTHERS_RE.match(data) else Words.ODD
+    if _OTHERS_RE.match(data):
+        return Words.SOUND
+    is_text = _TEXT_RE.fullmatch(data) and b" HTTP/" not in data and not _is_tls(port)
+    return Words.TEXT if is_text else Words.ODD
+
+
+def _is_tls(port: int) -> bool:
+    return port in _TLS_PORTS or port % 1000 == 443
 
 
 class FirstAnswer:
@@ -132,13 +143,13 @@ class FirstAnswer:
             return self._behind_greeting(data)
         answer = _JUDGES[self._sent](data, self.words)
         is_bad = answer in (Answer.ENDED, Answer.ERROR)
-        return Answer.UNCLEAR if is_bad and self.words is Words.ODD else answer
+        return Answer.UNCLEAR if is_bad and self._may_be_wrong else answer
 
     def target_ended(self, seconds: float, *, client_ended: bool) -> Answer:
         """Judge the target's end or reset before an answer, so long after the accept."""
         if client_ended or self.words is Words.ODD or seconds > QUICK:
             return Answer.UNCLEAR
-        if self.words is Words.SOUND and not self._greeted:
+        if self.words is not Words.NONE and not self._greeted:
             return Answer.ENDED
         if self._greeted:  # some servers have no more to say: daytime, or a client on a list
             return Answer.UNCLEAR
@@ -153,7 +164,12 @@ class FirstAnswer:
             return Answer.ERROR
         if not _BEHIND_GREETING_RE.match(data):
             return Answer.SERVED
-        return Answer.UNCLEAR if self.words is Words.ODD else Answer.ERROR
+        return Answer.UNCLEAR if self._may_be_wrong else Answer.ERROR
+
+    @property
+    def _may_be_wrong(self) -> bool:
+        """Whether the client may be the cause of an error."""
+        return self.words in (Words.TEXT, Words.ODD)
 
 
 def _of_header(data: bytes, words: Words) -> Answer:

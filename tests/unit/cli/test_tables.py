@@ -102,6 +102,17 @@ def test_who_is_not_seen_as_it_is_marks_the_mode() -> None:
     assert status.client_ip(forward) == "transparent (1 fallback, 3 pseudo)"
 
 
+def test_a_target_that_expects_another_mode() -> None:
+    """Its mode is marked, and the line stands below the table."""
+    text = "172.17.0.2:80 ended 20 of 20 connections"
+    forwards = [{**a_forward(Counters()), "mismatch": text}, a_forward(Counters())]
+    head = {"version": "1", "pid": 7, "since": 0.0, "workers": [], "restarts": 0}
+    _, _, one, other, last = status.text({**head, "forwards": forwards}).splitlines()
+    assert "  proxy-v2 (mismatch)  " in one
+    assert "  proxy-v2  " in other
+    assert last == f"[::]:80: {text}"
+
+
 @pytest.mark.parametrize(
     ("counters", "udp", "text"),
     [

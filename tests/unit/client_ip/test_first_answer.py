@@ -34,19 +34,23 @@ PYTHON = b'<!DOCTYPE HTML>\n<html lang="en"><title>Error response</title><p>Erro
         (b"GET /cgi-bin/.%2e/.%2e/bin/sh HTTP/1.1\r\nHost: x\r\n\r\n", 80, Words.ODD),
         (b"GET /../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", 80, Words.ODD),
         (b"GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n", 80, Words.ODD),
+        (b"hello", 80, Words.TEXT),
+        (b"MAIL FROM:<a@b>\r\n", 25, Words.TEXT),
+        (b"hello", 443, Words.ODD),
         (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 80, Words.ODD),
         (b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 80, Words.ODD),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 80, Words.ODD),
         (HELLO, 443, Words.SOUND),
         (HELLO, 9443, Words.SOUND),
         (HELLO, 80, Words.ODD),
+        (HELLO, 40991, Words.ODD),
         (EHLO, 25, Words.SOUND),
         (b"a1 CAPABILITY\r\n", 143, Words.SOUND),
         (b"*1\r\n$4\r\nPING\r\n", 6379, Words.SOUND),
         (b"\0\0\0\x08\x04\xd2\x16\x2f", 5432, Words.SOUND),
         (RUBBISH, 80, Words.ODD),
         (b"\r\n", 80, Words.ODD),
-        (b"PROXY TCP6 ::1 ::1 1 2\r\n", 80, Words.ODD),
+        (b"PROXY TCP6 ::1 ::1 1 2\r\n", 80, Words.TEXT),
     ],
 )
 def test_what_a_client_says(data: bytes, port: int, words: Words) -> None:
@@ -93,6 +97,7 @@ def test_what_a_client_says(data: bytes, port: int, words: Words) -> None:
         (FIELD, 80, GET, OK, SERVED),
         # a healthy server and its clients
         (HEADER, 80, RUBBISH, BAD, UNCLEAR),
+        (HEADER, 80, b"hello", BAD, UNCLEAR),
         (HEADER, 80, HELLO, BAD, UNCLEAR),  # TLS for a server of plain HTTP
         (HEADER, 443, GET, BAD, UNCLEAR),  # and the other way round
         (HEADER, 443, RUBBISH, ALERT + b"\x0a", UNCLEAR),
@@ -136,6 +141,8 @@ def test_a_greeting_in_a_segment_of_its_own(greeting: bytes, then: bytes, verdic
         (NOTHING, 80, b"", 5.1, UNCLEAR),  # a healthy server that ends idle connections
         (NOTHING, 143, b"", 3.1, ENDED),  # Dovecot, which should have greeted
         (NOTHING, 80, RUBBISH, 0.1, UNCLEAR),
+        (HEADER, 7, b"hello", 0.1, ENDED),
+        (HEADER, 443, b"hello", 0.1, UNCLEAR),  # plain text for a TLS server
         (NOTHING, 80, GET, QUICK + 1, UNCLEAR),
         (FIELD, 80, GET, 0.1, ENDED),
     ],

@@ -154,6 +154,28 @@ def test_status_says_why_a_port_is_not_served(
     ]
 
 
+def test_status_marks_a_mode_that_the_container_does_not_expect(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = [
+        PublishedPort(Forward(Endpoint("::", at), Endpoint("172.17.0.2", 80)), ServedBy.DAEMON, at)
+        for at in (1, 2)
+    ]
+    forward = {"state": "open", "client_ip": "proxy-v2", "flows": 1, "ended": 1}
+    text = "172.17.0.2:80 ended 20 of 20 connections"
+    forwards = [
+        {**forward, "listen": "[::]:1", "mismatch": text},
+        {**forward, "listen": "[::]:2"},
+        {**forward, "listen": "[::]:99", "mismatch": "not Docker's"},
+    ]
+    monkeypatch.setattr("v6fwd.cli.docker.published_ports", lambda: ports)
+    monkeypatch.setattr("v6fwd.cli.docker.ask", lambda *_: iter([{"forwards": forwards}]))
+    told = docker("status").output.splitlines()
+    modes = [re.split("  +", line)[3] for line in told[-3:-1]]
+    assert modes == ["proxy-v2 (mismatch)", "proxy-v2"]
+    assert told[-1] == f"[::]:1: {text}"
+
+
 def test_proxies_switched_off(docker: Docker, path: Path) -> None:
     path.write_text('{"userland-proxy": false}')
     assert "dockerd starts no proxy at all" in docker("install").output
