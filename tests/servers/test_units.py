@@ -37,7 +37,7 @@ HEADER = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24" + ipaddress.ip_address(CLIENT).pa
 WORKS = f"""\
 #!/bin/bash
 # Waits until the target behind a port is told the client's address. The target sends all back.
-for _ in $(seq 100); do
+while ((SECONDS < 60)); do
     echo hello | timeout 5 socat -t 1 - "TCP6:[2001:db8::1]:$1,bind=[{CLIENT}]" 2>/dev/null |
         od -An -v -tx1 | tr -d ' \\n' | grep -q '^{HEADER.hex()}' && exit
     sleep 0.05

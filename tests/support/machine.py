@@ -101,7 +101,7 @@ done
 
 EVENTUALLY = """\
 #!/bin/bash
-for _ in $(seq 600); do
+while ((SECONDS < 60)); do
     bash -c "$1" && exit
     sleep 0.05
 done
