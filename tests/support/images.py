@@ -82,9 +82,13 @@ class Image:
 
     def load(self, engine: Engine, name: str, *changes: str) -> None:
         """Let an engine have it; `changes` are lines of a Dockerfile."""
-        self._tar.close()
         words = [word for change in changes for word in ("--change", change)]
-        engine.docker("import", *words, "-", name, input=self._bytes.getvalue(), text=False)
+        engine.docker("import", *words, "-", name, input=self.finished(), text=False)
+
+    def finished(self) -> bytes:
+        """The tar, as `docker import` reads it; nothing can be added any more."""
+        self._tar.close()
+        return self._bytes.getvalue()
 
 
 ECHO_SCRIPT = """\

@@ -87,7 +87,7 @@ class Control:
             undo.callback(new.unlink, missing_ok=True)
             new.chmod(0o600)
             if self._group:
-                os.chown(new, -1, grp.getgrnam(self._group).gr_gid)
+                _give_to_group(new, grp.getgrnam(self._group).gr_gid)
                 new.chmod(0o660)
             sock.listen()  # nobody can connect before
             self._inode = new.stat().st_ino
@@ -174,6 +174,23 @@ class Control:
             raise
         except Exception as error:
             yield failed(f"{request} cannot be done: {error!r}")
+
+
+def _give_to_group(path: Path, gid: int) -> None:
+    """Let a group have a file. Raises OSError.
+
+    Without CAP_CHOWN, which the unit for Docker does not give, it must be a group of this process:
+    CAP_SETGID makes it one for a moment.
+    """
+    own = os.getegid()
+    try:
+        os.chown(path, -1, gid)
+    except PermissionError:
+        os.setegid(gid)
+        try:
+            os.chown(path, -1, gid)
+        finally:
+            os.setegid(own)
 
 
 async def _read_line(sock: socket.socket, rest: bytes) -> tuple[bytes, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import ServeProcess
+from tests.support.installed import EXPOSED, UNITS
 from tests.support.paths import ROOT
 from tests.support.process import PATIENCE, eventually, free_port
 from tests.support.rig import echoed
@@ -236,19 +238,35 @@ def test_sockets_are_passed(daemon: ServeProcess, echo_server: socket.socket) ->
 
 # ---- the units -------------------------------------------------------------------------------
 
-UNITS = ROOT / "contrib" / "systemd"
-EXPOSED = {"v6fwd.service": 2.0, "v6fwd-docker.service": 4.1}
-"""What systemd calls the exposure of each, from 0 to 10, is below that."""
+PAGE = (ROOT / "docs" / "docker.md").read_text()
 
 
-@pytest.mark.server("systemd-analyze")
-@pytest.mark.parametrize(("name", "limit"), EXPOSED.items())
-def test_the_sandbox_is_tight(name: str, limit: float) -> None:
-    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNITS / name)]
+def exposure(unit: Path) -> float:
+    """What systemd calls the exposure of a unit, from 0 to 10."""
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     last = told.stdout.strip().splitlines()[-1]
     assert "Overall exposure level" in last, told.stdout + told.stderr
-    assert float(last.split(": ")[1].split()[0]) < limit
+    return float(last.split(": ")[1].split()[0])
+
+
+@pytest.mark.server("systemd-analyze")
+@pytest.mark.parametrize(("name", "most"), EXPOSED.items())
+def test_the_sandbox_is_tight(name: str, most: float) -> None:
+    assert exposure(UNITS / name) <= most
+    assert f"says {most}" in PAGE
+
+
+@pytest.mark.server("systemd-analyze")
+def test_the_sandbox_without_transparent(tmp_path: Path) -> None:
+    """With the drop-in that the page has."""
+    found = re.search(r"a drop-in lowers it to (\S+):\n((?:\n    .*|\n)+)", PAGE)
+    assert found
+    unit = tmp_path / "v6fwd-docker.service"
+    lines = (line.strip() for line in found[2].splitlines())
+    unit.write_text((UNITS / unit.name).read_text() + "\n".join(("", *lines, "")))
+    assert exposure(unit) == float(found[1])
+    assert float(found[1]) < EXPOSED[unit.name]
 
 
 @pytest.mark.server("systemd-analyze")

@@ -8,6 +8,7 @@ and as size_t on every Linux, which is why fields of these types are set through
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import socket
@@ -99,8 +100,9 @@ class Memory:
 
     def __init__(self, size: int) -> None:
         pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        # A huge page would cost 2 MiB for the first datagram.
-        pages.madvise(mmap.MADV_NOHUGEPAGE)
+        # A huge page would cost 2 MiB for the first datagram. EINVAL: this kernel has none.
+        with contextlib.suppress(OSError):
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
         self.view = memoryview(pages)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
 
