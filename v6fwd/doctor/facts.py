@@ -94,7 +94,10 @@ def is_ingress(socket: Listening, owner: Process) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that was read. What was not asked for is empty."""
+    """Everything that was read. What was not asked for is empty.
+
+    Large because each source has a field of its own, and nothing else decides about them.
+    """
 
     named: tuple[Port, ...] = ()
     """Ports that the user asks about."""
