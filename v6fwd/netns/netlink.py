@@ -15,7 +15,7 @@ import struct
 import sys
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from v6fwd.model import Protocol
 
@@ -37,10 +37,8 @@ _NODAD, _NOPREFIXROUTE = 0x2, 0x200  # linux/if_addr.h
 _LISTEN, _CLOSE = 10, 7  # net/tcp_states.h; an unconnected UDP socket is in CLOSE
 _IP_PROTO = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 
-_FIXED = {
-    _ERROR: 4, _NEW_ADDRESS: 8, _NEW_ROUTE: 12, _NEW_RULE: 12, _SOCKETS_BY_FAMILY: 72,
-}  # fmt: skip
-"""Bytes of the fixed part of an answer, by its type: linux/rtnetlink.h, linux/inet_diag.h."""
+_FIXED = {_ERROR: 4, _NEW_ADDRESS: 8, _NEW_ROUTE: 12, _NEW_RULE: 12}
+"""Bytes of the fixed part of an answer, by its type (linux/rtnetlink.h)."""
 
 _header = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _attribute = struct.Struct("=HH")
@@ -98,6 +96,8 @@ class Bound(NamedTuple):
 
 class Netlink:
     """A netlink socket of the namespace that the thread is in. Every call raises OSError."""
+
+    _fixed: ClassVar[dict[int, int]] = _FIXED
 
     def __init__(self, protocol: int = _ROUTE) -> None:
         self._sequence = 0
@@ -241,13 +241,15 @@ class Netlink:
         while True:
             for kind, sequence, content in read_messages(self._socket.recv(RECEIVE)):
                 if sequence == self._sequence:
-                    if len(content) < _FIXED.get(kind, 0):
+                    if len(content) < self._fixed.get(kind, 0):
                         raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
                     yield kind, content
 
 
 class SockDiag(Netlink):
     """Asks who listens: a dump of the listening sockets alone, however many others there are."""
+
+    _fixed: ClassVar[dict[int, int]] = {_ERROR: 4, _SOCKETS_BY_FAMILY: 72}  # linux/inet_diag.h
 
     def __init__(self) -> None:
         super().__init__(_SOCK_DIAG)
