@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def told(folder: Path, *targets: str) -> list[str]:
     path = folder / "log"
     with path.open("w") as file:
         tell_bridges([Forward(*pair) for pair in pairs], Log(fd=file.fileno()))
-    return path.read_text().splitlines()
+    lines = path.read_text().splitlines()  # to a file, with time and level in front
+    return [re.sub(r"^\S+ \S+ warning: ", "", line) for line in lines]
 
 
 @pytest.mark.parametrize("bridge", ["docker0", "br-0123456789ab"])
