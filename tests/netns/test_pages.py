@@ -130,17 +130,30 @@ def test_prometheus_takes_the_job_and_the_query(tmp_path: Path) -> None:
 
 
 @pytest.mark.server("systemd-analyze")
-def test_systemd_takes_the_drop_in(tmp_path: Path) -> None:
-    (drop_in,) = fenced("docs/monitoring.md", "ini")
+@pytest.mark.parametrize("drop_in", fenced("docs/monitoring.md", "ini"))
+def test_systemd_takes_the_drop_in(drop_in: str, tmp_path: Path) -> None:
     text = (ROOT / "contrib" / "systemd" / "v6fwd-docker.service").read_text()
     unit = tmp_path / "v6fwd-docker.service"
     unit.write_text(text.replace("/usr/local/bin/v6fwd", "/bin/true") + drop_in)
     words = ["systemd-analyze", "verify", "--man=no", str(unit)]
     told = subprocess.run(words, capture_output=True, text=True, check=False).stderr
     assert [line for line in told.splitlines() if "v6fwd" in line] == []
-    unit.write_text(unit.read_text() + drop_in.replace("LogRate", "LogRat"))
+    unit.write_text(unit.read_text() + drop_in.replace("=", "X="))
     told = subprocess.run(words, capture_output=True, text=True, check=False).stderr
-    assert "LogRatLimitIntervalSec" in told
+    assert [line for line in told.splitlines() if "v6fwd" in line] != []
+
+
+def test_the_page_and_the_units_agree() -> None:
+    """What docs/monitoring.md says of reload, restart and limits is what both units have."""
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    limits = fenced("docs/monitoring.md", "ini")[0].splitlines()
+    assert "`systemctl reload v6fwd-docker` is `v6fwd reload`" in page
+    assert "exits with 2 and is not\n(`RestartPreventExitStatus`)" in page
+    for name in ("v6fwd.service", "v6fwd-docker.service"):
+        unit = (ROOT / "contrib" / "systemd" / name).read_text().splitlines()
+        assert "ExecReload=/bin/kill -HUP $MAINPID" in unit
+        assert "RestartPreventExitStatus=2" in unit
+        assert {f"#   {line}" for line in limits} <= set(unit)
 
 
 @pytest.mark.server("logrotate")

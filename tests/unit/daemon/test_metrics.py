@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,12 @@ from tests.support.paths import ROOT
 from v6fwd.daemon.metrics import INDEX, UDP_DROPS, pages, render
 from v6fwd.daemon.reloads import Reloads
 from v6fwd.daemon.usage import Usage
+from v6fwd.docker.engine.containers import Container
+from v6fwd.docker.policy.modes import Modes
+from v6fwd.docker.report import report
 from v6fwd.errors import reason
+from v6fwd.log import Log
+from v6fwd.model import Endpoint, Forward, Transparent
 from v6fwd.relay.admission import REASONS
 from v6fwd.relay.counters import DURATIONS, Counters, snapshot_of
 from v6fwd.relay.ends import OTHER, Cause, End
@@ -96,8 +102,15 @@ def test_a_forward_that_only_finishes_its_flows() -> None:
 
 
 def test_the_container_of_a_port_of_dockers() -> None:
-    ports = [{"listen": "[::]:80", "target": "172.17.0.2:80", "container": "web", "source": ""}]
-    shown = status(a_forward("[::]:80"), a_forward("[::]:81")) | {"published": ports}
+    """As the daemon's source of Docker's ports reports them."""
+    port = Forward(Endpoint("::", 80), Endpoint("172.17.0.2", 80))
+    adopted: Any = [SimpleNamespace(forward=port)]
+    direct: Any = SimpleNamespace(forwards=lambda: ())
+    found: Any = SimpleNamespace(
+        containers=(), container_of=lambda _: Container("a" * 64, "web", "httpd")
+    )
+    ports = report(adopted, direct, found, Modes([], Transparent(), Log()))
+    shown = status(a_forward(str(port.listen)), a_forward("[::]:81")) | ports
     infos = re.findall(r"v6fwd_forward_info\{(.*)\} 1.0", render(shown).decode())
     containers = {dict(re.findall(r'(\w+)="([^"]*)"', info))["listen"]: info for info in infos}
     assert 'container="web"' in containers["[::]:80"]
