@@ -7,6 +7,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -76,6 +77,16 @@ def test_a_child_that_hides_and_one_that_is_gone(child: Child) -> None:
     child.end()
     assert child.usage.read() is None
     assert measured({"worker-0": child.usage}).keys() == {"supervisor"}
+
+
+def test_a_kernel_that_does_not_count(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Linux 6.2 the folder of descriptors has no size."""
+    monkeypatch.setattr("v6fwd.daemon.usage.os.fstat", lambda _: SimpleNamespace(st_size=0))
+    for _ in range(2):  # from its beginning each time
+        usage = child.usage.read()
+        assert usage is not None
+        assert usage.open_fds == 4
+    child.end()
 
 
 def test_a_child_that_could_not_open_its_files() -> None:
