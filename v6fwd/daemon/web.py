@@ -1,4 +1,4 @@
-"""A web server for two pages, in the supervisor's loop: /metrics and /healthz.
+"""A web server in the supervisor's loop, for /metrics, /healthz, and / that links them.
 
 Bounded in everything that a client can do to it: REQUEST bytes of head, PATIENCE seconds, CLIENTS
 at once. Silent connections do not keep others out: the oldest one that has not sent its request
@@ -34,6 +34,8 @@ class Page:
     body: bytes
     content_type: str = PLAIN
     status: HTTPStatus = HTTPStatus.OK
+    fields: tuple[str, ...] = ()
+    """More lines of the head."""
 
 
 Pages = Mapping[str, Callable[[], Awaitable[Page]]]
@@ -115,6 +117,7 @@ class WebServer:
             f"Content-Type: {page.content_type}",
             f"Content-Length: {len(page.body)}",
             "Connection: close",
+            *page.fields,
         ]
         if page.status is HTTPStatus.METHOD_NOT_ALLOWED:
             lines.append("Allow: GET, HEAD")
