@@ -48,7 +48,11 @@ datagrams of one client are neighbours and are sent as one message (`gso`).
 
 
 class UdpListener:
-    """Reads the datagrams of all clients, and hands each to its session."""
+    """Reads the datagrams of all clients, and hands each to its session.
+
+    Large because the order of a client's datagrams is kept across its sessions, the clients that
+    are pending and the batch that is not read to its end.
+    """
 
     def __init__(
         self, forward: Forward, target: Target, sock: socket.socket, resources: UdpResources
