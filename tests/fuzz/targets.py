@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from tests.fuzz.machine import MACHINE_TARGETS
 from tests.support.http_reading import FORWARDED, XFF, assert_agreed, feed, hurry, maker
-from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
+from v6fwd.client_ip.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.responses import ResponseStream
 from v6fwd.client_ip.http.syntax import Kind
 from v6fwd.client_ip.proxy.read import (

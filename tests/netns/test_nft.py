@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -218,6 +220,54 @@ def test_what_others_delete_is_restored(published: Published, command: tuple[str
     lab.run("host", "nft", *command).check_returncode()
     eventually(lambda: tables() == before, "the tables are as they were", patience=3)
     assert f"PROXY TCP4 {CLIENT_V4} {HOST_V4} " in published.sees()
+
+
+WITHOUT_IPTABLES = f"""
+import asyncio, os, sys
+from v6fwd.docker.adopted_ports import AdoptedPort
+from v6fwd.docker.ipv4_clients import Ipv4Clients
+from v6fwd.log import Log
+from v6fwd.model import ClientIP, Endpoint, Forward
+os.environ["PATH"] = sys.argv[1]
+async def main():
+    clients = Ipv4Clients(Log())
+    listen, target = Endpoint("0.0.0.0", {PORT}), Endpoint("{CONTAINER_V4}", 80)
+    clients.scanned([AdoptedPort(None, Forward(listen, target, ClientIP.PROXY_V1), None, True)])
+    print("set", flush=True)
+    gone = asyncio.Event()
+    asyncio.get_running_loop().add_reader(0, gone.set)
+    await gone.wait()
+    clients.close(keep=False)
+asyncio.run(main())
+"""
+
+
+def test_who_cannot_be_judged_is_dropped(published: Published, tmp_path: Path) -> None:
+    """Without iptables, DOCKER-USER cannot be asked; where Docker made none, nobody need ask it."""
+    nft = shutil.which("nft")
+    assert nft is not None
+    (tmp_path / "nft").symlink_to(nft)
+    lab = published.stage.lab
+    keeper = lab.start(
+        "host", sys.executable, "-c", WITHOUT_IPTABLES, str(tmp_path),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert keeper.stdout is not None
+    assert keeper.stdout.readline() == "set\n"
+    assert f"PROXY TCP4 {CLIENT_V4} {HOST_V4} " in published.sees()
+    rules = "add table ip filter; add chain ip filter DOCKER-USER"
+    lab.run("host", "nft", rules).check_returncode()
+    listing = ("nft", "list", "table", "ip", "v6fwd")
+    redirects = re.compile(rf"elements = .*\b{PORT}\b")
+    eventually(
+        lambda: not redirects.search(lab.run("host", *listing).stdout), "the redirect is gone"
+    )
+    assert not published.gets_in()
+    lab.run("host", "nft", "delete", "chain", "ip", "filter", "DOCKER-USER").check_returncode()
+    eventually(lambda: redirects.search(lab.run("host", *listing).stdout), "the redirect is back")
+    assert f"PROXY TCP4 {CLIENT_V4} {HOST_V4} " in published.sees()
+    _, log = keeper.communicate("", timeout=20)
+    assert f"0.0.0.0:{PORT}: IPv4 clients are dropped, as the rules of DOCKER-USER" in log
 
 
 def test_errors_in_one_line(published: Published) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import h11
 from h11._state import MIGHT_SWITCH_PROTOCOL
 
-from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
+from v6fwd.client_ip.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.requests import RequestStream
 from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules, Kind
 from v6fwd.model import Address, ClientIP

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from v6fwd.docker.policy.docker_user import Rule, quoted
 
 _TIMEOUT = 10.0  # seconds
+_LEGACY_TABLES = Path("/proc/net/ip_tables_names")
 
 Chains = Mapping[str, Sequence[Rule]]
 
@@ -29,12 +31,8 @@ class IptablesChain:
         self._jump = [*jump, "-j", name]
 
     def listed(self) -> str:
-        """Return all rules of the table; none where there is no iptables, and so none of
-        Docker's."""
-        try:
-            return run_iptables("-w", "-t", self._table, "-S")
-        except FileNotFoundError:
-            return ""
+        """Return all rules of the table."""
+        return run_iptables("-w", "-t", self._table, "-S")
 
     def is_in_place(self, chains: Chains) -> bool:
         """Return whether the chain and the jump are among these."""
@@ -58,6 +56,14 @@ class IptablesChain:
 
     def _has_jump(self, chains: Chains) -> bool:
         return self._jump in chains.get(self._parent, ())
+
+
+def legacy_tables() -> list[str]:
+    """Return the tables of iptables-legacy in this network namespace. Raises OSError."""
+    try:
+        return _LEGACY_TABLES.read_text().split()
+    except FileNotFoundError:  # its module is not loaded
+        return []
 
 
 def run_iptables(*words: str) -> str:

@@ -55,9 +55,11 @@ class Ipv4Clients:
 
     def __init__(self, log: Log) -> None:
         self._redirect = Ipv4Redirect(log)
-        self._docker_user = DockerUser(log)
+        self._docker_user = DockerUser(log, self._set_redirect)
         self._legacy_guard = LegacyGuard(log)
         self._lingering = Lingering()
+        self._needed: set[Element] = set()
+        self._others: set[Element] = set()
         self._is_scanned = False
         """Whether all shims are known that were there before; until then nothing is taken back."""
 
@@ -89,12 +91,18 @@ class Ipv4Clients:
         coming = list(filter(_is_ipv4, coming))
         precaution = [*(port.forward for port in mine if not port.is_open), *coming]
         self._docker_user.set((*required, *precaution))
-        needed = set(chain.from_iterable(map(elements_of, required)))
-        others = {*chain.from_iterable(map(elements_of, precaution)), *self._lingering}
-        self._legacy_guard.set(needed | others)
-        self._redirect.set(needed, others, at_once=at_once)
+        self._needed = set(chain.from_iterable(map(elements_of, required)))
+        self._others = {*chain.from_iterable(map(elements_of, precaution)), *self._lingering}
+        self._legacy_guard.set(self._needed | self._others)
+        self._set_redirect(at_once=at_once)
         with contextlib.suppress(OSError):  # no privilege, or no such network: nothing waits
             drop_waiting({forward.target.host for forward in coming})
+
+    def _set_redirect(self, *, at_once: bool = True) -> None:
+        """Redirect what DOCKER-USER can judge; of other ports only the guard is there, which drops
+        their IPv4 clients."""
+        unjudged = {forward.listen for forward in self._docker_user.unjudged}
+        self._redirect.set(self._needed - unjudged, self._others - unjudged, at_once=at_once)
 
     def ended(self, port: AdoptedPort, asked: int) -> bool:
         """Keep the redirect of a port whose shim has ended until the Engine has answered another

@@ -118,6 +118,15 @@ def _content(table: str) -> tuple[object, set[Element]]:
         raise RelayError(f"table {table} has what v6fwd has not put there: {error!r}") from None
 
 
+def has_chain(name: str) -> bool:
+    """Return whether any table of IPv4 has a chain of this name. Raises RelayError."""
+    listing = _nft("list", "chains", _FAMILY)
+    try:
+        return any(item.get("chain", {}).get("name") == name for item in listing["nftables"])
+    except (AttributeError, KeyError, TypeError) as error:
+        raise RelayError(f"nft lists chains in another way: {error!r}") from None
+
+
 def apply(commands: Sequence[Command]) -> None:
     """Carry out all commands or none. Raises RelayError with nft's reason."""
     if commands:

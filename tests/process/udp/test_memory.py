@@ -15,8 +15,11 @@ import pytest
 
 from tests.support.datagrams import Peer, echo, peer, sessions
 from tests.support.relaying import Running, relaying, until
-from v6fwd.model import ClientIP, Limits
+from v6fwd.client_ip import budget
+from v6fwd.client_ip.proxy.write import write_v2_dgram
+from v6fwd.model import Address, ClientIP, Limits, parse_networks
 from v6fwd.relay.ends import End
+from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.udp import listener
 from v6fwd.relay.udp.demux import Demux
 from v6fwd.relay.udp.listener import UdpListener
@@ -28,6 +31,7 @@ from v6fwd.relay.udp.session_maker import SessionMaker
 from v6fwd.relay.udp.session_table import Sessions
 
 NONE = Limits(drain_timeout=0)
+CLIENT = Address(bytes.fromhex("20010db8000000000000000000000007"), 4711)
 
 
 @contextmanager
@@ -136,3 +140,37 @@ async def test_a_header_that_cannot_be_made() -> None:
                 one.send(b"hello", ("::1", running.port))
                 await until(lambda: failed)
                 assert (await target.receive())[0].endswith(b"hello")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(Inbox, "slot"), (Inbox, "put"), (Reactor, "resume_later")],
+    ids=["keep", "put back", "come back"],
+)
+async def test_the_rest_of_a_batch(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the time for PROXY headers is up, the rest may be lost, but the port goes on."""
+    monkeypatch.setattr(budget, "TURN", 0.0)
+    header = write_v2_dgram(CLIENT, CLIENT)
+    with peer("127.0.0.1", answer=echo) as target, peer("::1") as one:
+        async with relaying(target.endpoint, accept_proxy=parse_networks("::1")) as running:
+
+            async def served() -> None:
+                number = 0
+
+                def is_back() -> bool:
+                    nonlocal number
+                    number += 1
+                    one.send_train((header + b"%04d" % number) * 3, 56, ("::1", running.port))
+                    return not one.received.empty()
+
+                await until(is_back)
+                while not one.received.empty():
+                    one.received.get_nowait()
+
+            await served()
+            with failing(owner, name) as failed:
+                one.send_train((header + b"lost") * 3, 56, ("::1", running.port))
+                await until(lambda: failed)
+            await served()
+            await served()
+            assert len(re.findall(r"internal error.*: MemoryError\(\)", running.log)) == 1

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.datagrams import Peer, counters, echo, peer, sessions
 from tests.support.relaying import Running, relaying, until
-from v6fwd.client_ip.proxy.read import read_datagram_header
+from v6fwd.client_ip import budget
+from v6fwd.client_ip.proxy.read import MAX_HEADER, read_datagram_header
 from v6fwd.client_ip.proxy.write import write_v1, write_v2, write_v2_dgram
 from v6fwd.model import Address, ClientIP, UdpProxy
 from v6fwd.relay.ends import End
@@ -111,6 +112,7 @@ async def test_too_large_with_its_header() -> None:
 
 CLAIMED = address("2001:db8:9::7", 4711)
 DIALLED = address("2001:db8:9::1", 53)
+LONG = write_v2_dgram(CLAIMED, DIALLED)[:14] + (MAX_HEADER + 1 - 16).to_bytes(2, "big")
 
 
 async def test_the_claim_is_the_client() -> None:
@@ -148,6 +150,21 @@ async def test_claims_are_sessions_of_their_own() -> None:
             assert len(sessions(running)) == 12 - 1  # 2001:db8::1 with port 1001 was there
 
 
+async def test_headers_that_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the time is up behind each header, all is delivered, in the order it was sent in."""
+    monkeypatch.setattr(budget, "TURN", 0.0)
+    numbers = [b"%04d" % number for number in range(200)]
+    sent = [write_v2_dgram(CLAIMED, DIALLED) + number for number in numbers]
+    with peer("127.0.0.1") as target, peer("::1") as balancer:
+        async with relaying(target.endpoint, accept_proxy=ANYBODY) as running:
+            for data in sent[:100]:
+                balancer.send(data, ("::1", running.port))
+            for at in range(100, 200, 20):
+                train = b"".join(sent[at : at + 20])
+                balancer.send_train(train, len(sent[0]), ("::1", running.port))
+            assert await target.data(200) == numbers
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
@@ -155,9 +172,10 @@ async def test_claims_are_sessions_of_their_own() -> None:
         (b"no header", "no PROXY v2 header"),
         (write_v1(CLAIMED, DIALLED), "no PROXY v2 header"),
         (write_v2(CLAIMED, DIALLED) + b"x", "PROXY v2 family 0x21 is for streams, this is UDP"),
+        (LONG, "PROXY v2 header of 4097 bytes, the limit is 4096"),
         (write_v2_dgram(CLAIMED, DIALLED)[:-1], "the datagram ends in its PROXY header"),
     ],
-    ids=["empty", "none", "v1", "stream", "cut"],
+    ids=["empty", "none", "v1", "stream", "long", "cut"],
 )
 async def test_refused(data: bytes, why: str) -> None:
     with peer("127.0.0.1") as target, peer("::1") as balancer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,7 +47,13 @@ def test_the_table_agrees_with_the_definition(data: bytes) -> None:
     assert crc32c(data) == by_division(data)
 
 
-@given(st.binary(min_size=1, max_size=64), st.data())
+@pytest.mark.parametrize("size", [*range(120, 140), 255, 256, 257, 1000, 4095, 4096, 70_001])
+def test_long_data_agrees_with_the_definition(size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    assert crc32c(data) == by_division(data)
+
+
+@given(st.binary(min_size=1, max_size=300), st.data())
 def test_one_bit_changes_it(data: bytes, draw: st.DataObject) -> None:
     at = draw.draw(st.integers(0, len(data) * 8 - 1))
     changed = bytearray(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from v6fwd.client_ip.http.budget import TURN, UNBOUNDED, TimeBudget
+from v6fwd.client_ip.budget import TURN, UNBOUNDED, TimeBudget
 
 
 def test_a_call_has_its_time_and_the_next_one_has_its_own() -> None:

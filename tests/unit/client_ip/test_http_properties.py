@@ -24,7 +24,7 @@ from tests.support.http_reading import (
     stdlib_fields,
 )
 from tests.unit.client_ip.http_samples import BAD_BODIES, BAD_HEADS, GOOD, HOST, chunked, get
-from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
+from v6fwd.client_ip.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.responses import UNTIL_EOF, ResponseStream
 from v6fwd.client_ip.http.syntax import Kind
 from v6fwd.model import ClientIP, OnOpaque

@@ -6,7 +6,8 @@ Section numbers are those of HAProxy's doc/proxy-protocol.txt.
 from __future__ import annotations
 
 import ipaddress
-from typing import NamedTuple
+import sys
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import example, given, settings
@@ -17,7 +18,7 @@ from proxyprotocol.v2 import ProxyProtocolV2
 
 from tests.unit.client_ip.strategies import PAIRS
 from v6fwd.client_ip.proxy.crc32c import crc32c
-from v6fwd.client_ip.proxy.read import V1_MAX, Header, ProxyHeaderError, read_header
+from v6fwd.client_ip.proxy.read import MAX_HEADER, V1_MAX, Header, ProxyHeaderError, read_header
 from v6fwd.client_ip.proxy.write import write_v1, write_v2
 from v6fwd.model import Address
 
@@ -377,15 +378,54 @@ def test_v2_taken(sample: Good) -> None:
 
 @pytest.mark.parametrize("command", [LOCAL, PROXY], ids=["local", "proxy"])
 def test_the_longest_header(command: int) -> None:
-    """65,535 bytes behind the first 16; its prefixes are too many to feed all of them."""
-    data = v2(command, TCP4, BODY4 + tlv(0xE0, bytes(0xFFFF - 12 - 3)))
-    assert len(data) == 16 + 0xFFFF
-    for size in (*range(40), 1000, 0xFFFF, len(data) - 1):
+    """Its prefixes are too many to feed all of them."""
+    data = v2(command, TCP4, BODY4 + tlv(0xE0, bytes(MAX_HEADER - 16 - 12 - 3)))
+    assert len(data) == MAX_HEADER == 4096
+    for size in (*range(40), 1000, len(data) - 1):
         assert read_header(data[:size]) is None
     header = read_header(data + b"x")
     assert header is not None
     assert header.length == len(data)
     assert (str(header.source) == TOLD4[0]) is (command == PROXY)
+
+
+@pytest.mark.parametrize("command", [LOCAL, PROXY], ids=["local", "proxy"])
+@pytest.mark.parametrize("length", [MAX_HEADER + 1, 16 + 0xFFFF])
+def test_a_longer_header_is_refused_by_its_length(command: int, length: int) -> None:
+    start = v2(command, TCP4, length=length - 16)
+    assert outcome(start) == f"error: PROXY v2 header of {length} bytes, the limit is 4096"
+
+
+WORST = {
+    "empty TLVs": tlv(0x04) * 1345,
+    "empty TLVs of SSL": tlv(0x20) * 1345,
+    "TLVs of one byte": tlv(0x04, b"x") * 1008,
+    "TLVs of nine bytes": tlv(0x04, bytes(9)) * 336,
+    "long and short ones by turns": (tlv(0x04) + tlv(0x04, bytes(9))) * 268,
+    "a checksum": tlv(0x04, bytes(4030)),
+}
+
+
+@pytest.mark.parametrize("tlvs", WORST.values(), ids=WORST)
+def test_no_header_takes_many_steps(tlvs: bytes) -> None:
+    """Counted in lines: a header is read in one go, while others wait."""
+    data = with_crc(v2(PROXY, TCP4, BODY4 + CRC + tlvs), 31)
+    assert len(data) <= MAX_HEADER
+    read_header(data)  # what is made once
+    lines = 0
+
+    def count(_: object, event: str, __: object) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        read_header(data)
+    finally:
+        sys.settrace(before)
+    assert 20 < lines < 5000
 
 
 SHORT = "PROXY v2 header too short for its addresses"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from tests.support.logged import Logged
-from v6fwd.docker import ipv4_clients, ipv4_redirect
+from v6fwd.docker import iptables_chain, ipv4_clients, ipv4_redirect
 from v6fwd.docker.adopted_ports import AdoptedPort
 from v6fwd.docker.ipv4_clients import Ipv4Clients, Lingering
 from v6fwd.docker.ipv4_redirect import Ipv4Redirect
@@ -291,10 +293,101 @@ def both(*listens: Endpoint) -> set[Element]:
     return {element for listen in listens for element in (listen, Guarded(listen.port, A))}
 
 
+def program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+NO_CHAINS = """echo '{"nftables": [{"metainfo": {"json_schema_version": 1}}]}'"""
+USER_CHAIN = NO_CHAINS.replace(
+    "]}'", """, {"chain": {"table": "filter", "name": "DOCKER-USER"}}]}'"""
+)
+NO_NFT = "echo no >&2; exit 1"
+DENIED = "echo 'Permission denied (you must be root)' >&2; exit 4"
+LIST = "echo '-N DOCKER-USER'; echo '-A DOCKER-USER -s 192.0.2.7/32 -j DROP'"
+
+
+@pytest.fixture
+async def tables(
+    table: FakeTable, logged: Logged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> AsyncIterator[Ipv4Clients]:
+    """A host without iptables, whose IPv4 clients are redirected by `table`."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(iptables_chain, "_LEGACY_TABLES", tmp_path / "legacy")
+    monkeypatch.setattr(ipv4_clients, "Ipv4Redirect", lambda log: Ipv4Redirect(log, table))
+    monkeypatch.setattr(ipv4_clients, "drop_waiting", lambda hosts: None)  # noqa: ARG005
+    table.elements = None
+    clients = Ipv4Clients(logged.log)
+    clients.scanned([])
+    yield clients
+    program(tmp_path / "nft", NO_CHAINS)
+    clients.close(keep=False)
+
+
+@pytest.mark.parametrize("nft", [USER_CHAIN, NO_NFT, "echo []", ""])
+@pytest.mark.parametrize("iptables", ["", DENIED])
+async def test_clients_whom_docker_user_cannot_judge_are_dropped(
+    tables: Ipv4Clients, table: FakeTable, logged: Logged, tmp_path: Path, nft: str, iptables: str
+) -> None:
+    """They have a guard and no redirect, until iptables can be run."""
+    if nft:
+        program(tmp_path / "nft", nft)
+    if iptables:
+        program(tmp_path / "iptables", iptables)
+    tables.apply([port(A, ClientIP.PROXY_V2), port(B, ClientIP.NONE, is_open=False)])
+    assert table.elements == {Guarded(A.port, A), Guarded(B.port, A)}
+    [text] = [text for event, text in logged.lines() if event == "docker-user"]
+    assert text.startswith(f"{A}, {B}: IPv4 clients are dropped, as the rules of DOCKER-USER ")
+    assert text.endswith("v6fwd needs the command iptables and CAP_NET_ADMIN")
+    program(tmp_path / "iptables", LIST)
+    program(tmp_path / "iptables-restore", "")
+    tables.check()
+    assert table.elements == both(A, B)
+
+
+async def test_no_rules_of_docker_for_iptables_need_no_iptables(
+    tables: Ipv4Clients, table: FakeTable, logged: Logged, tmp_path: Path
+) -> None:
+    """`"iptables": false` of dockerd; DOCKER-USER may come later, or be in the older tables."""
+    program(tmp_path / "nft", NO_CHAINS)
+    tables.apply([port(A, ClientIP.PROXY_V2)])
+    assert table.elements == both(A)
+    assert logged.lines() == []
+    (tmp_path / "legacy").write_text("nat\nfilter\n")
+    tables.check()
+    assert table.elements == {Guarded(A.port, A)}
+    (tmp_path / "legacy").write_text("nat\n")
+    tables.check()
+    assert table.elements == both(A)
+    program(tmp_path / "nft", USER_CHAIN)
+    tables.check()
+    assert table.elements == {Guarded(A.port, A)}
+    tables.apply([])
+    assert table.elements is None
+
+
+async def test_a_chain_that_is_there_stays_while_iptables_waits_for_others(
+    tables: Ipv4Clients, table: FakeTable, logged: Logged, tmp_path: Path, monkeypatch: Any
+) -> None:
+    program(tmp_path / "nft", USER_CHAIN)
+    program(tmp_path / "iptables", LIST)
+    program(tmp_path / "iptables-restore", "")
+    tables.apply([port(A, ClientIP.PROXY_V2)])
+    late = Mock(side_effect=subprocess.TimeoutExpired("iptables", 10))
+    monkeypatch.setattr("subprocess.run", late)
+    tables.apply([port(A, ClientIP.PROXY_V2), port(B, ClientIP.PROXY_V2)])
+    assert table.elements == {A, Guarded(A.port, A), Guarded(B.port, A)}
+    tables.apply([port(A, ClientIP.PROXY_V2)])
+    assert table.elements == both(A)
+    assert {event for event, _ in logged.lines()} >= {"docker-user"}
+
+
 async def test_whose_clients_are_redirected(
     table: FakeTable, logged: Logged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # this host's iptables is none of our business
+    program(tmp_path / "nft", NO_CHAINS)
+    monkeypatch.setattr(iptables_chain, "_LEGACY_TABLES", tmp_path / "legacy")
     monkeypatch.setattr(ipv4_clients, "Ipv4Redirect", lambda log: Ipv4Redirect(log, table))
     dropped: list[str] = []
     monkeypatch.setattr(ipv4_clients, "drop_waiting", dropped.extend)

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from proxyprotocol.result import ProxyResultIPv6
+from proxyprotocol.v2 import ProxyProtocolV2
 
-from v6fwd.client_ip.proxy.read import ProxyHeaderError, read_datagram_header, read_header
+from v6fwd.client_ip.proxy.read import (
+    MAX_HEADER,
+    ProxyHeaderError,
+    read_datagram_header,
+    read_header,
+)
 from v6fwd.model import Protocol
 from v6fwd.probe.forms import CLIENT, MAX_V2, Form, Named, padded, v1, v2, variants
 
@@ -50,13 +57,22 @@ def test_an_ipv4_client() -> None:
     assert header.source.host == TCP["v2-ipv4"].client == "192.0.2.222"
 
 
-@pytest.mark.parametrize("size", [52, 55, 107, 232, 512, MAX_V2])
+@pytest.mark.parametrize("size", [52, 55, 107, 232, 512, MAX_HEADER])
 def test_a_header_of_any_size(size: int) -> None:
     header = padded(NAMED, size)
     assert len(header) == size
     read = read_header(header)
     assert read is not None
     assert read.length == size
+
+
+def test_the_largest_header_that_there_can_be() -> None:
+    """Our own reader takes none as large; a server may."""
+    header = padded(NAMED, MAX_V2)
+    assert len(header) == MAX_V2 == 16 + 0xFFFF
+    result = ProxyProtocolV2().unpack(header)
+    assert isinstance(result, ProxyResultIPv6)
+    assert str(result.source[0]) == CLIENT
 
 
 def test_sizes_that_no_tlv_fills() -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import socket
 import struct
 from typing import NamedTuple
+from unittest.mock import Mock
 
 import pytest
 
+from v6fwd.client_ip.budget import TURN
 from v6fwd.client_ip.proxy.write import write_v2_dgram
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import Address, parse_networks
 from v6fwd.relay.udp.demux import READ_BEFORE, Demux
-from v6fwd.relay.udp.mmsg import META_SIZE, NAME_ROOM, SLOT_SIZE, SOL_UDP, UDP_GRO, Inbox
+from v6fwd.relay.udp.gso import datagrams
+from v6fwd.relay.udp.mmsg import META_SIZE, NAME_ROOM, SLOT_SIZE, SOL_UDP, UDP_GRO, Inbox, Slot
 from v6fwd.relay.udp.pktinfo import INET, INET6, Family
 
 LOCAL = {INET: "192.0.2.1", INET6: "2001:db8::1"}
@@ -34,26 +38,14 @@ class Datagram(NamedTuple):
     """Whether pktinfo is its only control message."""
 
 
-class FilledInbox(Inbox):
-    """An Inbox that holds these datagrams without a socket."""
-
-    def __init__(self, family: Family, datagrams: list[Datagram]) -> None:
-        super().__init__()
-        metas = [_meta(family, each) for each in datagrams]
-        self._all = b"".join(meta.ljust(META_SIZE, b"\0") for meta in metas)
-        self._controls = [len(meta) - NAME_ROOM for meta in metas]
-        self._lengths = [len(each.data) for each in datagrams]
-        for number, each in enumerate(datagrams):
-            self.payload[number * SLOT_SIZE : number * SLOT_SIZE + len(each.data)] = each.data
-
-    def sizes(self, count: int, first: int = 0) -> list[int]:
-        return self._lengths[first : first + count]
-
-    def control_sizes(self, count: int, first: int = 0) -> list[int]:
-        return self._controls[first : first + count]
-
-    def meta(self, count: int, first: int = 0) -> bytes:
-        return self._all[first * META_SIZE : (first + count) * META_SIZE]
+def filled(family: Family, datagrams: list[Datagram]) -> Inbox:
+    """An Inbox that holds these datagrams, without a socket."""
+    inbox = Inbox()
+    for number, each in enumerate(datagrams):
+        meta = _meta(family, each)
+        control_size = len(meta) - NAME_ROOM
+        inbox.put(number, Slot(meta.ljust(META_SIZE, b"\0"), control_size, each.data))
+    return inbox
 
 
 def _meta(family: Family, datagram: Datagram) -> bytes:
@@ -77,15 +69,20 @@ def _cmsg(level: int, kind: int, data: bytes) -> bytes:
     return text.ljust(socket.CMSG_SPACE(len(data)), b"\0")
 
 
+def frozen() -> float:
+    """A clock by which nothing takes any time."""
+    return 0.0
+
+
 class Sorted:
     """What a Demux made of datagrams: payloads by client port, in order."""
 
     def __init__(self, family: Family, *datagrams: Datagram, trusted: str = "") -> None:
         self.refused: list[str] = []
-        self.demux = Demux(family, lambda _, why: self.refused.append(why))
+        self.demux = Demux(family, lambda _, why: self.refused.append(why), frozen)
         if trusted:
             self.demux.trusted = TrustedNetworks(parse_networks(trusted))
-        inbox = FilledInbox(family, list(datagrams))
+        inbox = filled(family, list(datagrams))
         self.groups = self.demux.sort(inbox, len(datagrams))
         self.payloads = {
             key: [bytes(inbox.payload[start : start + size]) for start, size, _ in items]
@@ -122,10 +119,10 @@ def test_other_control_messages_change_no_key(family: Family, segment: int) -> N
 
 def test_a_flood_of_control_messages_is_not_remembered_for_good() -> None:
     many = [Datagram(b"x", port, is_plain=False) for port in range(1, 65)]
-    demux = Demux(INET, lambda *_: None)
+    demux = Demux(INET, lambda *_: None, frozen)
     for round_ in range(READ_BEFORE // len(many) + 1):
         ports = [each._replace(port=each.port + 100 * round_) for each in many]
-        assert len(demux.sort(FilledInbox(INET, ports), len(ports))) == len(ports)
+        assert len(demux.sort(filled(INET, ports), len(ports))) == len(ports)
     assert len(demux._read_before) <= READ_BEFORE
 
 
@@ -165,3 +162,85 @@ def test_a_header_of_somebody_else_is_payload(family: Family, trusted: str) -> N
     found = Sorted(family, Datagram(HEADER + b"x"), trusted=trusted)
     assert list(found.payloads.values()) == [[HEADER + b"x"]]
     assert not found.demux.headers
+
+
+# ---- headers that take long ------------------------------------------------------------------
+
+
+class Dear:
+    """A Demux whose clock is a fifth of a turn later each time that it is looked at.
+
+    The clock is a float: that may be six times in a turn.
+    """
+
+    def __init__(self, family: Family, *datagrams: Datagram) -> None:
+        self.looks = 0
+        self.inbox = filled(family, list(datagrams))
+        self.demux = Demux(family, lambda *_: None, self._clock)
+        self.demux.trusted = TrustedNetworks(parse_networks(CLIENT[family]))
+        self.turns = [self._sort(len(datagrams))]
+        while self.demux.has_unread:
+            count = self.demux.take_unread(self.inbox)
+            assert not self.demux.has_unread
+            self.turns.append(self._sort(count))
+
+    def _clock(self) -> float:
+        self.looks += 1
+        return self.looks * TURN / 5
+
+    def _sort(self, count: int) -> list[tuple[bytes, bytes]]:
+        groups = self.demux.sort(self.inbox, count)
+        memory = self.inbox.payload
+        return [
+            (key, bytes(memory[start : start + size]))
+            for key, items in groups.items()
+            for start, size in datagrams(items)
+        ]
+
+    def payloads(self) -> list[list[bytes]]:
+        """By client, in the order in which they were passed on."""
+        found: dict[bytes, list[bytes]] = {}
+        for key, payload in itertools.chain(*self.turns):
+            found.setdefault(key, []).append(payload)
+        return list(found.values())
+
+
+@FAMILIES
+def test_headers_are_read_for_one_turn_at_a_time(family: Family) -> None:
+    """The rest of the batch comes in the next ones, in order and with nothing lost."""
+    numbers = [b"%d" % number for number in range(64)]
+    found = Dear(family, *(Datagram(HEADER + number, 1 + int(number) % 3) for number in numbers))
+    assert max(map(len, found.turns)) <= 6
+    assert found.payloads() == [numbers[0::3], numbers[1::3], numbers[2::3]]
+
+
+@FAMILIES
+@pytest.mark.parametrize("last", [3, 1])
+def test_a_message_of_many_datagrams_is_cut(family: Family, last: int) -> None:
+    numbers = [b"%03d" % number for number in range(63)] + [b"end"[:last]]
+    train = Datagram(b"".join(HEADER + each for each in numbers), segment=len(HEADER) + 3)
+    found = Dear(family, train, Datagram(HEADER + b"behind"))
+    assert max(map(len, found.turns)) <= 6
+    assert found.payloads() == [[*numbers, b"behind"]]
+
+
+@FAMILIES
+def test_headers_that_are_refused_take_their_time_too(family: Family) -> None:
+    found = Dear(family, *[Datagram(b"none")] * 20, Datagram(HEADER + b"one"))
+    assert found.payloads() == [[b"one"]]
+    assert len(found.turns) >= 4
+
+
+def test_a_clock_that_is_always_late_lets_one_through() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("v6fwd.client_ip.budget.TURN", 0.0)
+        found = Dear(INET, Datagram(HEADER + b"one"), Datagram(HEADER + b"two"))
+    assert [len(turn) for turn in found.turns] == [1, 1]
+
+
+@FAMILIES
+def test_the_clock_is_not_looked_at_where_nobody_is_trusted(family: Family) -> None:
+    clock = Mock(return_value=0.0)
+    demux = Demux(family, lambda *_: None, clock)
+    demux.sort(filled(family, [Datagram(HEADER + b"x")] * 64), 64)
+    clock.assert_not_called()

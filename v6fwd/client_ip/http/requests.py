@@ -11,8 +11,8 @@ The result does not depend on how the bytes are cut.
 
 from __future__ import annotations
 
+from v6fwd.client_ip.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.address import AddressFields
-from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.chunks import FREE_EXTENSIONS, STRICT, ChunkReader
 from v6fwd.client_ip.http.fields import FieldReader, Fields
 from v6fwd.client_ip.http.framing import CHUNKED

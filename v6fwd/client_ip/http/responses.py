@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import deque
 
-from v6fwd.client_ip.http.budget import UNBOUNDED, TimeBudget
+from v6fwd.client_ip.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.chunks import LOOSE, ChunkReader
 from v6fwd.client_ip.http.framing import CHUNKED
 from v6fwd.client_ip.http.response_head import (

@@ -12,7 +12,7 @@ import re
 from typing import NamedTuple
 
 from v6fwd.client_ip.proxy.crc32c import crc32c
-from v6fwd.client_ip.proxy.tlvs import CRC32C, tells_tls
+from v6fwd.client_ip.proxy.tlvs import CRC32C, behind_small, tells_tls
 from v6fwd.model import Address
 
 
@@ -41,7 +41,11 @@ class Header(NamedTuple):
 
 V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 V1_MAX = 107  # section 2.1: the longest line, with its CRLF
-MAX_HEADER = 16 + 0xFFFF  # section 2.2: 16 bytes and a 16-bit length
+MAX_HEADER = 4096
+"""The longest header: nginx's limit (HAProxy takes 16 KB, dnsdist and PowerDNS 512 bytes).
+
+The format allows 64 KB, which nobody sends; reading that would keep others waiting.
+"""
 
 _V1_RE = re.compile(
     rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f:.]{2,39}) ([0-9A-Fa-f:.]{2,39})"
@@ -122,6 +126,8 @@ def _read_v2(data: bytes, transport: int = _STREAM) -> Header | None:
     if len(data) < 16:
         return None
     length = 16 + int.from_bytes(data[14:16], "big")
+    if length > MAX_HEADER:
+        raise ProxyHeaderError(f"PROXY v2 header of {length} bytes, the limit is {MAX_HEADER}")
     if data[12] == _PROXY and length < 16 + _address_block(data[13]):
         raise ProxyHeaderError("PROXY v2 header too short for its addresses")
     if len(data) < length:
@@ -165,7 +171,7 @@ def _v2_addresses(header: bytes) -> Header:
 def _check_tlvs(header: bytes, at: int) -> None:
     """Section 2.2.3: TLVs fill the header exactly. A CRC32C (2.2.3.3) must be correct."""
     summed = False
-    while at < len(header):
+    while (at := behind_small(header, at)) < len(header):
         start = at + 3
         if start > len(header):
             raise ProxyHeaderError("PROXY v2 TLV runs past the header")

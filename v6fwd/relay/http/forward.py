@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from v6fwd.client_ip.http.budget import TimeBudget
+from v6fwd.client_ip.budget import TimeBudget
 from v6fwd.client_ip.http.exchange import Exchange
 from v6fwd.client_ip.http.requests import RequestStream
 from v6fwd.client_ip.http.responses import ResponseStream

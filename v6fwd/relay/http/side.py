@@ -12,7 +12,7 @@ import select
 from collections.abc import Sequence
 from typing import Protocol
 
-from v6fwd.client_ip.http.budget import TURN
+from v6fwd.client_ip.budget import TURN
 from v6fwd.relay.ends import End
 from v6fwd.relay.tcp.pipes import PIPE_SIZE
 from v6fwd.relay.tcp.side import (

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import select
 
-from v6fwd.client_ip.proxy.read import MAX_HEADER, ProxyHeaderError, read_header
+from v6fwd.client_ip.proxy.read import ProxyHeaderError, read_header
 from v6fwd.relay.ends import End
 from v6fwd.relay.pump import HeaderEvents
 from v6fwd.relay.tcp.resources import TcpResources
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+
+PIECE = 1 << 16
+"""Bytes read at once: what follows the header goes to the target with it."""
 
 
 class HeaderReader:
@@ -30,7 +33,7 @@ class HeaderReader:
         """Read and parse until the header is whole or the client has no more for now."""
         while True:
             try:
-                piece = os.read(self._fd, MAX_HEADER)
+                piece = os.read(self._fd, PIECE)
             except BlockingIOError:
                 return
             except OSError:

@@ -25,7 +25,7 @@ from v6fwd.relay.udp.demux import Demux
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.gso import Item, count_of
 from v6fwd.relay.udp.hop_limits import HopLimits
-from v6fwd.relay.udp.mmsg import SLOT_SIZE
+from v6fwd.relay.udp.mmsg import SLOT_SIZE, SLOTS
 from v6fwd.relay.udp.pending import PendingClient, PendingClients
 from v6fwd.relay.udp.renewal import Renewal
 from v6fwd.relay.udp.resources import UdpResources
@@ -35,6 +35,9 @@ from v6fwd.relay.udp_sockets import family_of
 
 NEW_AT_ONCE = 16
 """Sessions made before everybody else gets a turn: about half a millisecond."""
+
+SLOTS_WITH_HEADERS = 8
+"""Messages taken at once where clients send PROXY headers: what is left of them is copied."""
 
 MANY = 4
 """Events found at once from which on a listener skips every other one of its own.
@@ -47,8 +50,8 @@ datagrams of one client are neighbours and are sent as one message (`gso`).
 class UdpListener:
     """Reads the datagrams of all clients, and hands each to its session.
 
-    Large because it is what the reactor, the relay and sessions call, each by methods of its own,
-    and looks up in one place what every datagram needs.
+    Large because the order of a client's datagrams is kept across its sessions, the clients that
+    are pending and the batch that is not read to its end.
     """
 
     def __init__(
@@ -61,8 +64,9 @@ class UdpListener:
         self._sessions: dict[bytes, UdpSession] = {}
         self._forward = UdpForward(self._fd, family, self._forget)
         self._maker = SessionMaker(self._forward, int(sock.getsockname()[1]))
-        self._demux = Demux(family, self._forward.header_refused)
+        self._demux = Demux(family, self._forward.header_refused, resources.reactor.clock)
         self.configure(forward, target, resources)
+        self._unread = Unread(self)
         self._pending = PendingClients()
         self._takes_new_clients = True
         self._gathers = False
@@ -110,16 +114,28 @@ class UdpListener:
             self._gathers = True
             return
         self._gathers = False
-        inbox = resources.inbox
+        demux = self._demux
+        if demux.has_unread:
+            return
+        end = SLOTS if demux.trusted is None else SLOTS_WITH_HEADERS
         try:
-            count = inbox.receive(self._fd)
+            count = resources.inbox.receive(self._fd, 0, end)
         except OSError as error:
             if error.errno != errno.EAGAIN:
                 forward.lost(error)
             return
+        self._pass_on(count)
+
+    def _pass_on(self, count: int) -> None:
+        """Sort the messages in the inbox, and send them on."""
+        forward, demux = self._forward, self._demux
+        resources = forward.resources
         table, sessions = resources.sessions, self._sessions
         made = forward.counters.sessions
-        for key, items in self._demux.sort(inbox, count).items():
+        groups = demux.sort(resources.inbox, count)
+        if demux.has_unread:
+            resources.reactor.resume_later(self._unread)
+        for key, items in groups.items():
             session = sessions.get(key)
             if session is None:
                 fresh = forward.counters.sessions - made < NEW_AT_ONCE
@@ -132,7 +148,11 @@ class UdpListener:
                 session.send(items)
             except Exception as error:
                 session.on_exception(error)
-        self._demux.headers.clear()
+        demux.headers.clear()
+
+    def go_on(self) -> None:
+        """Pass on what is left of a batch: reading its headers took too long."""
+        self._pass_on(self._demux.take_unread(self._forward.resources.inbox))
 
     # -- new clients --
 
@@ -223,7 +243,8 @@ class UdpListener:
     # -- the end --
 
     def on_exception(self, error: Exception) -> None:
-        """Log a defect; the listener lives on."""
+        """Log a defect; the listener lives on, without what was left of a batch."""
+        self._demux.drop_unread()
         self._forward.on_exception(error)
 
     @property
@@ -250,5 +271,24 @@ class UdpListener:
         self._forward.resources.replies.forget(self._forward)
         self.refuse_new_clients(reads=False)
         self._hop_limits.close()
+        self._demux.drop_unread()
         self._forward.resources.own.remove(self._fd)
         self._socket.close()
+
+
+class Unread:
+    """The turn of a listener that has to read the rest of a batch.
+
+    It is another one than that of its pending clients, so that each comes up once.
+    """
+
+    def __init__(self, listener: UdpListener) -> None:
+        self._listener = listener
+
+    def resume(self) -> None:
+        """Read on."""
+        self._listener.go_on()
+
+    def on_exception(self, error: Exception) -> None:
+        """Give up what was left."""
+        self._listener.on_exception(error)

@@ -15,6 +15,7 @@ import socket
 import sys
 from array import array
 from collections.abc import Sequence
+from typing import NamedTuple
 
 SLOTS = 64
 """Messages received or sent with one call."""
@@ -107,6 +108,14 @@ class Memory:
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
 
 
+class Slot(NamedTuple):
+    """What one slot of an Inbox holds."""
+
+    meta: bytes
+    control_size: int
+    data: bytes
+
+
 class Inbox:
     """Receives datagrams into SLOTS slots, where they stay until the next go to the same ones."""
 
@@ -132,14 +141,14 @@ class Inbox:
         header.iov_count = 1
         header.control, header.control_size = meta + NAME_ROOM, CONTROL_ROOM
 
-    def receive(self, fd: int, first: int = 0) -> int:
-        """Take what waits at a socket into slot `first` and those behind it. Raises OSError.
+    def receive(self, fd: int, first: int = 0, end: int = SLOTS) -> int:
+        """Take what waits at a socket into slot `first` and those up to `end`. Raises OSError.
 
         Gives how many messages there were.
         """
         self._bytes[:] = self._fresh
         headers = self._headers.address + first * _HEADER_SIZE
-        count = int(_recvmmsg(fd, headers, SLOTS - first, _DONTWAIT, None))
+        count = int(_recvmmsg(fd, headers, end - first, _DONTWAIT, None))
         if count < 0:
             raise OSError(ctypes.get_errno(), "recvmmsg")
         return count
@@ -159,6 +168,20 @@ class Inbox:
     def meta_of(self, number: int) -> bytes:
         """The META_SIZE bytes of one."""
         return bytes(self._meta[number * META_SIZE : (number + 1) * META_SIZE])
+
+    def slot(self, number: int, offset: int = 0) -> Slot:
+        """A copy of a slot, without the first `offset` bytes of its data."""
+        start, size = number * SLOT_SIZE, self._sizes[number]
+        data = bytes(self.payload[start + offset : start + size])
+        return Slot(self.meta_of(number), self._control_sizes[number], data)
+
+    def put(self, number: int, slot: Slot) -> None:
+        """Fill a slot as the kernel did when that copy was made."""
+        start = number * SLOT_SIZE
+        self.payload[start : start + len(slot.data)] = slot.data
+        self._meta[number * META_SIZE : (number + 1) * META_SIZE] = slot.meta
+        self._sizes[number] = len(slot.data)
+        self._control_sizes[number] = slot.control_size
 
 
 class Messages:
