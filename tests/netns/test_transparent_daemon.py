@@ -154,9 +154,7 @@ def test_both_workers_name_the_client(scene: Scene) -> None:
 
 def test_nothing_of_a_udp_session_outlives_it(scene: Scene) -> None:
     """The helper removes its routes and rules by the port that the session's socket had."""
-    scene.configure(
-        more="[defaults]\nudp-timeout = 3\n"
-    )
+    scene.configure(more="[defaults]\nudp-timeout = 3\n")
     text = scene.daemon.config.read_text().replace("\n[defaults]\nclient-ip", "\nclient-ip")
     scene.daemon.config.write_text(text)
     scene.run()
