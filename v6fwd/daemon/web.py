@@ -180,11 +180,10 @@ def _head(page: Page) -> bytes:
     lines = [
         f"HTTP/1.1 {page.status.value} {page.status.phrase}",
         f"Content-Type: {page.content_type}",
+        *([f"Content-Length: {len(page.body)}"] if page.follow is None else []),
         "Connection: close",
         *page.fields,
     ]
-    if page.follow is None:
-        lines.append(f"Content-Length: {len(page.body)}")
     if page.status is HTTPStatus.METHOD_NOT_ALLOWED:
         lines.append("Allow: GET, HEAD")
     return "\r\n".join([*lines, "", ""]).encode("ascii")

@@ -12,18 +12,21 @@ Flow = dict[str, Any]
 """As Relay.flows_now describes it, or a group of them: `client`, `flows`, bytes, seconds."""
 
 
-def grouped(live: Iterable[Flow], by: str) -> list[Flow]:
+_SUMMED = ("bytes_up", "bytes_down")
+
+
+def grouped(live: Iterable[Flow], by: str, summed: tuple[str, ...] = _SUMMED) -> list[Flow]:
     """Sum flows by "client" or "net". `seconds` is that of the longest flow."""
+    empty = {"flows": 0, "seconds": 0.0, **dict.fromkeys(summed, 0)}
     groups: dict[str, Flow] = {}
     for flow in live:
         client = flow["client"] if by == "client" else network(flow["client"])
         group = groups.get(client)
         if group is None:
-            group = {"client": client, "flows": 0, "bytes_up": 0, "bytes_down": 0, "seconds": 0.0}
-            groups[client] = group
+            groups[client] = group = {"client": client, **empty}
         group["flows"] += flow.get("flows", 1)
-        group["bytes_up"] += flow["bytes_up"]
-        group["bytes_down"] += flow["bytes_down"]
+        for key in summed:
+            group[key] += flow[key]
         group["seconds"] = max(group["seconds"], flow["seconds"])
     return list(groups.values())
 
