@@ -36,17 +36,18 @@ function make(name, attributes = {}, ...inside) {
 // ---- tables: a row for each key, its cells changed in place ----
 
 class Table {
-  constructor(node, caption, columns, key) {
+  constructor(node, caption, columns, key, sorted) {
     this.columns = columns;
     this.key = key;
     this.items = [];
     this.rows = new Map();
-    this.sorted = { by: null, down: true };
+    this.sorted = { by: null, down: false };
     this.filter = "";
     this.heads = columns.map((column, at) => this.head(column, at));
     const head = make("thead", {}, make("tr", {}, ...this.heads));
     this.body = make("tbody");
     node.append(make("caption", {}, caption), head, this.body);
+    if (sorted !== undefined) this.sort(sorted);
   }
   head(column, at) {
     const button = make("button", { type: "button" }, column.name);
@@ -129,7 +130,7 @@ const forwards = new Table($("forwards"), "A marked row serves no client.", [
   number("Flows", (r) => whole(r.flows), (r) => r.flows, "v6fwd_flows_total"),
   number("Errors", (r) => whole(r.errors), (r) => r.errors, ERRORS),
   column("Note", (r) => r.note, { metric: "v6fwd_mismatch", text: true }),
-], (r) => r.listen);
+], (r) => r.listen, 0);
 
 const groups = (id, name, command) => new Table($(id), `Of flows that live; ${command} lists all.`, [
   column(name, (g) => g.client || "gone"),
@@ -204,7 +205,7 @@ let paused = false;
 const waiting = new Map();
 const draw = {
   status(s) {
-    put($("daemon"), `${s.version}, process ${s.pid}, since ${moment(s.since)}, ${s.workers} workers, ${s.restarts} restarted`);
+    put($("daemon"), `${s.version}, process ${s.pid}, since ${moment(s.since)}, ${s.workers} ${s.workers === 1 ? "worker" : "workers"}, ${s.restarts} restarted`);
     TOTALS.forEach((total) => total(s));
     forwards.show(s.rows);
     put($("hidden"), s.hidden ? `and ${whole(s.hidden)} that do less: v6fwd top` : "");
