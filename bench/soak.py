@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 from bench.endurance import Daemon, cpu_seconds, descriptors, free_ports, proportional_set_size
 from bench.soak_clients import GOOD, HOSTILE, BrokenError, Client, Ports, odd_target
@@ -100,6 +101,11 @@ class SoakDaemon(Daemon):
         self.config.write_text(_CONFIG.format(**values))
 
 
+def _ports(flow: dict[str, Any]) -> tuple[int, int]:
+    """A client's own port and the daemon's: one number may be used towards several of these."""
+    return flow["client_port"], int(flow["listen"].partition("/")[0].rpartition(":")[2])
+
+
 class Soak:
     """The clients, what becomes of them, and what is done to the daemon meanwhile."""
 
@@ -112,7 +118,9 @@ class Soak:
         self.accidents: Counter[str] = Counter()
         """Good clients that were not served and should have been, by kind and word."""
         self.with_their_worker = 0
-        self._broken: list[tuple[str, int]] = []
+        self._broken: list[tuple[str, tuple[int, int]]] = []
+        self._doomed: set[tuple[int, int]] = set()
+        """Ports of clients of the worker that was killed last: some notice after seconds."""
 
     async def run(self, seconds: float) -> None:
         """Everything at once, for so long; then all clients go."""
@@ -138,7 +146,7 @@ class Soak:
                     word = await kind(self._ports)
             except BrokenError as error:
                 word = error.word
-                self._broken.append((f"{name}: {word}", error.port))
+                self._broken.append((f"{name}: {word}", error.ports))
             except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
                 word = type(error).__name__
             if kind in GOOD and word not in ("served", "reset", "cut"):
@@ -168,16 +176,17 @@ class Soak:
         self._judge(set(), everybody=True)
         victim = (await self._daemon.workers())[self.events["kill"] % 2]
         flows = [flow for part in await self._daemon.ask("flows") for flow in part.get("flows", ())]
-        others = {flow["client_port"] for flow in flows if flow["worker"] != victim}
+        others = {_ports(flow) for flow in flows if flow["worker"] != victim}
+        self._doomed = {_ports(flow) for flow in flows if flow["worker"] == victim}
         os.kill(victim, signal.SIGKILL)
         self.events["kill"] += 1
         await asyncio.sleep(2)
         self._judge(others, everybody=False)
 
-    def _judge(self, others: set[int], *, everybody: bool) -> None:
+    def _judge(self, others: set[tuple[int, int]], *, everybody: bool) -> None:
         """Account for those that broke since the last time."""
-        for what, port in self._broken:
-            if everybody or port in others:
+        for what, ports in self._broken:
+            if (everybody and ports not in self._doomed) or ports in others:
                 self.accidents[what] += 1
             else:
                 self.with_their_worker += 1

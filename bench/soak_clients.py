@@ -40,12 +40,12 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class BrokenError(Exception):
-    """A good client's connection broke; `port` is its own."""
+    """A good client's connection broke: its own port, and the daemon's."""
 
-    def __init__(self, word: str, port: int) -> None:
+    def __init__(self, word: str, ports: tuple[int, int]) -> None:
         super().__init__(word)
         self.word = word
-        self.port = port
+        self.ports = ports
 
 
 async def connect(port: int) -> Streams:
@@ -79,13 +79,13 @@ async def served(port: int, visit: Callable[[Streams], Word]) -> str:
         return "left waiting"
     except (OSError, asyncio.IncompleteReadError) as error:
         raise BrokenError(
-            "cut" if isinstance(error, asyncio.IncompleteReadError) else "reset", own
+            "cut" if isinstance(error, asyncio.IncompleteReadError) else "reset", (own, port)
         ) from error
     finally:
         if writer is not None:
             writer.close()
     if word == "cut":
-        raise BrokenError(word, own)
+        raise BrokenError(word, (own, port))
     return word
 
 

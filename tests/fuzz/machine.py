@@ -164,7 +164,7 @@ def _netlink(kind: Any, data: bytes) -> Any:
     return one
 
 
-_ASKED: tuple[Callable[[bytes], object], ...] = (
+ASKED: tuple[Callable[[bytes], object], ...] = (
     lambda data: _netlink(Netlink, data).addresses(),
     lambda data: _netlink(Netlink, data).is_local(bytes(4)),
     lambda data: _netlink(Netlink, data).delete_rules(range(100)),
@@ -187,7 +187,7 @@ def netlink(data: bytes) -> None:
     assert len([*_messages(rest)]) <= len(rest) // 16
     assert len(read_attributes(rest)) <= len(rest) // 4
     with contextlib.suppress(OSError):
-        _ASKED[which % len(_ASKED)](rest)
+        ASKED[which % len(ASKED)](rest)
 
 
 # ---- our own processes -----------------------------------------------------------------------

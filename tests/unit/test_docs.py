@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,34 +11,13 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.support.pages import PAGES, blocks, commands
 from tests.support.paths import ROOT
 from v6fwd.cli import main
 from v6fwd.config import load
 from v6fwd.docker.policy.labels import read_labels
 
-PAGES = ["README.md", "CONTRIBUTING.md", "tests/README.md"]
-PAGES += [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
 _KEY = re.compile(r"[a-z-]+ = ")
-
-
-def blocks(page: str) -> list[list[str]]:
-    """Paragraphs that are indented, without their indentation."""
-    found = re.findall(r"(?:^    .*\n)+", (ROOT / page).read_text(), re.MULTILINE)
-    return [[line[4:] for line in block.strip("\n").split("\n")] for block in found]
-
-
-def commands(page: str, program: str) -> Iterator[list[str]]:
-    """The words behind a program's name, wherever a line of a block or a code span calls it."""
-    lines = [line.removeprefix("$ ") for block in blocks(page) for line in block]
-    lines += re.findall(r"`([^`\n]+)`", (ROOT / page).read_text())
-    for line in lines:
-        if line.startswith(f"{program} "):
-            shell = shlex.shlex(line, posix=True, punctuation_chars="&|;")
-            shell.commenters = "#"
-            shell.whitespace_split = True
-            words = list(shell)
-            end = next((at for at, word in enumerate(words) if set(word) <= set("&|;")), None)
-            yield words[1:end]
 
 
 def parse(words: list[str]) -> None:

@@ -11,6 +11,7 @@ COMMANDS = {
     "demo": Lazy("demo:demo", "Show the main job with nothing but this package."),
     "forward": Lazy("forward:forward", "Forward connections or datagrams from LISTEN to TARGET."),
     "serve": Lazy("serve:serve", "Run the forwards of a configuration file as a daemon."),
+    "config": Lazy("config:config", "Print an example of a configuration, or what is in force."),
     "docker": Lazy("docker:docker", "Have v6fwd serve Docker's published ports."),
     "doctor": Lazy("doctor:doctor", "Say what keeps IPv6 clients from being served or seen."),
     "probe": Lazy("probe:probe", "Ask a server which client-ip mode fits it."),

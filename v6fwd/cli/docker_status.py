@@ -120,7 +120,6 @@ def _notes(found: Sequence[Row], told: Told) -> Iterator[str]:
     for row in found:
         if row.listen in told.held and row.served_by is not ServedBy.DOCKER:
             yield f"{row.listen}: {told.held[row.listen]['why']}"
-    for listen, forward in told.forwards.items():
-        if forward.get("mismatch"):
-            yield f"{listen}: {forward['mismatch']}"
+        if mismatch := told.forwards.get(row.listen, {}).get("mismatch"):
+            yield f"{row.listen}: {mismatch}"
     yield from told.labels

@@ -26,7 +26,7 @@ DEFAULT = Path("v6fwd.toml")
     type=click.Path(path_type=Path),
     default=DEFAULT,
     show_default=True,
-    help="The configuration file; v6fwd.example.toml explains every key. --docker needs none.",
+    help="The configuration file; `v6fwd config example` explains every key. --docker needs none.",
 )
 @click.option(
     "--check", is_flag=True, help="Check the configuration, report every mistake, and exit."

@@ -45,7 +45,7 @@ from v6fwd.model import (
 )
 
 _HINTS = {
-    errno.ENOENT: "; write one, as v6fwd.example.toml is, or name it with -c",
+    errno.ENOENT: "; write one, as `v6fwd config example` is, or name it with -c",
     errno.EACCES: "; run v6fwd as a user who may read it",
 }
 _SHOWN = 60
@@ -62,7 +62,7 @@ def read(
     path: Path, *, at_start: bool = False, is_local: Callable[[bytes], bool] = is_loopback
 ) -> Config:
     """Read `path` and the files that it includes, as `load` does. Raises ConfigError."""
-    reader = _Reader(at_start=at_start)
+    reader = Reader(at_start=at_start)
     config = reader.read(path)
     reader.refuse_loops(config.forwards, is_local)
     if reader.mistakes:
@@ -71,7 +71,7 @@ def read(
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """A table: its file, its header ("" above all tables), and which one of several it is."""
 
     path: Path
@@ -87,16 +87,18 @@ class _Place:
         return f"{self.path}: {self.header}{number}{f' ({self.listen})' if self.listen else ''}"
 
 
-class _Reader:
+class Reader:
     """Reads all files to their end, whatever is wrong in them."""
 
     def __init__(self, *, at_start: bool) -> None:
         self.mistakes: list[str] = []
+        self.tables: dict[Place, Values] = {}
+        """What each table said, in the order of reading."""
         self._at_start = at_start
         self._texts: dict[Path, str] = {}
         self._lines: dict[Path, Lines] = {}
         """Where keys stand, for files with a mistake."""
-        self._places: dict[Endpoint, _Place] = {}
+        self._places: dict[Endpoint, Place] = {}
         self._shared: dict[Any, Any] = {}
 
     def read(self, path: Path) -> Config:
@@ -107,7 +109,7 @@ class _Reader:
         parts = {name: self._table(path, name, document) for name in ("control", "docker")}
         metrics = self._table(path, "metrics", document)
         tables = document.pop("forward", [])
-        top = self._checked(_Place(path), "the main file", document)
+        top = self._checked(Place(path), "the main file", document)
         base = {key: value for key, value in top.items() if key in PROCESS_LIMITS} | defaults
         forwards = self._forwards(path, tables, base)
         for file in [*self._included(path, top.get("include", []))]:
@@ -128,7 +130,7 @@ class _Reader:
         document = self._document(path)
         defaults = self._table(path, "defaults", document)
         tables = document.pop("forward", [])
-        self._checked(_Place(path), "an included file", document)
+        self._checked(Place(path), "an included file", document)
         return self._forwards(path, tables, base | defaults)
 
     def _document(self, path: Path, *, any_kind: bool = False) -> Values:
@@ -169,10 +171,11 @@ class _Reader:
                 f"{path}: {name} = {_shown(table)}: not a table; write [{name}] above its keys"
             )
             return {}
-        return self._checked(_Place(path, f"[{name}]"), f"[{name}]", table)
+        return self._checked(Place(path, f"[{name}]"), f"[{name}]", table)
 
-    def _checked(self, place: _Place, table: str, values: Values) -> Values:
+    def _checked(self, place: Place, table: str, values: Values) -> Values:
         """Return the valid values; report a mistake for each of the others."""
+        self.tables[place] = values
         good: Values = {}
         for key, value in values.items():
             parse = TABLES[table].get(key)
@@ -187,19 +190,19 @@ class _Reader:
                 self._wrong(place, key, values, f"is missing; write {example}")
         return good
 
-    def _wrong(self, place: _Place, key: str, values: Values, why: str) -> None:
+    def _wrong(self, place: Place, key: str, values: Values, why: str) -> None:
         name = key if _BARE_RE.fullmatch(key) else _shown(key)
         if key not in values:  # what is missing has no value
             self._tell_at(place, f"{name} {why}")
         else:
             self._tell_at(place, f"{name} = {_shown(values[key])}: {why}", key)
 
-    def _tell_at(self, place: _Place, mistake: str, key: str = "") -> None:
+    def _tell_at(self, place: Place, mistake: str, key: str = "") -> None:
         """Report a mistake with the line of its key, else of its table."""
-        line = self._line(place, key)
+        line = self.line(place, key)
         self._tell(f"{place}: {mistake}{f' (line {line})' if line else ''}")
 
-    def _line(self, place: _Place, key: str) -> int:
+    def line(self, place: Place, key: str) -> int:
         """Return the line of a key, else of its table; 0 where that is not known."""
         if place.path not in self._lines:
             self._lines[place.path] = find_lines(self._texts.get(place.path, ""))
@@ -217,7 +220,7 @@ class _Reader:
             return ()
         rules = []
         for number, table in enumerate(tables, 1):
-            place = _Place(path, "[[docker.rule]]", number)
+            place = Place(path, "[[docker.rule]]", number)
             values = self._checked(place, "[[docker.rule]]", table)
             ports, protocol = values.pop("host-port", (None, None))
             guard = _arguments(values, GUARD)
@@ -244,7 +247,7 @@ class _Reader:
                 forwards += self._forward(place, base | values)
         return forwards
 
-    def _forward(self, place: _Place, values: Values) -> list[Forward]:
+    def _forward(self, place: Place, values: Values) -> list[Forward]:
         """Return the forwards of one table: one for each port and protocol."""
         try:
             pairs = pair_up(values["listen"], values["target"])
@@ -262,14 +265,14 @@ class _Reader:
         self._refuse_twins(place, values, forwards)
         return forwards
 
-    def _refuse_twins(self, place: _Place, values: Values, forwards: list[Forward]) -> None:
+    def _refuse_twins(self, place: Place, values: Values, forwards: list[Forward]) -> None:
         """Report forwards on one endpoint, once for each pair of tables."""
-        told: set[_Place] = set()
+        told: set[Place] = set()
         for forward in forwards:
             other = self._places.setdefault(forward.listen, place)
             if other != place and other not in told:
                 told.add(other)
-                where = f"{other}, line {self._line(other, 'listen')}"
+                where = f"{other}, line {self.line(other, 'listen')}"
                 self._wrong(
                     place, "listen", values, f"{forward.listen} is given already in {where}"
                 )
@@ -287,9 +290,9 @@ class _Reader:
         return found
 
 
-def _place(path: Path, number: int, table: Mapping[str, object]) -> _Place:
+def _place(path: Path, number: int, table: Mapping[str, object]) -> Place:
     listen = table.get("listen")
-    return _Place(path, "[[forward]]", number, listen[:_SHOWN] if isinstance(listen, str) else "")
+    return Place(path, "[[forward]]", number, listen[:_SHOWN] if isinstance(listen, str) else "")
 
 
 def _limits(values: Values) -> Limits:

@@ -30,6 +30,7 @@ from v6fwd.daemon.messages import (
     read_items,
 )
 from v6fwd.daemon.permits import permit_for, wants_permit
+from v6fwd.daemon.usage import ChildUsage
 from v6fwd.model import Forward
 from v6fwd.relay.counters import Snapshot
 from v6fwd.relay.targets.mismatch import Heard
@@ -45,7 +46,10 @@ LATE = 2
 
 
 class WorkerHandle:
-    """A worker process and the supervisor's end of its channel."""
+    """A worker process and the supervisor's end of its channel.
+
+    Large because process, channel, helper and open questions begin and end together.
+    """
 
     def __init__(
         self,
@@ -53,8 +57,11 @@ class WorkerHandle:
         sock: socket.socket,
         fork_helper: Callable[[WorkerHandle], HelperHandle | None],
         heard: Heard,
+        usage: ChildUsage,
     ) -> None:
         """`heard` gets what the worker has seen of targets since its last report."""
+        self.usage = usage
+        """What the process takes."""
         self.pid = pid
         self.since = time.time()
         """When it was forked, in seconds since 1970."""
@@ -68,7 +75,8 @@ class WorkerHandle:
         self._channel = Channel(sock, read_by_supervisor, self._receive, violated=self._violated)
         self._fork_helper = fork_helper
         self._heard = heard
-        self._helper: HelperHandle | None = None
+        self.helper: HelperHandle | None = None
+        """What has privileges in its stead, if it needs that."""
         self._number = 0
         self._asked: dict[int, _Question] = {}
         self._beat = -1
@@ -87,21 +95,21 @@ class WorkerHandle:
             self._listens.add(str(message.forward.listen))
         if isinstance(message, Open | Change):
             self._permit(message.forward)
-        elif isinstance(message, Close) and self._helper is not None:
-            self._helper.send(Revoke(str(message.listen)))
+        elif isinstance(message, Close) and self.helper is not None:
+            self.helper.send(Revoke(str(message.listen)))
         self._channel.send(message, sock)
 
     def _permit(self, forward: Forward) -> None:
         if wants_permit(forward):
-            if self._helper is None:
-                self._helper = self._fork_helper(self)
-                if self._helper is None:
+            if self.helper is None:
+                self.helper = self._fork_helper(self)
+                if self.helper is None:
                     return
-                self._channel.send(UseHelper(), self._helper.for_worker)
-                self._helper.release()
-            self._helper.send(permit_for(forward))
-        elif self._helper is not None:
-            self._helper.send(Revoke(str(forward.listen)))
+                self._channel.send(UseHelper(), self.helper.for_worker)
+                self.helper.release()
+            self.helper.send(permit_for(forward))
+        elif self.helper is not None:
+            self.helper.send(Revoke(str(forward.listen)))
 
     @property
     def numbers(self) -> dict[str, Snapshot]:
@@ -209,6 +217,7 @@ class WorkerHandle:
     def close(self) -> None:
         """Let go of the process and the channel; open questions are answered with nothing."""
         self._channel.close()
+        self.usage.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1

@@ -26,7 +26,7 @@ class HelperHandle:
         self.for_worker, of_worker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, of_worker:
             keep = theirs.fileno(), of_worker.fileno()
-            self.pid = fork(lambda: _be_helper(theirs, of_worker, log), keep, log)
+            self.pid, self.usage = fork(lambda: _be_helper(theirs, of_worker, log), keep, log)
         self._pidfd = os.pidfd_open(self.pid)
         self._channel = Channel(ours, read_nothing, lambda *_: None, violated=lambda _: self.kill())
         asyncio.get_running_loop().add_reader(self._pidfd, self._over, ended)
@@ -48,6 +48,7 @@ class HelperHandle:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.waitpid(self.pid, 0)
         os.close(self._pidfd)
+        self.usage.close()
         self._channel.close()
         self.for_worker.close()
         ended(self)

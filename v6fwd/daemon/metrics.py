@@ -2,9 +2,10 @@
 
 Imported only where metrics are wanted: prometheus-client takes 2.6 MB.
 
-Labels are bounded: `listen` is one of the forwards, everything else one of the words below. What
-a forward's target and mode are stands in `v6fwd_forward_info` alone, to be joined where wanted:
-a reload that changes them begins no new series.
+Labels are bounded: `listen` is one of the forwards, everything else one of the words below.
+`v6fwd_forward_info` alone has a forward's target, mode and container, to be joined where wanted: a
+reload that changes them begins no new series. `process` is `supervisor`, or has a worker's slot:
+one that is replaced goes on with the series of the dead one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from v6fwd import __version__
+from v6fwd.daemon.usage import Usage
 from v6fwd.daemon.web import Page, Pages
 from v6fwd.relay.counters import DURATIONS
 from v6fwd.relay.ends import OTHER, Cause, End, cause_of, end_of
@@ -32,11 +35,31 @@ UDP_DROPS = ("too_large", "full", "failed", "no_header", "no_room")
 """Fields of relay.udp.resources.UdpCounters that count datagrams."""
 
 Status = Mapping[str, Any]
-"""What `serve` answers to `status`: see daemon.serve."""
+"""What `serve` answers to `status`, with `processes`: see daemon.serve."""
+
+INDEX = Page(
+    f"""<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<title>v6fwd</title>
+<h1>v6fwd {__version__}</h1>
+<ul>
+<li><a href="metrics">/metrics</a>: figures of this daemon, for Prometheus
+<li><a href="healthz">/healthz</a>: 200 while its workers are well, else 503
+</ul>
+</html>
+""".encode(),
+    content_type="text/html; charset=utf-8",
+    fields=(
+        "Content-Security-Policy: default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+        "X-Content-Type-Options: nosniff",
+    ),
+)
+"""Says what there is. It has no script, style or picture, and may load none."""
 
 
 def pages(ask: Callable[[], Awaitable[Status]], trouble: Callable[[], str]) -> Pages:
-    """Return the pages: /metrics of what `ask` returns; /healthz, well if `trouble` is ""."""
+    """Return the pages: /metrics of what `ask` returns; /healthz, well if `trouble` is ""; /."""
 
     async def metrics() -> Page:
         return Page(render(await ask()), CONTENT_TYPE_LATEST)
@@ -46,7 +69,10 @@ def pages(ask: Callable[[], Awaitable[Status]], trouble: Callable[[], str]) -> P
             return Page(b"ok\n")
         return Page(f"{text}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
 
-    return {"/metrics": metrics, "/healthz": health}
+    async def index() -> Page:
+        return INDEX
+
+    return {"/": index, "/metrics": metrics, "/healthz": health}
 
 
 def render(status: Status) -> bytes:
@@ -66,7 +92,9 @@ class _Once(Collector):
         """See Collector."""
         forwards = self._status["forwards"]
         yield from _of_the_daemon(self._status)
-        yield _info(forwards)
+        yield from _of_reloads(self._status["reloads"])
+        yield from _of_processes(self._status["processes"])
+        yield _info(forwards, self._status.get("published", ()))
         yield from _of_flows(forwards)
         yield _durations(forwards)
         yield from _of_failures(forwards)
@@ -89,13 +117,56 @@ def _of_the_daemon(status: Status) -> Iterator[Metric]:
     )
 
 
-def _info(forwards: Iterable[Status]) -> Metric:
-    family = InfoMetricFamily(
-        "v6fwd_forward", "What a forward is.", labels=["listen", "target", "client_ip", "state"]
+def _of_reloads(reloads: Status) -> Iterator[Metric]:
+    total = CounterMetricFamily(
+        "v6fwd_reloads", "Reloads of the configuration, by result.", labels=["result"]
     )
+    for result, count in reloads["counts"].items():
+        total.add_metric([result], count)
+    yield total
+    yield GaugeMetricFamily(
+        "v6fwd_last_reload_successful",
+        "1 if the last reload, or the start, has applied the configuration.",
+        reloads["succeeded"],
+    )
+    yield GaugeMetricFamily(
+        "v6fwd_last_reload_timestamp_seconds",
+        "When the last reload, or the start, was, since 1970.",
+        reloads["last"],
+    )
+
+
+def _of_processes(processes: Mapping[str, Usage]) -> Iterator[Metric]:
+    names = ["process"]
+    cpu = CounterMetricFamily(
+        "v6fwd_process_cpu_seconds", "Processor time, user and system.", labels=names
+    )
+    memory = GaugeMetricFamily(
+        "v6fwd_process_resident_memory_bytes",
+        "Memory in use; what processes share counts in each.",
+        labels=names,
+    )
+    fds = GaugeMetricFamily("v6fwd_process_open_fds", "Open descriptors.", labels=names)
+    most = GaugeMetricFamily("v6fwd_process_max_fds", "Limit of descriptors.", labels=names)
+    for name, usage in processes.items():
+        cpu.add_metric([name], usage.cpu)
+        memory.add_metric([name], usage.resident)
+        fds.add_metric([name], usage.open_fds)
+        most.add_metric([name], usage.max_fds)
+    yield from (cpu, memory, fds, most)
+
+
+def _info(forwards: Iterable[Status], published: Iterable[Status]) -> Metric:
+    family = InfoMetricFamily(
+        "v6fwd_forward",
+        "What a forward is.",
+        labels=["listen", "target", "client_ip", "state", "container"],
+    )
+    containers = {port["listen"]: port["container"] for port in published}
     for each in forwards:
-        words = [each["listen"], each.get("target", ""), each.get("client_ip", ""), each["state"]]
-        family.add_metric(words, {})
+        listen = each["listen"]
+        words = [listen, each.get("target", ""), each.get("client_ip", ""), each["state"]]
+        family.add_metric([*words, containers.get(listen, "")], {})
     return family
 
 

@@ -15,6 +15,7 @@ from v6fwd.daemon.handle import WorkerHandle
 from v6fwd.daemon.helper_handle import HelperHandle
 from v6fwd.daemon.messages import Drain, Hurry
 from v6fwd.daemon.scoreboard import Scoreboard
+from v6fwd.daemon.usage import ChildUsage
 from v6fwd.daemon.worker import Setup, fork_worker
 from v6fwd.errors import reason
 from v6fwd.log import Log, attempt
@@ -83,12 +84,15 @@ class WorkerPool:
         try:
             with theirs:
                 clients = Clients(self._table, slot, time.monotonic)
-                pid = fork_worker(theirs, self._setup, self._scoreboard.enter(slot), clients)
+                entered = self._scoreboard.enter(slot)
+                pid, usage = fork_worker(theirs, self._setup, entered, clients)
         except BaseException:
             ours.close()
             self._scoreboard.leave(slot)
             raise
-        handle = self._workers[slot] = WorkerHandle(pid, ours, self._fork_helper, self._heard)
+        handle = self._workers[slot] = WorkerHandle(
+            pid, ours, self._fork_helper, self._heard, usage
+        )
         self._backoffs[slot].started()
         handle.watch(lambda status: self._died(slot, status))
         self._brief(slot, handle)
@@ -152,6 +156,14 @@ class WorkerPool:
     def workers(self) -> dict[int, WorkerHandle]:
         """The live workers, by slot."""
         return self._workers
+
+    def usage(self) -> dict[str, ChildUsage]:
+        """What each process takes, by its name: `worker-0`, `helper-0`."""
+        found = {f"worker-{slot}": each.usage for slot, each in sorted(self._workers.items())}
+        for slot, each in sorted(self._workers.items()):
+            if each.helper is not None:
+                found[f"helper-{slot}"] = each.helper.usage
+        return found
 
     async def ask(self, what: str) -> dict[int, list[Any]]:
         """Return the answer of each worker, by slot."""

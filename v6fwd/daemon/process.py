@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from v6fwd.daemon.usage import ChildUsage
 from v6fwd.log import Log
 
 _IGNORED = (
@@ -17,26 +18,33 @@ _IGNORED = (
 """Sent to the whole process group by a terminal or a service manager: the supervisor decides."""
 
 
-def fork(main: Callable[[], int], keep: Iterable[int], log: Log) -> int:
+def fork(main: Callable[[], int], keep: Iterable[int], log: Log) -> tuple[int, ChildUsage]:
     """Run `main` in a child, which keeps these descriptors and ends with its status.
 
     Forked and not executed anew: it shares all memory that is not written to. Signals are
     blocked meanwhile, lest one meets the supervisor's handlers in the child. Return the child's
-    process id. Raises OSError.
+    process id, and what tells how much it takes. Raises OSError.
     """
     gc.collect()
     gc.freeze()  # or the child's first collection would copy every page there is
+    usage = ChildUsage()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
     try:
         pid = os.fork()
         if not pid:
-            _be_child(main, keep, log, blocked)
+            _be_child(main, keep, log, blocked, usage)
+    except OSError:
+        usage.close()
+        raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    return pid
+    usage.forked()
+    return pid, usage
 
 
-def _be_child(main: Callable[[], int], keep: Iterable[int], log: Log, mask: set[Any]) -> NoReturn:
+def _be_child(
+    main: Callable[[], int], keep: Iterable[int], log: Log, mask: set[Any], usage: ChildUsage
+) -> NoReturn:
     """The whole life of the child; it ends here, whatever the supervisor would do next."""
     status = 1
     try:
@@ -44,6 +52,7 @@ def _be_child(main: Callable[[], int], keep: Iterable[int], log: Log, mask: set[
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        usage.pass_own()
         _close_others(*keep)
         status = main()
     except BaseException as error:

@@ -21,10 +21,12 @@ from v6fwd.daemon.control_folder import give_folder
 from v6fwd.daemon.diff import ForwardDiff
 from v6fwd.daemon.peer import peer_of
 from v6fwd.daemon.privileges import NET_BIND_SERVICE, NOBODY, become, needed_by
+from v6fwd.daemon.reloads import Reloads
 from v6fwd.daemon.sources import EngineTargets, ForwardSource, Targets
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.daemon.systemd import Notifier, inherited_sockets, match
 from v6fwd.daemon.takeover import Predecessor, hand_over, listing
+from v6fwd.daemon.usage import measured
 from v6fwd.daemon.web import WebServer
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, attempt, in_background, log_exceptions
@@ -69,6 +71,7 @@ class Daemon:
         self._log = log
         self._since = time.time()
         self._configured: dict[Endpoint, Forward] = {}
+        self._reloads = Reloads()
         self._reloaded = ""
         """What the last reload has changed."""
         self.supervisor = Supervisor(
@@ -196,7 +199,7 @@ class Daemon:
         from v6fwd.daemon.metrics import pages  # 2.6 MB that nobody else needs
 
         pool = self.supervisor.pool
-        shown = pages(self._status, lambda: pool.trouble)
+        shown = pages(self._measured, lambda: pool.trouble)
         if not metrics.status_page:
             return WebServer(metrics.listen, shown, self._log)
         from v6fwd.daemon.view.serving import status_server
@@ -232,7 +235,9 @@ class Daemon:
         """
         self._notifier.reloading()
         try:
-            return self._reload()
+            errors = self._reload()
+            self._reloads.note(succeeded=not errors)
+            return errors
         finally:
             self._notifier.ready(self._ready_text())
 
@@ -323,10 +328,15 @@ class Daemon:
             "pid": os.getpid(),
             "since": self._since,
             "restarts": pool.restarts,
+            "reloads": self._reloads.report(),
             **await self.supervisor.status(),
             "held": [each for source in self._sources for each in source.held()],
             "done": True,
         }
+
+    async def _measured(self) -> dict[str, Any]:
+        """The status, and what each process takes: too costly where nobody asks for it."""
+        return await self._status() | {"processes": measured(self.supervisor.pool.usage())}
 
     def _drain(self, listen: str | None) -> dict[str, Any]:
         grace = f"{self._config.limits.drain_timeout:g} s to finish"

@@ -12,7 +12,7 @@ from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward
-from v6fwd.relay.targets.bridges import tell_bridges
+from v6fwd.relay.targets.bridges import on_bridges, tell_bridges
 from v6fwd.relay.targets.source import TargetSource
 
 
@@ -77,7 +77,7 @@ class Targets:
 
     def tell(self, forwards: Iterable[Forward]) -> None:
         """Log which targets are addresses that containers change."""
-        tell_bridges(forwards, self._log)
+        tell_bridges(on_bridges(forwards), self._log)
 
     def close(self) -> None:
         """Stop."""

@@ -1,4 +1,4 @@
-"""A web server for a few pages, in the supervisor's loop: /metrics, /healthz, the status page.
+"""A web server in the supervisor's loop: /metrics, /healthz, the status page, and / to find them.
 
 Bounded in everything that a client can do to it: REQUEST bytes of head, PATIENCE seconds, CLIENTS
 at once. Silent connections do not keep others out: the oldest one that has not sent its request

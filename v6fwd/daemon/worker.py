@@ -30,6 +30,7 @@ from v6fwd.daemon.privileges import become_nobody
 from v6fwd.daemon.process import fork
 from v6fwd.daemon.scoreboard import ScoreboardSlot
 from v6fwd.daemon.seccomp import confine, is_strict
+from v6fwd.daemon.usage import ChildUsage
 from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
@@ -173,8 +174,10 @@ class Worker:
                 self._channel.send(Report(listen, numbers))
 
 
-def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> int:
-    """Start a worker at the other end of `sock`'s pair; return its process id. Raises OSError."""
+def fork_worker(
+    sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients
+) -> tuple[int, ChildUsage]:
+    """Start a worker at the other end of `sock`'s pair; see `fork`. Raises OSError."""
 
     def main() -> int:
         for missing in (become_nobody(), confine(strict=is_strict())):

@@ -40,6 +40,7 @@ _IP_PROTO = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 _FIXED = {_ERROR: 4, _NEW_ADDRESS: 8, _NEW_ROUTE: 12, _NEW_RULE: 12}
 """Bytes of the fixed part of an answer, by its type (linux/rtnetlink.h)."""
 
+_MAX_ERRNO = 4095  # linux/err.h
 _header = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _attribute = struct.Struct("=HH")
 RECEIVE = 64 * 1024
@@ -372,7 +373,8 @@ def _raise(content: bytes) -> None:
     """Raise what an NLMSG_ERROR says, unless it is the acknowledgement."""
     number = -int.from_bytes(content[:4], sys.byteorder, signed=True)
     if number:
-        raise OSError(number, os.strerror(number))
+        known = number if 0 < number <= _MAX_ERRNO else errno.EBADMSG
+        raise OSError(known, os.strerror(known))
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from v6fwd.log import Log, in_background
 from v6fwd.model import Endpoint, Forward, Limits
 from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.relay import Relay, listen_on
-from v6fwd.relay.targets.bridges import tell_bridges
+from v6fwd.relay.targets.bridges import on_bridges, tell_bridges
 from v6fwd.relay.targets.mismatch import Mismatches
 from v6fwd.relay.targets.source import TargetSource
 
@@ -113,8 +113,9 @@ class Foreground:
 
 
 async def _tell_bridges(foreground: Foreground, forwards: Iterable[Forward], log: Log) -> None:
+    found = on_bridges(forwards)  # asks the kernel, by a socket that is closed before `ready`
     await foreground.ready.wait()
-    tell_bridges(forwards, log)
+    tell_bridges(found, log)
 
 
 def ignore_stray_signals() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -85,6 +86,54 @@ def test_workers_in_figures(daemon: ServeProcess, shown: int) -> None:
     daemon.kill_worker(daemon.workers()[0])
     assert value(shown, "v6fwd_worker_restarts_total") == 1
     assert get(shown, "/healthz") == (200, "ok\n")
+
+
+def processes(port: int, name: str) -> dict[str, float]:
+    """A figure of every process."""
+    return {
+        sample.labels["process"]: sample.value
+        for family in text_string_to_metric_families(get(port, "/metrics")[1])
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def test_processes_in_figures(daemon: ServeProcess, shown: int) -> None:
+    daemon.run()
+    for name in ("cpu_seconds_total", "resident_memory_bytes", "open_fds", "max_fds"):
+        found = processes(shown, f"v6fwd_process_{name}")
+        assert found.keys() == {"supervisor", "worker-0", "worker-1"}, name
+        assert all(figure > 0 for figure in found.values()) or name == "cpu_seconds_total"
+    worker = daemon.workers()[0]
+    assert processes(shown, "v6fwd_process_open_fds")["worker-0"] == len(
+        os.listdir(f"/proc/{worker}/fd")
+    )
+    daemon.kill_worker(worker)
+    assert processes(shown, "v6fwd_process_open_fds").keys() == {
+        *("supervisor", "worker-0", "worker-1")
+    }
+
+
+def test_reloads_in_figures(daemon: ServeProcess, shown: int) -> None:
+    daemon.run()
+    assert value(shown, "v6fwd_last_reload_successful") == 1
+    good = daemon.config.read_text()
+    daemon.config.write_text("workers = 0\n")
+    os.kill(daemon.pid, signal.SIGHUP)
+    eventually(lambda: not value(shown, "v6fwd_last_reload_successful"), "the failure is counted")
+    daemon.config.write_text(good)
+    os.kill(daemon.pid, signal.SIGHUP)
+    eventually(lambda: value(shown, "v6fwd_last_reload_successful"), "the reload is counted")
+    assert value(shown, "v6fwd_reloads_total", result="failure") == 1
+    assert value(shown, "v6fwd_reloads_total", result="success") == 1
+
+
+def test_the_first_page(daemon: ServeProcess, shown: int) -> None:
+    daemon.run()
+    status, text = get(shown, "/")
+    assert status == 200
+    for page in re.findall(r'href="([^"]+)"', text):
+        assert get(shown, f"/{page}")[0] == 200
 
 
 def test_a_stopped_worker_does_not_stop_the_pages(daemon: ServeProcess, shown: int) -> None:

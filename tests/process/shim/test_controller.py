@@ -32,9 +32,11 @@ async def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     monkeypatch.setenv("V6FWD_RUN_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for name in ("nft", "iptables"):  # this host's rules are none of our business
+    for name in ("nft", "iptables-restore"):  # this host's rules are none of our business
         (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / name).chmod(0o755)
+    (tmp_path / "iptables").write_text("#!/bin/sh\n[ $1 = -V ] && echo 'v1.8.9 (nf_tables)'\n")
+    (tmp_path / "iptables").chmod(0o755)
     daemon = Controlled(tmp_path)
     await daemon.engine.start()
     yield daemon

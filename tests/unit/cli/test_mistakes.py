@@ -59,7 +59,7 @@ WORDS = [
     ("flows --sort byte", "'byte'", "did you mean bytes?"),
     ("whois 192.0.2.7", "'192.0.2.7'", "240.0.0.0/4"),
     ("probe 172.17.0.2", "'172.17.0.2'", "172.17.0.2:80"),
-    ("serve -c no.toml", "no.toml", "v6fwd.example.toml"),
+    ("serve -c no.toml", "no.toml", "v6fwd config example"),
 ]
 
 

@@ -14,6 +14,8 @@ from v6fwd.client_ip.pseudo_ipv4 import (
     FIRST,
     LAST,
     MOST_PROBES,
+    PSEUDO_BITS,
+    PSEUDO_NET,
     assign,
     is_pseudo,
     network_of,
@@ -49,6 +51,14 @@ def test_probes_go_from_the_last_address_to_the_first(
     hashed = SimpleNamespace(digest=lambda: digest.to_bytes(8, "big"))
     monkeypatch.setattr("hashlib.blake2b", lambda *_, **__: hashed)
     assert tuple(itertools.islice(probes(PACKED, 128, KEY), 2)) == run
+
+
+def test_the_net_is_the_reserved_one() -> None:
+    """What is routed must be what is_pseudo knows."""
+    net = ipaddress.ip_network((PSEUDO_NET, PSEUDO_BITS))
+    assert net == ipaddress.ip_network("240.0.0.0/4")
+    assert net[1] == ipaddress.ip_address(FIRST)
+    assert net[-2] == ipaddress.ip_address(LAST)
 
 
 def test_neither_the_net_nor_the_broadcast_address_is_given() -> None:

@@ -9,14 +9,22 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.paths import ROOT
-from v6fwd.daemon.metrics import UDP_DROPS, render
+from v6fwd.daemon.metrics import INDEX, UDP_DROPS, pages, render
+from v6fwd.daemon.reloads import Reloads
+from v6fwd.daemon.usage import Usage
+from v6fwd.docker.engine.containers import Container
+from v6fwd.docker.policy.modes import Modes
+from v6fwd.docker.report import report
 from v6fwd.errors import reason
+from v6fwd.log import Log
+from v6fwd.model import Endpoint, Forward, Transparent
 from v6fwd.relay.admission import REASONS
 from v6fwd.relay.counters import DURATIONS, Counters, snapshot_of
 from v6fwd.relay.ends import OTHER, Cause, End
@@ -38,6 +46,7 @@ def status(*forwards: dict[str, Any]) -> dict[str, Any]:
     """A daemon with two workers."""
     workers = [{"slot": 0, "pid": 1, "since": 1.0}, {"slot": 1, "pid": 2, "since": 1.0}]
     daemon = {"version": "1.2.3", "pid": 3, "since": 1.5e9, "workers": workers, "restarts": 4}
+    daemon |= {"reloads": Reloads().report(), "processes": {"supervisor": Usage(1.5, 4096, 9, 64)}}
     return {**daemon, "forwards": list(forwards)}
 
 
@@ -77,7 +86,7 @@ def test_flows_and_bytes() -> None:
 
 def test_what_a_forward_is_stands_in_one_place() -> None:
     found = samples(a_forward("[::]:80"))
-    labels = of("[::]:80", target="172.17.0.2:80", client_ip="none", state="open")
+    labels = of("[::]:80", target="172.17.0.2:80", client_ip="none", state="open", container="")
     assert found["v6fwd_forward_info"] == {labels: 1}
     with_target = [name for name, series in found.items() if "target" in str(series)]
     assert with_target == ["v6fwd_forward_info"]
@@ -88,7 +97,64 @@ def test_a_forward_that_only_finishes_its_flows() -> None:
     del draining["target"], draining["client_ip"]
     found = samples(draining)
     assert found["v6fwd_flows_active"] == {of("[::]:80"): 1}
-    assert of("[::]:80", target="", client_ip="", state="draining") in found["v6fwd_forward_info"]
+    labels = of("[::]:80", target="", client_ip="", state="draining", container="")
+    assert labels in found["v6fwd_forward_info"]
+
+
+def test_the_container_of_a_port_of_dockers() -> None:
+    """As the daemon's source of Docker's ports reports them."""
+    port = Forward(Endpoint("::", 80), Endpoint("172.17.0.2", 80))
+    adopted: Any = [SimpleNamespace(forward=port)]
+    direct: Any = SimpleNamespace(forwards=lambda: ())
+    found: Any = SimpleNamespace(
+        containers=(), container_of=lambda _: Container("a" * 64, "web", "httpd")
+    )
+    ports = report(adopted, direct, found, Modes([], Transparent(), Log()))
+    shown = status(a_forward(str(port.listen)), a_forward("[::]:81")) | ports
+    infos = re.findall(r"v6fwd_forward_info\{(.*)\} 1.0", render(shown).decode())
+    containers = {dict(re.findall(r'(\w+)="([^"]*)"', info))["listen"]: info for info in infos}
+    assert 'container="web"' in containers["[::]:80"]
+    assert 'container=""' in containers["[::]:81"]
+
+
+def test_processes() -> None:
+    found = samples()
+    who = (("process", "supervisor"),)
+    assert found["v6fwd_process_cpu_seconds_total"] == {who: 1.5}
+    assert found["v6fwd_process_resident_memory_bytes"] == {who: 4096}
+    assert found["v6fwd_process_open_fds"] == {who: 9}
+    assert found["v6fwd_process_max_fds"] == {who: 64}
+
+
+def test_reloads() -> None:
+    shown, reloads = status(), Reloads()
+    reloads.note(succeeded=True)
+    reloads.note(succeeded=False)
+    shown["reloads"] = reloads.report() | {"last": 1.25e9}
+    text = render(shown).decode()
+    assert 'v6fwd_reloads_total{result="success"} 1.0\n' in text
+    assert 'v6fwd_reloads_total{result="failure"} 1.0\n' in text
+    assert "v6fwd_last_reload_successful 0.0\n" in text
+    assert "v6fwd_last_reload_timestamp_seconds 1.25e+09\n" in text
+    reloads.note(succeeded=True)
+    shown["reloads"] = reloads.report()
+    assert "v6fwd_last_reload_successful 1.0\n" in render(shown).decode()
+
+
+def test_a_page_says_what_there_is() -> None:
+    """Every other page has its link, and nothing is loaded from anywhere."""
+
+    async def ask() -> dict[str, Any]:
+        return status()
+
+    others = pages(ask, lambda: "").keys() - {"/"}
+    text = INDEX.body.decode()
+    assert {f"/{link}" for link in re.findall(r'href="([^"]+)"', text)} == others
+    assert "://" not in text
+    assert "src=" not in text
+    (policy,) = (each for each in INDEX.fields if each.startswith("Content-Security-Policy: "))
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
 
 
 def test_durations_add_up() -> None:
@@ -246,7 +312,7 @@ def test_the_dashboard_asks_for_nothing_that_is_not_there() -> None:
     assert asked <= known.keys()
     labels = set().union(*known.values()) | {"instance", "job"}
     for query in queries:
-        for names in re.findall(r"\bby \(([^)]*)\)", query):
+        for names in re.findall(r"\b(?:by|on|group_left) \(([^)]*)\)", query):
             assert set(re.split(r",\s*", names)) <= labels, query
         for matchers in re.findall(r"\{([^}]*)\}", query):
             assert set(re.findall(r"(\w+)(?==|!)", matchers)) <= labels, query

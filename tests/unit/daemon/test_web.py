@@ -1,4 +1,4 @@
-"""The little web server: two pages, and nothing that a client can do to it."""
+"""The little web server: a few pages, and nothing that a client can do to it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ async def hello() -> Page:
     return Page(b"hello\n")
 
 
+async def strict() -> Page:
+    """A page with a policy."""
+    return Page(b"strict\n", fields=("Content-Security-Policy: default-src 'none'",))
+
+
 async def ill() -> Page:
     """A page that tells of trouble."""
     return Page(b"no worker lives\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
@@ -38,7 +43,7 @@ async def broken() -> Page:
 @pytest.fixture
 async def server() -> AsyncIterator[Any]:
     with tempfile.TemporaryFile("r+", encoding="utf-8") as log:
-        pages = {"/hello": hello, "/ill": ill, "/broken": broken}
+        pages = {"/hello": hello, "/ill": ill, "/broken": broken, "/strict": strict}
         server = WebServer(Endpoint("::1", 0), pages, Log(fd=log.fileno()))
         await server.open()
         server.told = lambda: (log.seek(0), log.read())[1]  # type: ignore[attr-defined]
@@ -70,6 +75,11 @@ async def test_a_page(server: WebServer) -> None:
         "Connection: close",
     ]
     assert body == b"hello\n"
+
+
+async def test_a_page_with_more_fields(server: WebServer) -> None:
+    head, _ = await ask(server, get("/strict"))
+    assert head.split("\r\n")[-1] == "Content-Security-Policy: default-src 'none'"
 
 
 async def test_a_head_alone(server: WebServer) -> None:

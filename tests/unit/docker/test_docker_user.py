@@ -113,6 +113,8 @@ def test_chains_that_are_jumped_to() -> None:
     assert translated(rule, more=FAIL2BAN) == ["-j f2b-web"]
     with pytest.raises(UntranslatableError, match="dport 80"):
         translated(rule, more=FAIL2BAN + "-A f2b-web -p tcp -m tcp --dport 80 -j DROP\n")
+    of_any_port = "-N a\n-A a -p tcp -j DROP\n"
+    assert translated("-j a", more=of_any_port) == ["-j a"]
     loop = "-N a\n-A a -j a\n"
     assert translated("-j a", more=loop) == ["-j a"]
 

@@ -47,6 +47,11 @@ def test_the_narrowest_wins() -> None:
     assert found == [3, 2, 1]
 
 
+def test_of_two_labels_for_one_port_the_first_by_name_goes() -> None:
+    labels = {"v6fwd.client-flows.80": "2", "v6fwd.client-flows.0080": "1"}
+    assert settings(labels)["client_flows"] == 1
+
+
 @pytest.mark.parametrize(
     ("key", "text", "refuses"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from v6fwd.log import Log
 from v6fwd.model import Forward, pair_up
 from v6fwd.netns.netlink import LOOPBACK, Netlink
-from v6fwd.relay.targets.bridges import tell_bridges
+from v6fwd.relay.targets.bridges import on_bridges, tell_bridges
 
 
 def told(folder: Path, *targets: str) -> list[str]:
@@ -19,8 +20,9 @@ def told(folder: Path, *targets: str) -> list[str]:
     pairs = [pair_up(f"[::]:{80 + at}", target)[0] for at, target in enumerate(targets)]
     path = folder / "log"
     with path.open("w") as file:
-        tell_bridges([Forward(*pair) for pair in pairs], Log(fd=file.fileno()))
-    return path.read_text().splitlines()
+        tell_bridges(on_bridges(Forward(*pair) for pair in pairs), Log(fd=file.fileno()))
+    lines = path.read_text().splitlines()  # to a file, with time and level in front
+    return [re.sub(r"^\S+ \S+ warning: ", "", line) for line in lines]
 
 
 @pytest.mark.parametrize("bridge", ["docker0", "br-0123456789ab"])

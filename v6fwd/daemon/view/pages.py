@@ -40,8 +40,13 @@ def status_pages(feed: Feed) -> Pages:
         beginning = b"retry: 1000\n\n"
         return Page(beginning, "text/event-stream", fields=FIELDS, follow=feed.follow)
 
+    async def first() -> Page:
+        return Page(
+            b"", status=HTTPStatus.TEMPORARY_REDIRECT, fields=("Location: /status", *FIELDS)
+        )
+
     pages: Pages = {path: _file(name, kind).get for path, (name, kind) in FILES.items()}
-    return {**pages, EVENTS: events}
+    return {"/": first, **pages, EVENTS: events}
 
 
 class _File:

@@ -59,6 +59,9 @@ class Watcher:
     containers' processes must be known. That takes another request, which the Engine does not
     answer before it has started the container; `changed` is called again when it does. `lost`
     logs why the Engine cannot be asked; without it that is done here. `happened` gets each event.
+
+    Large because events, the list and the processes are three questions under way at once, each
+    with what it has learnt, and each of those who are told is a parameter.
     """
 
     def __init__(

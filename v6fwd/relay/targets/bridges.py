@@ -16,16 +16,21 @@ _BRIDGE_RE = re.compile(r"docker0|br-[0-9a-f]{12}")
 """What dockerd calls the bridges of its networks."""
 
 
-def tell_bridges(forwards: Iterable[Forward], log: Log) -> None:
-    """Log a line for each target whose address is in a network of Docker's on this host."""
-    for target in {forward.target: forward for forward in forwards}:
-        if bridge := _bridge_to(target):
-            log.warning(
-                "target",
-                f"target {target} is on Docker's bridge {bridge}: after a restart another container"
-                f" may have that address; docker:NAME:{target.port} follows the container NAME",
-                target=target,
-            )
+def on_bridges(forwards: Iterable[Forward]) -> list[tuple[Endpoint, str]]:
+    """Return each target whose address is in a network of Docker's on this host, and its bridge."""
+    targets = {forward.target: None for forward in forwards}
+    return [(target, bridge) for target in targets if (bridge := _bridge_to(target))]
+
+
+def tell_bridges(found: Iterable[tuple[Endpoint, str]], log: Log) -> None:
+    """Log a line for each of these."""
+    for target, bridge in found:
+        log.warning(
+            "target",
+            f"target {target} is on Docker's bridge {bridge}: after a restart another container"
+            f" may have that address; docker:NAME:{target.port} follows the container NAME",
+            target=target,
+        )
 
 
 def _bridge_to(target: Endpoint) -> str:

@@ -45,7 +45,11 @@ datagrams of one client are neighbours and are sent as one message (`gso`).
 
 
 class UdpListener:
-    """Reads the datagrams of all clients, and hands each to its session."""
+    """Reads the datagrams of all clients, and hands each to its session.
+
+    Large because it is what the reactor, the relay and sessions call, each by methods of its own,
+    and looks up in one place what every datagram needs.
+    """
 
     def __init__(
         self, forward: Forward, target: Target, sock: socket.socket, resources: UdpResources

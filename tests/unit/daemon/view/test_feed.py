@@ -210,6 +210,12 @@ async def test_the_files_and_their_policy(view: View) -> None:
     assert size < 100_000
 
 
+async def test_the_first_page_leads_there(view: View) -> None:
+    head, _ = await fetched(view, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert head.startswith("HTTP/1.1 307 ")
+    assert "\r\nLocation: /status\r\n" in head
+
+
 def test_nothing_is_put_in_as_html() -> None:
     script = (STATIC / "status.js").read_text()
     for word in ("innerHTML", "outerHTML", "insertAdjacent", "write(", "eval(", "DOMParser"):
