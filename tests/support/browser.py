@@ -104,7 +104,9 @@ async def a_browser(folder: Path) -> AsyncIterator[Browser]:
     try:
         await until(lambda: _port(profile), PATIENCE)
         async with connect(await _tab(_port(profile)), max_size=None) as socket:
-            yield Browser(socket)
+            yield (browser := Browser(socket))
+            await browser.do("Browser.close")
+            await until(lambda: process.poll() is not None, PATIENCE)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
