@@ -90,6 +90,8 @@ class Log:
         self._dropped = 0
         self._limiters: dict[str, Limiter] = {}
         self._reader = _reader_of(fd)
+        self.heard: Callable[[str, str, str], None] | None = None
+        """Gets level, event and text of each line that was written."""
         self._second, self._stamp = -1, ""  # the last line's time, as a number and as text
         self._stamped(now())  # reads /etc/localtime, which a worker may not be able to do later
 
@@ -119,6 +121,8 @@ class Log:
         self._write("warning", event, text, fields)
 
     def _write(self, level: str, event: str, text: str, fields: dict[str, object]) -> None:
+        if self.heard is not None:
+            self.heard(level, event, text)
         if not self._put(self._line(level, event, text, fields)):
             self._dropped += 1
         elif self._dropped:

@@ -17,6 +17,7 @@ COMMANDS = {
     "probe": Lazy("probe:probe", "Ask a server which client-ip mode fits it."),
     "status": Lazy("status:status", "Show the forwards of the running daemon."),
     "flows": Lazy("flows:flows", "List the clients of the running daemon."),
+    "top": Lazy("top:top", "Watch forwards, clients and rates of the running daemon."),
     "whois": Lazy("whois:whois", "Translate pseudo IPv4 addresses and IPv6 clients."),
     "reload": Lazy("reload:reload_", "Make the running daemon read its configuration again."),
     "drain": Lazy("drain:drain", "Finish the flows of the daemon, or of one forward, and stop."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +11,11 @@ import click
 from v6fwd.cli.asking import EPILOG, answers, json_option, socket_option
 from v6fwd.cli.kinds import OneOf, whole
 from v6fwd.cli.tables import duration, size, table
+from v6fwd.daemon.view.clients import Flow, grouped, moved
 from v6fwd.model import bracketed
 
-Flow = dict[str, Any]
-
 _ORDERS: dict[str, Callable[[Flow], Any]] = {
-    "bytes": lambda flow: flow["bytes_up"] + flow["bytes_down"],
+    "bytes": moved,
     "seconds": lambda flow: flow["seconds"],
     "flows": lambda flow: flow["flows"],
 }
@@ -49,27 +47,6 @@ def flows(by: str | None, order: str, limit: int | None, path: str, as_json: boo
     found.sort(key=_ORDERS[order], reverse=True)
     found = found[:limit]
     click.echo(json.dumps({"flows": found}) if as_json else text(found, by))
-
-
-def grouped(live: list[Flow], by: str) -> list[Flow]:
-    """Sum flows by client or network. `seconds` is that of the longest flow."""
-    groups: dict[str, Flow] = {}
-    for flow in live:
-        client = flow["client"] if by == "client" else network(flow["client"])
-        group = groups.setdefault(
-            client, {"client": client, "flows": 0, "bytes_up": 0, "bytes_down": 0, "seconds": 0.0}
-        )
-        for key in ("flows", "bytes_up", "bytes_down"):
-            group[key] += flow[key]
-        group["seconds"] = max(group["seconds"], flow["seconds"])
-    return list(groups.values())
-
-
-def network(client: str) -> str:
-    """The /64 of an IPv6 client: who has one address there has all of them (RFC 4291, 2.5.1)."""
-    if ":" not in client:
-        return client
-    return str(ipaddress.ip_network(f"{client}/64", strict=False))
 
 
 def text(found: list[Flow], by: str | None) -> str:

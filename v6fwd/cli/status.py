@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,8 +10,8 @@ import click
 
 from v6fwd.cli.asking import EPILOG, answers, json_option, socket_option
 from v6fwd.cli.tables import moment, size, table
+from v6fwd.daemon.view.figures import causes
 from v6fwd.log import counted, escaped
-from v6fwd.relay.ends import End, end_of
 
 Forward = Mapping[str, Any]
 
@@ -20,9 +19,6 @@ MISMATCH = "mismatch"
 """The mark of a mode that the target does not seem to expect."""
 SHOWN_ERRORS = 2
 """Causes that a row has room for."""
-
-_COUNTED = (End.REFUSED, End.TARGET_FAILED)
-"""Ends that `refused`, `dial_failures` and others count already, with more detail."""
 
 
 @click.command(epilog=EPILOG)
@@ -81,16 +77,9 @@ def _since(forward: Forward) -> str:
 
 def errors(forward: Forward) -> str:
     """How many, and of which causes the most; "-" for none."""
-    causes: Counter[str] = Counter(forward["dial_failures"])
-    causes["PROXY header refused"] += forward["header_refused"]
-    causes["HTTP refused"] += forward["http_refused"]
-    for end, count in forward["ends"].items():
-        if _is_error(end):
-            causes[end] += count
-    for cause in ("too_large", "full", "failed", "no_room"):
-        causes[f"datagrams lost: {cause.replace('_', ' ')}"] += forward.get("udp", {}).get(cause, 0)
-    found = [f"{count} {cause}" for cause, count in causes.most_common(SHOWN_ERRORS) if count]
-    more = sum(causes.values()) - sum(count for _, count in causes.most_common(SHOWN_ERRORS))
+    by_cause = causes(forward)
+    found = [f"{count} {cause}" for cause, count in by_cause.most_common(SHOWN_ERRORS) if count]
+    more = by_cause.total() - sum(count for _, count in by_cause.most_common(SHOWN_ERRORS))
     return ", ".join(found + [f"{more} others"] * bool(more)) or "-"
 
 
@@ -106,9 +95,3 @@ _COLUMNS: Mapping[str, Callable[[Forward], str]] = {
     "ERRORS": errors,
 }
 _RIGHT = "LIVE FLOWS UP DOWN"
-
-
-def _is_error(text: str) -> bool:
-    """Whether an end is to be shown here; one that only another version knows is."""
-    end = end_of(text)
-    return end is None or (end.is_error and end not in _COUNTED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import grp
 import pwd
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
@@ -136,6 +137,14 @@ def _metrics_address(value: Any) -> Endpoint | None:
     return endpoints[0]
 
 
+def _host_name(value: Any) -> str:
+    """A name without port, or ""."""
+    text = _text(value)
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{0,253}", text):
+        raise InputError("not a host name; write one such as v6fwd.example.net")
+    return text
+
+
 def _netns(value: Any) -> str:
     """PATH, PID, NAME, ADDRESS or none; a PID may be a TOML integer."""
     return str(_whole(value, 1)) if type(value) is int else _text(value)
@@ -238,7 +247,11 @@ CONTROL: dict[str, Parse] = {
     "socket": _socket_path,
     "group": functools.partial(_name, what="group", look_up=grp.getgrnam),
 }
-METRICS: dict[str, Parse] = {"listen": _metrics_address}
+METRICS: dict[str, Parse] = {
+    "listen": _metrics_address,
+    "status-page": _truth,
+    "status-host": _host_name,
+}
 DOCKER_TRANSPARENT = {key: parse for key, parse in TRANSPARENT.items() if key != "target-netns"}
 DOCKER: dict[str, Parse] = {
     "host": _docker_host,

@@ -20,6 +20,7 @@ from v6fwd.config.files import read_file
 from v6fwd.config.keys import (
     FLOW_LIMITS,
     GUARD,
+    METRICS,
     MODES,
     PROCESS_LIMITS,
     REQUIRED,
@@ -116,7 +117,7 @@ class Reader:
         return Config(
             forwards=tuple(forwards),
             control=Control(**parts["control"]),
-            metrics=Metrics(**metrics),
+            metrics=Metrics(**_arguments(metrics, METRICS)),
             docker=_docker(parts["docker"], rules, _guard(defaults)),
             limits=_limits(base),
             **_arguments(top, ("workers", "user", "log-format", "log-flows")),

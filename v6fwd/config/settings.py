@@ -35,6 +35,10 @@ class Metrics:
 
     listen: Endpoint | None = None
     """A TCP endpoint; None: no metrics."""
+    status_page: bool = False
+    """Whether /status shows the page for people."""
+    status_host: str = ""
+    """A host name under which browsers may ask for it, beside localhost and addresses."""
 
 
 _GUARD = Guard()

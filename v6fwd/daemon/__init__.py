@@ -10,5 +10,5 @@ privileges   privileges drops them, seccomp (syscalls) filters calls. A worker's
              those of mode transparent (helper, helper_handle, helper_ops, wire); permits says
              what it may be asked; sockets_ahead and socket_filter make that cheap and safe
 questions    control answers at a unix socket in control_folder, ask asks there, peer is who
-             asks; web serves the pages of metrics
+             asks; web serves the pages of metrics; view/ is the status page
 """

@@ -193,13 +193,18 @@ class Daemon:
             await asyncio.sleep(self._notifier.watchdog_interval)
 
     def _web_server(self) -> WebServer | None:
-        if self._config.metrics.listen is None:
+        metrics = self._config.metrics
+        if metrics.listen is None:
             return None
         from v6fwd.daemon.metrics import pages  # 2.6 MB that nobody else needs
 
         pool = self.supervisor.pool
         shown = pages(self._measured, lambda: pool.trouble)
-        return WebServer(self._config.metrics.listen, shown, self._log)
+        if not metrics.status_page:
+            return WebServer(metrics.listen, shown, self._log)
+        from v6fwd.daemon.view.serving import status_server
+
+        return status_server(metrics, shown, self._status, self.supervisor, self._log)
 
     # -- signals --
 

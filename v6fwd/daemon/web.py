@@ -1,8 +1,9 @@
-"""A web server in the supervisor's loop, for /metrics, /healthz, and / that links them.
+"""A web server in the supervisor's loop: /metrics, /healthz, the status page, and / to find them.
 
 Bounded in everything that a client can do to it: REQUEST bytes of head, PATIENCE seconds, CLIENTS
 at once. Silent connections do not keep others out: the oldest one that has not sent its request
-makes room. One request a connection; a body is not read.
+makes room. One request a connection; a body is not read. A page with `follow` goes on for as long
+as its maker likes, who bounds how many there are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Protocol
 
 from v6fwd.log import Log
 from v6fwd.model import Endpoint
@@ -36,18 +38,42 @@ class Page:
     status: HTTPStatus = HTTPStatus.OK
     fields: tuple[str, ...] = ()
     """More lines of the head."""
+    follow: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
+    """Writes the rest of a body that has no length."""
 
 
+Guard = Callable[[str, bytes], HTTPStatus | None]
+"""Why a request for a path is refused, by the request's head; None: it is not."""
 Pages = Mapping[str, Callable[[], Awaitable[Page]]]
 """What makes the page, by its path."""
+
+
+class Background(Protocol):
+    """What gathers for the pages."""
+
+    def start(self) -> None:
+        """Begin, on the running loop."""
+
+    def close(self) -> None:
+        """Stop; connections that follow end. May be called more than once."""
 
 
 class WebServer:
     """Serves `pages` at an endpoint."""
 
-    def __init__(self, listen: Endpoint, pages: Pages, log: Log) -> None:
+    def __init__(
+        self,
+        listen: Endpoint,
+        pages: Pages,
+        log: Log,
+        guard: Guard | None = None,
+        background: Background | None = None,
+    ) -> None:
+        """`background` is started and closed with the server."""
         self._listen = listen
         self._pages = pages
+        self._guard = guard
+        self._background = background
         self._log = log
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.StreamWriter] = set()
@@ -65,6 +91,8 @@ class WebServer:
             )
         except OSError as error:
             raise cannot_listen(self._listen, error) from error
+        if self._background is not None:
+            self._background.start()
 
     @property
     def port(self) -> int:
@@ -77,6 +105,8 @@ class WebServer:
         if self._server is not None:
             self._server.close()
             self._server = None
+        if self._background is not None:
+            self._background.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         has_room = len(self._clients) < CLIENTS or self._make_room()
@@ -112,17 +142,12 @@ class WebServer:
                 head = b""
         self._silent.pop(writer, None)
         page, with_body = await self._page(head)
-        lines = [
-            f"HTTP/1.1 {page.status.value} {page.status.phrase}",
-            f"Content-Type: {page.content_type}",
-            f"Content-Length: {len(page.body)}",
-            "Connection: close",
-            *page.fields,
-        ]
-        if page.status is HTTPStatus.METHOD_NOT_ALLOWED:
-            lines.append("Allow: GET, HEAD")
-        writer.write("\r\n".join([*lines, "", ""]).encode("ascii"))
+        writer.write(_head(page))
         writer.write(page.body if with_body else b"")
+        if page.follow is not None and with_body:
+            self._clients.discard(writer)
+            await page.follow(writer)
+            return
         async with asyncio.timeout(PATIENCE):
             await writer.drain()
             writer.write_eof()
@@ -142,9 +167,26 @@ class WebServer:
         if words[0] not in (b"GET", b"HEAD"):
             return _failure(HTTPStatus.METHOD_NOT_ALLOWED), True
         path = words[1].partition(b"?")[0].decode("ascii", "replace")
+        refusal = self._guard(path, head) if self._guard is not None else None
         make = self._pages.get(path)
-        page = _failure(HTTPStatus.NOT_FOUND) if make is None else await make()
+        if refusal is not None:
+            page = _failure(refusal)
+        else:
+            page = _failure(HTTPStatus.NOT_FOUND) if make is None else await make()
         return page, words[0] == b"GET"
+
+
+def _head(page: Page) -> bytes:
+    lines = [
+        f"HTTP/1.1 {page.status.value} {page.status.phrase}",
+        f"Content-Type: {page.content_type}",
+        *([f"Content-Length: {len(page.body)}"] if page.follow is None else []),
+        "Connection: close",
+        *page.fields,
+    ]
+    if page.status is HTTPStatus.METHOD_NOT_ALLOWED:
+        lines.append("Allow: GET, HEAD")
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
 def _failure(status: HTTPStatus) -> Page:

@@ -59,6 +59,7 @@ class Worker:
     ) -> None:
         self._limits = setup.limits
         self._log = setup.log
+        self._log.heard = None  # the supervisor's
         self._relay = Relay(
             setup.limits,
             setup.log,

@@ -8,6 +8,7 @@ import pytest
 
 from v6fwd.cli import flows, status
 from v6fwd.cli.tables import duration, size, table
+from v6fwd.daemon.view.clients import grouped
 from v6fwd.relay.counters import Counters, snapshot_of
 from v6fwd.relay.udp.resources import UdpCounters
 
@@ -155,11 +156,11 @@ def test_flows_by_network() -> None:
         a_flow("2001:db8:0:1::1", 4, 1.0),
         a_flow("192.0.2.7", 8, 1.0),
     ]
-    found = {each["client"]: each for each in flows.grouped(live, "net")}
+    found = {each["client"]: each for each in grouped(live, "net")}
     assert found.keys() == {"2001:db8::/64", "2001:db8:0:1::/64", "192.0.2.7"}
     one = found["2001:db8::/64"]
     assert (one["flows"], one["bytes_up"], one["seconds"]) == (2, 3, 9.0)
-    assert len(flows.grouped(live, "client")) == 4
+    assert len(grouped(live, "client")) == 4
 
 
 def test_flows_in_a_table() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.support.paths import ROOT
 from v6fwd.cli.forward import forward
-from v6fwd.config import Config, ConfigError, Docker, load
+from v6fwd.config import Config, ConfigError, Docker, Metrics, load
 from v6fwd.config.keys import (
     DEFAULTS,
     DOCKER_RULE,
@@ -165,6 +165,8 @@ def test_everything_beside_the_forwards(folder: Folder) -> None:
         group = "daemon"
         [metrics]
         listen = "[::1]:9464"
+        status-page = true
+        status-host = "v6fwd.example.net"
         [docker]
         host = "unix:///run/other.sock"
         """
@@ -173,14 +175,14 @@ def test_everything_beside_the_forwards(folder: Folder) -> None:
     assert (config.log_format, config.log_flows) == (LogFormat.JSON, True)
     assert config.limits == Limits(drain_timeout=0, interrupt_timeout=2, max_flows=100)
     assert (config.control.socket, config.control.group) == ("/run/x.sock", "daemon")
-    assert config.metrics.listen == Endpoint("::1", 9464)
+    assert config.metrics == Metrics(Endpoint("::1", 9464), True, "v6fwd.example.net")
     assert config.docker.host == "unix:///run/other.sock"
 
 
 def test_control_socket_and_metrics_can_be_off(folder: Folder) -> None:
     config = folder.load('[control]\nsocket = ""\n[metrics]\nlisten = ""\n')
     assert config.control.socket == ""
-    assert config.metrics.listen is None
+    assert config.metrics == Metrics(None, False, "")
 
 
 def test_ranges_and_protocols(folder: Folder) -> None:
@@ -379,6 +381,9 @@ MISTAKES = [
     ("[control]\nx = 2", "unknown key in [control]; there are socket, group"),
     ("[metrics]\nlisten = '9-10'", "metrics have one TCP port; write one such as [::1]:9464"),
     ("[metrics]\nlisten = '9/udp'", "metrics have one TCP port; write one such as [::1]:9464"),
+    ("[metrics]\nstatus-page = 'yes'", "write true or false, without quotes"),
+    ("[metrics]\nstatus-host = 'h:80'", "not a host name; write one such as v6fwd.example.net"),
+    ("[metrics]\nstatus-host = 'h/'", "not a host name; write one such as v6fwd.example.net"),
     ("[docker]\nhost = 'tcp://h:1'", "not a socket of the Engine; write one such as unix:///run"),
     (
         '[[forward]]\nlisten = "1-3"\ntarget = "h:1-2"',
