@@ -119,7 +119,7 @@ docker start web
 """
 BY_DOCKER = """
 pgrep -x docker-proxy
-if pgrep -af v6fwd; then exit 1; fi
+if pgrep -af 'v6fwd-docker-proxy|/opt/v6fwd'; then exit 1; fi
 apt-get purge --yes v6fwd
 test ! -e /etc/v6fwd
 test ! -e /var/lib/v6fwd
