@@ -96,7 +96,7 @@ class Lab:
         return process
 
     def _link(self, one: str, name: str, other: str, peer: str) -> None:
-        # Called in one of them: the kernel refuses a name that a link of the caller's namespace has.
+        # Called in one of them: Linux 6.1 refuses a name that a link of the caller has.
         ends = ("type", "veth", "peer", "name", peer, "netns", self._names[other])
         self.ip(one, "link", "add", name, *ends)
 
