@@ -14,6 +14,7 @@ import pytest
 from tests.docker.conftest import every_engine
 from tests.support.engine import ENGINES, Engine, engine_lab
 from tests.support.images import STOCK_HTTPD, load_httpd
+from tests.support.page import commands
 from tests.support.paths import ROOT
 from tests.support.process import eventually
 from tests.support.shim import install
@@ -24,15 +25,6 @@ pytestmark = pytest.mark.server("curl", "nft", "nsenter")
 UNIT = ROOT / "contrib" / "systemd" / "v6fwd-docker.service"
 MOUNTS = "mount --bind {0} /etc/docker && mount --bind {0}/run-v6fwd /run/v6fwd"
 POINTS = (Path("/etc/docker"), Path("/run/v6fwd"))
-
-
-def commands(page: Path, heading: str) -> list[str]:
-    """The commands of the first block below a heading, one each."""
-    section = page.read_text().partition(f"## {heading}\n")[2]
-    block = re.search(r"(?:^    .*\n)+", section, re.MULTILINE)
-    assert block is not None
-    lines = (line.partition("#")[0] for line in block[0].splitlines())
-    return [word.strip() for line in lines for word in line.split("&&")]
 
 
 class Host:

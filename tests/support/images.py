@@ -144,8 +144,16 @@ CustomLog /proc/self/fd/1 common
 """
 
 
+HTTPD_CHANGES = ('CMD ["httpd-foreground"]', "WORKDIR " + _APACHE, "EXPOSE 80")
+
+
 def load_httpd(engine: Engine, name: str, conf: str = "") -> None:
-    """Let an engine have Debian's Apache in the shape of the official image `httpd`.
+    """Let an engine have `httpd_image`."""
+    httpd_image(conf).load(engine, name, *HTTPD_CHANGES)
+
+
+def httpd_image(conf: str = "") -> Image:
+    """Debian's Apache in the shape of the official image `httpd`, with HTTPD_CHANGES.
 
     `conf`: its configuration, such as STOCK_HTTPD; without, a volume brings it.
     """
@@ -168,7 +176,7 @@ def load_httpd(engine: Engine, name: str, conf: str = "") -> None:
         image.text(f"{_APACHE}/conf/httpd.conf", conf)
     script = f"#!/bin/sh\nexec {apache} -d {_APACHE} -f conf/httpd.conf -DFOREGROUND\n"
     image.text("/bin/httpd-foreground", script, 0o755)
-    image.load(engine, name, 'CMD ["httpd-foreground"]', "WORKDIR " + _APACHE, "EXPOSE 80")
+    return image
 
 
 def load_sshd(engine: Engine, name: str, host_key: Path) -> None:

@@ -95,10 +95,13 @@ class Lab:
         self._processes.append(process)
         return process
 
+    def _link(self, one: str, name: str, other: str, peer: str) -> None:
+        # Called in one of them: Linux 6.1 refuses a name that a link of the caller has.
+        ends = ("type", "veth", "peer", "name", peer, "netns", self._names[other])
+        self.ip(one, "link", "add", name, *ends)
+
     def _join_client_and_host(self) -> None:
-        client, host = self._names["client"], self._names["host"]
-        _ip("link", "add", "eth0", "netns", client, "type", "veth",
-            "peer", "name", "eth0", "netns", host)  # fmt: skip
+        self._link("client", "eth0", "host", "eth0")
         ends = (("client", CLIENT_V6, CLIENT_V4), ("host", HOST_V6, HOST_V4))
         for name, v6, v4 in ends:
             # nodad: no second of duplicate address detection before the address can be used
@@ -109,10 +112,8 @@ class Lab:
             self.ip(name, "link", "set", "eth0", "up")
 
     def _join_host_and_container(self) -> None:
-        host, container = self._names["host"], self._names["container"]
         self.ip("host", "link", "add", "docker0", "type", "bridge")
-        _ip("link", "add", "veth0", "netns", host, "type", "veth",
-            "peer", "name", "eth0", "netns", container)  # fmt: skip
+        self._link("host", "veth0", "container", "eth0")
         self.ip("host", "link", "set", "veth0", "master", "docker0", "up")
         self.ip("host", "address", "add", f"{BRIDGE_V4}/16", "dev", "docker0")
         self.ip("host", "link", "set", "docker0", "up")

@@ -11,13 +11,14 @@ from v6fwd.docker.legacy_guard import LegacyGuard
 from v6fwd.docker.nft import RedirectTable
 from v6fwd.docker.shim.process import LET_GO, NoShimError, Shim, shims_of, start_time
 from v6fwd.errors import RelayError, reason
-from v6fwd.log import Log
+from v6fwd.log import Log, counted
 
 
 def release(folder: Path) -> int:
     """Send every shim that waits in the run folder into standalone mode; gives how many.
 
-    IPv4 clients go straight to the containers again. Raises RelayError while a daemon lives.
+    IPv4 clients go straight to the containers again. Raises RelayError while a daemon lives, and
+    where firewall rules stay: the shims go on alone all the same, as their clients hang.
     """
     return asyncio.run(_release(folder))
 
@@ -26,16 +27,32 @@ async def _release(folder: Path) -> int:
     daemon = _living_daemon(folder)
     if daemon:
         raise RelayError(f"process {daemon} serves these ports; stop `v6fwd serve --docker` first")
-    RedirectTable().close()
+    left = _remove_rules()
+    count = sum(_let_go(pid, rest) for rest in _rest(folder) for pid in shims_of(rest))
+    if left:
+        raise RelayError(f"released {counted(count, 'shim')}, but rules for IPv4 stay: {left}")
+    return count
+
+
+def _remove_rules() -> str:
+    """Delete what the daemon left in the firewall; gives why that failed."""
     DockerUser(Log()).set(())
     LegacyGuard(Log()).set(())
     try:
-        rest = (folder / "rest").stat()
+        RedirectTable().close()
+    except RelayError as error:
+        return str(error)
+    return ""
+
+
+def _rest(folder: Path) -> list[os.stat_result]:
+    """The FIFO by which shims are known, if a daemon has ever run. Raises RelayError."""
+    try:
+        return [(folder / "rest").stat()]
     except FileNotFoundError:
-        return 0
+        return []
     except OSError as error:
         raise RelayError(f"cannot look into {folder}: {reason(error)}") from error
-    return sum(_let_go(pid, rest) for pid in shims_of(rest))
 
 
 def _living_daemon(folder: Path) -> int:
