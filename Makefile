@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SHIM := v6fwd/docker/shim/v6fwd-docker-proxy
-SHELL_SCRIPTS := $(SHIM) .ci/run $(filter-out scripts/run-tests scripts/mutate scripts/reference,$(wildcard scripts/*))
+SHELL_SCRIPTS := $(SHIM) .ci/run $(filter-out scripts/run-tests scripts/mutate scripts/reference scripts/screenshots,$(wildcard scripts/*))
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install
 
 # Exactly the files that were tested, then this checkout without asking for anything more.
