@@ -358,7 +358,7 @@ def test_a_wrong_host(ward: Ward, wrong: Wrong) -> None:
     assert wrong.finding not in ward.ids()
     if wrong.then:
         ward.sh(wrong.then)
-    assert ward.ids() == []
+    eventually(lambda: not ward.ids(), "no finding is left, once an address is no longer tentative")
     eventually(lambda: ward.is_served(wrong.client), "the request arrives")
 
 
