@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.pages import PAGES, blocks, fenced, lines, words
 from tests.support.paths import ROOT
-from tests.support.process import PATIENCE, ForwardProcess
+from tests.support.process import ForwardProcess, eventually
 from v6fwd.demo.lab import CONTAINER_V4, HOST_V6, Lab
 
 pytestmark = pytest.mark.netns
@@ -84,7 +84,7 @@ def test_a_line_opens_the_firewall(host: Lab, program: str, tmp_path: Path) -> N
         run(host, f"nft '{closed}'" if program == "nft" else closed)
         assert not is_open(host, 1)
         run(host, line)
-        assert is_open(host, PATIENCE)
+        eventually(lambda: is_open(host, 1), "the port is open")
     finally:
         forward.end()
         run(host, OPEN[program])
