@@ -22,15 +22,6 @@ from v6fwd.daemon.worker import Setup, Worker
 from v6fwd.model import Limits
 
 
-@pytest.fixture
-async def reported() -> list[str]:
-    """The exceptions that the loop's handler hears of."""
-    heard: list[str] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: heard.append(repr(context["exception"])))
-    return heard
-
-
 def no_memory(*_: object, **__: object) -> None:
     raise MemoryError
 

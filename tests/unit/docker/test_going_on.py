@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import os
@@ -29,15 +28,6 @@ from v6fwd.docker.prestart import Prestart
 from v6fwd.docker.shim.rendezvous import Rendezvous
 from v6fwd.errors import RelayError
 from v6fwd.model import Endpoint, Forward, Limits, Protocol
-
-
-@pytest.fixture
-async def reported() -> list[str]:
-    """The exceptions that the loop's handler hears of."""
-    heard: list[str] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: heard.append(repr(context["exception"])))
-    return heard
 
 
 def no_memory(*_: object, **__: object) -> None:

@@ -43,15 +43,6 @@ from v6fwd.relay.transparent.pseudo_store import WRITE_SEEN_EVERY, PseudoStore
 from v6fwd.relay.udp.session_table import Sessions
 
 
-@pytest.fixture
-async def reported() -> list[str]:
-    """The exceptions that the loop's handler hears of."""
-    heard: list[str] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: heard.append(repr(context["exception"])))
-    return heard
-
-
 def no_memory(*_: object, **__: object) -> None:
     raise MemoryError
 
