@@ -18,8 +18,7 @@ from tests.support import packaged
 from tests.support.engine import ENGINES
 from tests.support.images import HTTPD_CHANGES, STOCK_HTTPD, httpd_image
 from tests.support.machine import Machine
-from tests.support.page import lines
-from tests.support.paths import ROOT
+from tests.support.pages import blocks
 from v6fwd import __version__
 
 pytestmark = [
@@ -189,7 +188,7 @@ def host(request: pytest.FixtureRequest, machine: Machine) -> Iterator[Host]:
 
 def to_the_log(host: Host) -> None:
     """From the package to the client in the log of an unchanged container."""
-    told = host.run("\n".join(lines(ROOT / "README.md", "Put it in place")))
+    told = host.run("\n".join(blocks("README.md", "Put it in place")[0]))
     assert "systemctl enable --now v6fwd-docker" in told, "the package says the next step"
     host.answers_and_logs(CLIENT)
 

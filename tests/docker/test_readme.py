@@ -14,7 +14,7 @@ import pytest
 from tests.docker.conftest import every_engine
 from tests.support.engine import ENGINES, Engine, engine_lab
 from tests.support.images import STOCK_HTTPD, load_httpd
-from tests.support.page import commands
+from tests.support.pages import typed
 from tests.support.paths import ROOT
 from tests.support.process import eventually
 from tests.support.shim import install
@@ -113,7 +113,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
 
 
 def test_the_client_is_in_the_log_of_an_unchanged_container(host: Host) -> None:
-    for command in commands(ROOT / "README.md", "Put it in place"):
+    for command in typed("README.md", "Put it in place"):
         host.type(command)
     eventually(lambda: "transparent" in host.run("v6fwd docker status"), "its mode is known")
     asked = host.engine.lab.run(
@@ -127,7 +127,7 @@ def test_the_client_is_in_the_log_of_an_unchanged_container(host: Host) -> None:
 
 
 def test_every_command_of_the_page_is_one_that_is_typed() -> None:
-    typed = commands(ROOT / "README.md", "Put it in place")
-    assert len(typed) == 7
+    there = typed("README.md", "Put it in place")
+    assert len(there) == 7
     quick = (ROOT / "docs" / "quick-start.md").read_text()
-    assert [command for command in typed if command not in quick] == []
+    assert [command for command in there if command not in quick] == []

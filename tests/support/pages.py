@@ -12,10 +12,19 @@ PAGES = ["README.md", "CONTRIBUTING.md", "tests/README.md"]
 PAGES += [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(page: str) -> list[list[str]]:
-    """Paragraphs that are indented, without their indentation."""
-    found = re.findall(r"(?:^    .*\n)+", (ROOT / page).read_text(), re.MULTILINE)
+def blocks(page: str, heading: str = "") -> list[list[str]]:
+    """Paragraphs that are indented, without their indentation; those below a heading."""
+    text = (ROOT / page).read_text()
+    if heading:
+        text = text.partition(f"## {heading}\n")[2]
+    found = re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
     return [[line[4:] for line in block.strip("\n").split("\n")] for block in found]
+
+
+def typed(page: str, heading: str) -> list[str]:
+    """The commands of the first block below a heading, one each, without comments."""
+    lines = (line.partition("#")[0] for line in blocks(page, heading)[0])
+    return [command.strip() for line in lines for command in line.split("&&")]
 
 
 def fenced(page: str, kind: str) -> list[str]:

@@ -32,21 +32,6 @@ class Wait(Protocol):
         """Give back what the wait holds, and report nothing any more."""
 
 
-class StreamEnd(Protocol):
-    """One end of a flow, and the direction that leads from it to the other end."""
-
-    fd: int
-    moved: int
-    """Bytes from this end that the other end has taken."""
-    blocked: bool
-    """Whether the other end is full; bytes may be held for it."""
-    ended: bool
-    """Whether this end will send no more."""
-
-    def release(self) -> None:
-        """Give back what moving bytes borrowed."""
-
-
 class FlowEvents(Protocol[_Side]):
     """What a flow hears of its two ends while bytes move."""
 
