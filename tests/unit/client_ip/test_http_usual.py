@@ -88,9 +88,10 @@ ODD = {
     "two Hosts": with_field(b"Host: example.com"),
     "malformed Host": get(b"Host: a,b\r\n"),
     "malformed port": get(b"Host: a:99999\r\n"),
-    "two Connections around Host": get(b"Connection: keep-alive\r\n" * 2).replace(
-        b"\r\nC", b"\r\n" + HOST + b"C", 1
+    "two Connections around Host": get(
+        b"Connection: keep-alive\r\n" + HOST + b"Connection: keep-alive\r\n"
     ),
+    "two Connections behind Host": get(HOST + b"Connection: keep-alive\r\n" * 2),
     "Connection to close": with_field(b"Connection: close"),
     "Connection that names a field": with_field(b"Connection: keep-alive, a"),
     "blank behind a value": with_field(b"A: b "),
@@ -165,3 +166,17 @@ def test_behind_an_odd_block_some_are_not_looked_at(
         odd = b"\r\nHost: a\r\nB: \r\nC: %d\r\n\r\n" % number
         one.read(odd, b"GET", b"/", b"1")
     assert len(looked) == 2
+
+
+@pytest.mark.parametrize(("method", "minor"), [(b"CONNECT", b"1"), (b"GET", b"0")])
+def test_whether_a_block_is_usual_depends_on_the_line(
+    monkeypatch: pytest.MonkeyPatch, address: AddressFields, method: bytes, minor: bytes
+) -> None:
+    """llhttp reads CONNECT in its own way, and HTTP/1.0 is not kept alive."""
+    asked: list[tuple[bytes, bytes, bytes]] = []
+    monkeypatch.setattr(memo, "check", lambda line, *_: asked.append(line))
+    one = FieldMemo(FieldReader(address, keep_underscores=False))
+    target = b"a:80" if method == b"CONNECT" else b"/"
+    read = one.read(b"\r\nHost: a:80\r\n\r\n", method, target, minor)
+    assert asked == [(method, target, minor)]
+    assert read.closing == (minor == b"0")
