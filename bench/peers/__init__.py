@@ -7,6 +7,7 @@ from bench.peers.direct import Direct
 from bench.peers.docker_proxy import DockerProxy
 from bench.peers.haproxy import HAProxy
 from bench.peers.haproxy_http import HAProxyHttp
+from bench.peers.limit import Limit
 from bench.peers.nginx import Nginx
 from bench.peers.nginx_http import NginxHttp
 from bench.peers.socat import Socat
@@ -19,6 +20,8 @@ PEERS: tuple[Peer, ...] = (
     Nginx(),
     Socat(),
     Direct(),
+    Limit("epoll"),
+    Limit("ring"),
     V6fwd(HEADER_ON),
     V6fwd(TRANSPARENT),
     HAProxy(HEADER_ON),

@@ -66,6 +66,8 @@ class Peer(ABC):
     """Flows at once that it makes sense with."""
     max_ports: ClassVar[int] = 1_000_000
     """Ports that it makes sense with; 0 for a peer that has no process."""
+    only: Collection[str] = ()
+    """Names of the scenarios that it is for; empty: those that its header fits."""
     no_udp: ClassVar[str] = ""
     """Why it relays no UDP, in a few words; "" where it does."""
 
