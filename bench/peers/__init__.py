@@ -12,6 +12,7 @@ from bench.peers.nginx import Nginx
 from bench.peers.nginx_http import NginxHttp
 from bench.peers.socat import Socat
 from bench.peers.v6fwd import V6fwd
+from bench.peers.v6fwd_serve import V6fwdServe
 
 PEERS: tuple[Peer, ...] = (
     V6fwd(),
@@ -22,6 +23,9 @@ PEERS: tuple[Peer, ...] = (
     Direct(),
     Limit("epoll"),
     Limit("ring"),
+    V6fwdServe(2),
+    HAProxy(threads=2),
+    Nginx(workers=2),
     V6fwd(HEADER_ON),
     V6fwd(TRANSPARENT),
     HAProxy(HEADER_ON),

@@ -19,6 +19,9 @@ HEADER_OFF, HEADER_ON, HEADER_HTTP = "", "proxy", "http"
 TRANSPARENT = "transparent"
 """The bare bytes, from the client's own address."""
 
+MANY_AT_ONCE = ("connections-20", "connections-200", "requests-50")
+"""The scenarios that have work for a second thread or worker: peers with exactly two take part."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

@@ -6,8 +6,7 @@ Their source is bench/limit/. They are built when they are missing or older than
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.peers.base import Peer, Relay, Route
@@ -16,7 +15,7 @@ from bench.trial import Trial
 PROJECT = Path(__file__).parents[2]
 SOURCES = PROJECT / "bench" / "limit"
 BUILT = PROJECT / "build" / "limit"
-_BUILD = PROJECT / "scripts" / "build-limit"
+BUILD = PROJECT / "scripts" / "build-limit"
 
 
 class Limit(Peer):
@@ -53,20 +52,19 @@ class Limit(Peer):
         return self._relay(trial, routes, [process.pid])
 
 
-@cache
 def _build_obstacle(engine: str) -> str | None:
-    if _is_current(BUILT / engine, list(SOURCES.iterdir())):
+    if _is_current(BUILT / engine, SOURCES.iterdir()):
         return None
     try:
         done = subprocess.run(
-            [_BUILD, BUILT, engine], capture_output=True, text=True, check=False, timeout=60
+            [BUILD, BUILT, engine], capture_output=True, text=True, check=False, timeout=60
         )
     except (OSError, subprocess.SubprocessError) as error:
         return f"cannot be built: {error}"
     return why_not_built(done.stderr) if done.returncode else None
 
 
-def _is_current(program: Path, sources: Sequence[Path]) -> bool:
+def _is_current(program: Path, sources: Iterable[Path]) -> bool:
     if not program.exists():
         return False
     built = program.stat().st_mtime
@@ -83,7 +81,6 @@ def why_not_built(errors: str) -> str:
     return f"cannot be built: {wrong[0] if wrong else 'no word why'}"
 
 
-@cache
 def _kernel_obstacle(engine: str) -> str | None:
     if engine != "ring":
         return None
