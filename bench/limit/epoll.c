@@ -1,7 +1,8 @@
-/* A TCP relay with the fewest system calls that an epoll design needs: a limit to measure v6fwd against.
+/* A TCP relay with the fewest system calls and segments that an epoll design needs: a limit to measure
+ * v6fwd against.
  *
- * It moves bytes and does nothing else: no log, no counters, no time limits, one target. What it moves
- * it moves soundly: bounded buffers, half-close passed on, a reset for a reset.
+ * It moves bytes and does nothing else: no log, no counters, no time limits, no urgent data, one target.
+ * What it moves it moves soundly: bounded buffers, half-close passed on, a reset for a reset.
  */
 #define _GNU_SOURCE
 #include "relay.h"
@@ -13,6 +14,7 @@ enum {
     COPY_SIZE = 64 << 10,
     PIPE_SIZE = 1 << 20,
     FULL_READS = 2, /* in a row; then splice(2) costs less than a copy */
+    SPLICE_MIN = 16 << 10, /* a splice of less is a message again, and goes back to copies */
     TURNS = 16,     /* buffers or pipes of one side, before the others get their turn */
     MOST_ACCEPTS = 16,
     EVENTS = 256,
@@ -24,7 +26,7 @@ struct side {
     int pipe[2]; /* 0, 0 until the first splice */
     struct side *other;
     struct flow *flow;
-    bool hung_up; /* RDHUP was reported: no edge follows, so read up to the end of the stream */
+    bool hung_up; /* its FIN is here: no edge follows, and the end is behind the first short read */
     bool blocked; /* the other socket is full, or not connected */
     bool ended;   /* the end of the stream has been passed on */
     unsigned full_reads;
@@ -107,21 +109,33 @@ static enum outcome flush(struct side *from)
     return MORE;
 }
 
+/* Passes on what is in the buffer, and holds what does not fit. */
+static enum outcome pass_on(struct side *from, size_t size, int flags)
+{
+    ssize_t put = send(from->other->fd, buffer, size, MSG_NOSIGNAL | flags);
+    if (put < 0 && errno != EAGAIN)
+        return BROKEN;
+    size_t taken = put < 0 ? 0 : (size_t)put;
+    if (taken)
+        from->flow->connected = true;
+    if (taken == size)
+        return MORE;
+    hold(from, buffer + taken, size - taken);
+    return FULL;
+}
+
+/* Behind a short read is nothing, or the end: then its FIN goes in one segment with these bytes. */
 static enum outcome copy(struct side *from)
 {
     ssize_t got = recv(from->fd, buffer, sizeof buffer, 0);
     if (got <= 0)
         return got == 0 ? END : errno == EAGAIN ? EMPTY : BROKEN;
-    ssize_t put = send(from->other->fd, buffer, (size_t)got, MSG_NOSIGNAL);
-    if (put < 0 && errno != EAGAIN)
-        return BROKEN;
-    if (put < got) {
-        size_t taken = put < 0 ? 0 : (size_t)put;
-        hold(from, buffer + taken, (size_t)got - taken);
-        return FULL;
-    }
-    from->full_reads = got == COPY_SIZE ? from->full_reads + 1 : 0;
-    return got == COPY_SIZE || from->hung_up ? MORE : EMPTY;
+    bool is_short = got < COPY_SIZE;
+    enum outcome outcome = pass_on(from, (size_t)got, is_short && from->hung_up ? MSG_MORE : 0);
+    from->full_reads = is_short ? 0 : from->full_reads + 1;
+    if (outcome != MORE || !is_short)
+        return outcome;
+    return from->hung_up ? END : EMPTY;
 }
 
 /* Through the pipe, which is empty before: so EAGAIN means an empty socket, not a full pipe. */
@@ -134,7 +148,7 @@ static enum outcome through_pipe(struct side *from)
     ssize_t got = splice(from->fd, NULL, from->pipe[1], NULL, PIPE_SIZE, SPLICE_F_NONBLOCK);
     if (got < 0)
         return errno == EAGAIN ? EMPTY : BROKEN;
-    if (got < COPY_SIZE) /* 0 may also be an urgent mark: recv(2) tells it from an end */
+    if (got < SPLICE_MIN) /* 0 may also be an urgent mark: recv(2) tells it from an end */
         from->full_reads = 0;
     from->piped = (size_t)got;
     return flush(from);
@@ -208,10 +222,15 @@ static void begin(int client)
     int fd = target_socket(SOCK_NONBLOCK);
     flow->client = (struct side){.fd = client, .flow = flow, .other = &flow->target};
     flow->target = (struct side){.fd = fd, .flow = flow, .other = &flow->client};
+    ssize_t first = recv(client, buffer, sizeof buffer, 0);
+    if (first > 0) /* the first bytes acknowledge the target's SYN; what else there is the event tells */
+        set(fd, IPPROTO_TCP, TCP_QUICKACK, 0);
     if (connect(fd, (struct sockaddr *)&target, sizeof target) && errno != EINPROGRESS) {
         close_flow(flow, true);
         return;
     }
+    if (first > 0)
+        flow->client.blocked = pass_on(&flow->client, (size_t)first, 0) == FULL;
     watch_side(EPOLL_CTL_ADD, &flow->target);
     watch_side(EPOLL_CTL_ADD, &flow->client);
 }

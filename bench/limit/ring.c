@@ -27,16 +27,17 @@ struct side {
     int fd;
     struct side *other;
     struct flow *flow;
-    bool receiving, pausing, starved, sending;
+    bool receiving, pausing, sending;
     bool at_end; /* of its stream */
     bool ended;  /* that has been passed on */
     unsigned first, last, waiting;
-    struct side *next_starved;
+    bool queued; /* in `todo` */
+    struct side *next_todo;
 };
 
 struct flow {
     struct side client, target;
-    unsigned pending; /* operations that will still report a side, and starved sides */
+    unsigned pending; /* operations that will still report a side, and sides in `todo` */
     bool connected, broken;
 };
 
@@ -47,8 +48,8 @@ static struct {
     unsigned next, size;
 } buffers[BUFFERS];
 static struct sockaddr_in target;
-static struct side *starved;
-static unsigned taken; /* buffers that hold bytes */
+static unsigned taken;    /* buffers that hold bytes */
+static struct side *todo; /* directions that a batch of completions has changed */
 
 static struct io_uring_sqe *next_sqe(void)
 {
@@ -73,6 +74,17 @@ static void expect(struct io_uring_sqe *sqe, enum operation operation, struct si
 {
     io_uring_sqe_set_data64(sqe, name_of(operation, side));
     side->flow->pending++;
+}
+
+/* What a direction does next is decided behind the batch, when all that has happened is known. */
+static void decide_later(struct side *side)
+{
+    if (side->queued)
+        return;
+    side->queued = true;
+    side->flow->pending++;
+    side->next_todo = todo;
+    todo = side;
 }
 
 /* Nobody hears how it went. */
@@ -157,12 +169,15 @@ static void pause_receiving(struct side *from)
     from->pausing = true;
 }
 
-/* One send at a time keeps the order. MSG_WAITALL has the kernel go on after a short one. */
+/* One send at a time keeps the order. MSG_WAITALL has the kernel go on after a short one; MSG_MORE puts
+ * the end, which follows, into the last segment. */
 static void send_first(struct side *from)
 {
+    int more = from->at_end && from->waiting == 1 ? MSG_MORE : 0;
     char *bytes = memory + (size_t)from->first * BUFFER_SIZE;
     struct io_uring_sqe *sqe = next_sqe();
-    io_uring_prep_send(sqe, from->other->fd, bytes, buffers[from->first].size, MSG_NOSIGNAL | MSG_WAITALL);
+    io_uring_prep_send(sqe, from->other->fd, bytes, buffers[from->first].size,
+                       MSG_NOSIGNAL | MSG_WAITALL | more);
     expect(sqe, SEND, from);
     from->sending = true;
 }
@@ -175,7 +190,6 @@ static void end(struct side *from)
         break_flow(from->flow);
 }
 
-/* Decides what a direction does next. */
 static void proceed(struct side *from)
 {
     if (from->flow->broken)
@@ -184,19 +198,14 @@ static void proceed(struct side *from)
         send_first(from);
     if (from->waiting >= PAUSE_AT && from->receiving && !from->pausing)
         pause_receiving(from);
-    if (!from->waiting && !from->receiving && !from->at_end && !from->starved)
-        receive(from);
+    if (!from->waiting && !from->receiving && !from->at_end) {
+        if (taken < BUFFERS)
+            receive(from);
+        else
+            decide_later(from);
+    }
     if (from->at_end && !from->waiting && !from->ended && from->flow->connected)
         end(from);
-}
-
-/* Waits for buffers; the flow must not be freed meanwhile. */
-static void starve(struct side *from)
-{
-    from->starved = true;
-    from->flow->pending++;
-    from->next_starved = starved;
-    starved = from;
 }
 
 static void accepted(int client)
@@ -213,13 +222,11 @@ static void accepted(int client)
 
 static void connected(struct side *side, int result)
 {
-    if (result < 0) {
+    if (result < 0)
         break_flow(side->flow);
-        return;
-    }
-    side->flow->connected = true;
-    proceed(side->other);
-    proceed(side);
+    else
+        side->flow->connected = true;
+    decide_later(side->other);
 }
 
 static void take(struct side *from, unsigned id, unsigned size)
@@ -245,11 +252,8 @@ static void received(struct side *from, int result, unsigned flags)
         provide(id);
     if (result == 0)
         from->at_end = true;
-    else if (result == -ENOBUFS)
-        starve(from);
-    else if (result < 0 && result != -ECANCELED)
+    else if (result < 0 && result != -ECANCELED && result != -ENOBUFS)
         break_flow(from->flow);
-    proceed(from);
 }
 
 static void sent(struct side *from, int result)
@@ -259,7 +263,6 @@ static void sent(struct side *from, int result)
     drop(from);
     if (!whole)
         break_flow(from->flow);
-    proceed(from);
 }
 
 static void accept_clients(int listener)
@@ -289,19 +292,17 @@ static void on_completion(const struct io_uring_cqe *cqe, int listener)
             received(side, cqe->res, cqe->flags);
         else
             sent(side, cqe->res);
-        close_if_done(side->flow);
+        decide_later(side);
     }
 }
 
-static void feed_starved(void)
+static void decide(void)
 {
-    if (taken == BUFFERS)
-        return;
-    struct side *side = starved;
-    starved = NULL;
+    struct side *side = todo;
+    todo = NULL;
     while (side) {
-        struct side *next = side->next_starved;
-        side->starved = false;
+        struct side *next = side->next_todo;
+        side->queued = false;
         side->flow->pending--;
         proceed(side);
         close_if_done(side->flow);
@@ -354,6 +355,6 @@ int main(int count, char **words)
             seen++;
         }
         io_uring_cq_advance(&ring, seen);
-        feed_starved();
+        decide();
     }
 }
