@@ -22,7 +22,12 @@ from v6fwd.daemon.sockets_ahead import SocketsAhead
 from v6fwd.errors import NotPermittedError
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol
-from v6fwd.relay.transparent.privileged import AheadRequest, NetnsView, SocketRequest
+from v6fwd.relay.transparent.privileged import (
+    AheadRequest,
+    MeshSocket,
+    NetnsView,
+    SocketRequest,
+)
 
 PATIENCE = 5
 """Seconds for an answer."""
@@ -94,6 +99,12 @@ class HelperOps:
             wire.read_answer(bytes(self._view[:size]))
             self._end("an answer without a socket")
         return fds
+
+    def mesh_socket(self, request: MeshSocket) -> socket.SocketType:
+        netns, protocol, task, port, hop_limit = request
+        (fd,) = self._sockets(wire.pack("mesh_socket", netns, str(protocol), task, port, hop_limit))
+        kind = socket.SOCK_STREAM if protocol is Protocol.TCP else socket.SOCK_DGRAM
+        return socket.SocketType(socket.AF_INET, kind | socket.SOCK_NONBLOCK, 0, fd)
 
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
         self._ask("client_left", netns, epoch, client.packed, client.port)

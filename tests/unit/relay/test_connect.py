@@ -121,7 +121,7 @@ class Site(Attempting):
             return True
         return False
 
-    def order(self) -> list[Any]:
+    def order(self, _source: Any = None) -> list[Any]:
         return list(range(self.addresses))
 
     def failed(self, address: int) -> None:

@@ -161,7 +161,7 @@ class DirectTarget:
 
     # -- connections --
 
-    def order(self) -> Sequence[SocketAddress]:
+    def order(self, source: Address | None = None) -> Sequence[SocketAddress]:  # noqa: ARG002
         known = self.known
         return known.all if len(known.all) < 2 else known.order(self._reactor.clock())
 

@@ -50,8 +50,10 @@ class Target(Interface):
     def renew(self, then: Callable[[], None]) -> bool:
         """Ask the resolver if its answer is old. True: `then` is called, but soon in any case."""
 
-    def order(self) -> Sequence[SocketAddress]:
-        """The addresses in the order in which one flow tries them; of the next flow it differs."""
+    def order(self, source: Address | None = None) -> Sequence[SocketAddress]:
+        """The addresses in the order in which one flow tries them; of the next flow it differs.
+
+        `source` is the client, where it is known."""
 
     def failed(self, address: SocketAddress) -> None:
         """A flow could not connect to an address of several, or another one was faster."""

@@ -145,7 +145,7 @@ class Connect:
         if not self._refreshed and target.renew(self._renewed):
             self._start_clock()
             return True
-        addresses = target.order()
+        addresses = target.order(self._source)
         if len(addresses) > 1:
             limit = self._forward.forward.limits.connect_timeout
             self._race = Race(self, resources.reactor, target, addresses, limit)

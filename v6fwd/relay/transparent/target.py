@@ -80,8 +80,8 @@ class TransparentTarget:
     def renew(self, then: Callable[[], None]) -> bool:
         return self._direct.renew(then)
 
-    def order(self) -> Sequence[SocketAddress]:
-        return self._direct.order()
+    def order(self, source: Address | None = None) -> Sequence[SocketAddress]:
+        return self._direct.order(source)
 
     def failed(self, address: SocketAddress) -> None:
         self._direct.failed(address)
