@@ -10,7 +10,6 @@ own, and takes the level from `<4>` (sd-daemon(3)). Whoever reads a pipe adds wh
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import json
 import os
@@ -19,7 +18,10 @@ import stat
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 SEVERITIES = {"error": 3, "warning": 4, "info": 6}
 """Levels as syslog(3) and the journal number them."""
@@ -218,7 +220,7 @@ def in_background(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Ta
     An exception that ends it is reported to the loop's handler at once. asyncio does so when the
     task is collected: never, for one that is kept.
     """
-    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+    task = _loop().create_task(coroutine, name=name)
     task.add_done_callback(_report_failure)
     return task
 
@@ -238,7 +240,13 @@ def attempt(call: Callable[..., object], *words: object) -> None:
         call(*words)
     except Exception as error:
         context = {"message": f"{call!r} failed", "exception": error}
-        asyncio.get_running_loop().call_exception_handler(context)
+        _loop().call_exception_handler(context)
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    from asyncio import get_running_loop  # it is imported where one runs
+
+    return get_running_loop()
 
 
 def keep_standard_descriptors() -> None:

@@ -8,12 +8,12 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 import click
-import uvloop
 
 from v6fwd.cli.failing import fail
 from v6fwd.cli.grouped import GroupedCommand
 from v6fwd.cli.kinds import OneOf, Parsed, whole
 from v6fwd.errors import RelayError
+from v6fwd.event_loop import new_event_loop
 from v6fwd.log import Log, LogFormat, keep_standard_descriptors
 from v6fwd.model import (
     PSEUDO_WIDTHS,
@@ -322,7 +322,7 @@ def forward(
             limits,
             log,
             log_flows=log_flows,
-            loop_factory=uvloop.new_event_loop,
+            loop_factory=new_event_loop,
             targets=_targets(forwards, log),
         )
     except RelayError as error:

@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import uvloop
-
 from v6fwd.daemon.channel import Channel
 from v6fwd.daemon.messages import (
     Ask,
@@ -31,6 +29,7 @@ from v6fwd.daemon.process import fork
 from v6fwd.daemon.scoreboard import ScoreboardSlot
 from v6fwd.daemon.seccomp import confine, is_strict
 from v6fwd.daemon.usage import ChildUsage
+from v6fwd.event_loop import new_event_loop
 from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
@@ -184,7 +183,7 @@ def fork_worker(
             if missing:
                 setup.log.warning("privileges", f"a worker has more rights than needed: {missing}")
         gc.set_threshold(GC_THRESHOLD)
-        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, slot, clients))
+        asyncio.Runner(loop_factory=new_event_loop).run(_serve(sock, setup, slot, clients))
         return 0
 
     return fork(main, (sock.fileno(), *clients.descriptors), setup.log)

@@ -11,7 +11,7 @@ import contextlib
 import socket
 from collections.abc import Container, Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from v6fwd.log import Log, attempt, counted
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
@@ -30,8 +30,9 @@ from v6fwd.relay.resources import Resources
 from v6fwd.relay.sockets import open_listener
 from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.targets.shared import Targets
-from v6fwd.relay.udp.listener import UdpListener
-from v6fwd.relay.udp_sockets import open_udp_listener
+
+if TYPE_CHECKING:
+    from v6fwd.relay.udp.listener import UdpListener
 
 NAMESPACE_DESCRIPTORS = 6
 """What a network namespace in use holds open, and so each transparent forward at most."""
@@ -39,8 +40,6 @@ TIDY_AGAIN = 2.0
 """Seconds between two looks whether the last flow has left a target that no forward leads to."""
 UDP_GRACE = 0.5
 """Seconds at most for answers on their way at a stop: datagrams have no end to wait for."""
-
-_OPEN = {Protocol.TCP: open_listener, Protocol.UDP: open_udp_listener}
 
 
 class Key(NamedTuple):
@@ -297,4 +296,8 @@ class Relay:
 
 def listen_on(endpoint: Endpoint) -> socket.socket:
     """A listening socket. Raises RelayError, naming the endpoint."""
-    return _OPEN[endpoint.protocol](endpoint)
+    if endpoint.protocol is Protocol.TCP:
+        return open_listener(endpoint)
+    from v6fwd.relay.udp_sockets import open_udp_listener  # only where there is UDP
+
+    return open_udp_listener(endpoint)

@@ -11,9 +11,6 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, cast
 
-from proxyprotocol.result import ProxyResult, ProxyResultIPv4, ProxyResultIPv6
-from proxyprotocol.v2 import ProxyProtocolV2
-
 from v6fwd.model import MAPPED_PREFIX, Address, ClientIP, Protocol
 
 if TYPE_CHECKING:
@@ -76,19 +73,27 @@ def _as_ipv6(address: Address) -> Address:
     return Address(MAPPED_PREFIX + address.packed, address.port)
 
 
-def _v2_start(result: ProxyResult) -> bytes:
-    """The constant part: signature, version, command, family and length."""
-    return ProxyProtocolV2().pack(result)[:16]
+class _V2Starts(dict[tuple[Protocol, int], bytes]):
+    """The constant part, by transport and length of address: signature, version, command, family
+    and length. The library, 0.8 MB, is imported with the first header.
+    """
+
+    def __missing__(self, key: tuple[Protocol, int]) -> bytes:
+        from proxyprotocol.result import ProxyResultIPv4, ProxyResultIPv6
+        from proxyprotocol.v2 import ProxyProtocolV2
+
+        protocol, size = key
+        kind = _KINDS[protocol]
+        result = (
+            ProxyResultIPv4(_V4, _V4, protocol=kind)
+            if size == 4
+            else ProxyResultIPv6(_V6, _V6, protocol=kind)
+        )
+        start = self[key] = ProxyProtocolV2().pack(result)[:16]
+        return start
 
 
 # SOCK_STREAM and SOCK_DGRAM by value: a pure package does not import socket
 _KINDS = {Protocol.TCP: cast("SocketKind", 1), Protocol.UDP: cast("SocketKind", 2)}
 _V4, _V6 = (IPv4Address(0), 0), (IPv6Address(0), 0)
-_V2_START = {
-    (protocol, len(result.source[0].packed)): _v2_start(result)
-    for protocol, kind in _KINDS.items()
-    for result in (
-        ProxyResultIPv4(_V4, _V4, protocol=kind),
-        ProxyResultIPv6(_V6, _V6, protocol=kind),
-    )
-}
+_V2_START = _V2Starts()

@@ -14,11 +14,10 @@ import os
 import socket
 from collections.abc import Sequence
 
-import uvloop
-
 from v6fwd.docker.shim.flags import ProxyFlags, parse_flags
 from v6fwd.docker.shim.listening import LISTEN_FD, from_descriptor, own
 from v6fwd.errors import RelayError
+from v6fwd.event_loop import new_event_loop
 from v6fwd.log import Log, keep_standard_descriptors, log_exceptions
 from v6fwd.model import Endpoint, InputError, Limits
 from v6fwd.relay.foreground import Foreground
@@ -59,7 +58,7 @@ def main(words: Sequence[str]) -> int:
     log = Syslog(NAME) if has_no_reader() else Log()
     try:
         flags = parse_flags(words)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_serve(flags, status, log))
     except (InputError, RelayError, OSError) as error:
         status.failed(str(error))

@@ -19,7 +19,6 @@ from v6fwd.relay.sockets import save_ack, tune
 from v6fwd.relay.targets.addresses import Addresses, SocketAddress
 from v6fwd.relay.targets.loops import LEADS_BACK
 from v6fwd.relay.targets.resolver import Resolver
-from v6fwd.relay.udp_sockets import connect_datagrams
 
 REFRESH_INTERVAL = 1.0
 """Seconds between two questions to the resolver about one name, however many dials fail."""
@@ -218,6 +217,8 @@ class DirectTarget:
         return self.order()[0]
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:  # noqa: ARG002
+        from v6fwd.relay.udp_sockets import connect_datagrams  # only where there is UDP
+
         address = self.datagram_address()
         return connect_datagrams(*address), address
 
