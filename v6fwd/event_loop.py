@@ -34,7 +34,7 @@ def _ssl_is(module: ModuleType | None) -> Iterator[None]:
 
 
 with _ssl_is(None):
-    import asyncio
+    import asyncio as asyncio  # for others to import from here
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

@@ -240,7 +240,19 @@ def attempt(call: Callable[..., object], *words: object) -> None:
         call(*words)
     except Exception as error:
         context = {"message": f"{call!r} failed", "exception": error}
-        _loop().call_exception_handler(context)
+        if _without_loop is None:
+            _loop().call_exception_handler(context)
+        else:
+            _without_loop.limited("defect", "defect", f"internal error: {error!r}")
+
+
+_without_loop: Log | None = None
+
+
+def log_exceptions_without_loop(log: Log) -> None:
+    """Log those that `attempt` meets, in a process where no loop of asyncio runs."""
+    global _without_loop
+    _without_loop = log
 
 
 def _loop() -> asyncio.AbstractEventLoop:

@@ -7,5 +7,3 @@ IPv6 address. `install` and `daemon_json` make dockerd start the shim. `shim/` i
 dockerd starts, `engine/` the Engine's API, `policy/` decides on client-ip modes. docs/docker.md
 explains the whole; `proxy` is an alias for shims of release 0.1.
 """
-
-import v6fwd.event_loop  # noqa: F401 - before anything imports asyncio

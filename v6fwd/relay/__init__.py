@@ -18,5 +18,3 @@ A flow walks accept -> client_ip -> connect -> pump -> record. What all protocol
 Each protocol has a folder: `tcp`, `http` on top of it, and `udp`. In `transparent` are the targets
 that see the client's own address at their socket. In `limits` is what bounds flows besides.
 """
-
-import v6fwd.event_loop  # noqa: F401 - before anything imports asyncio

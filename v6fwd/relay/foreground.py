@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import signal
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from v6fwd.errors import RelayError, reason
+from v6fwd.event_loop import asyncio
 from v6fwd.log import Log, in_background
 from v6fwd.model import Endpoint, Forward, Limits
 from v6fwd.relay.ready import ready_text, tell_ready

@@ -7,14 +7,13 @@ A client that has waited for `PATIENCE` seconds is reset rather than left hangin
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import select
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from v6fwd.errors import reason
 from v6fwd.log import Log, counted
@@ -26,6 +25,9 @@ from v6fwd.relay.limits.siblings import Alone, Siblings
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import BACKLOG, reset_on_close
 from v6fwd.relay.syscalls import accepting, last_errno
+
+if TYPE_CHECKING:
+    import asyncio
 
 ACCEPT_BATCH = 16
 """Clients accepted from one listener before the flows get a turn."""

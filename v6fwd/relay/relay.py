@@ -6,13 +6,13 @@ has its own, and `shard` tells them apart.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 from collections.abc import Container, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from v6fwd.event_loop import asyncio
 from v6fwd.log import Log, attempt, counted
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
 from v6fwd.relay.clients import Clients, ClientTable

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError, reason
@@ -19,6 +18,9 @@ from v6fwd.relay.sockets import save_ack, tune
 from v6fwd.relay.targets.addresses import Addresses, SocketAddress
 from v6fwd.relay.targets.loops import LEADS_BACK
 from v6fwd.relay.targets.resolver import Resolver
+
+if TYPE_CHECKING:
+    import asyncio
 
 REFRESH_INTERVAL = 1.0
 """Seconds between two questions to the resolver about one name, however many dials fail."""

@@ -7,14 +7,16 @@ THREADS silent names, a new one waits for seconds and no longer.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 QUICK_THREADS = 64
 """Names that are asked for at the same time, those that take long aside."""
