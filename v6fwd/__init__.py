@@ -14,7 +14,6 @@ Imports point down this list (tests/unit/test_architecture.py):
     syslog.py   the log as datagrams to the host's syslog daemon, where nobody reads stderr
     client_ip/  pure: bytes in, bytes out; http/, proxy/, trust, destination, pseudo IPv4
     log.py      one line an event to stderr, text or JSON, bounded in rate, never blocking
-    event_loop  asyncio and uvloop, imported without ssl
     folder.py   folders that a privileged process may trust, and the files in them
     errors.py   what can go wrong in the world outside, as one line for the operator
     model/      Address, Endpoint, Forward, ClientIP, Limits: the nouns and what users type

@@ -17,7 +17,6 @@ import select
 import stat
 import time
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -145,9 +144,10 @@ class Log:
 
     def _line(self, level: str, event: str, text: str, fields: dict[str, object]) -> bytes:
         if self._style is LogFormat.JSON:
-            stamp = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
+            seconds, thousandths = divmod(round(self._now() * 1e6) // 1000, 1000)
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
             record: dict[str, object] = {
-                "time": stamp,
+                "time": f"{stamp}.{thousandths:03}+00:00",
                 "level": level,
                 "event": event,
                 "text": text,

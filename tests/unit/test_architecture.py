@@ -18,7 +18,6 @@ ROOT = PACKAGE.parent
 RANKS = {
     "model": 0,
     "errors": 1,
-    "event_loop": 1,
     "folder": 1,
     "client_ip": 1,
     "log": 1,

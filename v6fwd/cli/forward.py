@@ -13,7 +13,6 @@ from v6fwd.cli.failing import fail
 from v6fwd.cli.grouped import GroupedCommand
 from v6fwd.cli.kinds import OneOf, Parsed, whole
 from v6fwd.errors import RelayError
-from v6fwd.event_loop import new_event_loop
 from v6fwd.log import Log, LogFormat, keep_standard_descriptors
 from v6fwd.model import (
     PSEUDO_WIDTHS,
@@ -37,6 +36,7 @@ from v6fwd.model import (
     refuse_misfits,
     refuse_twins,
 )
+from v6fwd.relay.event_loop import new_event_loop
 from v6fwd.relay.foreground import run
 from v6fwd.relay.targets.source import TargetSource
 

@@ -13,4 +13,4 @@ questions    control answers at a unix socket in control_folder, ask asks there,
              asks; web serves the pages of metrics; view/ is the status page
 """
 
-import v6fwd.event_loop  # noqa: F401 - before anything imports asyncio
+import v6fwd.relay.event_loop  # noqa: F401 - before anything imports asyncio

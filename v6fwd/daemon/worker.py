@@ -29,10 +29,10 @@ from v6fwd.daemon.process import fork
 from v6fwd.daemon.scoreboard import ScoreboardSlot
 from v6fwd.daemon.seccomp import confine, is_strict
 from v6fwd.daemon.usage import ChildUsage
-from v6fwd.event_loop import new_event_loop
 from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
+from v6fwd.relay.event_loop import new_event_loop
 from v6fwd.relay.foreground import GC_THRESHOLD
 from v6fwd.relay.relay import Relay
 

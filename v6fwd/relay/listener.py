@@ -23,8 +23,7 @@ from v6fwd.relay.flows import Flows
 from v6fwd.relay.limits.port_shares import ALPHA, PortShares
 from v6fwd.relay.limits.siblings import Alone, Siblings
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import BACKLOG, reset_on_close
-from v6fwd.relay.syscalls import accepting, last_errno
+from v6fwd.relay.sockets import BACKLOG, accepting, last_errno, reset_on_close
 
 if TYPE_CHECKING:
     import asyncio

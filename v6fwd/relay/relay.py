@@ -12,18 +12,18 @@ from collections.abc import Container, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from v6fwd.event_loop import asyncio
 from v6fwd.log import Log, attempt, counted
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
 from v6fwd.relay.ends import End
+from v6fwd.relay.event_loop import asyncio
 from v6fwd.relay.flows import Live
 from v6fwd.relay.idle import IdleSweeps
 from v6fwd.relay.limits.dead_peers import DeadPeers
+from v6fwd.relay.limits.loop_watch import LoopWatch
 from v6fwd.relay.limits.siblings import Siblings
 from v6fwd.relay.listener import Gate, Listener
-from v6fwd.relay.loop_watch import LoopWatch
 from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources

@@ -18,7 +18,7 @@ from tests.support.process import PATIENCE, failing
 from tests.support.relaying import echo, relaying, target, until
 from tests.support.rig import MIB, Rig, echoed, noise, read_all, sending, was_reset
 from v6fwd.relay import listener
-from v6fwd.relay.syscalls import Accept
+from v6fwd.relay.sockets import Accept
 
 strace = pytest.mark.server("strace")
 

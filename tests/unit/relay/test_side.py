@@ -17,7 +17,7 @@ import pytest
 from tests.support.process import eventually
 from tests.support.pump import KIB, Calls, Flow, Stage, stage
 from tests.support.rig import noise, reset
-from v6fwd.relay.syscalls import end_writing
+from v6fwd.relay.sockets import end_writing
 from v6fwd.relay.tcp import side as side_module
 from v6fwd.relay.tcp.pipes import PipePool
 from v6fwd.relay.tcp.side import READ, READ_WRITE

@@ -6,3 +6,23 @@ relay that it becomes otherwise. The daemon meets shims in a folder (`rendezvous
 descriptors (`process`) and uses their sockets (`listening`). `published` reads from /proc which
 program serves each published port.
 """
+
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _Later(ModuleType):
+    """Stands for a module that is imported when something of it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        from importlib import import_module
+
+        return getattr(import_module(self.__name__), name)
+
+
+if "inspect" not in sys.modules:  # 1.3 MB, which dataclasses needs for classes without a docstring
+    sys.modules["inspect"] = _Later("inspect")
+    import dataclasses  # noqa: F401
+
+    del sys.modules["inspect"]

@@ -19,8 +19,8 @@ from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.ends import End
 from v6fwd.relay.idle import IdleSweeps
 from v6fwd.relay.limits.dead_peers import DeadPeers
+from v6fwd.relay.limits.loop_watch import LoopWatch
 from v6fwd.relay.listener import Gate
-from v6fwd.relay.loop_watch import LoopWatch
 from v6fwd.relay.ports import open_port
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from v6fwd.event_loop import asyncio, new_event_loop
 from v6fwd.log import Log, log_exceptions
 from v6fwd.model import Endpoint, Forward, Limits
+from v6fwd.relay.event_loop import asyncio, new_event_loop
 from v6fwd.relay.foreground import Foreground
 
 

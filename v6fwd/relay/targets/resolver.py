@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -85,6 +84,8 @@ class Resolver:
         self._begin(loop)
 
     def _start(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        import threading  # 0.2 MB that a process without names does not need
+
         # A daemon: the end of the process does not wait for a silent name.
         thread = threading.Thread(
             target=self._run, args=(name, loop), name=f"resolve {name}", daemon=True

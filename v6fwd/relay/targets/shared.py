@@ -7,9 +7,9 @@ from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 
 from v6fwd.errors import RelayError
-from v6fwd.event_loop import asyncio
 from v6fwd.log import Log, attempt
 from v6fwd.model import ClientIP, Forward
+from v6fwd.relay.event_loop import asyncio
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.targets.loops import Loops

@@ -23,8 +23,7 @@ from typing import Protocol
 
 from v6fwd.relay.pump import FlowEvents
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import pending_error
-from v6fwd.relay.syscalls import last_errno, sending_more
+from v6fwd.relay.sockets import last_errno, pending_error, sending_more
 from v6fwd.relay.tcp.pipes import Pipe, PipePool
 
 COPY_SIZE = 64 * 1024

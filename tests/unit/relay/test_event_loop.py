@@ -10,7 +10,7 @@ import pytest
 WITHOUT = """
 import sys
 import v6fwd.cli.forward
-from v6fwd.event_loop import new_event_loop
+from v6fwd.relay.event_loop import new_event_loop
 loop = new_event_loop()
 loop.run_until_complete(__import__("asyncio").sleep(0))
 assert type(loop).__module__.startswith("uvloop"), loop
@@ -22,13 +22,13 @@ assert ssl.create_default_context().verify_mode is ssl.CERT_REQUIRED
 """
 BEFORE = """
 import ssl
-from v6fwd.event_loop import asyncio, new_event_loop
+from v6fwd.relay.event_loop import asyncio, new_event_loop
 new_event_loop().close()
 assert asyncio.sslproto.ssl is ssl
 assert __import__("sys").modules["ssl"] is ssl
 """
 TWICE = """
-from v6fwd.event_loop import new_event_loop
+from v6fwd.relay.event_loop import new_event_loop
 new_event_loop().close()
 import ssl
 new_event_loop().close()
