@@ -32,8 +32,9 @@ from v6fwd.daemon.usage import ChildUsage
 from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
-from v6fwd.relay.event_loop import new_event_loop
+from v6fwd.relay.event_loop import import_uvloop, new_event_loop
 from v6fwd.relay.foreground import GC_THRESHOLD
+from v6fwd.relay.ports import import_all
 from v6fwd.relay.relay import Relay
 
 REPORT_EVERY = 2.0
@@ -186,6 +187,8 @@ def fork_worker(
         asyncio.Runner(loop_factory=new_event_loop).run(_serve(sock, setup, slot, clients))
         return 0
 
+    import_uvloop()  # no loop is made before the fork
+    import_all()
     return fork(main, (sock.fileno(), *clients.descriptors), setup.log)
 
 

@@ -170,3 +170,14 @@ def _acceptor(
 
         return Acceptor(tcp, partial(HttpFlow, HttpForward(tcp)))
     return Acceptor(tcp, partial(TcpFlow, tcp))
+
+
+def import_all() -> None:
+    """Import what forwards of any mode need.
+
+    For a worker: it shares what is imported before it is forked, and may not be able to read the
+    files of modules when it has dropped its privileges.
+    """
+    import v6fwd.relay.http.flow
+    import v6fwd.relay.udp.listener
+    import v6fwd.relay.udp_sockets  # noqa: F401
