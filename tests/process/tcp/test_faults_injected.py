@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import select
 import socket
 import threading
 from functools import partial
@@ -106,6 +107,9 @@ def transfer(rig: Rig, data: bytes) -> bool:
     thread = threading.Thread(target=send_what_goes, args=(client, data))
     thread.start()
     try:
+        if rig.server not in select.select([rig.server, client], [], [], PATIENCE)[0]:
+            assert was_reset(client)  # before its target was tried
+            return False
         assert read_all(rig.accept()) == data
     except ConnectionResetError:
         return False
