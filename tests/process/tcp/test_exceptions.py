@@ -17,6 +17,7 @@ from tests.support.relaying import Running, echo, relaying, target, until
 from tests.support.rig import MIB
 from v6fwd.model import ClientIP, parse_networks
 from v6fwd.relay.reactor import Reactor, Resumable
+from v6fwd.relay.targets import direct
 from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.flow import TcpFlow
 from v6fwd.relay.tcp.proxy_header import HeaderReader
