@@ -2,9 +2,9 @@
 
 `v6fwd-docker-proxy` is the script that dockerd starts, `flags` its flags, `hold/hold.c` what it
 becomes while a daemon serves its port (`holder` finds the one for this machine), `standalone` the
-relay that it becomes otherwise: `one_port` on a `small_loop` for TCP, `standalone_udp` for UDP. The daemon meets shims in a folder (`rendezvous`), takes their
-descriptors (`process`) and uses their sockets (`listening`). `published` reads from /proc which
-program serves each published port.
+relay that it becomes otherwise: `one_port` on a `small_loop` for TCP, `standalone_udp` for UDP. The
+daemon meets shims in a folder (`rendezvous`), takes their descriptors (`process`) and uses their
+sockets (`listening`). `published` reads from /proc which program serves each published port.
 """
 
 import sys
