@@ -234,11 +234,16 @@ def accepting(fd: int) -> tuple[Accept, bytearray]:
 def sending_more(buffer: memoryview) -> Callable[[int, int], int]:
     """Send as many bytes of this buffer to a socket: the last ones before its end.
 
-    Gives how many it took; -1 where `last_errno` says why not. MSG_MORE holds them back until
-    `end_writing` or close(2): bytes and FIN are one segment.
+    Gives how many it took, 0 if it is full; -1 where `last_errno` says what has failed. MSG_MORE
+    holds them back until `end_writing` or close(2): bytes and FIN are one segment.
     """
     start = (ctypes.c_char * len(buffer)).from_buffer(buffer)
-    return lambda fd, size: int(_send(fd, start, ctypes.c_size_t(size), _MORE))
+
+    def send(fd: int, size: int) -> int:
+        sent = int(_send(fd, start, ctypes.c_size_t(size), _MORE))
+        return 0 if sent < 0 and last_errno() == errno.EAGAIN else sent
+
+    return send
 
 
 def end_writing(fd: int) -> None:
