@@ -24,7 +24,7 @@ from v6fwd.relay.listener import Gate
 from v6fwd.relay.ports import open_port
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources
-from v6fwd.relay.targets.direct import DirectTarget
+from v6fwd.relay.targets.shared import Targets
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,14 +32,13 @@ if TYPE_CHECKING:
 GC_THRESHOLD = 50_000
 """As in relay/foreground.py."""
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-LOOP_PAUSE = 60.0
-"""Seconds for which the target is refused if its flows came in again."""
 
 
 class OnePort:
     """The relay, from its listening socket to its end."""
 
     def __init__(self, forward: Forward, sock: socket.socket, limits: Limits, log: Log) -> None:
+        """Raises RelayError if the target is this port."""
         log_exceptions_without_loop(log)
         self._loop = SmallLoop(log)
         self._reactor = Reactor(cast("asyncio.AbstractEventLoop", self._loop))
@@ -47,20 +46,18 @@ class OnePort:
         self._resources = Resources(self._reactor, limits.max_flows, log, clients, log_flows=False)
         self._resources.share_out(1, 0)
         flows = self._resources.flows
-        self._target = DirectTarget(forward.target, self._reactor)
-        self._target.resolve_later(_nothing)
+        self._targets = Targets(self._reactor, log)
+        target = self._targets.resolving(forward)
+        self._targets.listens(forward.listen, forward, sock)
+        self._targets.check([forward])
         self._gate = Gate(self._reactor, flows, log)
         self._idle = IdleSweeps(self._reactor, flows)
         self._dead_peers = DeadPeers(self._reactor, flows)
         hops = self._resources.hops
-        self._loops = LoopWatch(self._reactor, flows, hops, self._refuse, log)
-        open_port(forward, self._target, sock, self._gate, self._resources)
+        refuse = self._targets.refuse_for_a_while
+        self._loops = LoopWatch(self._reactor, flows, hops, refuse, log)
+        open_port(forward, target, sock, self._gate, self._resources)
         self._idle.keep([forward])
-
-    def _refuse(self, _: Forward) -> None:
-        """Lead nowhere for a while."""
-        self._target.refuse(self._target.found)
-        self._loop.call_later(LOOP_PAUSE, self._target.refuse, ())
 
     def run(self, ready: Callable[[], object]) -> None:
         """Serve until a signal; call `ready` before."""
@@ -77,11 +74,7 @@ class OnePort:
         """Free the port, reset all flows."""
         attempt(self._gate.close)
         self._resources.flows.abort_all(End.STOPPED)
-        for part in (self._idle, self._loops, self._dead_peers, self._resources):
+        for part in (self._idle, self._loops, self._dead_peers, self._resources, self._targets):
             attempt(part.close)
         self._reactor.close()
         self._loop.close()
-
-
-def _nothing() -> None:
-    """The address is known at once."""

@@ -9,7 +9,6 @@ from functools import partial
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, attempt
 from v6fwd.model import ClientIP, Forward
-from v6fwd.relay.event_loop import asyncio
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.targets.loops import Loops
@@ -54,6 +53,8 @@ class Targets:
 
     async def resolve(self, forwards: Iterable[Forward]) -> None:
         """Learn the addresses of targets. Raises RelayError."""
+        from v6fwd.relay.event_loop import asyncio  # it is imported where one awaits
+
         targets = {self.of(forward) for forward in forwards}
         await asyncio.gather(*(target.resolve() for target in targets))
 
