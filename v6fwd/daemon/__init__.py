@@ -12,3 +12,5 @@ privileges   privileges drops them, seccomp (syscalls) filters calls. A worker's
 questions    control answers at a unix socket in control_folder, ask asks there, peer is who
              asks; web serves the pages of metrics; view/ is the status page
 """
+
+import v6fwd.relay.event_loop  # noqa: F401 - before anything imports asyncio

@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import uvloop
-
 from v6fwd.daemon.channel import Channel
 from v6fwd.daemon.messages import (
     Ask,
@@ -35,7 +33,9 @@ from v6fwd.daemon.seccomp import confine, is_strict
 from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
+from v6fwd.relay.event_loop import import_uvloop, new_event_loop
 from v6fwd.relay.foreground import GC_THRESHOLD
+from v6fwd.relay.ports import import_all
 from v6fwd.relay.relay import Relay
 
 REPORT_EVERY = 2.0
@@ -191,9 +191,11 @@ def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients
             if missing:
                 setup.log.warning("privileges", f"a worker has more rights than needed: {missing}")
         gc.set_threshold(GC_THRESHOLD)
-        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, slot, clients))
+        asyncio.Runner(loop_factory=new_event_loop).run(_serve(sock, setup, slot, clients))
         return 0
 
+    import_uvloop()  # no loop is made before the fork
+    import_all()
     return fork(main, (sock.fileno(), *clients.descriptors), setup.log)
 
 

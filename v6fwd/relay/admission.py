@@ -6,7 +6,7 @@ sets no limit has no Admission, which costs nothing.
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from _blake2 import blake2b  # hashlib brings OpenSSL, 3.4 MB
 
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.log import Log

@@ -20,9 +20,8 @@ import enum
 import fcntl
 import mmap
 import os
-import secrets
+from _blake2 import blake2b  # hashlib brings OpenSSL, 3.4 MB
 from collections.abc import Callable
-from hashlib import blake2b
 
 SLOTS = 65_536
 """Clients that the table holds. The kernel takes memory only for pages that are used."""
@@ -59,7 +58,7 @@ class ClientTable:
         self.memory = mmap.mmap(self.fd, size)
         self.flows = memoryview(self.memory).cast("I")
         self.paid = memoryview(self.memory).cast("d")
-        self.secret = secrets.token_bytes(16)
+        self.secret = os.urandom(16)
 
     def bucket_of(self, key: bytes) -> int:
         """The bucket of a client. The hash is keyed, so nobody outside can aim at one bucket."""

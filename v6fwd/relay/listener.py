@@ -7,14 +7,13 @@ A client that has waited for `PATIENCE` seconds is reset rather than left hangin
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import select
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from v6fwd.errors import reason
 from v6fwd.log import Log, counted
@@ -24,8 +23,10 @@ from v6fwd.relay.flows import Flows
 from v6fwd.relay.limits.port_shares import ALPHA, PortShares
 from v6fwd.relay.limits.siblings import Alone, Siblings
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import BACKLOG, reset_on_close
-from v6fwd.relay.syscalls import accepting, last_errno
+from v6fwd.relay.sockets import BACKLOG, accepting, last_errno, reset_on_close
+
+if TYPE_CHECKING:
+    import asyncio
 
 ACCEPT_BATCH = 16
 """Clients accepted from one listener before the flows get a turn."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Collection
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from v6fwd.log import attempt
 from v6fwd.model import Forward
@@ -13,15 +13,15 @@ from v6fwd.model import Protocol as Transport
 from v6fwd.relay.counters import Counters, Snapshot, snapshot_of
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Live, abort
-from v6fwd.relay.http.flow import HttpFlow
-from v6fwd.relay.http.forward import HttpForward
 from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.tcp.accept import Acceptor
 from v6fwd.relay.tcp.flow import TcpFlow
 from v6fwd.relay.tcp.forward import tcp_forward
-from v6fwd.relay.udp.listener import UdpListener
+
+if TYPE_CHECKING:
+    from v6fwd.relay.udp.listener import UdpListener
 
 
 class Port(Protocol):
@@ -155,6 +155,8 @@ def open_port(
         counters = acceptor.forward.counters
         listener = Listener(forward.listen, sock, acceptor.accepted, gate, counters)
         return TcpPort(listener, acceptor, gate, resources)
+    from v6fwd.relay.udp.listener import UdpListener  # 0.5 MB that TCP does not need
+
     return UdpPort(UdpListener(forward, target, sock, resources.udp(forward.limits)), resources)
 
 
@@ -163,5 +165,19 @@ def _acceptor(
 ) -> Acceptor:
     tcp = tcp_forward(forward, target, resources.tcp(forward.limits), counters)
     if forward.client_ip.is_http:
+        from v6fwd.relay.http.flow import HttpFlow  # with its parsers 1.1 MB
+        from v6fwd.relay.http.forward import HttpForward
+
         return Acceptor(tcp, partial(HttpFlow, HttpForward(tcp)))
     return Acceptor(tcp, partial(TcpFlow, tcp))
+
+
+def import_all() -> None:
+    """Import what forwards of any mode need.
+
+    For a worker: it shares what is imported before it is forked, and may not be able to read the
+    files of modules when it has dropped its privileges.
+    """
+    import v6fwd.relay.http.flow
+    import v6fwd.relay.udp.listener
+    import v6fwd.relay.udp_sockets  # noqa: F401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from v6fwd.log import Log
 from v6fwd.model import Limits
@@ -17,8 +18,10 @@ from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.tcp.pipes import PipePool
 from v6fwd.relay.tcp.resources import TcpResources
-from v6fwd.relay.udp.resources import UdpResources
-from v6fwd.relay.udp.session_table import Sessions
+
+if TYPE_CHECKING:
+    from v6fwd.relay.udp.resources import UdpResources
+    from v6fwd.relay.udp.session_table import Sessions
 
 
 class Resources:
@@ -73,6 +76,8 @@ class Resources:
         """The resources for UDP sessions with this timeout."""
         key = limits.udp_timeout
         if key not in self._udp:
+            from v6fwd.relay.udp.session_table import Sessions  # only where there is UDP
+
             sessions = Sessions(self._reactor, key, self._sessions_limit)
             self._udp[key] = self._udp_resources(sessions)
         return self._udp[key]
@@ -81,6 +86,8 @@ class Resources:
         """Buffers, 8 MiB of addresses, are there once."""
         for other in self._udp.values():
             return other.with_sessions(sessions)
+        from v6fwd.relay.udp.resources import UdpResources  # only where there is UDP
+
         parts = self._reactor, self._log, sessions, self._clients, self.hops
         return UdpResources(*parts, log_flows=self._log_flows)
 

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import select
 import socket
 import threading
 from functools import partial
@@ -18,7 +19,7 @@ from tests.support.process import PATIENCE, failing
 from tests.support.relaying import echo, relaying, target, until
 from tests.support.rig import MIB, Rig, echoed, noise, read_all, sending, was_reset
 from v6fwd.relay import listener
-from v6fwd.relay.syscalls import Accept
+from v6fwd.relay.sockets import Accept
 
 strace = pytest.mark.server("strace")
 
@@ -106,6 +107,9 @@ def transfer(rig: Rig, data: bytes) -> bool:
     thread = threading.Thread(target=send_what_goes, args=(client, data))
     thread.start()
     try:
+        if rig.server not in select.select([rig.server, client], [], [], PATIENCE)[0]:
+            assert was_reset(client)  # before its target was tried
+            return False
         assert read_all(rig.accept()) == data
     except ConnectionResetError:
         return False

@@ -19,7 +19,7 @@ from tests.support.process import PATIENCE
 from tests.support.relaying import Running, echo, relaying, target, until
 from v6fwd.relay.limits.siblings import Alone, Siblings
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.syscalls import Accept
+from v6fwd.relay.sockets import Accept
 
 
 class Noted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import errno
 import os
 import select
@@ -17,7 +17,7 @@ import pytest
 from tests.support.process import eventually
 from tests.support.pump import KIB, Calls, Flow, Stage, stage
 from tests.support.rig import noise, reset
-from v6fwd.relay.syscalls import end_writing
+from v6fwd.relay.sockets import end_writing
 from v6fwd.relay.tcp import side as side_module
 from v6fwd.relay.tcp.pipes import PipePool
 from v6fwd.relay.tcp.side import READ, READ_WRITE
@@ -131,37 +131,31 @@ def test_the_end_is_in_the_segment_of_the_last_bytes() -> None:
     assert min(segments_for_the_last_bytes() for _ in range(3)) == 1
 
 
-@pytest.mark.parametrize("error", [errno.ECONNRESET, errno.EPIPE])
-def test_the_other_side_takes_no_last_bytes(
-    flow: Stage, monkeypatch: pytest.MonkeyPatch, error: int
-) -> None:
-    def fail(_fd: int, _size: int) -> int:
-        ctypes.set_errno(error)
-        return -1
-
-    monkeypatch.setattr(side_module, "_send_more", fail)
+def test_the_other_side_takes_no_last_bytes(flow: Stage) -> None:
+    flow.far.shutdown(socket.SHUT_WR)  # send(2) fails with EPIPE
     flow.send(b"last words")
     flow.end()
     flow.client.on_event(IN | END)
     assert flow.flow.told == [("broke", flow.target)]
 
 
-def test_last_bytes_wait_for_room(flow: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_last_bytes_wait_for_room(narrow: Stage) -> None:
     """None of them is lost, and the end is told behind them."""
-
-    def fail(_fd: int, _size: int) -> int:
-        ctypes.set_errno(errno.EAGAIN)
-        return -1
-
-    monkeypatch.setattr(side_module, "_send_more", fail)
-    flow.send(b"last words")
-    flow.end()
-    flow.client.on_event(IN | END)
-    assert flow.flow.told == []
-    assert flow.client.blocked
-    flow.target.on_event(OUT)
-    assert flow.got(10) == b"last words"
-    assert flow.flow.told == [("ended", flow.client)]
+    narrow.far.setblocking(False)
+    filling = bytearray()
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filling += b"x" * narrow.far.send(b"x" * KIB)
+    narrow.send(b"last words")
+    narrow.end()
+    narrow.client.on_event(IN | END)
+    assert narrow.flow.told == []
+    assert narrow.client.blocked
+    assert narrow.got(len(filling)) == filling
+    eventually(lambda: select.select([], [narrow.far], [], 0)[1], "there is room")
+    narrow.target.on_event(OUT)
+    assert narrow.got(10) == b"last words"
+    assert narrow.flow.told == [("ended", narrow.client)]
 
 
 def test_last_bytes_fill_the_buffer(flow: Stage) -> None:

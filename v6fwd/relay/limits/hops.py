@@ -14,7 +14,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 
-from v6fwd.relay.syscalls import int_option
+from v6fwd.relay.sockets import int_option
 
 START = 200
 """The hop limit from the first relay to the second."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError, reason
@@ -19,7 +18,9 @@ from v6fwd.relay.sockets import save_ack, tune
 from v6fwd.relay.targets.addresses import Addresses, SocketAddress
 from v6fwd.relay.targets.loops import LEADS_BACK
 from v6fwd.relay.targets.resolver import Resolver
-from v6fwd.relay.udp_sockets import connect_datagrams
+
+if TYPE_CHECKING:
+    import asyncio
 
 REFRESH_INTERVAL = 1.0
 """Seconds between two questions to the resolver about one name, however many dials fail."""
@@ -218,6 +219,8 @@ class DirectTarget:
         return self.order()[0]
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:  # noqa: ARG002
+        from v6fwd.relay.udp_sockets import connect_datagrams  # only where there is UDP
+
         address = self.datagram_address()
         return connect_datagrams(*address), address
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Callable, Hashable, Iterable
 
@@ -58,6 +57,8 @@ class Targets:
 
     async def resolve(self, forwards: Iterable[Forward]) -> None:
         """Learn the addresses of targets. Raises RelayError."""
+        from v6fwd.relay.event_loop import asyncio  # it is imported where one awaits
+
         targets = {self.of(forward) for forward in forwards}
         await asyncio.gather(*(target.resolve() for target in targets))
 

@@ -9,15 +9,17 @@ is read to its end. The reset follows when the survivor has acknowledged every b
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import select
 import struct
 import termios
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.tcp.side import Side
+
+if TYPE_CHECKING:
+    import asyncio
 
 LOOK_INTERVAL = 0.02
 """Seconds between two looks at the send queue: epoll does not tell that it is empty."""

@@ -15,7 +15,6 @@ The theory, from which the code follows:
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 from collections.abc import Sequence
@@ -23,8 +22,7 @@ from typing import Protocol
 
 from v6fwd.relay.pump import FlowEvents
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import pending_error
-from v6fwd.relay.syscalls import last_errno, sending_more
+from v6fwd.relay.sockets import pending_error, sending_more
 from v6fwd.relay.tcp.pipes import Pipe, PipePool
 
 COPY_SIZE = 64 * 1024
@@ -115,8 +113,7 @@ class Side:
         if mask & _URGENT and not self.urgent:
             self._go_urgent()
         if mask & NOT_OUT and not (self.blocked or self.ended or self.queued):
-            stops = mask & _STOPS
-            if stops == _END:
+            if (stops := mask & _STOPS) == _END:
                 self._move_last()
             else:
                 self._move(to_end=stops != 0)
@@ -185,9 +182,9 @@ class Side:
             self._splice()
 
     def _move_last(self) -> None:
-        """The FIN is here, so nothing follows what is here: the end is behind a short read.
+        """The FIN is here and no reset: the end is behind a short read.
 
-        Not at an urgent mark, where recv stops short, and not after a reset, which recv tells.
+        Not at an urgent mark, where recv stops short.
         """
         if self.full_reads >= BULK_AFTER or self.urgent:
             self._move(to_end=True)
@@ -209,10 +206,8 @@ class Side:
         other = self.other
         sent = _send_more(other.fd, size)
         if sent < 0:
-            if last_errno() != errno.EAGAIN:
-                self.flow.broke(other)
-                return False
-            sent = 0
+            self.flow.broke(other)
+            return False
         self.moved += sent
         if sent < size:
             self.held = bytes(buffer[sent:size])

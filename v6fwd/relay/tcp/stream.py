@@ -20,8 +20,7 @@ from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Lull
 from v6fwd.relay.pump import Wait
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import address_of, peer_address, reset_on_close
-from v6fwd.relay.syscalls import end_writing
+from v6fwd.relay.sockets import address_of, end_writing, peer_address, reset_on_close
 from v6fwd.relay.targets.target import for_client, tell_failed
 from v6fwd.relay.tcp.answer_watch import AnswerWatch
 from v6fwd.relay.tcp.connect import Connect
