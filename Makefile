@@ -54,7 +54,7 @@ $(RINGS):
 bench: packages-bench $(VENV)/installed-bench ## 50 min | beside docker-proxy, HAProxy, nginx; QUICK=1: 4 min
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
-fuzz: $(VENV)/installed-fuzz ## 12 min | random bytes against each reader of foreign bytes, for SECONDS=60; TARGETS='toml shim'
+fuzz: $(VENV)/installed-fuzz ## 13 min | random bytes against each reader of foreign bytes, for SECONDS=60; TARGETS='toml shim'
 	@set -e; for target in $(or $(TARGETS),$(notdir $(wildcard tests/fuzz/corpus/*))); do \
 	  $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60); done
 
