@@ -11,9 +11,15 @@ from typing import Any
 
 import pytest
 
+from tests.support.http_reading import maker
 from tests.support.pump import KIB, Calls, Flow, Stage, stage
 from tests.support.rig import noise
+from v6fwd.client_ip.http.exchange import Exchange
+from v6fwd.client_ip.http.responses import ResponseStream
+from v6fwd.client_ip.http.syntax import Kind
 from v6fwd.relay.http import side as http_module
+from v6fwd.relay.http.request_side import RequestSide
+from v6fwd.relay.http.response_side import ResponseSide
 from v6fwd.relay.http.side import HEAD_SIZE, SPLICE_FROM, HttpSide
 from v6fwd.relay.tcp import side as tcp_module
 
@@ -150,12 +156,39 @@ def test_of_a_body_little_is_read_with_its_head(flow: Stage, mask: int) -> None:
     assert judge(flow).took[1:] == [("passed", FULL - FIRST)]
 
 
-def test_behind_the_start_of_a_head_a_full_buffer_is_read(flow: Stage) -> None:
+def test_behind_the_start_of_a_head_a_full_buffer_is_read(flow: Stage, calls: Calls) -> None:
     """Small chunks and requests in a row are not cut into more reads than are needed."""
     judge(flow).is_quick = False
     flow.send(bytes(FIRST + FULL - 1))
     flow.client.on_event(IN | OUT)
     assert judge(flow).took == [("take", FIRST), ("take", FULL - 1)]
+    assert calls.count("readv") == 2
+
+
+CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", b"0\r\n\r\n"
+
+
+def test_an_answer_is_begun_by_a_head(flow: Stage) -> None:
+    owner: Any = flow.flow
+    answers = ResponseStream()
+    answers.expect(Kind.PLAIN)
+    side = ResponseSide(-1, owner, answers)
+    assert side.expects_head()
+    answers.receive(b"HTTP/1.1 200 OK\r\n" + CHUNKS[0])
+    assert not side.expects_head()
+    answers.receive(CHUNKS[1])
+    assert side.expects_head()
+
+
+def test_a_request_is_begun_by_a_head(flow: Stage) -> None:
+    owner: Any = flow.flow
+    requests = maker()()
+    side = RequestSide(-1, owner, Exchange(requests, ResponseStream()))
+    assert side.expects_head()
+    requests.receive(b"POST / HTTP/1.1\r\nHost: a\r\n" + CHUNKS[0])
+    assert not side.expects_head()
+    requests.receive(CHUNKS[1])
+    assert side.expects_head()
 
 
 def test_inside_a_body_a_full_buffer_is_read(flow: Stage) -> None:
@@ -400,6 +433,14 @@ def test_a_body_goes_through_a_pipe_and_not_a_byte_behind_it(
     assert flow.got(FULL + len(behind)) == body + behind
     assert judge(flow).took == [("passed", FULL), *([("take", 3)] if behind else [])]
     assert calls.sizes[0] == FULL
+
+
+def test_a_body_of_17_kib_is_spliced(flow: Stage, calls: Calls) -> None:
+    judge(flow).body = 17 * KIB
+    flow.send(bytes(17 * KIB))
+    flow.client.on_event(IN | END)
+    assert calls.sizes[0] == 17 * KIB
+    assert judge(flow).took == [("passed", 17 * KIB)]
 
 
 def test_a_small_body_is_copied(flow: Stage, calls: Calls) -> None:
