@@ -5,6 +5,7 @@ Their source is bench/limit/. They are built when they are missing or older than
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -55,6 +56,8 @@ class Limit(Peer):
 def _build_obstacle(engine: str) -> str | None:
     if _is_current(BUILT / engine, SOURCES.iterdir()):
         return None
+    if shutil.which("gcc") is None:
+        return "no gcc"
     try:
         done = subprocess.run(
             [BUILD, BUILT, engine], capture_output=True, text=True, check=False, timeout=60
@@ -73,12 +76,11 @@ def _is_current(program: Path, sources: Iterable[Path]) -> bool:
 
 def why_not_built(errors: str) -> str:
     """What a compiler's errors mean, in a few words."""
-    if "gcc: not found" in errors:
-        return "no gcc"
     if "liburing.h: No such file" in errors or "-luring" in errors:
         return "no liburing (Debian: liburing-dev)"
-    wrong = [line for line in errors.splitlines() if "error" in line]
-    return f"cannot be built: {wrong[0] if wrong else 'no word why'}"
+    lines = errors.splitlines()
+    wrong = [line for line in lines if "error" in line] or lines or ["no word why"]
+    return f"cannot be built: {wrong[0]}"
 
 
 def _kernel_obstacle(engine: str) -> str | None:

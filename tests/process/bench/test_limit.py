@@ -16,7 +16,7 @@ import pytest
 
 from bench.peers.limit import BUILD, Limit
 from bench.processes import listening_ports
-from tests.process.tcp.test_backpressure import test_writer_stalls_and_memory_stays_small
+from tests.process.tcp.test_backpressure import ENDLESS, KERNEL_LIMIT, both_ways, ends
 from tests.process.tcp.test_half_close import (
     test_both_at_once,
     test_close_at_once_after_connecting,
@@ -36,7 +36,7 @@ from tests.process.tcp.test_resets import (
     test_reset_while_both_directions_are_blocked,
 )
 from tests.support.process import ForwardProcess, eventually
-from tests.support.rig import Rig
+from tests.support.rig import MIB, Feed, Rig
 
 __all__ = [
     "test_both_at_once",
@@ -53,10 +53,11 @@ __all__ = [
     "test_reset_of_a_fresh_flow",
     "test_reset_while_blocked",
     "test_reset_while_both_directions_are_blocked",
-    "test_writer_stalls_and_memory_stays_small",
 ]
 HEADERS = {"epoll": "stdio.h", "ring": "liburing.h"}
 ENGINES = [name for name, header in HEADERS.items() if Path("/usr/include", header).exists()]
+POOL = 8 * MIB
+"""What all flows of the ring share; its pages become resident as they are used."""
 CHECKS = "-fsanitize=address,undefined -fno-sanitize-recover"
 
 
@@ -110,6 +111,17 @@ def rig(shared: Rig) -> Iterator[Rig]:
     shared.probe()
     shared.settled()
     assert shared.process.log == ""
+
+
+@both_ways
+def test_a_writer_stalls_and_memory_is_bounded(rig: Rig, way: str) -> None:
+    writer, reader = ends(rig, way)
+    before = rig.process.resident()
+    assert Feed(writer, ENDLESS, seed=3).until_stalled() < KERNEL_LIMIT
+    assert rig.process.resident() - before < POOL + 4 * MIB
+    rig.probe()
+    writer.close()
+    reader.close()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

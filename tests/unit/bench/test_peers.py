@@ -81,7 +81,7 @@ def test_v6fwd_with_two_workers(tmp_path: Path) -> None:
     [
         ("ring.c:12:10: fatal error: liburing.h: No such file or directory\n", "no liburing"),
         ("/usr/bin/ld: cannot find -luring: No such file\n", "no liburing"),
-        ("build-limit: 16: gcc: not found\n", "no gcc"),
+        ("mkdir: cannot create directory\n", "cannot be built: mkdir: cannot create directory"),
         ("In file:\nring.c:3: error: nonsense\n", "cannot be built: ring.c:3: error: nonsense"),
         ("", "cannot be built: no word why"),
     ],
@@ -95,6 +95,16 @@ def test_a_failed_build_is_an_obstacle(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(limits, "BUILD", tmp_path / "build")
     monkeypatch.setattr(limits, "BUILT", tmp_path / "built")
     assert Limit("ring").obstacle() == "no liburing (Debian: liburing-dev)"
+
+
+def test_without_a_compiler_what_is_built_runs_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BUILT", tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert Limit("epoll").obstacle() == "no gcc"
+    script(tmp_path / "epoll", "exit 0")
+    assert Limit("epoll").obstacle() is None
 
 
 def test_a_kernel_that_has_no_io_uring_for_us_is_an_obstacle(
