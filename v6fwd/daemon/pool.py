@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from v6fwd.daemon.backoff import Backoff
+from v6fwd.daemon.backoff import FIRST, Backoff
 from v6fwd.daemon.handle import WorkerHandle
 from v6fwd.daemon.helper_handle import HelperHandle
 from v6fwd.daemon.messages import Drain, Hurry
@@ -126,6 +126,8 @@ class WorkerPool:
             self._look_if_gone()
             return
         delay = self._backoffs[slot].delay()
+        if not self._workers:  # whatever kills them: nobody is served meanwhile
+            delay = min(delay, FIRST)
         self._log.error(
             "worker-died",
             f"worker {handle.pid} died: {_how(status, handle.verdict)};"

@@ -146,11 +146,6 @@ class Clients:
         """Count one flow less in this slot."""
         self._table.flows[slot] -= 1
 
-    def flows_of(self, key: bytes) -> int:
-        """How many flows a client has, over all workers."""
-        slot = self._find(key, self._table.bucket_of(key))
-        return self._flows(slot) if slot >= 0 else 0
-
     def _find(self, key: bytes, bucket: int) -> int:
         """The slot of a client, as its offset; -1 if it has none."""
         memory, size = self._table.memory, self._table.slot_size

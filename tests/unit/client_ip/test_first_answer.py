@@ -57,6 +57,23 @@ def test_what_a_client_says(data: bytes, port: int, words: Words) -> None:
     assert words_of(data, port) is words
 
 
+def test_the_ports_on_which_a_client_speaks_tls() -> None:
+    """As IANA has them below 1024, and what many choose above."""
+    sound = [port for port in range(10_000) if words_of(HELLO, port) is Words.SOUND]
+    assert sound[:7] == [443, 465, 636, 853, 990, 993, 995]
+    assert sound[7:] == [thousand * 1000 + 443 for thousand in range(1, 10)]
+
+
+def test_the_ports_on_which_a_server_speaks_first() -> None:
+    """One that ends at once there, without a greeting, misses the header."""
+    ended = [
+        port
+        for port in range(10_000)
+        if FirstAnswer(NOTHING, port, b"").target_ended(0.0, client_ended=False) is ENDED
+    ]
+    assert ended == [21, 25, 110, 143, 587, 2525, 3306, 4190]
+
+
 @pytest.mark.parametrize(
     ("sent", "port", "said", "answer", "verdict"),
     [

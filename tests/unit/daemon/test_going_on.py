@@ -87,6 +87,22 @@ async def test_a_worker_is_replaced_whatever_fails(
     assert events == ["worker-died", "worker-failed", "worker-failed"]
 
 
+@pytest.mark.parametrize(("others", "wait"), [(1, "8 s"), (0, "1 s")])
+async def test_the_last_worker_is_soon_replaced(
+    workers: WorkerPool, logged: Logged, reported: list[str], others: int, wait: str
+) -> None:
+    """In a crash loop of all of them, or with the kernel short of memory: somebody must serve."""
+    for _ in range(4):
+        workers._backoffs[1].delay()
+    workers._workers = cast("Any", {1: Beaten(), **({0: Beaten()} if others else {})})
+    workers._died(1, signal.SIGKILL)
+    workers._timers[1].cancel()
+    ((event, text),) = logged.lines()
+    assert event == "worker-died"
+    assert text.endswith(f"the next one starts in {wait}")
+    assert reported == ["MemoryError()"]  # Beaten's numbers
+
+
 async def test_reports_go_on(monkeypatch: pytest.MonkeyPatch, reported: list[str]) -> None:
     monkeypatch.setattr(worker, "REPORT_EVERY", 0.0)
     calls: list[int] = []

@@ -333,7 +333,12 @@ class UdpSession:
         self.close(End.INTERNAL_ERROR)
 
     def move_table(self, sessions: Sessions) -> None:
-        """Let another table see to the end of this session."""
+        """Let this table see to the end of this session.
+
+        In the table that it is in it keeps its place: it has moved no datagram.
+        """
+        if sessions is self._sessions:
+            return
         self._sessions.remove(self)
         self._sessions = sessions
         sessions.add(self)
