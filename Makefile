@@ -16,7 +16,7 @@ endef
 
 RINGS := unit process netns servers docker
 
-.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate docs reference lock dist deb release hold engine postfix clean
+.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate docs reference lock dist deb release hold engine mail clean
 .PHONY: packages-demo packages-test packages-bench
 
 # A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
@@ -26,7 +26,7 @@ help: ## 0 s | this list
 demo: packages-demo $(VENV)/installed ## 5 s | the main job: two log lines, without and with the client's address
 	@$(BIN)/v6fwd demo
 
-test: packages-test engine postfix check .corpora/complete ## 11 min | `check` and every ring; installs the servers first
+test: packages-test engine mail check .corpora/complete ## 11 min | `check` and every ring; installs the servers first
 	$(BIN)/python scripts/run-tests
 
 check: lint ## 20 s | what a commit must pass: ruff, format, strict types, shellcheck
@@ -46,7 +46,7 @@ format: $(VENV)/installed-test ## 1 s | apply ruff's fixes and its format
 unit: .corpora/complete ## 1 min | tests in one process, without root; ARGS=... goes to pytest
 process: packages-test $(VENV)/installed-test ## 4 min | tests of v6fwd as a process on loopback, without root
 netns: packages-test $(VENV)/installed-test ## 3 min | tests in network namespaces of their own; root
-servers: packages-test postfix $(VENV)/installed-test ## 4 min | tests with real servers in network namespaces; root
+servers: packages-test mail $(VENV)/installed-test ## 4 min | tests with real servers in network namespaces; root
 docker: packages-test engine $(VENV)/installed-test ## 9 min | tests with real Docker Engines; root
 $(RINGS):
 	$(BIN)/pytest tests/$@ $(ARGS)
@@ -89,8 +89,8 @@ hold: packages-test ## 1 s | build the holder, which a shim becomes, from hold.c
 engine: ## 0 s | fetch the second Docker Engine for the tests; without it they are left out
 	@scripts/install-engine >/dev/null || true
 
-postfix: packages-test ## 0 s | unpack Debian's Postfix for the tests; without it they are left out
-	@scripts/install-postfix >/dev/null || true
+mail: packages-test ## 0 s | unpack Postfix and OpenSMTPD for the tests; without them they are left out
+	@scripts/install-mail >/dev/null || true
 
 packages-demo: ## 0 s | install the Debian packages that `demo` needs
 packages-test: ## 0 s | install the Debian packages that the tests need

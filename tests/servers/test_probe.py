@@ -20,6 +20,7 @@ from tests.support.more_servers import (
     KnotResolver,
     NginxStream,
     PdnsRecursor,
+    PdnsServer,
     Postfix,
     Squid,
     Varnish,
@@ -78,6 +79,7 @@ TCP: dict[type[Server], Facts] = {
 TCP_DNS: dict[type[DnsServer], Facts] = {
     Unbound: Facts(ALL - {"v1", "v1-unknown"}, 65551),
     PdnsRecursor: Facts(ALL - {"v1", "v1-unknown"}, 512),
+    PdnsServer: Facts(ALL - {"v1", "v1-unknown"}, 512),
     Dnsdist: Facts(ALL - {"v1", "v1-unknown"}, 512),
     KnotResolver: Facts((ALL | {"none"}) - {"v1", "v1-unknown", "v2-split"}, 65535),
     Knot: Facts({"none"}, None),
@@ -85,6 +87,7 @@ TCP_DNS: dict[type[DnsServer], Facts] = {
 UDP: dict[type[DnsServer], Facts] = {
     Unbound: Facts(DGRAM, 1400),
     PdnsRecursor: Facts(DGRAM, 512),
+    PdnsServer: Facts(DGRAM, 512),
     Dnsdist: Facts(DGRAM, 512),
     KnotResolver: Facts(DGRAM | {"none", "first-datagram"}, 1400),
     Knot: Facts((DGRAM | {"none", "first-datagram"}) - {"v2-local", "v2-wrong-transport"}, 1400),

@@ -20,6 +20,7 @@ DNS_LINES: dict[str, tuple[str, ...]] = {
     "unbound": ("proxy-protocol-port: 53",),
     "knotd": ("proxy-allowlist: [172.17.42.1]",),
     "pdns_recursor": ("proxy-protocol-from=172.17.42.1",),
+    "pdns_server": ("proxy-protocol-from=172.17.42.1",),
     "dnsdist": ('setProxyProtocolACL({"172.17.42.1/32"})',),
     "kresd": ("net.proxy_allowed({'172.17.42.1'})",),
 }

@@ -161,6 +161,26 @@ class Side:
         """Read to the end of what is there: no edge tells of it again."""
         self._move(to_end=True)
 
+    def copy_exactly(self, size: int) -> None:
+        """Move the next `size` bytes, which are there, and none of what has come behind them."""
+        flow, other = self.flow, self.other
+        try:
+            data = os.read(self.fd, size)
+        except OSError:
+            flow.broke(self)
+            return
+        try:
+            sent = os.write(other.fd, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            flow.broke(other)
+            return
+        self.moved += sent
+        if sent < len(data):
+            self.held = data[sent:]
+            self._block()
+
     def mute(self) -> None:
         """Read no more here, and drop what is held for the other side."""
         self.ended = True
