@@ -122,7 +122,10 @@ class Controller:
 
     def report(self) -> dict[str, Any]:
         """Return the published ports with their containers, and the mistakes in labels."""
-        return report(self._ports, self._direct_ports, self._decisions, self._modes)
+        told = report(self._ports, self._direct_ports, self._decisions, self._modes)
+        if self._mesh is not None:
+            told["published"] += self._mesh.ports.report()
+        return told
 
     def reconfigure(self, docker: Docker) -> None:
         """Apply other rules to new flows, and ask another Engine if the file names one."""

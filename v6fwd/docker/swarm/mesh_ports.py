@@ -11,7 +11,7 @@ from v6fwd.docker.shim.listening import from_descriptor
 from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox
 from v6fwd.docker.swarm.plan import UNKNOWN, Planned
 from v6fwd.errors import RelayError, reason
-from v6fwd.log import Log, attempt
+from v6fwd.log import Log, attempt, counted
 from v6fwd.model import ClientIP, Endpoint, Forward
 from v6fwd.netns.owners import told
 
@@ -53,6 +53,11 @@ class MeshPorts:
     def forwards(self) -> list[tuple[Planned, Forward]]:
         """Return what is served."""
         return [(each, each.forward) for each in self if each.forward is not None]
+
+    def report(self) -> list[dict[str, str]]:
+        """Return all ports of the mesh, served or not, as `v6fwd docker status` shows them."""
+        left = [planned for planned, _ in self._left.values()]
+        return [_described(planned) for planned in (*self, *left)]
 
     def redirected(self, gateway: str) -> list[Forward]:
         """Return the ports whose IPv4 clients Docker must not send to the tasks itself.
@@ -176,6 +181,23 @@ class MeshPorts:
         del self._hops[listen]
         if listen in self._supervisor.forwards:
             self._supervisor.close(listen)
+
+
+def _described(planned: Planned) -> dict[str, str]:
+    forward = planned.forward or _named(planned)
+    here, elsewhere = len(forward.mesh.local), len(forward.mesh.remote)
+    if planned.source == "hop":
+        where = f": by {counted(elsewhere, 'node')} with tasks"
+    elif planned.forward is not None:
+        where = f": {counted(here, 'task')} here, {elsewhere} elsewhere"
+    else:
+        where = ""
+    return {
+        "listen": str(planned.listen),
+        "target": str(forward.target),
+        "container": f"service {planned.service}{where}",
+        "source": planned.source,
+    }
 
 
 def _tasks(forward: Forward) -> tuple[str, ...]:

@@ -200,3 +200,20 @@ def test_two_swarms_in_one_network(tmp_path: Path) -> None:
         there.touch()
     with pytest.raises(RelayError, match="several dockerd"):
         find_sandbox(tmp_path)
+
+
+def test_what_docker_status_shows(bench: Bench) -> None:
+    planned = bench.planned(ClientIP.NONE, "10.0.0.6")
+    assert planned.forward is not None
+    bench.follow(planned)
+    row = {"listen": str(bench.listen), "target": "web:80", "source": "rule"}
+    where = "service web: 1 task here, 0 elsewhere"
+    assert bench.ports.report() == [row | {"container": where}]
+    mesh = replace(planned.forward.mesh, local=(), remote=("10.0.0.3", "10.0.0.4"))
+    bench.follow(replace(planned, forward=replace(planned.forward, mesh=mesh), source="hop"))
+    where = "service web: by 2 nodes with tasks"
+    assert bench.ports.report() == [row | {"container": where, "source": "hop"}]
+    bench.follow(Planned(bench.listen, "web", why="its label is wrong"))
+    assert bench.ports.report() == [
+        row | {"target": "web:0", "container": "service web", "source": ""}
+    ]
