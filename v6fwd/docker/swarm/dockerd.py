@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 import socket
@@ -20,7 +21,7 @@ from v6fwd.errors import RelayError, reason
 from v6fwd.model import Endpoint, Protocol
 from v6fwd.netns.handle import Handle, identity
 from v6fwd.netns.owners import PROC, named
-from v6fwd.netns.view import ListeningSockets
+from v6fwd.netns.view import ListeningSockets, View
 from v6fwd.relay.sockets import open_listener
 from v6fwd.relay.udp_sockets import open_udp_listener
 
@@ -40,12 +41,31 @@ class Sandbox:
     pid: int
 
     def listen(self, endpoint: Endpoint) -> socket.socket:
-        """Listen inside. Raises RelayError."""
+        """Listen inside, for what comes by the device of that address. Raises RelayError.
+
+        The namespace is in docker_gwbridge, too, where this node's containers are.
+        """
         try:
             with contextlib.closing(Handle(self.path)) as handle, handle.entered():
-                return _OPEN[endpoint.protocol](endpoint)
+                device = _device_of(endpoint.host)
+                sock = _OPEN[endpoint.protocol](endpoint)
         except OSError as error:
-            raise RelayError(f"cannot enter {self.path}: {reason(error)}") from error
+            raise RelayError(f"cannot listen in {self.path}: {reason(error)}") from error
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+        except OSError as error:
+            sock.close()
+            raise RelayError(f"cannot listen on {endpoint} alone: {reason(error)}") from error
+        return sock
+
+
+def _device_of(address: str) -> bytes:
+    """Raises OSError where no device has it."""
+    with contextlib.closing(View()) as view:
+        for each in view.device_addresses():
+            if each.address == address:
+                return each.device.encode()
+    raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
 
 
 def find_sandbox(proc: Path = PROC) -> Sandbox:
