@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 from v6fwd.config import Docker
 from v6fwd.daemon.supervisor import Supervisor
@@ -60,6 +60,7 @@ class SwarmMesh:
         self._gateway = ""
         self._lost_at = float("-inf")
         """When the Engine did not answer last, in seconds of the loop's clock."""
+        self._task: asyncio.Task[None] | None = None
         self._stirred = asyncio.Event()
         self._answered = asyncio.Event()
 
@@ -83,6 +84,16 @@ class SwarmMesh:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST):
                 await self._answered.wait()
+
+    def start(self, spawn: Callable[[Coroutine[None, None, None]], asyncio.Task[None]]) -> None:
+        """Run until stopped."""
+        self._task = spawn(self.run())
+
+    def stop(self) -> None:
+        """Serve no port any more."""
+        if self._task is not None:
+            self._task.cancel()
+        self.ports.close()
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -138,8 +149,9 @@ class SwarmMesh:
         }
 
     def reconfigure(self, docker: Docker) -> None:
-        """Apply other rules."""
+        """Apply other rules, and serve again what was drained by hand."""
         self._docker = docker
+        self.ports.reopen_drained()
         self._stirred.set()
 
     def endpoints(self) -> list[Endpoint]:

@@ -154,6 +154,20 @@ class MeshPorts:
             if listen in self._supervisor.forwards:
                 self._supervisor.change(forward)
 
+    def reopen_drained(self) -> None:
+        """Serve again what was drained by hand, when it is planned next."""
+        for some in (self._planned, self._hops):
+            for listen in [each for each in some if each not in self._supervisor.forwards]:
+                del some[listen]
+
+    def close(self) -> None:
+        """Serve none any more."""
+        for listen in list(self._planned):
+            attempt(self._close, listen)
+        for listen in list(self._hops):
+            attempt(self._close_hop, listen)
+        self._left = {}
+
     # -- the hop --
 
     def _follow_hops(self, hops: Iterable[Forward], sandbox: Sandbox) -> None:

@@ -171,11 +171,16 @@ def dockerd(folder: Path, pid: int, mounts: str) -> None:
     (mine / "mountinfo").write_text(mounts)
 
 
+def root_of(folder: Path, pid: int) -> Path:
+    """What /proc shows as a process's root."""
+    return folder / str(pid) / "root"
+
+
 MOUNT = "91 49 0:4 net:[4026532537] {} rw - nsfs nsfs rw\n"
 
 
 def test_the_namespace_is_found_by_dockerds_mounts(tmp_path: Path) -> None:
-    there = tmp_path / "7/root/a b/netns/ingress_sbox"
+    there = root_of(tmp_path, 7) / "a b/netns/ingress_sbox"
     root = "49 48 254:0 / / rw - ext4 x rw\n"
     dockerd(tmp_path, 7, root + MOUNT.format(r"/a\040b/netns/ingress_sbox"))
     there.parent.mkdir(parents=True)
@@ -195,7 +200,7 @@ def test_no_namespace(tmp_path: Path) -> None:
 def test_two_swarms_in_one_network(tmp_path: Path) -> None:
     for pid in (7, 8):
         dockerd(tmp_path, pid, MOUNT.format("/d/netns/ingress_sbox"))
-        there = tmp_path / f"{pid}/root/d/netns/ingress_sbox"
+        there = root_of(tmp_path, pid) / "d/netns/ingress_sbox"
         there.parent.mkdir(parents=True)
         there.touch()
     with pytest.raises(RelayError, match="several dockerd"):
@@ -217,3 +222,22 @@ def test_what_docker_status_shows(bench: Bench) -> None:
     assert bench.ports.report() == [
         row | {"target": "web:0", "container": "service web", "source": ""}
     ]
+
+
+def test_what_was_drained_is_served_after_a_reload(bench: Bench) -> None:
+    bench.follow(bench.planned())
+    bench.supervisor.close(bench.listen)
+    bench.follow(bench.planned())
+    assert bench.listen not in bench.supervisor.forwards
+    bench.ports.reopen_drained()
+    bench.follow(bench.planned())
+    assert bench.listen in bench.supervisor.forwards
+
+
+def test_all_are_closed(bench: Bench) -> None:
+    hop = Forward(Endpoint("127.0.0.1", free_port()), Endpoint("web", 80))
+    bench.follow(replace(bench.planned(), hop=hop))
+    bench.ports.close()
+    assert not bench.supervisor.forwards
+    assert bench.ports.endpoints() == []
+    assert bench.ports.redirected("172.18.0.2") == []
