@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pages import blocks
 from tests.support.process import eventually
 from tests.support.swarm import NODES, Swarm, swarm_of, v4_of, v6_of
 from v6fwd.client_ip.proxy.read import read_datagram_header, read_header
@@ -39,6 +40,7 @@ host-port = "8191/udp"
 service = "named"
 client-ip = "proxy-v2"
 """
+VERSIONS = ("20.10", "20.10", os.environ.get("V6FWD_SWARM_ENGINE", "20.10"))
 REAL_MESH = "V6FWD_REAL_MESH" in os.environ
 """Whether this is the user-mode Linux."""
 ADDRESSES = [
@@ -87,7 +89,7 @@ def published(port: int) -> int:
 @pytest.fixture(scope="module")
 def swarm() -> Iterator[Swarm]:
     """Three nodes with a daemon of ours each; `named` has a task on each worker."""
-    with swarm_of("20.10", "20.10", "20.10") as swarm:
+    with swarm_of(*VERSIONS) as swarm:
         swarm.serve(RULES)
         words = ["--replicas", "2", "--constraint", "node.role==worker"]
         words += ["--publish", f"{UDP_PORT}:90/udp"]
@@ -258,6 +260,27 @@ def test_a_task_in_mode_host_on_an_overlay(swarm: Swarm) -> None:
     finally:
         swarm.remove("hosted")
         eventually(lambda: not swarm.tasks("hosted"), "its task has gone", 60)
+
+
+def test_the_stack_of_the_page(swarm: Swarm) -> None:
+    """docs/swarm.md, with another server in nginx's place."""
+    [stack] = [block for block in blocks("docs/swarm.md") if block[0].startswith("version:")]
+    text = "\n".join(stack).replace("image: nginx", "image: says").replace("8080:80", "8080:90")
+    engine = swarm.manager
+    (engine.folder / "stack.yml").write_text(text)
+    (engine.folder / "proxy.conf").write_text("# for nginx\n")
+    words = ("--resolve-image", "never", "--compose-file", str(engine.folder / "stack.yml"))
+    engine.docker("stack", "deploy", *words, "demo")
+    try:
+        served = swarm.served.values()
+        eventually(lambda: all("[::]:8080" in each.modes() for each in served), "it is served", 60)
+        for _, host in ADDRESSES:
+            header = read_header(exchange(swarm, host, 8080, "tcp").partition(b"\n")[2])
+            assert header is not None
+            assert isinstance(header.source, Address)
+            assert header.source.host == client_of(host)
+    finally:
+        engine.docker("stack", "rm", "demo")
 
 
 class Load:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.docker.shim.listening import from_descriptor
 from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox
-from v6fwd.docker.swarm.plan import UNKNOWN, Planned
+from v6fwd.docker.swarm.plan import UNKNOWN, Planned, hop_port
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, attempt, counted
 from v6fwd.model import ClientIP, Endpoint, Forward
@@ -82,12 +82,12 @@ class MeshPorts:
         plans = {each.listen: each for each in planned}
         self._left = {}
         for each in plans.values():
-            if each.forward is None:
-                self._leave(each, each.why)
-            else:
+            if each.forward is not None:
                 self._serve(each, each.forward, held)
+            elif each.why != UNKNOWN or each.listen not in self._planned:
+                self._leave(each, each.why)
         self._close_gone(plans.keys(), now)
-        self._follow_hops([each.hop for each in plans.values() if each.hop is not None], sandbox)
+        self._follow_hops([*self._hops_of(plans.values())], sandbox)
 
     # -- clients' ports --
 
@@ -169,6 +169,16 @@ class MeshPorts:
         self._left = {}
 
     # -- the hop --
+
+    def _hops_of(self, planned: Iterable[Planned]) -> Iterator[Forward]:
+        """Yield the hops that are planned, and those that are while nothing new is known."""
+        for each in planned:
+            if each.hop is not None:
+                yield each.hop
+            elif each.why == UNKNOWN:
+                mine = hop_port(each.listen.port), each.listen.protocol
+                hops = (hop for hop, _ in self._hops.values())
+                yield from (hop for hop in hops if (hop.listen.port, hop.protocol) == mine)
 
     def _follow_hops(self, hops: Iterable[Forward], sandbox: Sandbox) -> None:
         wanted = {hop.listen: hop for hop in hops}

@@ -15,7 +15,7 @@ from tests.support.process import free_port
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox, find_sandbox
 from v6fwd.docker.swarm.mesh_ports import LINGER, MeshPorts
-from v6fwd.docker.swarm.plan import UNKNOWN, Planned
+from v6fwd.docker.swarm.plan import UNKNOWN, Planned, hop_port
 from v6fwd.errors import RelayError
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Mesh, Protocol
 
@@ -101,6 +101,16 @@ def test_what_is_left_to_docker(bench: Bench) -> None:
     assert [event for event, _ in bench.logged.lines()] == ["mesh", "mesh-left"]
     bench.follow(Planned(bench.listen, "web", why=UNKNOWN))
     assert bench.logged.lines() == [], "it comes with every start"
+
+
+def test_a_port_is_kept_while_a_container_is_not_known(bench: Bench) -> None:
+    """An update has just started it."""
+    hop = Forward(Endpoint("127.0.0.1", hop_port(bench.listen.port)), Endpoint("web", 80))
+    bench.follow(replace(bench.planned(ClientIP.NONE, "10.0.0.6"), hop=hop))
+    bench.follow(Planned(bench.listen, "web", why=UNKNOWN))
+    assert bench.supervisor.forwards[bench.listen].mesh.local == ("10.0.0.6",)
+    assert hop.listen in bench.supervisor.forwards
+    assert bench.ports.left() == {}
 
 
 def test_dockerds_own_socket_is_taken(bench: Bench) -> None:
