@@ -307,7 +307,7 @@ class Load:
 
 
 def test_update_and_scale_under_load(swarm: Swarm) -> None:
-    """Only requests that a killed task had in its hands are lost."""
+    """Nobody waits in vain, and nobody is without a name."""
     manager = swarm.manager
     load = Load(swarm)
     load.some_more()
@@ -327,7 +327,7 @@ def test_update_and_scale_under_load(swarm: Swarm) -> None:
     load.some_more()
     found = load.end()
     assert found.pop("served") > 200
-    assert sum(found.values()) <= 4, "tasks were killed: each may have had one"
+    assert sum(found.values()) <= 4, f"four tasks went, each with a client in its queue? {found}"
 
 
 def test_a_task_is_killed(swarm: Swarm) -> None:
