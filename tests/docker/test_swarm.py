@@ -154,6 +154,15 @@ def test_six_of_six_are_named(swarm: Swarm, mode: str) -> None:
         assert said.count("PROXY") == (mode == "proxy-v1")
 
 
+def test_whose_the_listener_is(swarm: Swarm) -> None:
+    """Beside the real mesh it is dockerd's, taken over: a client in its queue is not lost."""
+    for node in NODES:
+        listed = swarm.lab.run(node, "ss", "-Htlnp", f"sport = :{published(80)}").stdout
+        assert len(listed.splitlines()) == 1, listed
+        assert "python" in listed
+        assert ("dockerd" in listed) == REAL_MESH
+
+
 def test_none_answers_over_ipv6(swarm: Swarm) -> None:
     """Where the mesh lets the client hang."""
     for _, host in ADDRESSES:

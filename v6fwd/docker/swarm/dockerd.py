@@ -68,8 +68,15 @@ def _device_of(address: str) -> bytes:
     raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
 
 
-def find_sandbox(proc: Path = PROC) -> Sandbox:
-    """Return the ingress_sbox of the dockerd in our network. Raises RelayError."""
+def find_sandbox(proc: Path = PROC, before: Sandbox | None = None) -> Sandbox:
+    """Return the ingress_sbox of the dockerd in our network. Raises RelayError.
+
+    `before`: the answer to the last question; all processes are looked at if that dockerd ended.
+    """
+    if before is not None and _is_dockerd(before.pid, proc):
+        again = _sandbox_of(before.pid, proc)
+        if again is not None:
+            return Sandbox(*again, before.pid)
     found = [
         Sandbox(*sandbox, process.pid)
         for process in named("dockerd", proc)
@@ -80,6 +87,13 @@ def find_sandbox(proc: Path = PROC) -> Sandbox:
     if not found:
         raise RelayError("no dockerd in this network has a namespace ingress_sbox that can be seen")
     return found[0]
+
+
+def _is_dockerd(pid: int, proc: Path) -> bool:
+    try:
+        return (proc / str(pid) / "comm").read_text().strip() == "dockerd"
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _sandbox_of(pid: int, proc: Path) -> tuple[str, str] | None:

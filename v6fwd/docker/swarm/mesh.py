@@ -58,6 +58,7 @@ class SwarmMesh:
         self._learnt: dict[int, set[Protocol]] = {}
         """Protocols of ports, as dockerd's sockets told once."""
         self._gateway = ""
+        self._sandbox: Sandbox | None = None
         self._lost_at = float("-inf")
         """When the Engine did not answer last, in seconds of the loop's clock."""
         self._task: asyncio.Task[None] | None = None
@@ -118,8 +119,8 @@ class SwarmMesh:
         """Raises EngineError, RelayError, ValueError and OSError."""
         ingress = read_ingress(await self._api.get("/networks/ingress?verbose=true"))
         self._gateway = gateway_address(await self._api.get("/networks/docker_gwbridge"))
-        sandbox = find_sandbox()
-        self._follow(ingress, sandbox, HeldSockets(sandbox.pid))
+        self._sandbox = find_sandbox(before=self._sandbox)
+        self._follow(ingress, self._sandbox, HeldSockets(self._sandbox.pid))
 
     def _follow(self, ingress: Ingress, sandbox: Sandbox, held: HeldSockets) -> None:
         now, before = asyncio.get_running_loop().time(), self.forwards()

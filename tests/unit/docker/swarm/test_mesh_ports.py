@@ -199,6 +199,20 @@ def test_the_namespace_is_found_by_dockerds_mounts(tmp_path: Path) -> None:
     assert (found.path, found.pid) == (str(there), 7)
 
 
+def test_the_dockerd_of_the_last_time_is_asked_first(tmp_path: Path) -> None:
+    """To look at all processes every second would cost more than all the rest."""
+    for pid in (7, 8):
+        there = root_of(tmp_path, pid) / "d/netns/ingress_sbox"
+        there.parent.mkdir(parents=True)
+        there.touch()
+    dockerd(tmp_path, 7, MOUNT.format("/d/netns/ingress_sbox"))
+    first = find_sandbox(tmp_path)
+    dockerd(tmp_path, 8, MOUNT.format("/d/netns/ingress_sbox"))
+    assert find_sandbox(tmp_path, first) == first
+    (tmp_path / "7/comm").write_text("another\n")
+    assert find_sandbox(tmp_path, first).pid == 8
+
+
 def test_no_namespace(tmp_path: Path) -> None:
     with pytest.raises(RelayError, match="no dockerd"):
         find_sandbox(tmp_path)
