@@ -175,7 +175,8 @@ class Controller:
                 " `v6fwd serve --docker`; `v6fwd docker release` lets each shim go on alone"
             )
             self._log.warning("waiting", text)
-        kept = [*filter(needs_all, self._ipv4_clients.mesh)]
+        mesh = self._mesh.forwards() if self._mesh is not None else ()
+        kept = [*filter(needs_all, mesh)]
         if kept and not succeeded:
             text = (
                 f"IPv4 clients of {counted(len(kept), 'port')} of Swarm's mesh HANG from now on,"
