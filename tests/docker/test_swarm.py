@@ -39,7 +39,12 @@ client-ip = "proxy-v1"
 host-port = "8191/udp"
 service = "named"
 client-ip = "proxy-v2"
+[[docker.rule]]
+host-port = "8192/udp"
+container = "nobody"
+client-ip = "none"
 """
+"""The last one tells the protocol, where dockerd has no socket, and nothing else."""
 VERSIONS = ("20.10", "20.10", os.environ.get("V6FWD_SWARM_ENGINE", "20.10"))
 REAL_MESH = "V6FWD_REAL_MESH" in os.environ
 """Whether this is the user-mode Linux."""
@@ -60,7 +65,7 @@ LABELS = {
     90: "proxy-v2",
 }
 """The labels of `named`, by port of the container; 8100 more is the port that is published."""
-UDP_PORT = 8191
+UDP_PORT, UDP_BY_LABEL = 8191, 8192
 PEER_RE = re.compile(r" from \[?([0-9a-f.:]+)\]?\|")
 EXCHANGE = """
 import socket, sys
@@ -92,7 +97,8 @@ def swarm() -> Iterator[Swarm]:
     with swarm_of(*VERSIONS) as swarm:
         swarm.serve(RULES)
         words = ["--replicas", "2", "--constraint", "node.role==worker"]
-        words += ["--publish", f"{UDP_PORT}:90/udp"]
+        words += ["--publish", f"{UDP_PORT}:90/udp", "--publish", f"{UDP_BY_LABEL}:90/udp"]
+        words += ["--container-label", "v6fwd.client-ip.90-udp=proxy-v2"]
         for port, mode in LABELS.items():
             words += ["--publish", f"{published(port)}:{port}/tcp"]
             words += ["--container-label", f"v6fwd.client-ip.{port}-tcp={mode}"]
@@ -111,7 +117,7 @@ def swarm() -> Iterator[Swarm]:
 
 def _all_served(swarm: Swarm) -> bool:
     wanted = {f"[::]:{published(port)}" for port in LABELS}
-    wanted |= {"[::]:8200", f"[::]:{UDP_PORT}/udp"}
+    wanted |= {"[::]:8200", f"[::]:{UDP_PORT}/udp", f"[::]:{UDP_BY_LABEL}/udp"}
     return all(wanted <= served.modes().keys() for served in swarm.served.values())
 
 
@@ -188,11 +194,13 @@ def test_six_of_six_at_a_socket_of_ipv4(swarm: Swarm) -> None:
             assert peer == CLIENT_V4
 
 
-@pytest.mark.parametrize("protocol", ["tcp", "udp"])
-def test_six_of_six_with_a_binary_header(swarm: Swarm, protocol: str) -> None:
-    """TCP by the tasks' label, UDP by a rule, as nothing tells the node without a task of UDP."""
+@pytest.mark.parametrize(
+    ("protocol", "port"),
+    [("tcp", published(90)), ("udp", UDP_PORT), ("udp", UDP_BY_LABEL)],
+    ids=["tcp", "udp-by-rule", "udp-by-label"],
+)
+def test_six_of_six_with_a_binary_header(swarm: Swarm, protocol: str, port: int) -> None:
     for _, host in ADDRESSES:
-        port = UDP_PORT if protocol == "udp" else published(90)
         said = exchange(swarm, host, port, protocol)
         read = read_datagram_header if protocol == "udp" else read_header
         header = read(said.partition(b"\n")[2])

@@ -44,7 +44,7 @@ class MeshPorts:
 
     def left(self) -> dict[Forward, str]:
         """Return the ports that are left to Docker, and why."""
-        return {_named(planned): why for planned, why in self._left.values()}
+        return {_named(planned): f"left to Docker: {why}" for planned, why in self._left.values()}
 
     def endpoints(self) -> list[Endpoint]:
         """Return all listeners that are open."""

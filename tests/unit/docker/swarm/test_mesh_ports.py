@@ -95,9 +95,9 @@ def test_what_is_left_to_docker(bench: Bench) -> None:
     """It is closed if it was served, and said once."""
     bench.follow(bench.planned())
     for _ in range(2):
-        bench.follow(Planned(bench.listen, "web", why="its tasks here have labels that differ"))
+        bench.follow(Planned(bench.listen, "web", why="its label is wrong"))
     assert bench.listen not in bench.supervisor.forwards
-    assert list(bench.ports.left().values()) == ["its tasks here have labels that differ"]
+    assert [*bench.ports.left().values()] == ["left to Docker: its label is wrong"]
     assert [event for event, _ in bench.logged.lines()] == ["mesh", "mesh-left"]
     bench.follow(Planned(bench.listen, "web", why=UNKNOWN))
     assert bench.logged.lines() == [], "it comes with every start"
