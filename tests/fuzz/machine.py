@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import glob
+import ipaddress
 import json
 import os
 import struct
@@ -43,6 +44,7 @@ from v6fwd.docker.policy.modes import choose
 from v6fwd.docker.shim.flags import parse_flags
 from v6fwd.docker.shim.published import split_command
 from v6fwd.docker.shim.rendezvous import read_line
+from v6fwd.docker.swarm.ingress import read_ingress
 from v6fwd.errors import RelayError
 from v6fwd.log import MAX_LINE, escaped
 from v6fwd.model import Endpoint, Forward, InputError, Protocol
@@ -109,6 +111,20 @@ async def _containers(api: EngineApi) -> None:
                 _is_line(text)
 
 
+def _ingress(answer: Any) -> None:
+    """What is read of a swarm is names, ports, and addresses in its network."""
+    try:
+        ingress = read_ingress(answer)
+    except ValueError:
+        return
+    tasks = [task.address for service in ingress.services for task in service.tasks]
+    for address in (ingress.own, *tasks, *ingress.nodes.values(), *ingress.containers):
+        assert ipaddress.IPv4Address(address) in ingress.network
+    for service in ingress.services:
+        _is_line(service.name)
+        assert all(0 < port < 65536 for pair in service.ports for port in pair)
+
+
 async def _ask(which: int, api: EngineApi) -> None:
     if which == 0:
         await _containers(api)
@@ -117,7 +133,7 @@ async def _ask(which: int, api: EngineApi) -> None:
     elif which == 2:
         assert 0 <= await api.pid("one") < 1 << 31
     else:
-        await api.get("/info")
+        _ingress(await api.get("/info"))
 
 
 def engine(data: bytes) -> None:

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-PATIENCE = 20.0
-"""Seconds after which something that should have happened counts as not happening."""
+PATIENCE = 20.0 * int(os.environ.get("V6FWD_SLOWER", "1"))
+"""Seconds after which something that should have happened counts as not happening; a user-mode
+Linux is slower."""
 
 
 def eventually(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:

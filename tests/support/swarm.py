@@ -83,14 +83,20 @@ printf "$head" ${#body} "$body"
 """
 SAYS_SERVER = """\
 #!/bin/sh
-trap 'kill 0; exit 0' TERM
+# Stops as good servers do: takes no more requests, and finishes those that it has.
+trap 'kill $listeners; sleep 1; exit 0' TERM
 echo='SYSTEM:echo $SOCAT_SOCKADDR from $SOCAT_PEERADDR; cat'
+listeners=
+listen() {
+    socat "$1,fork,reuseaddr" "$2" &
+    listeners="$listeners $!"
+}
 for port in 80 81 82 83 84; do
-    socat "TCP4-LISTEN:$port,fork,reuseaddr" EXEC:/bin/says &
+    listen "TCP4-LISTEN:$port" EXEC:/bin/says
 done
-socat TCP6-LISTEN:85,fork,reuseaddr,ipv6only=0 EXEC:/bin/says &
-socat TCP4-LISTEN:90,fork,reuseaddr "$echo" &
-socat UDP4-RECVFROM:90,fork "$echo" &
+listen TCP6-LISTEN:85,ipv6only=0 EXEC:/bin/says
+listen TCP4-LISTEN:90 "$echo"
+listen UDP4-RECVFROM:90 "$echo"
 wait
 """
 
@@ -98,7 +104,7 @@ wait
 def says_image() -> Image:
     """`says`: ports 80 to 85 repeat an HTTP request, 90 all that comes; 85 listens on `::`."""
     image = Image()
-    image.busybox(("sh", "cat", "kill", "tr", "printf"))
+    image.busybox(("sh", "cat", "kill", "tr", "printf", "sleep"))
     image.program(shutil.which("socat") or "")
     image.text("/bin/says", SAYS, 0o755)
     image.text("/bin/says-server", SAYS_SERVER, 0o755)

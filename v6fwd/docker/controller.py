@@ -22,7 +22,7 @@ from v6fwd.docker.engine.watcher import Watcher
 from v6fwd.docker.intake import Intake
 from v6fwd.docker.ipv4_clients import Ipv4Clients
 from v6fwd.docker.memory import Memory, state_folder
-from v6fwd.docker.policy.modes import Modes
+from v6fwd.docker.policy.modes import Modes, needs_all
 from v6fwd.docker.prestart import Prestart
 from v6fwd.docker.report import report
 from v6fwd.docker.shim.process import LET_GO, Shim
@@ -92,12 +92,20 @@ class Controller:
 
     async def _begin_mesh(self) -> None:
         """Serve the ports of Swarm's mesh, if that is wanted."""
-        if not self._docker.swarm:
-            return
-        parts = self._docker, self._supervisor, self._modes, self._limits, self._log
-        self._mesh = SwarmMesh(*parts, self._mesh_changed)
-        self._spawn(self._mesh.run())
-        await self._mesh.first_answer()
+        self._make_mesh()
+        if self._mesh is not None:
+            await self._mesh.first_answer()
+
+    def _make_mesh(self) -> None:
+        """Serve the ports of Swarm's mesh, or serve them no more, as is wanted now."""
+        if self._mesh is not None:
+            self._mesh.stop()
+            self._mesh_changed()
+            self._mesh = None
+        if self._docker.swarm:
+            parts = self._docker, self._supervisor, self._modes, self._limits, self._log
+            self._mesh = SwarmMesh(*parts, self._mesh_changed)
+            self._mesh.start(self._spawn)
 
     def _mesh_changed(self) -> None:
         if self._mesh is not None:
@@ -122,7 +130,10 @@ class Controller:
 
     def report(self) -> dict[str, Any]:
         """Return the published ports with their containers, and the mistakes in labels."""
-        return report(self._ports, self._direct_ports, self._decisions, self._modes)
+        told = report(self._ports, self._direct_ports, self._decisions, self._modes)
+        if self._mesh is not None:
+            told["published"] += self._mesh.ports.report()
+        return told
 
     def reconfigure(self, docker: Docker) -> None:
         """Apply other rules to new flows, and ask another Engine if the file names one."""
@@ -134,7 +145,9 @@ class Controller:
             self._watching.cancel()
             self._watcher = self._watcher_of(docker.host)
             self._watching = self._spawn(self._watcher.run())
-        if self._mesh is not None:
+        if (docker.host, docker.swarm) != (before.host, before.swarm):
+            self._make_mesh()
+        elif self._mesh is not None:
             self._mesh.reconfigure(docker)
         self._ports.reopen_drained()
         self._direct_ports.reopen_drained()
@@ -160,6 +173,14 @@ class Controller:
             text = (
                 f"clients of {counted(waiting, 'published port')} HANG from now on, until the next"
                 " `v6fwd serve --docker`; `v6fwd docker release` lets each shim go on alone"
+            )
+            self._log.warning("waiting", text)
+        mesh = self._mesh.forwards() if self._mesh is not None else ()
+        kept = [*filter(needs_all, mesh)]
+        if kept and not succeeded:
+            text = (
+                f"IPv4 clients of {counted(len(kept), 'port')} of Swarm's mesh HANG from now on,"
+                " until the next `v6fwd serve --docker`"
             )
             self._log.warning("waiting", text)
         self._ports.clear()

@@ -50,7 +50,8 @@ def held_by_dockerd(facts: Facts) -> Iterator[Finding]:
                     f"the listener of port {port}",
                     f"{socket.host}:{port} is held by {owner}, which never accepts",
                     "an ingress port of Swarm is for IPv4 alone: IPv6 clients connect, and hang",
-                    f"docker service update --publish-rm {port.number} --publish-add"
+                    "swarm = true below [docker] in v6fwd.toml and v6fwd serve --docker, on every"
+                    f" node; or docker service update --publish-rm {port.number} --publish-add"
                     f" mode=host,published={port.number},target=TARGET SERVICE",
                 )
 

@@ -204,7 +204,7 @@ async def test_the_redirect_goes_though_something_else_stays(
     """IPv4 clients would be sent to ports that nobody serves."""
     closed: list[bool] = []
     one: Any = Controller.__new__(Controller)
-    one._has_begun, one._tasks, one._ports = True, set(), {}
+    one._has_begun, one._tasks, one._ports, one._mesh = True, set(), {}, None
     one._log = logged.log
     one._prestart = SimpleNamespace(close=no_memory)
     one._intake = SimpleNamespace(close=lambda: False)

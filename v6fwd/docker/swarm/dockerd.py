@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 import socket
@@ -20,7 +21,7 @@ from v6fwd.errors import RelayError, reason
 from v6fwd.model import Endpoint, Protocol
 from v6fwd.netns.handle import Handle, identity
 from v6fwd.netns.owners import PROC, named
-from v6fwd.netns.view import ListeningSockets
+from v6fwd.netns.view import ListeningSockets, View
 from v6fwd.relay.sockets import open_listener
 from v6fwd.relay.udp_sockets import open_udp_listener
 
@@ -40,16 +41,42 @@ class Sandbox:
     pid: int
 
     def listen(self, endpoint: Endpoint) -> socket.socket:
-        """Listen inside. Raises RelayError."""
+        """Listen inside, for what comes by the device of that address. Raises RelayError.
+
+        The namespace is in docker_gwbridge, too, where this node's containers are.
+        """
         try:
             with contextlib.closing(Handle(self.path)) as handle, handle.entered():
-                return _OPEN[endpoint.protocol](endpoint)
+                device = _device_of(endpoint.host)
+                sock = _OPEN[endpoint.protocol](endpoint)
         except OSError as error:
-            raise RelayError(f"cannot enter {self.path}: {reason(error)}") from error
+            raise RelayError(f"cannot listen in {self.path}: {reason(error)}") from error
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+        except OSError as error:
+            sock.close()
+            raise RelayError(f"cannot listen on {endpoint} alone: {reason(error)}") from error
+        return sock
 
 
-def find_sandbox(proc: Path = PROC) -> Sandbox:
-    """Return the ingress_sbox of the dockerd in our network. Raises RelayError."""
+def _device_of(address: str) -> bytes:
+    """Raises OSError where no device has it."""
+    with contextlib.closing(View()) as view:
+        for each in view.device_addresses():
+            if each.address == address:
+                return each.device.encode()
+    raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+
+def find_sandbox(proc: Path = PROC, before: Sandbox | None = None) -> Sandbox:
+    """Return the ingress_sbox of the dockerd in our network. Raises RelayError.
+
+    `before`: the answer to the last question; all processes are looked at if that dockerd ended.
+    """
+    if before is not None and _is_dockerd(before.pid, proc):
+        again = _sandbox_of(before.pid, proc)
+        if again is not None:
+            return Sandbox(*again, before.pid)
     found = [
         Sandbox(*sandbox, process.pid)
         for process in named("dockerd", proc)
@@ -60,6 +87,13 @@ def find_sandbox(proc: Path = PROC) -> Sandbox:
     if not found:
         raise RelayError("no dockerd in this network has a namespace ingress_sbox that can be seen")
     return found[0]
+
+
+def _is_dockerd(pid: int, proc: Path) -> bool:
+    try:
+        return (proc / str(pid) / "comm").read_text().strip() == "dockerd"
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _sandbox_of(pid: int, proc: Path) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 from v6fwd.config import Docker
 from v6fwd.daemon.supervisor import Supervisor
@@ -58,8 +58,10 @@ class SwarmMesh:
         self._learnt: dict[int, set[Protocol]] = {}
         """Protocols of ports, as dockerd's sockets told once."""
         self._gateway = ""
+        self._sandbox: Sandbox | None = None
         self._lost_at = float("-inf")
         """When the Engine did not answer last, in seconds of the loop's clock."""
+        self._task: asyncio.Task[None] | None = None
         self._stirred = asyncio.Event()
         self._answered = asyncio.Event()
 
@@ -84,6 +86,16 @@ class SwarmMesh:
             async with asyncio.timeout(FIRST):
                 await self._answered.wait()
 
+    def start(self, spawn: Callable[[Coroutine[None, None, None]], asyncio.Task[None]]) -> None:
+        """Run until stopped."""
+        self._task = spawn(self.run())
+
+    def stop(self) -> None:
+        """Serve no port any more."""
+        if self._task is not None:
+            self._task.cancel()
+        self.ports.close()
+
     async def run(self) -> None:
         """Run until cancelled."""
         while True:
@@ -107,8 +119,8 @@ class SwarmMesh:
         """Raises EngineError, RelayError, ValueError and OSError."""
         ingress = read_ingress(await self._api.get("/networks/ingress?verbose=true"))
         self._gateway = gateway_address(await self._api.get("/networks/docker_gwbridge"))
-        sandbox = find_sandbox()
-        self._follow(ingress, sandbox, HeldSockets(sandbox.pid))
+        self._sandbox = find_sandbox(before=self._sandbox)
+        self._follow(ingress, self._sandbox, HeldSockets(self._sandbox.pid))
 
     def _follow(self, ingress: Ingress, sandbox: Sandbox, held: HeldSockets) -> None:
         now, before = asyncio.get_running_loop().time(), self.forwards()
@@ -138,8 +150,9 @@ class SwarmMesh:
         }
 
     def reconfigure(self, docker: Docker) -> None:
-        """Apply other rules."""
+        """Apply other rules, and serve again what was drained by hand."""
         self._docker = docker
+        self.ports.reopen_drained()
         self._stirred.set()
 
     def endpoints(self) -> list[Endpoint]:

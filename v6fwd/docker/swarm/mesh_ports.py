@@ -9,9 +9,9 @@ from dataclasses import replace
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.docker.shim.listening import from_descriptor
 from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox
-from v6fwd.docker.swarm.plan import UNKNOWN, Planned
+from v6fwd.docker.swarm.plan import UNKNOWN, Planned, hop_port
 from v6fwd.errors import RelayError, reason
-from v6fwd.log import Log, attempt
+from v6fwd.log import Log, attempt, counted
 from v6fwd.model import ClientIP, Endpoint, Forward
 from v6fwd.netns.owners import told
 
@@ -44,7 +44,7 @@ class MeshPorts:
 
     def left(self) -> dict[Forward, str]:
         """Return the ports that are left to Docker, and why."""
-        return {_named(planned): why for planned, why in self._left.values()}
+        return {_named(planned): f"left to Docker: {why}" for planned, why in self._left.values()}
 
     def endpoints(self) -> list[Endpoint]:
         """Return all listeners that are open."""
@@ -53,6 +53,11 @@ class MeshPorts:
     def forwards(self) -> list[tuple[Planned, Forward]]:
         """Return what is served."""
         return [(each, each.forward) for each in self if each.forward is not None]
+
+    def report(self) -> list[dict[str, str]]:
+        """Return all ports of the mesh, served or not, as `v6fwd docker status` shows them."""
+        left = [planned for planned, _ in self._left.values()]
+        return [_described(planned) for planned in (*self, *left)]
 
     def redirected(self, gateway: str) -> list[Forward]:
         """Return the ports whose IPv4 clients Docker must not send to the tasks itself.
@@ -77,12 +82,12 @@ class MeshPorts:
         plans = {each.listen: each for each in planned}
         self._left = {}
         for each in plans.values():
-            if each.forward is None:
-                self._leave(each, each.why)
-            else:
+            if each.forward is not None:
                 self._serve(each, each.forward, held)
+            elif each.why != UNKNOWN or each.listen not in self._planned:
+                self._leave(each, each.why)
         self._close_gone(plans.keys(), now)
-        self._follow_hops([each.hop for each in plans.values() if each.hop is not None], sandbox)
+        self._follow_hops([*self._hops_of(plans.values())], sandbox)
 
     # -- clients' ports --
 
@@ -149,7 +154,31 @@ class MeshPorts:
             if listen in self._supervisor.forwards:
                 self._supervisor.change(forward)
 
+    def reopen_drained(self) -> None:
+        """Serve again what was drained by hand, when it is planned next."""
+        for some in (self._planned, self._hops):
+            for listen in [each for each in some if each not in self._supervisor.forwards]:
+                del some[listen]
+
+    def close(self) -> None:
+        """Serve none any more."""
+        for listen in list(self._planned):
+            attempt(self._close, listen)
+        for listen in list(self._hops):
+            attempt(self._close_hop, listen)
+        self._left = {}
+
     # -- the hop --
+
+    def _hops_of(self, planned: Iterable[Planned]) -> Iterator[Forward]:
+        """Yield the hops that are planned, and those that are while nothing new is known."""
+        for each in planned:
+            if each.hop is not None:
+                yield each.hop
+            elif each.why == UNKNOWN:
+                mine = hop_port(each.listen.port), each.listen.protocol
+                hops = (hop for hop, _ in self._hops.values())
+                yield from (hop for hop in hops if (hop.listen.port, hop.protocol) == mine)
 
     def _follow_hops(self, hops: Iterable[Forward], sandbox: Sandbox) -> None:
         wanted = {hop.listen: hop for hop in hops}
@@ -176,6 +205,23 @@ class MeshPorts:
         del self._hops[listen]
         if listen in self._supervisor.forwards:
             self._supervisor.close(listen)
+
+
+def _described(planned: Planned) -> dict[str, str]:
+    forward = planned.forward or _named(planned)
+    here, elsewhere = len(forward.mesh.local), len(forward.mesh.remote)
+    if planned.source == "hop":
+        where = f": by {counted(elsewhere, 'node')} with tasks"
+    elif planned.forward is not None:
+        where = f": {counted(here, 'task')} here, {elsewhere} elsewhere"
+    else:
+        where = ""
+    return {
+        "listen": str(planned.listen),
+        "target": str(forward.target),
+        "container": f"service {planned.service}{where}",
+        "source": planned.source,
+    }
 
 
 def _tasks(forward: Forward) -> tuple[str, ...]:

@@ -134,22 +134,27 @@ class Planner:
     def _by_labels(
         self, forward: Forward, ingress: Ingress, node: Node
     ) -> tuple[Forward | None, str]:
-        """Return the forward in the mode that the tasks here ask for, and why there is none."""
+        """Return the forward to tasks here in the mode that they ask for, and why there is none.
+
+        While an update changes a label, tasks differ: those are served that are most of a kind.
+        """
         running = {container.id: container for container in node.containers}
-        ids = [ingress.containers.get(task, "") for task in forward.mesh.local]
-        found = [running.get(each) for each in ids]
-        known = [container for container in found if container is not None]
-        if len(known) < len(found):
-            return None, UNKNOWN
-        modes = set()
-        for container in known:
+        tasks: dict[Forward, list[str]] = {}
+        wrong = ""
+        for task in forward.mesh.local:
+            container = running.get(ingress.containers.get(task, ""))
+            if container is None:  # it is starting or ending
+                continue
             mode = self._modes.of_service(forward, forward.target.host, container)
             if mode is None:
-                return None, f"refused, as a label of container {container.name} is wrong"
-            modes.add(replace(mode, transparent=replace(mode.transparent, netns="")))
-        if len(modes) > 1:
-            return None, "its tasks here have labels that differ"
-        return modes.pop(), ""
+                wrong = f"refused, as a label of container {container.name} is wrong"
+                continue
+            mode = replace(mode, transparent=replace(mode.transparent, netns=""))
+            tasks.setdefault(mode, []).append(task)
+        if not tasks:
+            return None, wrong or UNKNOWN
+        mode = max(tasks, key=lambda each: (len(tasks[each]), each.client_ip))
+        return replace(mode, mesh=replace(mode.mesh, local=tuple(tasks[mode]))), ""
 
     def _hop(self, decided: Forward, ingress: Ingress) -> Forward:
         """Return what takes other nodes' flows to the tasks here.
@@ -194,10 +199,11 @@ class Planner:
 
 
 def _entered(decided: Forward, ingress: Ingress, node: Node) -> Forward | None:
-    """Return a transparent forward to the tasks here; None while a process is not known."""
-    pids = {container.id: container.pid for container in node.containers}
-    found = [pids.get(ingress.containers.get(task, ""), 0) for task in decided.mesh.local]
-    if not all(found):
+    """Return a transparent forward to the tasks here; None while no process is known."""
+    running = {container.id: container.pid for container in node.containers}
+    pids = {task: running.get(ingress.containers.get(task, ""), 0) for task in decided.mesh.local}
+    known = {task: str(pid) for task, pid in pids.items() if pid}
+    if not known:
         return None
-    mesh = replace(decided.mesh, remote=(), pids=tuple(map(str, found)))
+    mesh = replace(decided.mesh, local=tuple(known), remote=(), pids=tuple(known.values()))
     return replace(decided, mesh=mesh)

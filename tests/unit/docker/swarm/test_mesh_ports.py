@@ -15,16 +15,16 @@ from tests.support.process import free_port
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox, find_sandbox
 from v6fwd.docker.swarm.mesh_ports import LINGER, MeshPorts
-from v6fwd.docker.swarm.plan import UNKNOWN, Planned
+from v6fwd.docker.swarm.plan import UNKNOWN, Planned, hop_port
 from v6fwd.errors import RelayError
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Mesh, Protocol
 
 
 class FakeSandbox(Sandbox):
-    """Listens here."""
+    """Listens here, wherever there is room: hops are among the ports that the kernel hands out."""
 
     def listen(self, endpoint: Endpoint) -> socket.socket:
-        return socket.create_server((endpoint.host, endpoint.port))
+        return socket.create_server((endpoint.host, 0))
 
 
 class Bench:
@@ -95,12 +95,22 @@ def test_what_is_left_to_docker(bench: Bench) -> None:
     """It is closed if it was served, and said once."""
     bench.follow(bench.planned())
     for _ in range(2):
-        bench.follow(Planned(bench.listen, "web", why="its tasks here have labels that differ"))
+        bench.follow(Planned(bench.listen, "web", why="its label is wrong"))
     assert bench.listen not in bench.supervisor.forwards
-    assert list(bench.ports.left().values()) == ["its tasks here have labels that differ"]
+    assert [*bench.ports.left().values()] == ["left to Docker: its label is wrong"]
     assert [event for event, _ in bench.logged.lines()] == ["mesh", "mesh-left"]
     bench.follow(Planned(bench.listen, "web", why=UNKNOWN))
     assert bench.logged.lines() == [], "it comes with every start"
+
+
+def test_a_port_is_kept_while_a_container_is_not_known(bench: Bench) -> None:
+    """An update has just started it."""
+    hop = Forward(Endpoint("127.0.0.1", hop_port(bench.listen.port)), Endpoint("web", 80))
+    bench.follow(replace(bench.planned(ClientIP.NONE, "10.0.0.6"), hop=hop))
+    bench.follow(Planned(bench.listen, "web", why=UNKNOWN))
+    assert bench.supervisor.forwards[bench.listen].mesh.local == ("10.0.0.6",)
+    assert hop.listen in bench.supervisor.forwards
+    assert bench.ports.left() == {}
 
 
 def test_dockerds_own_socket_is_taken(bench: Bench) -> None:
@@ -171,17 +181,36 @@ def dockerd(folder: Path, pid: int, mounts: str) -> None:
     (mine / "mountinfo").write_text(mounts)
 
 
+def root_of(folder: Path, pid: int) -> Path:
+    """What /proc shows as a process's root."""
+    return folder / str(pid) / "root"
+
+
 MOUNT = "91 49 0:4 net:[4026532537] {} rw - nsfs nsfs rw\n"
 
 
 def test_the_namespace_is_found_by_dockerds_mounts(tmp_path: Path) -> None:
-    there = tmp_path / "7/root/a b/netns/ingress_sbox"
+    there = root_of(tmp_path, 7) / "a b/netns/ingress_sbox"
     root = "49 48 254:0 / / rw - ext4 x rw\n"
     dockerd(tmp_path, 7, root + MOUNT.format(r"/a\040b/netns/ingress_sbox"))
     there.parent.mkdir(parents=True)
     there.touch()
     found = find_sandbox(tmp_path)
     assert (found.path, found.pid) == (str(there), 7)
+
+
+def test_the_dockerd_of_the_last_time_is_asked_first(tmp_path: Path) -> None:
+    """To look at all processes every second would cost more than all the rest."""
+    for pid in (7, 8):
+        there = root_of(tmp_path, pid) / "d/netns/ingress_sbox"
+        there.parent.mkdir(parents=True)
+        there.touch()
+    dockerd(tmp_path, 7, MOUNT.format("/d/netns/ingress_sbox"))
+    first = find_sandbox(tmp_path)
+    dockerd(tmp_path, 8, MOUNT.format("/d/netns/ingress_sbox"))
+    assert find_sandbox(tmp_path, first) == first
+    (tmp_path / "7/comm").write_text("another\n")
+    assert find_sandbox(tmp_path, first).pid == 8
 
 
 def test_no_namespace(tmp_path: Path) -> None:
@@ -195,8 +224,44 @@ def test_no_namespace(tmp_path: Path) -> None:
 def test_two_swarms_in_one_network(tmp_path: Path) -> None:
     for pid in (7, 8):
         dockerd(tmp_path, pid, MOUNT.format("/d/netns/ingress_sbox"))
-        there = tmp_path / f"{pid}/root/d/netns/ingress_sbox"
+        there = root_of(tmp_path, pid) / "d/netns/ingress_sbox"
         there.parent.mkdir(parents=True)
         there.touch()
     with pytest.raises(RelayError, match="several dockerd"):
         find_sandbox(tmp_path)
+
+
+def test_what_docker_status_shows(bench: Bench) -> None:
+    planned = bench.planned(ClientIP.NONE, "10.0.0.6")
+    assert planned.forward is not None
+    bench.follow(planned)
+    row = {"listen": str(bench.listen), "target": "web:80", "source": "rule"}
+    where = "service web: 1 task here, 0 elsewhere"
+    assert bench.ports.report() == [row | {"container": where}]
+    mesh = replace(planned.forward.mesh, local=(), remote=("10.0.0.3", "10.0.0.4"))
+    bench.follow(replace(planned, forward=replace(planned.forward, mesh=mesh), source="hop"))
+    where = "service web: by 2 nodes with tasks"
+    assert bench.ports.report() == [row | {"container": where, "source": "hop"}]
+    bench.follow(Planned(bench.listen, "web", why="its label is wrong"))
+    assert bench.ports.report() == [
+        row | {"target": "web:0", "container": "service web", "source": ""}
+    ]
+
+
+def test_what_was_drained_is_served_after_a_reload(bench: Bench) -> None:
+    bench.follow(bench.planned())
+    bench.supervisor.close(bench.listen)
+    bench.follow(bench.planned())
+    assert bench.listen not in bench.supervisor.forwards
+    bench.ports.reopen_drained()
+    bench.follow(bench.planned())
+    assert bench.listen in bench.supervisor.forwards
+
+
+def test_all_are_closed(bench: Bench) -> None:
+    hop = Forward(Endpoint("127.0.0.1", free_port()), Endpoint("web", 80))
+    bench.follow(replace(bench.planned(), hop=hop))
+    bench.ports.close()
+    assert not bench.supervisor.forwards
+    assert bench.ports.endpoints() == []
+    assert bench.ports.redirected("172.18.0.2") == []

@@ -128,28 +128,36 @@ def test_a_wrong_label_is_left_to_docker() -> None:
     assert planned.why == "refused, as a label of container pub.2.x is wrong"
 
 
-def test_labels_that_differ_are_left_to_docker() -> None:
+def both_here() -> Ingress:
+    """Both tasks on this node; the second one's container is `b...`."""
     network = ingress(HERE, THERE)
-    network.containers[THERE] = "b" * 64  # type: ignore[index]
-    tasks = tuple(task for service in network.services for task in service.tasks)
-    assert len(tasks) == 2
-    both = Ingress(
-        network.network, network.own, network.services, network.nodes, network.containers
-    )
-    here = [task.node for task in tasks if task.address == HERE]
-    services = network.services[0]
-    moved = type(services)(
-        services.name,
-        services.ports,
-        tuple(type(task)(task.address, here[0]) for task in tasks),
-    )
-    both = Ingress(network.network, network.own, (moved,), network.nodes, network.containers)
-    [planned] = plan(both, container("proxy-v1"), container("none", "b" * 64))
-    assert planned.forward is None
-    assert planned.why == "its tasks here have labels that differ"
-    [planned] = plan(both, container("proxy-v1"), container("proxy-v1", "b" * 64))
+    [service] = network.services
+    tasks = tuple(replace(task, node=network.node) for task in service.tasks)
+    containers = {HERE: CONTAINER, THERE: "b" * 64}
+    services = (replace(service, tasks=tasks),)
+    return replace(network, services=services, containers=containers)
+
+
+def test_labels_that_differ() -> None:
+    """Each task is served in its own mode or not at all."""
+    [planned] = plan(both_here(), container("proxy-v1"), container("none", "b" * 64))
+    assert planned.forward is not None
+    assert planned.forward.client_ip is ClientIP.PROXY_V1
+    assert planned.forward.mesh.local == (HERE,)
+    [planned] = plan(both_here(), container("proxy-v1"), container("proxy-v1", "b" * 64))
     assert planned.forward is not None
     assert planned.forward.mesh.local == (THERE, HERE)
+
+
+def test_a_task_that_is_starting_stops_no_other() -> None:
+    """Its container is not in the list yet, or its label is wrong."""
+    for others in ((), (container("proxy-v3", "b" * 64),)):
+        [planned] = plan(both_here(), container("proxy-v1"), *others)
+        assert planned.forward is not None
+        assert planned.forward.mesh.local == (HERE,)
+    [planned] = plan(both_here(), entered(4711), replace(entered(0), id="b" * 64))
+    assert planned.forward is not None
+    assert (planned.forward.mesh.local, planned.forward.mesh.pids) == ((HERE,), ("4711",))
 
 
 def test_a_port_of_two_services_is_left_to_docker() -> None:

@@ -1,0 +1,396 @@
+"""Ports of Swarm's mesh on three real Engines: whoever asks, at whichever node, is named.
+
+Namespaces have no IPVS, so Docker's own mesh does not work here, and dockerd holds no sockets: the
+listeners are ours. `make test-mesh` runs the same beside the real mesh, in a user-mode Linux, whose
+kernel has no nftables for IPv4: there only IPv6 clients are asked about.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.pages import blocks
+from tests.support.process import eventually
+from tests.support.swarm import NODES, Swarm, swarm_of, v4_of, v6_of
+from v6fwd.client_ip.proxy.read import read_datagram_header, read_header
+from v6fwd.client_ip.pseudo_ipv4 import is_pseudo
+from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6
+from v6fwd.docker.swarm.plan import hop_port
+from v6fwd.model import Address
+
+pytestmark = pytest.mark.server("nft", "curl", "/usr/sbin/dockerd")
+
+LOAD = Path(__file__).with_name("mesh_load.py")
+RULES = """
+[[docker.rule]]
+service = "ruled"
+client-ip = "proxy-v1"
+[[docker.rule]]
+host-port = "8191/udp"
+service = "named"
+client-ip = "proxy-v2"
+[[docker.rule]]
+host-port = "8192/udp"
+container = "nobody"
+client-ip = "none"
+"""
+"""The last one tells the protocol, where dockerd has no socket, and nothing else."""
+VERSIONS = ("20.10", "20.10", os.environ.get("V6FWD_SWARM_ENGINE", "20.10"))
+REAL_MESH = "V6FWD_REAL_MESH" in os.environ
+"""Whether this is the user-mode Linux."""
+ADDRESSES = [
+    (node, host)
+    for node in NODES
+    for host in (v6_of(node), v4_of(node))
+    if ":" in host or not REAL_MESH
+]
+"""By which a client asks: six, of which those of the manager have no task of `named`."""
+LABELS = {
+    80: "proxy-v1",
+    81: "x-forwarded-for",
+    82: "forwarded",
+    83: "none",
+    84: "transparent",
+    85: "transparent",
+    90: "proxy-v2",
+}
+"""The labels of `named`, by port of the container; 8100 more is the port that is published."""
+UDP_PORT, UDP_BY_LABEL = 8191, 8192
+PEER_RE = re.compile(r" from \[?([0-9a-f.:]+)\]?\|")
+EXCHANGE = """
+import socket, sys
+kind = socket.SOCK_DGRAM if sys.argv[3] == "udp" else socket.SOCK_STREAM
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+client = socket.socket(family, kind)
+client.settimeout(8)
+client.connect((sys.argv[1], int(sys.argv[2])))
+client.sendall(bytes.fromhex(sys.argv[4]))
+if kind == socket.SOCK_STREAM:
+    client.shutdown(socket.SHUT_WR)
+    print(b"".join(iter(lambda: client.recv(4096), b"")).hex())
+else:
+    answer = b""
+    while b"hello" not in answer:
+        answer += client.recv(4096)
+    print(answer.hex())
+"""
+
+
+def published(port: int) -> int:
+    """Where the mesh publishes a port of `named`."""
+    return 8100 + port
+
+
+@pytest.fixture(scope="module")
+def swarm() -> Iterator[Swarm]:
+    """Three nodes with a daemon of ours each; `named` has a task on each worker."""
+    with swarm_of(*VERSIONS) as swarm:
+        swarm.serve(RULES)
+        words = ["--replicas", "2", "--constraint", "node.role==worker"]
+        words += ["--publish", f"{UDP_PORT}:90/udp", "--publish", f"{UDP_BY_LABEL}:90/udp"]
+        words += ["--container-label", "v6fwd.client-ip.90-udp=proxy-v2"]
+        for port, mode in LABELS.items():
+            words += ["--publish", f"{published(port)}:{port}/tcp"]
+            words += ["--container-label", f"v6fwd.client-ip.{port}-tcp={mode}"]
+        swarm.create("named", *words)
+        swarm.create("ruled", "--replicas", "2", "--publish", "8200:80")
+        eventually(lambda: _all_served(swarm), "every port is served on every node")
+        try:
+            yield swarm
+        finally:
+            for node, served in swarm.served.items():
+                print(node, served.log[-3000:])  # shown where a test failed
+        for served in swarm.served.values():
+            assert "internal error" not in served.log
+            assert "Traceback" not in served.log
+
+
+def _all_served(swarm: Swarm) -> bool:
+    wanted = {f"[::]:{published(port)}" for port in LABELS}
+    wanted |= {"[::]:8200", f"[::]:{UDP_PORT}/udp", f"[::]:{UDP_BY_LABEL}/udp"}
+    return all(wanted <= served.modes().keys() for served in swarm.served.values())
+
+
+def page(swarm: Swarm, host: str, port: int) -> str:
+    """What a task says of a request."""
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    asked = swarm.lab.run("client", "curl", "-sS", "--max-time", "9", f"http://{where}/")
+    assert asked.returncode == 0, asked.stderr
+    return asked.stdout
+
+
+def exchange(swarm: Swarm, host: str, port: int, protocol: str, data: bytes = b"hello") -> bytes:
+    """What comes back for some bytes."""
+    words = (sys.executable, "-c", EXCHANGE, host, str(port), protocol, data.hex())
+    asked = swarm.lab.run("client", *words)
+    assert asked.returncode == 0, asked.stderr
+    return bytes.fromhex(asked.stdout)
+
+
+def client_of(host: str) -> str:
+    """The client's address of the family by which it asks."""
+    return CLIENT_V6 if ":" in host else CLIENT_V4
+
+
+SAYS: dict[str, Callable[[str, str], str]] = {
+    "proxy-v1": lambda client, host: f"|PROXY TCP{6 if ':' in host else 4} {client} {host} ",
+    "x-forwarded-for": lambda client, _: f"|X-Forwarded-For: {client}",
+    "forwarded": lambda client, _: (
+        f'|Forwarded: for="{f"[{client}]" if ":" in client else client}:'
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", SAYS)
+def test_six_of_six_are_named(swarm: Swarm, mode: str) -> None:
+    [port] = [port for port, each in LABELS.items() if each == mode]
+    for _, host in ADDRESSES:
+        said = page(swarm, host, published(port))
+        assert SAYS[mode](client_of(host), host) in said
+        assert said.count("PROXY") == (mode == "proxy-v1")
+
+
+def test_whose_the_listener_is(swarm: Swarm) -> None:
+    """Beside the real mesh it is dockerd's, taken over: a client in its queue is not lost."""
+    for node in NODES:
+        listed = swarm.lab.run(node, "ss", "-Htlnp", f"sport = :{published(80)}").stdout
+        assert len(listed.splitlines()) == 1, listed
+        assert "python" in listed
+        assert ("dockerd" in listed) == REAL_MESH
+
+
+def test_none_answers_over_ipv6(swarm: Swarm) -> None:
+    """Where the mesh lets the client hang."""
+    for _, host in ADDRESSES:
+        said = page(swarm, host, published(83))
+        assert "|GET / HTTP/1.1|" in said
+        assert CLIENT_V6 not in said
+
+
+def test_six_of_six_at_the_tasks_own_socket(swarm: Swarm) -> None:
+    """The server knows nothing of proxies. A node without a task hands the flow to one that has."""
+    for _, host in ADDRESSES:
+        [peer] = PEER_RE.findall(page(swarm, host, published(85)))
+        assert Address.of(ipaddress.ip_address(peer).packed, 0).host == client_of(host)
+
+
+def test_six_of_six_at_a_socket_of_ipv4(swarm: Swarm) -> None:
+    """A server that listens on IPv4 alone sees a pseudo address for an IPv6 client."""
+    for _, host in ADDRESSES:
+        [peer] = PEER_RE.findall(page(swarm, host, published(84)))
+        if ":" in host:
+            assert is_pseudo(ipaddress.ip_address(peer).packed)
+        else:
+            assert peer == CLIENT_V4
+
+
+@pytest.mark.parametrize(
+    ("protocol", "port"),
+    [("tcp", published(90)), ("udp", UDP_PORT), ("udp", UDP_BY_LABEL)],
+    ids=["tcp", "udp-by-rule", "udp-by-label"],
+)
+def test_six_of_six_with_a_binary_header(swarm: Swarm, protocol: str, port: int) -> None:
+    for _, host in ADDRESSES:
+        said = exchange(swarm, host, port, protocol)
+        read = read_datagram_header if protocol == "udp" else read_header
+        header = read(said.partition(b"\n")[2])
+        assert header is not None
+        assert isinstance(header.source, Address)
+        assert header.source.host == client_of(host)
+        assert header.destination is not None
+        assert header.destination.host == host
+        assert said.endswith(b"hello")
+
+
+def test_six_of_six_by_a_rule(swarm: Swarm) -> None:
+    """Any task, with or without a label."""
+    for _, host in ADDRESSES:
+        assert f"|PROXY TCP{6 if ':' in host else 4} {client_of(host)} {host} " in page(
+            swarm, host, 8200
+        )
+
+
+def test_a_client_is_not_believed(swarm: Swarm) -> None:
+    """A host outside the swarm that sends a header to a node's port is named behind it."""
+    forged = b"PROXY TCP4 198.51.100.1 198.51.100.2 1 2\r\nGET / HTTP/1.1\r\n\r\n"
+    for _, host in ADDRESSES:
+        said = exchange(swarm, host, published(80), "tcp", forged).decode()
+        before, _, after = said.partition("|PROXY TCP4 198.51.100.1 ")
+        assert after, "it is part of what the client says"
+        assert f"|PROXY TCP{6 if ':' in host else 4} {client_of(host)} {host} " in before
+
+
+def test_a_container_is_not_believed(swarm: Swarm) -> None:
+    """Not even one that took Docker's rules away which keep it from other ports: the hop refuses
+    all but nodes. The host cannot reach it at all."""
+    [node, (task, *_)] = next(iter(swarm.tasks("named").items()))
+    engine = swarm.engines[node]
+    pid = engine.docker("inspect", "--format", "{{.State.Pid}}", task)
+    inside = ("nsenter", "--target", pid, "--net")
+    for chain in ("INPUT", "OUTPUT"):
+        subprocess.run([*inside, "iptables", "-F", chain], check=True)
+    hops = [
+        each.removesuffix(f":{hop_port(published(80))}")
+        for served in swarm.served.values()
+        for each in served.modes()
+        if each.endswith(f":{hop_port(published(80))}")
+    ]
+    assert len(hops) == 2
+    forged = b"PROXY TCP4 198.51.100.1 198.51.100.2 1 2\r\nGET / HTTP/1.1\r\n\r\n"
+    for address in hops:
+        words = (sys.executable, "-c", EXCHANGE, address, str(hop_port(published(80))), "tcp")
+        asked = subprocess.run(
+            [*inside, *words, forged.hex()], capture_output=True, text=True, check=False
+        )
+        assert "ConnectionResetError" in asked.stderr, asked.stdout
+        asked = swarm.lab.run(node, *words, forged.hex())
+        assert asked.returncode != 0
+    assert any("its network is denied" in served.log for served in swarm.served.values())
+
+
+def test_a_task_in_mode_host_on_an_overlay(swarm: Swarm) -> None:
+    """Its docker_gwbridge address, to which its port leads, is in no list of the Engine's."""
+    manager = swarm.manager
+    manager.docker("network", "create", "--driver", "overlay", "app")
+    swarm.create(
+        "hosted",
+        *("--network", "app", "--container-label", "v6fwd.client-ip=transparent"),
+        *("--publish", "mode=host,published=8300,target=80"),
+    )
+    try:
+        [node] = swarm.tasks("hosted")
+        served = swarm.served[node]
+        eventually(lambda: served.modes().get("[::]:8300") == "transparent", "it is served")
+        said = page(swarm, v6_of(node), 8300)
+        assert " from 24" in said, "the server is IPv4-only: it sees a pseudo address"
+        assert page(swarm, v4_of(node), 8300).split(" from ")[1].startswith(f"{CLIENT_V4}|")
+    finally:
+        swarm.remove("hosted")
+        eventually(lambda: not swarm.tasks("hosted"), "its task has gone", 60)
+
+
+def test_the_stack_of_the_page(swarm: Swarm) -> None:
+    """docs/swarm.md, with another server in nginx's place."""
+    [stack] = [block for block in blocks("docs/swarm.md") if block[0].startswith("version:")]
+    text = "\n".join(stack).replace("image: nginx", "image: says").replace("8080:80", "8080:90")
+    engine = swarm.manager
+    (engine.folder / "stack.yml").write_text(text)
+    (engine.folder / "proxy.conf").write_text("# for nginx\n")
+    words = ("--resolve-image", "never", "--compose-file", str(engine.folder / "stack.yml"))
+    engine.docker("stack", "deploy", *words, "demo")
+    try:
+        served = swarm.served.values()
+        eventually(lambda: all("[::]:8080" in each.modes() for each in served), "it is served", 60)
+        for _, host in ADDRESSES:
+            header = read_header(exchange(swarm, host, 8080, "tcp").partition(b"\n")[2])
+            assert header is not None
+            assert isinstance(header.source, Address)
+            assert header.source.host == client_of(host)
+    finally:
+        engine.docker("stack", "rm", "demo")
+
+
+class Load:
+    """Clients that ask `ruled` at all addresses while a block runs."""
+
+    def __init__(self, swarm: Swarm) -> None:
+        hosts = [host for _, host in ADDRESSES]
+        words = (sys.executable, str(LOAD), "8200", *hosts)
+        self._process = swarm.lab.start(
+            "client", *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def some_more(self) -> None:
+        """Wait until some more were served."""
+        assert self._process.stdout is not None
+        for _ in range(2):
+            assert self._process.stdout.readline()
+
+    def end(self) -> dict[str, int]:
+        """What became of all of them."""
+        told, _ = self._process.communicate(timeout=60)
+        found: dict[str, int] = json.loads(told.splitlines()[-1])
+        return found
+
+
+def test_update_and_scale_under_load(swarm: Swarm) -> None:
+    """Nobody waits in vain, and nobody is without a name."""
+    manager = swarm.manager
+    load = Load(swarm)
+    load.some_more()
+    manager.docker("service", "scale", "--detach", "ruled=4")
+    eventually(lambda: sum(map(len, swarm.tasks("ruled").values())) == 4, "there are more", 60)
+    load.some_more()
+    manager.docker("service", "scale", "--detach", "ruled=2")
+    eventually(lambda: sum(map(len, swarm.tasks("ruled").values())) == 2, "some have gone", 60)
+    load.some_more()
+    before = {each for ids in swarm.tasks("ruled").values() for each in ids}
+    manager.docker("service", "update", "--detach", "--no-resolve-image", "--force", "ruled")
+    eventually(
+        lambda: not before & {each for ids in swarm.tasks("ruled").values() for each in ids},
+        "all tasks are new",
+        60,
+    )
+    load.some_more()
+    found = load.end()
+    assert found.pop("served") > 200
+    assert sum(found.values()) <= 4, f"four tasks went, each with a client in its queue? {found}"
+
+
+def test_a_task_is_killed(swarm: Swarm) -> None:
+    """The next one is tried, and Swarm starts another one."""
+    [node, (task, *_)] = next(iter(swarm.tasks("ruled").items()))
+    swarm.engines[node].docker("kill", task)
+    for _, host in ADDRESSES:
+        assert "|PROXY TCP" in page(swarm, host, 8200)
+    eventually(lambda: swarm.runs("ruled"), "another one runs", 60)
+
+
+def test_dockerd_restarts(swarm: Swarm) -> None:
+    """It takes its namespace down and makes another one, from which the tasks are reached then; the
+    listener stays ours."""
+    node = NODES[1]
+    engine, served = swarm.engines[node], swarm.served[node]
+    engine.stop()
+    engine.start(**served.environment())
+    for host in (v6_of(node), v4_of(node)):
+        eventually(lambda host=host: _is_named(swarm, host), "it is served again", 60)  # type: ignore[misc]
+    eventually(lambda: swarm.runs("ruled") and swarm.runs("named"), "all tasks run again", 60)
+    for _, host in ADDRESSES:
+        assert SAYS["proxy-v1"](client_of(host), host) in page(swarm, host, 8200)
+
+
+def _is_named(swarm: Swarm, host: str) -> bool:
+    where = f"[{host}]:8200" if ":" in host else f"{host}:8200"
+    asked = swarm.lab.run("client", "curl", "-sS", "--max-time", "9", f"http://{where}/")
+    return f" {client_of(host)} " in asked.stdout
+
+
+def test_a_daemon_takes_over(swarm: Swarm) -> None:
+    node = NODES[0]
+    first = swarm.served[node].process
+    swarm.served[node].start(f"swarm = true\n{RULES}")
+    assert first.wait() == 0
+    for host in (v6_of(node), v4_of(node)):
+        assert SAYS["proxy-v1"](client_of(host), host) in page(swarm, host, 8200)
+        assert SAYS["proxy-v1"](client_of(host), host) in page(swarm, host, published(80))
+
+
+def test_dockerd_is_killed(swarm: Swarm) -> None:
+    """The last one of this module: what was known goes on, by the namespace that it has left."""
+    node = NODES[1]
+    swarm.engines[node].stop(signal.SIGKILL)
+    served = swarm.served[node]
+    eventually(lambda: "are served as they were known last" in served.log, "it is noticed")
+    for _, host in ADDRESSES:
+        assert SAYS["proxy-v1"](client_of(host), host) in page(swarm, host, 8200)
