@@ -16,13 +16,15 @@ from typing import Any
 
 from v6fwd import __version__
 from v6fwd.config import Config, ConfigError, load
+from v6fwd.daemon.ban_journal import give_journal, journal_path
+from v6fwd.daemon.bans import CHANGES, Banning
 from v6fwd.daemon.control import Control, Request, failed
 from v6fwd.daemon.control_folder import give_folder
 from v6fwd.daemon.diff import ForwardDiff
 from v6fwd.daemon.peer import peer_of
 from v6fwd.daemon.privileges import NET_BIND_SERVICE, NOBODY, become, needed_by
 from v6fwd.daemon.reloads import Reloads
-from v6fwd.daemon.sources import EngineTargets, ForwardSource, Targets
+from v6fwd.daemon.sources import EngineTargets, ForwardSource, Targets, passing
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.daemon.systemd import Notifier, inherited_sockets, match
 from v6fwd.daemon.takeover import Predecessor, hand_over, listing
@@ -39,7 +41,7 @@ from v6fwd.relay.udp.own_listeners import is_local_address
 
 AT_RUN_TIME = ("forwards", "docker")
 """The settings that a reload applies; the others wait for the next start."""
-RULING = ("reload", "drain", "takeover", "leave")
+RULING = ("reload", "drain", "takeover", "leave", *CHANGES)
 """Requests that change something: of root and the daemon's own user only. The group of the control
 socket may read."""
 FLOWS_A_LINE = 500
@@ -82,6 +84,9 @@ class Daemon:
         )
         control = config.control
         self._control = Control(control.socket, control.group, self._handle)
+        self._bans = Banning(
+            self.supervisor, journal_path(control.socket), log, partial(passing, sources)
+        )
         self._stopping: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._kept: list[Endpoint] = []
         self._notifier = Notifier(os.environ)
@@ -106,6 +111,7 @@ class Daemon:
     def _close(self) -> None:
         """Close the control socket and the pages, and stop the sources."""
         attempt(self._control.close)
+        attempt(self._bans.close)
         if self._web is not None:
             attempt(self._web.close)
         attempt(self._targets.close)
@@ -127,6 +133,8 @@ class Daemon:
         elif not os.geteuid():
             self._log.info("workers-user", f"workers run as user {NOBODY}: no user is configured")
         await self._targets.begin(self._forwards_now, self.supervisor.change)
+        if path:
+            self._bans.load(beside=predecessor is not None)
         self.supervisor.start()
         for source in self._sources:
             await source.begin(self.supervisor)
@@ -136,6 +144,7 @@ class Daemon:
             self._control.open()
         if predecessor is not None:
             predecessor.leave(self.supervisor.forwards)
+            await self._bans.catch_up()
         tell_ready(self._log, self._ready_text(), self.supervisor.forwards.values())
         self._targets.tell(self._config.forwards)
         self._notifier.ready(self._ready_text())
@@ -163,8 +172,9 @@ class Daemon:
 
         Helpers are forked from here on, so the capabilities that they need are kept.
         """
-        if self._config.control.socket:
-            give_folder(self._config.control.socket, user)
+        if socket := self._config.control.socket:
+            give_folder(socket, user)
+            give_journal(journal_path(socket), user, self._log)
         become(user, keep={NET_BIND_SERVICE} | needed_by(self._configured.values()))
 
     # -- systemd and Prometheus --
@@ -204,7 +214,7 @@ class Daemon:
             return WebServer(metrics.listen, shown, self._log)
         from v6fwd.daemon.view.serving import status_server
 
-        return status_server(metrics, shown, self._status, self.supervisor, self._log)
+        return status_server(metrics, shown, self._status, self.supervisor, self._log, self._change)
 
     # -- signals --
 
@@ -293,12 +303,12 @@ class Daemon:
                 for at in range(0, len(flows), FLOWS_A_LINE):
                     yield {"flows": flows[at : at + FLOWS_A_LINE]}
                 yield {"done": True}
-            case "reload":
-                errors = self.reload()
-                await self.supervisor.settled()
-                yield failed(*errors) if errors else {"result": self._reloaded, "done": True}
-            case "drain":
-                yield self._drain(request.get("listen"))
+            case "bans":
+                for some in self._bans.listed():
+                    yield {"bans": some}
+                yield {"done": True}
+            case "reload" | "drain" | "ban" | "unban" | "kill":
+                yield await self._change(request)
             case "takeover":
                 names = listing(self.supervisor.listen_sockets)
                 metrics = str(self._config.metrics.listen or "")
@@ -311,6 +321,19 @@ class Daemon:
                 yield {"done": True}
             case other:
                 yield failed(f"cannot do {other!r}")
+
+    async def _change(self, request: Request) -> dict[str, Any]:
+        """Do what a request says: one of CHANGES, reload or drain."""
+        match request["do"]:
+            case "reload":
+                errors = self.reload()
+                await self.supervisor.settled()
+                return failed(*errors) if errors else {"result": self._reloaded, "done": True}
+            case "drain":
+                return self._drain(request.get("listen"))
+        if self._stopping.done():
+            return failed("this daemon is stopping")
+        return await self._bans.change(request)
 
     def _may_rule(self, sock: socket.socket) -> bool:
         """Whether it is root or our user, and no worker, which may be of that user, too."""

@@ -12,6 +12,7 @@ from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flows
 from v6fwd.relay.http.linger import LINGER_TIME
+from v6fwd.relay.limits.bans import Bans
 from v6fwd.relay.limits.hops import Hops
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.mismatch import Heard
@@ -33,6 +34,7 @@ class Resources:
         *,
         log_flows: bool,
         heard: Heard | None = None,
+        bans: Bans | None = None,
     ) -> None:
         self._reactor = reactor
         self._max_flows = max_flows
@@ -40,6 +42,7 @@ class Resources:
         self._clients = clients
         self._log_flows = log_flows
         self._heard = heard
+        self.bans = bans if bans is not None else Bans()
         self._descriptors, self._in_use = raised_limit(), in_use()
         budget = self._budget(1, 0)
         self.flows = Flows(budget.flows)
@@ -66,6 +69,7 @@ class Resources:
                 lingers=Deadlines(self._reactor, LINGER_TIME),
                 log_flows=self._log_flows,
                 heard=self._heard,
+                bans=self.bans,
             )
         return self._tcp[key]
 
@@ -82,7 +86,7 @@ class Resources:
         for other in self._udp.values():
             return other.with_sessions(sessions)
         parts = self._reactor, self._log, sessions, self._clients, self.hops
-        return UdpResources(*parts, log_flows=self._log_flows)
+        return UdpResources(*parts, log_flows=self._log_flows, bans=self.bans)
 
     def share_out(self, ports: int, of_udp: int, others: int = 0) -> None:
         """Divide the descriptors anew; each table of sessions gets an equal part of theirs.

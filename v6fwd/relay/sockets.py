@@ -96,6 +96,14 @@ def address_of(sockaddr: Any) -> Address:
     return Address.of(packed, sockaddr[1])
 
 
+def packed_of(sockaddr: Any) -> bytes:
+    """The network bytes in what accept gave; v4-mapped they stay so."""
+    host = sockaddr[0]
+    if ":" not in host:
+        return socket.inet_pton(socket.AF_INET, host)
+    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+
+
 def local_address(fd: int) -> Address:
     """The address that the client of a connected socket connected to."""
     sock = _borrow(fd)
