@@ -46,7 +46,7 @@ format: $(VENV)/installed-test ## 1 s | apply ruff's fixes and its format
 unit: .corpora/complete ## 1 min | tests in one process, without root; ARGS=... goes to pytest
 process: packages-test $(VENV)/installed-test ## 4 min | tests of v6fwd as a process on loopback, without root
 netns: packages-test $(VENV)/installed-test ## 3 min | tests in network namespaces of their own; root
-servers: packages-test postfix $(VENV)/installed-test ## 4 min | tests with real servers in network namespaces; root
+servers: packages-test postfix .corpora/complete ## 4 min | tests with real servers in network namespaces; root
 docker: packages-test engine $(VENV)/installed-test ## 9 min | tests with real Docker Engines; root
 $(RINGS):
 	$(BIN)/pytest tests/$@ $(ARGS)
