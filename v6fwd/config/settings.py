@@ -31,7 +31,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The unix socket for `status`, `flows`, `reload`, `drain` and takeover."""
+    """The unix socket for `status`, `flows`, `ban`, `reload`, `drain` and takeover."""
 
     socket: str = "/run/v6fwd/control.sock"
     """Its path; "": no control socket."""
