@@ -16,7 +16,7 @@ endef
 
 RINGS := unit process netns servers docker
 
-.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate docs reference lock dist deb release hold engine postfix clean
+.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate docs screenshots reference lock dist deb release hold engine postfix clean
 .PHONY: packages-demo packages-test packages-bench
 
 # A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
@@ -63,6 +63,9 @@ mutate: $(VENV)/installed-test ## 60 min | faults put into copies of the code th
 
 docs: reference ## 5 s | the site of docs/ in build/docs, every link checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file contrib/docs/mkdocs.yml
+
+screenshots: packages-test $(VENV)/installed-test ## 5 min | docs/*.png and top.svg, of a real daemon under load; Chromium
+	$(BIN)/python scripts/screenshots
 
 reference: $(VENV)/installed-test ## 1 s | docs/reference.md from the code
 	$(BIN)/python scripts/reference >docs/reference.new

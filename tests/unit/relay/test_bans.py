@@ -164,6 +164,16 @@ def test_a_bucket_that_is_full_refuses_and_loses_nothing(
     assert packed("2001:db8:1::") not in bans
 
 
+def test_100_000_bans_take_8_mb(table: BanTable) -> None:
+    """Of all processes together: workers map the same pages. And each of them is found."""
+    networks = [ipaddress.IPv6Network((n << 100, 64)) for n in range(1, 100_001)]
+    for network in networks:
+        table.add(network, 0)
+    assert os.fstat(table.fd).st_blocks * 512 < 8 << 20
+    bans = seen(table)
+    assert sum(network.network_address.packed in bans for network in networks) == 100_000
+
+
 def test_a_count_of_the_filter_never_overflows(
     table: BanTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
