@@ -171,6 +171,11 @@ class WorkerPool:
         """The live workers, by slot."""
         return self._workers
 
+    @property
+    def pids(self) -> set[int]:
+        """Their process ids."""
+        return {handle.pid for handle in self._workers.values()}
+
     def usage(self) -> dict[str, ChildUsage]:
         """What each process takes, by its name: `worker-0`, `helper-0`."""
         found = {f"worker-{slot}": each.usage for slot, each in sorted(self._workers.items())}

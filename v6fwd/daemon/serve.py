@@ -21,7 +21,7 @@ from v6fwd.daemon.bans import CHANGES, Banning
 from v6fwd.daemon.control import Control, Request, failed
 from v6fwd.daemon.control_folder import give_folder
 from v6fwd.daemon.diff import ForwardDiff
-from v6fwd.daemon.peer import peer_of
+from v6fwd.daemon.peer import may_rule, peer_of
 from v6fwd.daemon.privileges import NET_BIND_SERVICE, NOBODY, become, needed_by
 from v6fwd.daemon.reloads import Reloads
 from v6fwd.daemon.sources import EngineTargets, ForwardSource, Targets, passing
@@ -292,7 +292,8 @@ class Daemon:
     # -- the control socket --
 
     async def _handle(self, request: Request, sock: socket.socket) -> AsyncIterator[dict[str, Any]]:
-        if (do := request.get("do")) in RULING and not self._may_rule(sock):
+        do = request.get("do")
+        if do in RULING and not may_rule(sock, self.supervisor.pool.pids):
             yield failed(f"only root and the daemon's user may {do}")
             return
         match do:
@@ -334,12 +335,6 @@ class Daemon:
         if self._stopping.done():
             return failed("this daemon is stopping")
         return await self._bans.change(request)
-
-    def _may_rule(self, sock: socket.socket) -> bool:
-        """Whether it is root or our user, and no worker, which may be of that user, too."""
-        peer = peer_of(sock)
-        workers = {handle.pid for handle in self.supervisor.pool.workers.values()}
-        return peer.is_ours and peer.pid not in workers
 
     async def _status(self) -> dict[str, Any]:
         pool = self.supervisor.pool

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
 
+from v6fwd.daemon.peer import Connected
 from v6fwd.daemon.unix_listener import UnixListener
 from v6fwd.log import Log
 from v6fwd.model import Endpoint
@@ -75,8 +76,13 @@ class WebServer:
         guard: Guard | None = None,
         background: Background | None = None,
         posts: Posts | None = None,
+        trusts: Callable[[Connected], bool] = lambda _: True,
     ) -> None:
-        """`background` is started and closed with the server."""
+        """`background` is started and closed with the server.
+
+        `trusts`: whether whoever connected to a unix socket is answered.
+        """
+        self._trusts = trusts
         self._listen = listen
         self._pages = pages
         self._posts = posts or {}
@@ -129,6 +135,8 @@ class WebServer:
         has_room = len(self._clients) < CLIENTS or self._make_room()
         self._clients.add(writer)
         try:
+            if self._unix is not None and not self._trusts(writer.get_extra_info("socket")):
+                raise PermissionError
             if has_room:
                 await self._answer(reader, writer)
             writer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ import pytest
 
 from tests.support.relaying import until
 from v6fwd.daemon import web
+from v6fwd.daemon.peer import Connected, peer_of
 from v6fwd.daemon.web import CLIENTS, REQUEST, Page, WebServer
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
@@ -310,3 +312,26 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
     writer.close()
     servers[1].close()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+async def test_who_may_use_a_unix_socket(tmp_path: Path, is_trusted: bool) -> None:
+    """A worker may be of the daemon's user: the mode of the socket does not keep it out."""
+    seen: list[int] = []
+
+    def trusts(sock: Connected) -> bool:
+        seen.append(peer_of(sock).pid)
+        return is_trusted
+
+    path, answer = tmp_path / "status.sock", b""
+    endpoint = Endpoint("", 0, str(path))
+    server = WebServer(endpoint, {"/hello": hello}, Log(fd=2), trusts=trusts)
+    await server.open()
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    with contextlib.suppress(ConnectionError):  # a reset, if the request was not read
+        writer.write(get("/hello"))
+        answer = await reader.read()
+    writer.close()
+    server.close()
+    assert answer.endswith(b"hello\n") == is_trusted
+    assert seen == [os.getpid()]

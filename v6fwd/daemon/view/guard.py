@@ -13,6 +13,7 @@ import base64
 import hmac
 import os
 import stat
+from hashlib import sha256
 from http import HTTPStatus
 
 from v6fwd.daemon.web import fields_of
@@ -35,7 +36,8 @@ class Guard:
 
         `password`: what whoever asks has to send, with any user name; "": nothing.
         """
-        self._password = password.encode()
+        self._password = sha256(password.encode()).digest() if password else b""
+        """Its digest: workers inherit our memory, and need not know it."""
         self._names = {"localhost", name.lower().rstrip(".")} - {""}
 
     def __call__(self, path: str, head: bytes) -> HTTPStatus | None:
@@ -63,7 +65,8 @@ class Guard:
             pair = base64.b64decode(text.strip(), validate=True)
         except ValueError:
             return False
-        is_right = hmac.compare_digest(pair.partition(b":")[2], self._password)
+        sent_digest = sha256(pair.partition(b":")[2]).digest()
+        is_right = hmac.compare_digest(sent_digest, self._password)
         return is_right and scheme.lower() == "basic"
 
     def _is_ours(self, host: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from v6fwd.config import Metrics
+from v6fwd.daemon.peer import may_rule
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.daemon.view.admin import Admin, Do
 from v6fwd.daemon.view.feed import Asked, Feed
@@ -38,7 +39,8 @@ def status_server(
     feed = Feed(asked, recent, log, token=admin.token if admin else "")
     shown = {**pages, **status_pages(feed)}
     guard, posts = Guard(metrics.status_host, password), admin.posts if admin else {}
-    return WebServer(metrics.listen, shown, log, guard, feed, posts)
+    trusts = lambda sock: may_rule(sock, supervisor.pool.pids)  # noqa: E731
+    return WebServer(metrics.listen, shown, log, guard, feed, posts, trusts)
 
 
 def _stores(supervisor: Supervisor) -> set[str]:
