@@ -41,7 +41,7 @@ EPILOG = (
     "--for",
     "seconds",
     type=Parsed("time", parse_seconds),
-    help="Time after which the ban ends, as 10m or 24h.  [default: no end]",
+    help="Time after which the ban ends, as 10m or 24h.  [default: permanent]",
 )
 @click.option("--force", is_flag=True, help="Ban the address of your own SSH session, too.")
 @socket_option
@@ -98,7 +98,7 @@ def text(found: Iterable[Ban], now: float) -> str:
 
 
 def _end(until: int, now: float) -> tuple[str, str]:
-    return (moment(until), duration(max(0.0, until - now))) if until else ("no end", "-")
+    return (moment(until), duration(max(0.0, until - now))) if until else ("permanent", "-")
 
 
 def _order(network: str) -> tuple[int, int, int]:
@@ -172,7 +172,7 @@ def _who(each: Ban) -> str:
 
 
 def _banned(each: Ban) -> str:
-    end = f"until {moment(each['until'])}" if each["until"] else "without end"
+    end = f"until {moment(each['until'])}" if each["until"] else "permanently"
     verb = "stays banned" if each["change"] == "kept" else "is banned"
     return f"{_who(each)} {verb} {end}"
 

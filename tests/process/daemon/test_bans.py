@@ -107,7 +107,7 @@ def test_a_ban_meets_new_clients_and_live_flows(town: Town) -> None:
     banned, other = town.come(), town.come(OTHER)
     assert banned.recv(5) == other.recv(5) == b"hello"
     said = town.say("ban", CLIENT)
-    assert said == f"{CLIENT} is banned without end\n1 flow reset\n"
+    assert said == f"{CLIENT} is banned permanently\n1 flow reset\n"
     assert was_reset(banned)
     assert town.is_refused_by_all()
     assert town.refused() == 20
@@ -149,7 +149,7 @@ def test_a_ban_is_prolonged_and_never_shortened(town: Town) -> None:
     assert "is banned until" in town.say("ban", CLIENT, "--for", "2h")
     assert until() > hour
     town.say("ban", CLIENT)
-    assert "stays banned without end" in town.say("ban", CLIENT, "--for", "1h")
+    assert "stays banned permanently" in town.say("ban", CLIENT, "--for", "1h")
     assert until() == 0
 
 
@@ -196,7 +196,7 @@ def test_the_command_waits_for_every_worker(town: Town, state: Path) -> None:
     finally:
         os.kill(stopped, signal.SIGCONT)
     asking.join()
-    assert said == [f"{CLIENT} is banned without end\n"]
+    assert said == [f"{CLIENT} is banned permanently\n"]
     assert town.is_refused_by_all()
 
 
@@ -285,7 +285,7 @@ def test_udp(site: Site) -> None:
             send(CLIENT)
             assert target.recv(100) == CLIENT.encode()
             said = site.daemon.command_line("ban", CLIENT).output
-            assert said == f"{CLIENT} is banned without end\n1 flow reset\n"
+            assert said == f"{CLIENT} is banned permanently\n1 flow reset\n"
             send(CLIENT)
             send(OTHER)
             assert target.recv(100) == OTHER.encode()

@@ -164,7 +164,7 @@ const tables = {
 };
 const bans = new Table($("bans"), "At all forwards; v6fwd bans lists all.", [
   column("Client", (b) => b.network),
-  column("Until", (b) => b.until ? moment(b.until) : "no end"),
+  column("Until", (b) => b.until ? moment(b.until) : "permanent"),
   action("Unban", (b) => ask(`Let ${b.network} in again?`, "Unban", { do: "unban", networks: [b.network] })),
 ], (b) => b.network, 0);
 
