@@ -14,6 +14,7 @@ that is taken over bans nobody, and ends no ban.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import ipaddress
 import mmap
@@ -65,8 +66,10 @@ class BanTable:
         os.ftruncate(self.fd, _SIZE)
         self._memory = mmap.mmap(self.fd, _SIZE)
         self._memory.madvise(mmap.MADV_DONTFORK)
-        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _F_SEAL_FUTURE_WRITE
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals | fcntl.F_SEAL_SEAL)
+        with contextlib.suppress(OSError):  # Linux before 5.1 does not know it
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _F_SEAL_FUTURE_WRITE)
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
         self._count = 0
 
     def __len__(self) -> int:
