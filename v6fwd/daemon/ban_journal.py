@@ -85,7 +85,7 @@ class BanJournal:
     def _read(self, table: BanTable) -> None:
         for network, until in self._bans(self._read_to):
             try:
-                if until < 0:
+                if until < 0 or table.is_over(until):
                     table.remove(network)
                 else:
                     table.add(network, until)

@@ -74,6 +74,16 @@ def test_expired_bans_go_when_it_is_tidied(
     assert path.read_text() == f"+ {NET} 0\n"
 
 
+def test_bans_that_are_over_take_no_room(
+    journal: BanJournal, table: BanTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("v6fwd.relay.limits.bans.MOST", 2)
+    over = [ipaddress.ip_network(f"192.0.2.{number}") for number in range(9)]
+    journal.append([*((each, 999) for each in over), (NET, 0), (ONE, 1001)])
+    journal.load(table)
+    assert dict(table) == {NET: 0, ONE: 1001}
+
+
 def test_it_is_tidied_when_many_lines_mean_nothing(
     journal: BanJournal, table: BanTable, path: Path
 ) -> None:

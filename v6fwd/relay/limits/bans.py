@@ -85,7 +85,11 @@ class BanTable:
         key = key_of(network)
         at = _find(self._memory, key, hash(key))
         until = None if at < 0 else _until(self._memory, at)
-        return None if until and until <= self._clock() else until
+        return None if until and self.is_over(until) else until
+
+    def is_over(self, until: int) -> bool:
+        """Whether a ban with this end is over."""
+        return bool(until) and until <= self._clock()
 
     def covering(self, network: IPNetwork) -> IPNetwork | None:
         """A wider network that is banned, too; None: there is none."""
