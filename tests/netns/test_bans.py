@@ -79,6 +79,25 @@ def test_tcp(scene: Scene, source: str, ban: str, other: str) -> None:
     scene.connected(server, source)
 
 
+def test_bans_stay_when_forwards_change(scene: Scene) -> None:
+    """A reload gives a port another way to accept; a new worker and a new forward begin with it."""
+    scene.configure("none")
+    scene.run()
+    server = scene.server("0.0.0.0")
+    say(scene, "ban", NET)
+    scene.configure("none", more="[defaults]\nconnect-timeout = 9\n")
+    text = scene.daemon.config.read_text().replace('\n[defaults]\nclient-ip = "none"', "")
+    scene.daemon.config.write_text(text)
+    scene.daemon.reload()
+    assert all(is_refused(scene, CLIENT_V6) for _ in range(10))
+    for worker in scene.daemon.workers():
+        scene.daemon.kill_worker(worker)
+    assert all(is_refused(scene, CLIENT_V6) for _ in range(10))
+    scene.connected(server, CLIENT_V4)
+    say(scene, "unban", NET)
+    scene.connected(server, CLIENT_V6)
+
+
 def test_udp(scene: Scene) -> None:
     scene.configure("none")
     scene.run()
