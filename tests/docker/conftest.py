@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,10 @@ def shimmed_engine(name: str) -> Iterator[Engine]:
     folder = Path(tempfile.mkdtemp(prefix="v6fwd-engine-"))
     try:
         with engine_lab() as lab:
-            settings = {"userland-proxy-path": str(install(folder)), "live-restore": True}
+            settings: dict[str, Any] = {
+                "userland-proxy-path": str(install(folder)),
+                "live-restore": True,
+            }
             engine = Engine(lab, folder, ENGINES[name], **settings)
             try:
                 yield engine

@@ -28,8 +28,12 @@ PATIENCE = 60.0
 class Engine:
     """dockerd with the containerd that it starts; it may be stopped and started again."""
 
-    def __init__(self, lab: Lab, folder: Path, root: Path, **settings: Any) -> None:
+    def __init__(
+        self, lab: Lab, folder: Path, root: Path, host: str = "host", **settings: Any
+    ) -> None:
+        """`host` is the lab's host that it runs on."""
         self.lab = lab
+        self.host = host
         self.folder = folder
         self.socket = folder / "docker.sock"
         self._root = root
@@ -76,7 +80,7 @@ class Engine:
         enter = ("nsenter", "--target", str(self._ground.pid), "--mount")
         with (self.folder / "dockerd.log").open("ab") as log:
             process = self.lab.start(
-                "host", *enter, "dockerd", "--config-file", str(self.config),
+                self.host, *enter, "dockerd", "--config-file", str(self.config),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=self.environment | environment,
             )  # fmt: skip
@@ -93,7 +97,7 @@ class Engine:
     def _hold_mounts(self) -> subprocess.Popen[Any]:
         """A process whose mounts an engine finds again when it starts a second time."""
         script = "mount -t cgroup2 none /sys/fs/cgroup && echo ready && exec sleep infinity"
-        holder = self.lab.start("host", "sh", "-c", script, stdout=subprocess.PIPE, text=True)
+        holder = self.lab.start(self.host, "sh", "-c", script, stdout=subprocess.PIPE, text=True)
         assert holder.stdout is not None
         assert holder.stdout.readline() == "ready\n"
         return holder
@@ -141,7 +145,7 @@ class Engine:
 
     def processes(self) -> list[int]:
         """All processes that see the network of its host, itself included."""
-        network = Path("/run/netns", self.lab.namespace("host")).stat().st_ino
+        network = Path("/run/netns", self.lab.namespace(self.host)).stat().st_ino
         return [pid for pid in _pids() if _network(pid) == network]
 
     def proxies(self) -> list[tuple[int, list[str]]]:
@@ -155,7 +159,7 @@ class Engine:
 
     def listeners(self) -> set[str]:
         """`tcp [::]:8080` for each socket on the host that takes clients."""
-        listed = self.lab.run("host", "ss", "-Htuln")
+        listed = self.lab.run(self.host, "ss", "-Htuln")
         listed.check_returncode()
         lines = (line.split() for line in listed.stdout.splitlines())
         return {f"{words[0]} {words[4]}" for words in lines}

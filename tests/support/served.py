@@ -48,7 +48,7 @@ class Served:
         process.configure(more=f"[docker]\n{docker}\n{more}")
         folder = f"V6FWD_RUN_DIR={self.run_folder}"
         path = f"PATH={self._path}"
-        prefix = self.engine.lab.command("host", *as_the_service(), "env", folder, path)
+        prefix = self.engine.lab.command(self.engine.host, *as_the_service(), "env", folder, path)
         self._processes.append(process)
         process.start("-c", str(process.config), "--docker", prefix=prefix)
         return process

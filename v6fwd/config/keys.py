@@ -18,6 +18,7 @@ from v6fwd.config.rules import parse_host_ports
 from v6fwd.log import LogFormat
 from v6fwd.model import (
     PSEUDO_WIDTHS,
+    Balance,
     ClientIP,
     Endpoint,
     InputError,
@@ -261,16 +262,23 @@ METRICS: dict[str, Parse] = {
     "admin": _truth,
 }
 DOCKER_TRANSPARENT = {key: parse for key, parse in TRANSPARENT.items() if key != "target-netns"}
+SWARM: dict[str, Parse] = {
+    "swarm": _truth,
+    "swarm-balance": functools.partial(_choice, kind=Balance),
+    "swarm-affinity": _truth,
+}
 DOCKER: dict[str, Parse] = {
     "host": _docker_host,
     **DOCKER_TRANSPARENT,
     "transparent-address": _truth,
+    **SWARM,
 }
 DOCKER_RULE: dict[str, Parse] = {
     "host-port": _host_ports,
     "container": _text,
     "network": _text,
     "image": _text,
+    "service": _text,
     "client-ip": MODES["client-ip"],
     **{key: parse for key, parse in GUARD.items() if key != "client-prefix"},
 }

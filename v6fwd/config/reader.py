@@ -24,6 +24,7 @@ from v6fwd.config.keys import (
     MODES,
     PROCESS_LIMITS,
     REQUIRED,
+    SWARM,
     TABLES,
     TRANSPARENT,
     unknown_key,
@@ -317,7 +318,7 @@ def _transparent(values: Values, base: Transparent = _TRANSPARENT) -> Transparen
 
 
 def _docker(values: Values, rules: tuple[Rule, ...], guard: Guard) -> Docker:
-    named = _arguments(values, ("host", "transparent-address"))
+    named = _arguments(values, (*SWARM, "host", "transparent-address"))
     plain = Docker(**named, rules=rules, guard=guard)
     return replace(plain, transparent=_transparent(values, plain.transparent))
 

@@ -2,7 +2,7 @@
 
     [[docker.rule]]
     host-port = "8080"           # or "5000-5009", "53/udp"
-    container = "web-*"          # and network, image: shell patterns, or the very name
+    container = "web-*"          # and network, image, service: shell patterns, or the very name
     client-ip = "proxy-v2"
 
 A rule matches if all its keys match. The first match wins.
@@ -32,6 +32,8 @@ class Published:
     image: str = ""
     networks: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    service: str = ""
+    """The service of Swarm whose task it is; "": none, or not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,23 @@ class Rule:
     container: str = "*"
     network: str = "*"
     image: str = "*"
+    service: str = "*"
     guard: tuple[tuple[str, Any], ...] = ()
     """Fields of model.Guard that it sets, and their values."""
 
     @property
     def is_for_all_containers(self) -> bool:
         """Whether it names nothing but ports."""
+        return self.service == "*" and self.is_for_all_tasks
+
+    @property
+    def is_for_all_tasks(self) -> bool:
+        """Whether it names nothing but ports and services."""
         return self.container == self.network == self.image == "*"
+
+    def fits_service(self, service: str) -> bool:
+        """Return whether it is for some task of this service."""
+        return fnmatchcase(service, self.service)
 
     def fits_port(self, port: Published) -> bool:
         """Return whether it is for this port of some container."""
@@ -66,6 +78,7 @@ class Rule:
             self.fits_port(port)
             and fnmatchcase(port.container, self.container)
             and fnmatchcase(port.image, self.image)
+            and self.fits_service(port.service)
             and any(fnmatchcase(network, self.network) for network in networks)
         )
 

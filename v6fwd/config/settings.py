@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from v6fwd.config.rules import Rule
 from v6fwd.log import LogFormat
 from v6fwd.model import (
+    Balance,
     Endpoint,
     Forward,
     Guard,
@@ -104,6 +105,12 @@ class Docker:
     """Who may use published ports, as [defaults] has it; rules and labels change it."""
     transparent_address: bool = True
     """Whether containers in that mode get an IPv6 address on `lo` before they start."""
+    swarm: bool = False
+    """Whether ports that Swarm publishes through its routing mesh are served, too."""
+    swarm_balance: Balance = Balance.LOCAL
+    """Which task a new flow tries first."""
+    swarm_affinity: bool = False
+    """Whether a client, or its /64, stays with one task as long as that is there."""
 
 
 _LIMITS = Limits()

@@ -30,6 +30,7 @@ from v6fwd.model import Address, Protocol
 from v6fwd.netns.netlink import Net
 from v6fwd.relay.transparent.privileged import (
     AheadRequest,
+    MeshSocket,
     NetnsView,
     PrivilegedOps,
     SocketRequest,
@@ -39,6 +40,8 @@ from v6fwd.relay.transparent.privileged import (
 BATCH = 64
 """Requests answered before the event loop may do something else."""
 
+_MESH = "mesh_socket"
+"""The one request of these whose answer is a socket."""
 _REQUESTS: dict[str, tuple[type, ...]] = {
     "find": (str,),
     "join": (str,),
@@ -49,6 +52,7 @@ _REQUESTS: dict[str, tuple[type, ...]] = {
     "store": (str,),
     "pseudo": (str, bytes, int, bool),
     "own_pseudo_net": (),
+    _MESH: (str, str, bytes, int, int),
 }
 
 
@@ -139,6 +143,17 @@ class Desk:
             found = SourceFilter(nets_of(addresses))
             self._filters[netns] = addresses, found
         return found
+
+    def mesh_socket(self, words: list[Any]) -> socket.SocketType:
+        """Make a socket that connects to a task. Raises RefusedError, RelayError, OSError."""
+        netns, protocol, task, port, hop_limit = words
+        try:
+            request = MeshSocket(netns, Protocol(protocol), task, port, hop_limit)
+        except ValueError:
+            raise RefusedError(f"{protocol} is no protocol") from None
+        permitted = self._permits.may_connect(netns, request.protocol, task, port)
+        _need(permitted and 0 <= hop_limit < 256, f"no task of ours is at that address in {netns}")
+        return self._ops.mesh_socket(request)
 
     def answer(self, kind: str, words: list[Any]) -> bytes:
         """Answer any other request. Raises RefusedError, RelayError, OSError."""
@@ -266,7 +281,11 @@ class Helper:
                 self._send_all(self._desk.sockets_ahead(wire.read_ahead(packet)))
                 return
             if not wire.is_bound(packet):
-                self._send(self._desk.answer(*wire.read(packet, _REQUESTS)))
+                kind, words = wire.read(packet, _REQUESTS)
+                if kind == _MESH:
+                    self._send_all([self._desk.mesh_socket(words)])
+                else:
+                    self._send(self._desk.answer(kind, words))
                 return
             self._send_all([self._desk.bound_socket(wire.read_bound(packet))])
         except (RefusedError, wire.WireError):

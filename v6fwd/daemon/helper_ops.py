@@ -7,6 +7,7 @@ that does not answer is a defect, and the worker with it: it ends and is replace
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 import struct
@@ -21,7 +22,12 @@ from v6fwd.daemon.sockets_ahead import SocketsAhead
 from v6fwd.errors import NotPermittedError
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol
-from v6fwd.relay.transparent.privileged import AheadRequest, NetnsView, SocketRequest
+from v6fwd.relay.transparent.privileged import (
+    AheadRequest,
+    MeshSocket,
+    NetnsView,
+    SocketRequest,
+)
 
 PATIENCE = 5
 """Seconds for an answer."""
@@ -94,6 +100,12 @@ class HelperOps:
             self._end("an answer without a socket")
         return fds
 
+    def mesh_socket(self, request: MeshSocket) -> socket.SocketType:
+        netns, protocol, task, port, hop_limit = request
+        (fd,) = self._sockets(wire.pack("mesh_socket", netns, str(protocol), task, port, hop_limit))
+        kind = socket.SOCK_STREAM if protocol is Protocol.TCP else socket.SOCK_DGRAM
+        return socket.SocketType(socket.AF_INET, kind | socket.SOCK_NONBLOCK, 0, fd)
+
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
         self._ask("client_left", netns, epoch, client.packed, client.port)
 
@@ -122,7 +134,7 @@ class HelperOps:
         """Send a request; return the size of the answer and the descriptors that come with it."""
         try:
             self._socket.send(request, socket.MSG_NOSIGNAL)
-            size, ancillary, _, _ = self._socket.recvmsg_into(
+            size, ancillary, flags, _ = self._socket.recvmsg_into(
                 [self._answer], self._room, socket.MSG_CMSG_CLOEXEC
             )
         except OSError as error:
@@ -132,6 +144,8 @@ class HelperOps:
         fds = array.array("i")
         for _, _, data in ancillary:
             fds.frombytes(data[: len(data) - len(data) % _INT])
+        if flags & socket.MSG_CTRUNC and not fds:  # the kernel has closed what came
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return size, fds.tolist()
 
     def _end(self, why: str) -> NoReturn:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from v6fwd.daemon.plain import MAX_TEXT, Read, field_readers, reader, to_plain
-from v6fwd.model import Endpoint, Forward, IPNetwork
+from v6fwd.model import Endpoint, Forward, IPNetwork, Mesh
 from v6fwd.relay.counters import DURATIONS, Counters, Snapshot
 from v6fwd.relay.udp.resources import UdpCounters
 
@@ -21,6 +21,9 @@ MAX_MESSAGE = 1 << 17
 """Bytes: a message stays below the default of net.core.wmem_max, 212,992, overhead included."""
 PART = MAX_MESSAGE // 2
 """Bytes of items in one part of an answer; one more item fits in any case."""
+
+
+_NO_MESH = Mesh()
 
 
 class MessageError(Exception):
@@ -104,18 +107,19 @@ class UseHelper:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """To a helper: serve what the transparent forward at `listen` takes."""
+    """To a helper: serve what the forward at `listen` takes."""
 
     listen: str
     target: Endpoint
     netns: str
     store: str
     bits: int
+    mesh: Mesh = _NO_MESH
 
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """To a helper: the forward is closed, or transparent no more."""
+    """To a helper: the forward is closed, or needs no helper any more."""
 
     listen: str
 

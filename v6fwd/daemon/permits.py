@@ -1,4 +1,4 @@
-"""What a worker may ask its helper for: the targets of its transparent forwards, nothing else.
+"""What a worker may ask its helper for: the targets of its forwards that need one, nothing else.
 
 The supervisor sends permits to the helper ahead of the forwards to the worker. A permit that is
 revoked or replaced is good for GRACE seconds more: the worker may not have been told yet.
@@ -9,27 +9,29 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 
 from v6fwd.client_ip.destination import Destination, is_loopback
 from v6fwd.client_ip.presentable import SourceFilter
 from v6fwd.client_ip.pseudo_ipv4 import is_pseudo
 from v6fwd.daemon.messages import Permit, Revoke
-from v6fwd.model import NO_NETNS, ClientIP, Forward, Protocol, is_ip
+from v6fwd.model import NO_NETNS, ClientIP, Forward, Mesh, Protocol, is_ip
 
 GRACE = 60.0
 """Seconds."""
 
 
 def permit_for(forward: Forward) -> Permit:
-    """Return what serving a transparent forward takes."""
+    """Return what serving a forward takes."""
     listen, options = str(forward.listen), forward.transparent
     store = options.pseudo_store, options.pseudo_bits
-    return Permit(listen, forward.target, options.netns, *store)
+    return Permit(listen, forward.target, options.netns, *store, mesh=forward.mesh)
 
 
 def wants_permit(forward: Forward) -> bool:
     """Whether serving a forward needs a helper."""
-    return forward.client_ip is ClientIP.TRANSPARENT and not forward.target.is_absent
+    is_transparent = forward.client_ip is ClientIP.TRANSPARENT
+    return bool(forward.mesh.netns) or (is_transparent and not forward.target.is_absent)
 
 
 class Permits:
@@ -87,6 +89,10 @@ class Permits:
             bits is None or ("bits", path, bits) in self._granted
         )
 
+    def may_connect(self, netns: str, protocol: Protocol, task: bytes, port: int) -> bool:
+        """Whether this is a task of a service that is forwarded to."""
+        return ("task", netns, protocol, task, port) in self._granted
+
     def may_route(self) -> bool:
         """Whether there are targets that are reached over the network."""
         return ("route",) in self._granted
@@ -94,6 +100,16 @@ class Permits:
 
 def _grants(permit: Permit) -> Iterator[Hashable]:
     target, protocol, port = permit.target, permit.target.protocol, permit.target.port
+    if permit.mesh.pids:
+        for host, pid in zip(permit.mesh.local, permit.mesh.pids, strict=False):
+            alone = replace(permit, target=replace(target, host=host), netns=pid, mesh=Mesh())
+            yield from _grants(alone)
+        return
+    if permit.mesh.netns:
+        for task in (*permit.mesh.local, *permit.mesh.remote):
+            packed = ipaddress.ip_address(task).packed
+            yield ("task", permit.mesh.netns, protocol, packed, port)
+        return
     yield ("store", permit.store)
     yield ("bits", permit.store, permit.bits)
     if permit.netns in ("", NO_NETNS):

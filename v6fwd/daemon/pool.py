@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -94,21 +95,23 @@ class WorkerPool:
             attempt(handle.beat)
 
     def _fork(self, slot: int) -> None:
+        """Raises OSError or MemoryError: there is no worker in the slot then."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._scoreboard.leave, slot)
+            undo.enter_context(ours)
             with theirs:
                 clients = Clients(self._table, slot, time.monotonic)
                 entered = self._scoreboard.enter(slot)
-                pid, usage = fork_worker(theirs, self._setup, entered, clients)
-        except BaseException:
-            ours.close()
-            self._scoreboard.leave(slot)
-            raise
-        handle = self._workers[slot] = WorkerHandle(
-            pid, ours, self._fork_helper, self._heard, usage
-        )
+                child = fork_worker(theirs, self._setup, entered, clients)
+            undo.callback(child.wait)
+            undo.callback(child.kill)
+            handle = WorkerHandle(child, ours, self._fork_helper, self._heard)
+            undo.callback(handle.close)
+            handle.watch(lambda status: self._died(slot, status))
+            undo.pop_all()
+        self._workers[slot] = handle
         self._backoffs[slot].started()
-        handle.watch(lambda status: self._died(slot, status))
         self._brief(slot, handle)
 
     def _fork_helper(self, worker: WorkerHandle) -> HelperHandle | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import os
 import socket
 import sys
 from collections.abc import Iterable
@@ -27,10 +29,9 @@ from v6fwd.daemon.messages import (
     read_by_worker,
 )
 from v6fwd.daemon.privileges import become_nobody
-from v6fwd.daemon.process import fork
+from v6fwd.daemon.process import Child, fork
 from v6fwd.daemon.scoreboard import ScoreboardSlot
 from v6fwd.daemon.seccomp import confine, is_strict
-from v6fwd.daemon.usage import ChildUsage
 from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
@@ -96,15 +97,16 @@ class Worker:
                 attempt(step)
 
     def _receive(self, message: Message, fd: int) -> None:
+        sock = socket.socket(fileno=fd) if fd >= 0 else None  # closed with its last reference
         try:
-            self._obey(message, fd)
+            self._obey(message, sock)
         except Exception as error:
             self._log.error("defect", f"internal error: {message}: {error!r}")
 
-    def _obey(self, message: Message, fd: int) -> None:
+    def _obey(self, message: Message, sock: socket.socket | None) -> None:
         match message:
             case Open(forward, shard):
-                self._relay.begin(self._alike(forward), socket.socket(fileno=fd), shard)
+                self._relay.begin(self._alike(forward), _there(sock), shard)
             case Change(forward, shard):
                 self._relay.replace(self._alike(forward), shard)
             case Close(listen, shard, grace, take_queue):
@@ -119,7 +121,7 @@ class Worker:
                 from v6fwd.daemon.helper_ops import HelperOps  # for mode transparent alone
 
                 self._relay.targets.privileged_ops = HelperOps(
-                    socket.socket(fileno=fd), self._log, self._relay.reactor.loop.call_later
+                    _there(sock), self._log, self._relay.reactor.loop.call_later
                 )
 
     def _alike(self, forward: Forward) -> Forward:
@@ -187,9 +189,14 @@ class Worker:
                 self._channel.send(Report(listen, numbers))
 
 
-def fork_worker(
-    sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients
-) -> tuple[int, ChildUsage]:
+def _there(sock: socket.socket | None) -> socket.socket:
+    """The socket that came along. Raises OSError: this process had no descriptor for it."""
+    if sock is None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return sock
+
+
+def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> Child:
     """Start a worker at the other end of `sock`'s pair; see `fork`. Raises OSError."""
 
     def main() -> int:

@@ -26,6 +26,7 @@ from v6fwd.docker.policy.modes import Modes
 from v6fwd.docker.prestart import Prestart
 from v6fwd.docker.report import report
 from v6fwd.docker.shim.process import LET_GO, Shim
+from v6fwd.docker.swarm.mesh import SwarmMesh
 from v6fwd.log import Log, attempt, counted, in_background
 from v6fwd.model import Endpoint, Limits
 
@@ -59,6 +60,8 @@ class Controller:
         """About these."""
         self._direct_ports: DirectPorts
         """Ports without one."""
+        self._mesh: SwarmMesh | None = None
+        """Ports of Swarm's routing mesh, if these are to be served."""
         self._supervisor: Supervisor
 
     # -- what the daemon calls --
@@ -79,6 +82,7 @@ class Controller:
         await self._intake.scan()
         self._ipv4_clients.scanned(self._ports)
         self._watching = self._spawn(self._watcher.run())
+        await self._begin_mesh()
         if len(self._ports):
             self._log.info("adopted", f"took over {counted(len(self._ports), 'published port')}")
             with contextlib.suppress(TimeoutError):  # a port that comes meanwhile has its own HOLD
@@ -86,14 +90,31 @@ class Controller:
                     await self._ports.all_decided.wait()
         self._ipv4_clients.apply(self._ports)
 
+    async def _begin_mesh(self) -> None:
+        """Serve the ports of Swarm's mesh, if that is wanted."""
+        if not self._docker.swarm:
+            return
+        parts = self._docker, self._supervisor, self._modes, self._limits, self._log
+        self._mesh = SwarmMesh(*parts, self._mesh_changed)
+        self._spawn(self._mesh.run())
+        await self._mesh.first_answer()
+
+    def _mesh_changed(self) -> None:
+        if self._mesh is not None:
+            self._ipv4_clients.mesh = self._mesh.forwards()
+            self._ipv4_clients.apply(self._ports)
+
     def endpoints(self) -> Collection[Endpoint]:
         """Return the listeners that are served for Docker."""
         adopted = (forward.listen for forward in self._ports.open_forwards())
-        return [*adopted, *self._direct_ports]
+        mesh = self._mesh.endpoints() if self._mesh is not None else ()
+        return [*adopted, *self._direct_ports, *mesh]
 
     def held(self) -> list[dict[str, str]]:
         """Return the ports that are not served, and why."""
         held = self._direct_ports.held() | self._ports.held()
+        if self._mesh is not None:
+            held |= self._mesh.ports.left()
         return [
             {"listen": str(forward.listen), "target": str(forward.target), "why": why}
             for forward, why in held.items()
@@ -113,6 +134,8 @@ class Controller:
             self._watching.cancel()
             self._watcher = self._watcher_of(docker.host)
             self._watching = self._spawn(self._watcher.run())
+        if self._mesh is not None:
+            self._mesh.reconfigure(docker)
         self._ports.reopen_drained()
         self._direct_ports.reopen_drained()
         self._watcher.stir()
@@ -204,7 +227,10 @@ class Controller:
         attempt(self._prestart.run, containers)
         self._decisions.changed(containers)
         self._direct_ports.follow(containers, self._ports.listens())
-        self._ipv4_clients.answered(self._watcher.answered)
+        if self._mesh is not None:
+            self._mesh.told(containers)
+        if self._mesh is None or self._mesh.has_answered:
+            self._ipv4_clients.answered(self._watcher.answered)
         self._ipv4_clients.apply(self._ports)
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:

@@ -9,7 +9,7 @@ is down.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 
@@ -60,6 +60,8 @@ class Ipv4Clients:
         self._lingering = Lingering()
         self._needed: set[Element] = set()
         self._others: set[Element] = set()
+        self.mesh: Sequence[Forward] = ()
+        """Ports of Swarm's mesh, as seen from IPv4, whose clients all must come to us."""
         self._is_scanned = False
         """Whether all shims are known that were there before; until then nothing is taken back."""
 
@@ -88,6 +90,7 @@ class Ipv4Clients:
             return
         mine = [port for port in ports if _is_ipv4(port.forward)]
         required = [port.forward for port in mine if needs_all(port.forward)]
+        required += self.mesh
         coming = list(filter(_is_ipv4, coming))
         precaution = [*(port.forward for port in mine if not port.is_open), *coming]
         self._docker_user.set((*required, *precaution))
@@ -124,7 +127,7 @@ class Ipv4Clients:
 
     def close(self, *, keep: bool) -> None:
         """Change nothing more; `keep`: another daemon goes on, or shims wait for one."""
-        keep = keep or any(self._lingering)
+        keep = keep or any(self._lingering) or any(map(needs_all, self.mesh))
         attempt(partial(self._redirect.close, keep=keep))
         self._docker_user.close(keep=keep)
         self._legacy_guard.close(keep=keep)

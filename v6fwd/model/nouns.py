@@ -219,6 +219,35 @@ class Transparent:
     """The database of assigned pseudo IPv4 addresses."""
 
 
+class Balance(enum.StrEnum):
+    """Which task of a Swarm service a new flow tries first."""
+
+    LOCAL = "local"  # one of this node, by turns; else one elsewhere
+    ROUND_ROBIN = "round-robin"  # all by turns
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """Where a port of Docker's routing mesh leads: tasks, reached from another namespace.
+
+    The addresses are IPv4 addresses in the ingress network; the port is the forward's target's.
+    """
+
+    netns: str = ""
+    """The path of the namespace to connect from, dockerd's ingress_sbox; "": no port of a mesh."""
+    identity: str = ""
+    """Which namespace is there now: dockerd makes another one at each start."""
+    local: tuple[str, ...] = ()
+    """Tasks on this node."""
+    remote: tuple[str, ...] = ()
+    """Tasks on other nodes."""
+    pids: tuple[str, ...] = ()
+    """In mode `transparent`: the process of each of the former, in whose namespace it is."""
+    balance: Balance = Balance.LOCAL
+    affinity: bool = False
+    """Whether a client, or its /64, stays with one task."""
+
+
 @dataclass(frozen=True, slots=True)
 class Forward:
     """One listening endpoint and the target behind it: Docker's "published port"."""
@@ -236,6 +265,8 @@ class Forward:
     limits: Limits = Limits()
     guard: Guard = Guard()
     transparent: Transparent = Transparent()
+    mesh: Mesh = Mesh()
+    """Where it leads in place of `target`'s host, if that is a service of Swarm."""
 
     def __str__(self) -> str:
         return f"{self.listen} -> {self.target}"

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
+import sys
 from typing import Any
 
 from v6fwd.errors import AddressInUseError, RelayError, reason
 from v6fwd.model import Address, Endpoint
+from v6fwd.relay.syscalls import int_option
 
 BACKLOG = 4096
 """Clients that the kernel keeps while we are busy; it caps this at net.core.somaxconn."""
 
 _KEEPALIVE = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
 )
+_RAW_ADDRESS: dict[int, struct.Struct] = {  # struct sockaddr_in, sockaddr_in6: port and address
+    socket.AF_INET: struct.Struct("!2xH4s"),
+    socket.AF_INET6: struct.Struct("!2xH4x16s"),
+}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # socket(7), SO_LINGER: on, for 0 seconds
 
 
@@ -61,6 +68,7 @@ def prepare_listener(sock: socket.socket) -> None:
     """
     sock.setblocking(False)
     tune(sock)
+    keep_alive(sock)
     sock.listen(BACKLOG)
 
 
@@ -76,19 +84,50 @@ def listen_address(endpoint: Endpoint, kind: int) -> tuple[int, Any]:
 
 
 def tune(sock: socket.SocketType) -> None:
-    """Send small writes at once; notice a dead, idle peer within about three minutes.
+    """Send small writes at once, and keep urgent bytes.
 
     Urgent bytes stay in line from the first on (RFC 6093, section 6): without SO_OOBINLINE each
     new mark makes the kernel drop the byte at the one before (tcp_check_urg() in Linux).
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
+def save_ack(sock: socket.SocketType) -> None:
+    """Let the first bytes to a target acknowledge its SYN: one segment less, and one wake-up.
+
+    tcp_rcv_synsent_state_process() in Linux delays that ACK (by 200 ms at most) where quick ACKs
+    are off, and switches them on again. A server that speaks first must not wait for it, so this is
+    for a socket that is written to as soon as it is connected.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+
+
+def keep_alive(sock: socket.SocketType) -> None:
+    """Notice a dead, idle peer within about three minutes. Raises OSError."""
     for level, option, value in _KEEPALIVE:
         sock.setsockopt(level, option, value)
 
 
+def ensure_keepalive(fd: int) -> None:
+    """Switch keepalive on where it is off; it does nothing for what is not TCP."""
+    with contextlib.suppress(OSError):
+        if not int_option(fd, socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+            sock = _borrow(fd)
+            try:
+                keep_alive(sock)
+            finally:
+                sock.detach()
+
+
 def address_of(sockaddr: Any) -> Address:
-    """The Address in what accept, getsockname or getpeername gave; a zone is left out."""
+    """The Address in what accept, getsockname or getpeername gave; a zone is left out.
+
+    A bytearray is a struct sockaddr.
+    """
+    if isinstance(sockaddr, bytearray):
+        port, packed = _RAW_ADDRESS[_family_of(sockaddr)].unpack_from(sockaddr)
+        return Address.of(packed, port)
     host = sockaddr[0]
     if ":" not in host:
         return Address(socket.inet_pton(socket.AF_INET, host), sockaddr[1])
@@ -97,11 +136,14 @@ def address_of(sockaddr: Any) -> Address:
 
 
 def packed_of(sockaddr: Any) -> bytes:
-    """The network bytes in what accept gave; v4-mapped they stay so."""
-    host = sockaddr[0]
-    if ":" not in host:
-        return socket.inet_pton(socket.AF_INET, host)
-    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    """The same as network bytes; v4-mapped ones may stay so."""
+    if isinstance(sockaddr, bytearray):
+        return bytes(_RAW_ADDRESS[_family_of(sockaddr)].unpack_from(sockaddr)[1])
+    return address_of(sockaddr).packed
+
+
+def _family_of(sockaddr: bytearray) -> int:
+    return int.from_bytes(sockaddr[:2], sys.byteorder)
 
 
 def local_address(fd: int) -> Address:
@@ -124,15 +166,6 @@ def peer_address(fd: int) -> Address | None:
         sock.detach()
 
 
-def end_writing(fd: int) -> None:
-    """Pass an end of stream on: shutdown(2) of the writing half. Raises OSError."""
-    sock = _borrow(fd)
-    try:
-        sock.shutdown(socket.SHUT_WR)
-    finally:
-        sock.detach()
-
-
 def reset_on_close(fd: int) -> None:
     """Make close(2) send RST and drop what is queued, in place of a clean end."""
     sock = _borrow(fd)
@@ -147,11 +180,7 @@ def reset_on_close(fd: int) -> None:
 
 def pending_error(fd: int) -> int:
     """The socket's SO_ERROR, which reading clears: an errno, 0 for none."""
-    sock = _borrow(fd)
-    try:
-        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    finally:
-        sock.detach()
+    return int_option(fd, socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def is_connected(fd: int) -> bool:

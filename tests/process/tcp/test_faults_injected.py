@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import os
 import socket
@@ -17,6 +18,7 @@ from tests.support.process import PATIENCE, failing
 from tests.support.relaying import echo, relaying, target, until
 from tests.support.rig import MIB, Rig, echoed, noise, read_all, sending, was_reset
 from v6fwd.relay import listener
+from v6fwd.relay.syscalls import Accept
 
 strace = pytest.mark.server("strace")
 
@@ -116,21 +118,18 @@ def has_at_most(errors: list[int], count: int) -> bool:
     return len(errors) <= count
 
 
-class FailingSocket:
-    """A listening socket whose accept fails as it is told."""
+class FailingAccept:
+    """An accept that fails as it is told."""
 
-    def __init__(self, sock: socket.socket, errors: list[int]) -> None:
-        self._sock = sock
+    def __init__(self, accept: Accept, errors: list[int]) -> None:
+        self._accept = accept
         self._errors = errors
 
-    def _accept(self) -> Any:
+    def __call__(self) -> int:
         if self._errors:
-            number = self._errors.pop(0)
-            raise OSError(number, os.strerror(number))
-        return self._sock._accept()  # type: ignore[attr-defined]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
+            ctypes.set_errno(self._errors.pop(0))
+            return -1
+        return self._accept()
 
 
 @pytest.mark.parametrize("later", [errno.ECONNABORTED, errno.ENOMEM])
@@ -140,7 +139,7 @@ async def test_want_of_memory_is_forgotten(monkeypatch: pytest.MonkeyPatch, late
     async with target(echo) as behind, relaying(behind) as running:
         errors = [errno.ENOMEM] * 6
         entrance: Any = running.relay.listeners[0]
-        entrance._socket = FailingSocket(entrance._socket, errors)
+        entrance._accept = FailingAccept(entrance._accept, errors)
         crowded_out = []
         for left in reversed(range(len(errors))):
             crowded_out.append(await running.connect())

@@ -23,7 +23,7 @@ from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.transparent.in_netns import LOOK_AGAIN, LOOK_AT_MOST, NetnsAddress, NetnsPath
 from v6fwd.relay.transparent.path import Path as TargetPath
-from v6fwd.relay.transparent.privileged import NetnsView, SocketRequest
+from v6fwd.relay.transparent.privileged import MeshSocket, NetnsView, SocketRequest
 from v6fwd.relay.transparent.pseudo_store import PseudoStore
 from v6fwd.relay.transparent.resources import TransparentResources
 from v6fwd.relay.transparent.routed import RoutedPath
@@ -75,6 +75,9 @@ class FakeOps:
         if request.protocol is Protocol.TCP:  # a SYN would leave
             raise ConnectionRefusedError(errno.ECONNREFUSED, "")
         return socket.SocketType(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 0)
+
+    def mesh_socket(self, request: MeshSocket) -> socket.SocketType:
+        raise AssertionError(request)
 
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
         assert netns == "box"

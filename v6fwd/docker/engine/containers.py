@@ -11,6 +11,8 @@ from v6fwd.model import Endpoint, Forward, Protocol
 
 _RUNNING = ("running", "paused", "restarting")
 """States of containers that have a process."""
+SERVICE = "com.docker.swarm.service.name"
+"""The label by which Swarm names the service of a task's container."""
 _EVERYWHERE = ("0.0.0.0", "::", "")
 """Host addresses of a port that is published for the world."""
 
@@ -74,7 +76,14 @@ class Container:
         """Return one of its ports, as rules and labels describe it."""
         networks = tuple(self.addresses)
         return Published(
-            host_port, container_port, protocol, self.name, self.image, networks, self.labels
+            host_port,
+            container_port,
+            protocol,
+            self.name,
+            self.image,
+            networks,
+            self.labels,
+            self.labels.get(SERVICE, ""),
         )
 
     def address(self) -> str:

@@ -92,10 +92,16 @@ def choose_unseen(port: Published, rules: Sequence[Rule]) -> Choice | None:
     """Return the mode of a port whose container is not known; None where that decides it.
 
     Only a rule decides that no rule before it can forestall: each of those before is for another
-    port, or would be for any container.
+    port, or would be for any container. Of a service's tasks the service is known.
     """
-    first = next((rule for rule in rules if rule.fits_port(port)), None)
-    return choose(port, rules) if first is not None and first.is_for_all_containers else None
+    mine = (rule for rule in rules if rule.fits_port(port))
+    if port.service:
+        first = next((rule for rule in mine if rule.fits_service(port.service)), None)
+        decides = first is not None and first.is_for_all_tasks
+    else:
+        first = next(mine, None)
+        decides = first is not None and first.is_for_all_containers
+    return choose(port, rules) if decides else None
 
 
 class Modes:
@@ -125,6 +131,25 @@ class Modes:
             return None
         if container is not None:
             self._tell(choice, forward, container)
+        return self._in_mode(forward, choice, container)
+
+    def of_service(
+        self, forward: Forward, service: str, container: Container | None = None
+    ) -> Forward | None:
+        """Return the forward to a service in its mode, as `of` does; logs nothing.
+
+        Without a container only rules decide that are for all tasks of the service.
+        """
+        ports = forward.listen.port, forward.target.port, forward.protocol
+        if container is not None:
+            choice: Choice | None = choose(container.as_published(*ports), self.rules)
+        else:
+            choice = choose_unseen(Published(*ports, service=service), self.rules)
+        return self._in_mode(forward, choice, container) if choice is not None else None
+
+    def _in_mode(
+        self, forward: Forward, choice: Choice, container: Container | None
+    ) -> Forward | None:
         if choice.client_ip is None:
             return None
         transparent = self._transparent(choice.client_ip, container)

@@ -20,7 +20,8 @@ from v6fwd.relay.http.linger import Linger
 from v6fwd.relay.http.request_side import RequestSide
 from v6fwd.relay.http.response_side import ResponseSide
 from v6fwd.relay.http.side import Piece
-from v6fwd.relay.sockets import end_writing, local_address, reset_on_close
+from v6fwd.relay.sockets import local_address, reset_on_close
+from v6fwd.relay.syscalls import end_writing
 from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.last_bytes import LastBytes
 from v6fwd.relay.tcp.side import Side, join

@@ -186,6 +186,10 @@ class HttpSide(Side):
         else:
             self._judge(to_end=to_end)
 
+    def _move_last(self) -> None:
+        """A short read may leave something to be judged: the end is read."""
+        self._move(to_end=True)
+
     def _judge(self, *, to_end: bool) -> None:
         """One recv, one send, as `_copy` does; but what is sent is what may pass."""
         fd, clock = self.fd, self.flow.reactor.clock

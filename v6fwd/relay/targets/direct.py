@@ -15,7 +15,7 @@ from v6fwd.log import attempt, in_background
 from v6fwd.model import Address, Endpoint, Protocol
 from v6fwd.relay.limits.hops import set_hop_limit
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import tune
+from v6fwd.relay.sockets import save_ack, tune
 from v6fwd.relay.targets.addresses import Addresses, SocketAddress
 from v6fwd.relay.targets.loops import LEADS_BACK
 from v6fwd.relay.targets.resolver import Resolver
@@ -32,6 +32,7 @@ PATIENCE = 0.250
 """Seconds that new flows wait for a newer answer, before they go where the old one says."""
 
 _KINDS = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
+_BEGUN = (0, errno.EINPROGRESS)
 _ABSENT = "its container has no address now"
 _UNRESOLVED = "its name cannot be resolved"
 
@@ -160,7 +161,7 @@ class DirectTarget:
 
     # -- connections --
 
-    def order(self) -> Sequence[SocketAddress]:
+    def order(self, source: Address | None = None) -> Sequence[SocketAddress]:  # noqa: ARG002
         known = self.known
         return known.all if len(known.all) < 2 else known.order(self._reactor.clock())
 
@@ -175,16 +176,22 @@ class DirectTarget:
         address: SocketAddress | None,
         source: Address | None = None,  # noqa: ARG002
         hop_limit: int = 0,
+        *,
+        speaks: bool = False,
     ) -> int:
         """Raises OSError."""
-        family, sockaddr = address or self.addresses()[0]
+        family, sockaddr = address or (self.known.all or self.addresses())[0]
         sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
         try:
             if family != socket.AF_UNIX:
                 tune(sock)
+                if speaks:
+                    save_ack(sock)
             if hop_limit:
                 set_hop_limit(sock, hop_limit)
-            self._connect(sock, sockaddr)
+            result = sock.connect_ex(sockaddr)
+            if result not in _BEGUN:
+                raise OSError(result, "")
         except BaseException:
             sock.close()
             raise
@@ -202,12 +209,6 @@ class DirectTarget:
         if self.endpoint.container:
             return _ABSENT
         return LEADS_BACK if self.known.found else _UNRESOLVED
-
-    @staticmethod
-    def _connect(sock: socket.SocketType, sockaddr: Any) -> None:
-        result = sock.connect_ex(sockaddr)
-        if result not in (0, errno.EINPROGRESS):
-            raise OSError(result, "")
 
     # -- datagrams --
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Hashable, Iterable
-from functools import partial
 
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, attempt
-from v6fwd.model import ClientIP, Forward
+from v6fwd.model import ClientIP, Forward, Mesh
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.targets.loops import Loops
+from v6fwd.relay.targets.mesh import MeshTarget
 from v6fwd.relay.targets.resolver import Resolver
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.transparent.privileged import PrivilegedOps
+from v6fwd.relay.transparent.resources import TransparentResources
 
 LOOP_PAUSE = 60.0
 """Seconds for which a target is refused whose flows came in again."""
@@ -30,12 +31,13 @@ class Targets:
         self.privileged_ops: PrivilegedOps | None = None
         """What does privileged operations for this process; None: it has the privileges itself."""
         self._targets: dict[Hashable, Target] = {}
+        self._followers: dict[Hashable, Callable[[Mesh], None]] = {}
+        """Of targets that are services: lead one to the tasks of now."""
         self._resolver = Resolver()
         self._loops = Loops()
         self._looped: set[Hashable] = set()
         """Of targets whose flows came in again: they are refused for LOOP_PAUSE."""
-        self._make_transparent: Callable[[Forward], Target] | None = None
-        self._close_transparent: Callable[[], None] | None = None
+        self._privileged: TransparentResources | None = None
 
     def of(self, forward: Forward) -> Target:
         """The target of a forward; its addresses may not be known yet."""
@@ -43,6 +45,8 @@ class Targets:
         if key not in self._targets:
             target = self._targets[key] = self._make(forward)
             target.on_found = lambda: self._refuse_loop(target, forward)
+        if (follow := self._followers.get(key)) is not None:
+            follow(forward.mesh)
         return self._targets[key]
 
     def resolving(self, forward: Forward) -> Target:
@@ -137,6 +141,7 @@ class Targets:
             if target.holds and key in needed:
                 waits = True
             else:
+                self._followers.pop(key, None)
                 attempt(self._targets.pop(key).close)
         return waits
 
@@ -144,21 +149,36 @@ class Targets:
         """Give everything back."""
         for target in self._targets.values():
             attempt(target.close)
-        if self._close_transparent is not None:
-            self._close_transparent()
+        if self._privileged is not None:
+            self._privileged.close()
 
     def _make(self, forward: Forward) -> Target:
+        if forward.mesh.netns:
+            return self._make_mesh(forward)
         if forward.client_ip is not ClientIP.TRANSPARENT or forward.target.is_absent:
             return DirectTarget(forward.target, self._reactor, self._resolver)
-        if self._make_transparent is None:
-            # Imported on demand: it is a sixth of the relay, and brings SQLite along.
-            from v6fwd.relay.transparent.choose import make_target
-            from v6fwd.relay.transparent.resources import TransparentResources
+        # Imported on demand: it is a sixth of the relay, and brings SQLite along.
+        from v6fwd.relay.transparent.choose import make_target
 
-            shared = TransparentResources(self._reactor, self._log, self.privileged_ops)
-            self._make_transparent = partial(make_target, resources=shared, resolver=self._resolver)
-            self._close_transparent = shared.close
-        return self._make_transparent(forward)
+        return make_target(forward, self._shared(), self._resolver)
+
+    def _make_mesh(self, forward: Forward) -> Target:
+        target: MeshTarget
+        parts = self._reactor, self._shared().ops
+        if forward.client_ip is ClientIP.TRANSPARENT:
+            from v6fwd.relay.targets.tasks import TransparentTasks
+
+            target = TransparentTasks(forward, *parts, self._make)
+        else:
+            target = MeshTarget(forward.target, *parts)
+        self._followers[_key(forward)] = target.follow
+        return target
+
+    def _shared(self) -> TransparentResources:
+        """What targets have in common that need privileges."""
+        if self._privileged is None:
+            self._privileged = TransparentResources(self._reactor, self._log, self.privileged_ops)
+        return self._privileged
 
     def _tell_unresolved(self, forward: Forward, target: Target) -> None:
         if not (len(target) or forward.target.is_absent):
@@ -179,5 +199,8 @@ def _loop_text(forward: Forward) -> str:
 
 def _key(forward: Forward) -> Hashable:
     """What two forwards have in common that share a Target."""
+    if forward.mesh.netns:
+        # Its own: what a flow tells of its client must not change with the tasks.
+        return forward.listen, forward.target, forward.client_ip
     is_transparent = forward.client_ip is ClientIP.TRANSPARENT
     return forward.target, forward.transparent if is_transparent else None

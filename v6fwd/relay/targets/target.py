@@ -50,8 +50,10 @@ class Target(Interface):
     def renew(self, then: Callable[[], None]) -> bool:
         """Ask the resolver if its answer is old. True: `then` is called, but soon in any case."""
 
-    def order(self) -> Sequence[SocketAddress]:
-        """The addresses in the order in which one flow tries them; of the next flow it differs."""
+    def order(self, source: Address | None = None) -> Sequence[SocketAddress]:
+        """The addresses in the order in which one flow tries them; of the next flow it differs.
+
+        `source` is the client, where it is known."""
 
     def failed(self, address: SocketAddress) -> None:
         """A flow could not connect to an address of several, or another one was faster."""
@@ -60,13 +62,18 @@ class Target(Interface):
         """A flow is connected to an address of several."""
 
     def dial(
-        self, address: SocketAddress | None, source: Address | None = None, hop_limit: int = 0
+        self,
+        address: SocketAddress | None,
+        source: Address | None = None,
+        hop_limit: int = 0,
+        *,
+        speaks: bool = False,
     ) -> int:
         """Start to connect to an address of `order`, or the only one; gives the descriptor.
 
         `source` is the client; `hop_limit` of what is sent, 0: the system's, and that of clients
-        whose address is preserved. Raises OSError, and ClientRefusedError where the target must see
-        its address and cannot.
+        whose address is preserved. `speaks`: something is written as soon as it is connected.
+        Raises OSError, and ClientRefusedError where the target must see its address and cannot.
         """
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:

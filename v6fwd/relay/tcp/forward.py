@@ -61,7 +61,8 @@ def tcp_forward(
         write_header=write_header,
         needs_source=bool(write_header or networks or resources.log_flows)
         or mode.is_http
-        or mode is ClientIP.TRANSPARENT,
+        or mode is ClientIP.TRANSPARENT
+        or forward.mesh.affinity,
         admission=admission_of(forward, resources.clients, counters.refused, resources.log),
         looks=Looks(forward.listen, counters, resources.heard),
     )

@@ -15,6 +15,7 @@ The theory, from which the code follows:
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from typing import Protocol
 from v6fwd.relay.pump import FlowEvents
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import pending_error
+from v6fwd.relay.syscalls import last_errno, sending_more
 from v6fwd.relay.tcp.pipes import Pipe, PipePool
 
 COPY_SIZE = 64 * 1024
@@ -46,6 +48,7 @@ _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 buffer = memoryview(bytearray(COPY_SIZE))
 buffers: Sequence[memoryview] = [buffer]
+_send_more = sending_more(buffer)
 
 
 class Owner(FlowEvents["Side"], Protocol):
@@ -112,7 +115,11 @@ class Side:
         if mask & _URGENT and not self.urgent:
             self._go_urgent()
         if mask & NOT_OUT and not (self.blocked or self.ended or self.queued):
-            self._move(to_end=mask & _STOPS != 0)
+            stops = mask & _STOPS
+            if stops == _END:
+                self._move_last()
+            else:
+                self._move(to_end=stops != 0)
             if self.flow.closed:
                 return
         # An HTTP flow may have left its target by now, and waits for its client to close.
@@ -176,6 +183,41 @@ class Side:
             self._copy(to_end=to_end)
         else:
             self._splice()
+
+    def _move_last(self) -> None:
+        """The FIN is here, so nothing follows what is here: the end is behind a short read.
+
+        Not at an urgent mark, where recv stops short, and not after a reset, which recv tells.
+        """
+        if self.full_reads >= BULK_AFTER or self.urgent:
+            self._move(to_end=True)
+            return
+        try:
+            size = os.readv(self.fd, buffers)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.flow.broke(self)
+            return
+        if not size or (self._send_last(size) and size < COPY_SIZE):
+            self._end()
+        elif size == COPY_SIZE and not (self.flow.closed or self.blocked or self.ended):
+            self._copy(to_end=True)
+
+    def _send_last(self, size: int) -> bool:
+        """Write what is in the buffer; False where the other side does not take all."""
+        other = self.other
+        sent = _send_more(other.fd, size)
+        if sent < 0:
+            if last_errno() != errno.EAGAIN:
+                self.flow.broke(other)
+                return False
+            sent = 0
+        self.moved += sent
+        if sent < size:
+            self.held = bytes(buffer[sent:size])
+            self._block()
+        return sent == size
 
     def _copy(self, *, to_end: bool) -> None:
         """Messages: one recv, one send. A short read has emptied the socket, unless `to_end`."""

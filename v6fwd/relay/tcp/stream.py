@@ -20,7 +20,8 @@ from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Lull
 from v6fwd.relay.pump import Wait
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import address_of, end_writing, peer_address, reset_on_close
+from v6fwd.relay.sockets import address_of, peer_address, reset_on_close
+from v6fwd.relay.syscalls import end_writing
 from v6fwd.relay.targets.target import for_client, tell_failed
 from v6fwd.relay.tcp.answer_watch import AnswerWatch
 from v6fwd.relay.tcp.connect import Connect
@@ -248,7 +249,7 @@ class StreamFlow(ABC):
         if self._wait is not None:
             self._wait.stop()
             self._wait = None
-        if self._has_sides():
+        if hasattr(self, "target"):
             self._close_target()
         if self._slot >= 0:
             resources.clients.leave(self._slot)
@@ -260,9 +261,11 @@ class StreamFlow(ABC):
         """Close the target's descriptor, and leave no cycle for the collector."""
         client, target = self.client, self.target
         if target.fd >= 0:
-            self.reactor.close_fd(target.fd)
-        client.release()
-        target.release()
+            self._forward.resources.reactor.close_fd(target.fd)
+        if client.pipe is not None:
+            client.release()
+        if target.pipe is not None:
+            target.release()
         del client.other, target.other
         del self.client, self.target
 
@@ -290,7 +293,10 @@ class StreamFlow(ABC):
 
     def moved(self) -> tuple[int, int]:
         """Bytes up and down."""
-        return (self.client.moved, self.target.moved) if self._has_sides() else (0, 0)
+        try:
+            return self.client.moved, self.target.moved
+        except AttributeError:  # it is not connected yet, or no more
+            return 0, 0
 
     def progress(self) -> int:
         """Bytes moved so far, both ways."""
@@ -317,7 +323,7 @@ class StreamFlow(ABC):
 
     def seconds(self) -> float:
         """How long it lives."""
-        return self.reactor.clock() - self._started
+        return self._forward.resources.reactor.clock() - self._started
 
     def _has_sides(self) -> bool:
         return hasattr(self, "target")

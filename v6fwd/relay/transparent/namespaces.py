@@ -25,8 +25,14 @@ from v6fwd.netns.search import search
 from v6fwd.netns.udp_clients import UdpClients
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.transparent.bind import BindAddress, Make, bound_socket, may_bind, unbound_socket
-from v6fwd.relay.transparent.privileged import AheadRequest, NetnsView, SocketRequest
+from v6fwd.relay.transparent.privileged import (
+    AheadRequest,
+    MeshSocket,
+    NetnsView,
+    SocketRequest,
+)
 from v6fwd.relay.transparent.pseudo_store import PseudoStore
+from v6fwd.relay.transparent.sandboxes import Sandboxes
 
 LOOK_INTERVAL = 1.0
 """Seconds between two looks whether the names still lead to the same namespaces."""
@@ -44,7 +50,10 @@ class Entered(NamedTuple):
 
 
 class Namespaces:
-    """Does in this process what needs privileges."""
+    """Does in this process what needs privileges.
+
+    Large because it is all of PrivilegedOps: namespaces by name, stores and sandboxes.
+    """
 
     def __init__(self, reactor: Reactor, log: Log) -> None:
         self._reactor = reactor
@@ -56,6 +65,7 @@ class Namespaces:
         self._route: PseudoRoute | None = None
         self._stores: dict[str, PseudoStore] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._sandboxes = Sandboxes()
 
     # -- PrivilegedOps --
 
@@ -112,6 +122,9 @@ class Namespaces:
         make = functools.partial(_socket_in, entered.policy.namespace)
         return [unbound_socket(make, family, mark) for _ in range(number)]
 
+    def mesh_socket(self, request: MeshSocket) -> socket.SocketType:
+        return self._sandboxes.socket(request)
+
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
         entered = self._entered.get(netns)
         if entered is not None and entered.epoch == epoch:
@@ -139,6 +152,7 @@ class Namespaces:
         if self._route is not None:
             attempt(self._route.close)
             self._route = None
+        self._sandboxes.close()
         for store in self._stores.values():
             attempt(store.close)
         self._stores.clear()

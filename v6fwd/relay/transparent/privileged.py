@@ -1,4 +1,4 @@
-"""What mode transparent needs privileges for, behind one interface of plain data.
+"""What mode transparent and the mesh need privileges for, behind one interface of plain data.
 
 `Namespaces` does it in this process. A helper process can do it as well: every argument and
 answer is plain data, but for the socket, which SCM_RIGHTS passes.
@@ -58,6 +58,19 @@ class AheadRequest(NamedTuple):
     """How many."""
 
 
+class MeshSocket(NamedTuple):
+    """A socket that connects to a task of Swarm, from within dockerd's ingress_sbox."""
+
+    netns: str
+    """The path of that namespace."""
+    protocol: Protocol
+    task: bytes
+    """Its IPv4 address in the ingress network."""
+    port: int
+    hop_limit: int = 0
+    """Of what it sends; 0: the system's."""
+
+
 class PseudoAddresses(Interface):
     """Which pseudo IPv4 address stands for whom; see pseudo_store."""
 
@@ -66,7 +79,7 @@ class PseudoAddresses(Interface):
 
 
 class PrivilegedOps(Interface):
-    """All that mode transparent does with privileges."""
+    """All that targets do with privileges."""
 
     def find(self, address: str) -> None:
         """Check that an address is in a namespace that we can enter. Raises RelayError, OSError."""
@@ -92,6 +105,9 @@ class PrivilegedOps(Interface):
         Rules and routes that its answers need are put in place. Raises RelayError and OSError;
         ECONNREFUSED where the namespace is another one by now.
         """
+
+    def mesh_socket(self, request: MeshSocket) -> socket.SocketType:
+        """Make a non-blocking socket that connects to a task. Raises RelayError and OSError."""
 
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
         """Remove what `bound_socket` put in place for a UDP socket with a real address.

@@ -80,8 +80,8 @@ class TransparentTarget:
     def renew(self, then: Callable[[], None]) -> bool:
         return self._direct.renew(then)
 
-    def order(self) -> Sequence[SocketAddress]:
-        return self._direct.order()
+    def order(self, source: Address | None = None) -> Sequence[SocketAddress]:
+        return self._direct.order(source)
 
     def failed(self, address: SocketAddress) -> None:
         self._direct.failed(address)
@@ -90,12 +90,17 @@ class TransparentTarget:
         self._direct.answered(address)
 
     def dial(
-        self, address: SocketAddress | None, source: Address | None = None, hop_limit: int = 0
+        self,
+        address: SocketAddress | None,
+        source: Address | None = None,
+        hop_limit: int = 0,
+        *,
+        speaks: bool = False,
     ) -> int:
         assert source is not None
         try:
             if self._falls_back(source):
-                return self._direct.dial(address, source, hop_limit)
+                return self._direct.dial(address, source, hop_limit, speaks=speaks)
             return self._path.connect(address, source)
         except RelayError as error:
             raise self._unusable(error) from error

@@ -1,0 +1,202 @@
+"""Ports of the mesh: opened, changed, closed; what is left to Docker; dockerd's own socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.logged import Logged
+from tests.support.process import free_port
+from v6fwd.daemon.supervisor import Supervisor
+from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox, find_sandbox
+from v6fwd.docker.swarm.mesh_ports import LINGER, MeshPorts
+from v6fwd.docker.swarm.plan import UNKNOWN, Planned
+from v6fwd.errors import RelayError
+from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Mesh, Protocol
+
+
+class FakeSandbox(Sandbox):
+    """Listens here."""
+
+    def listen(self, endpoint: Endpoint) -> socket.socket:
+        return socket.create_server((endpoint.host, endpoint.port))
+
+
+class Bench:
+    """What is tested, with what it works with."""
+
+    def __init__(self) -> None:
+        self.logged = Logged()
+        self.supervisor = Supervisor(1, Limits(), self.logged.log)
+        self.ports = MeshPorts(self.supervisor, self.logged.log)
+        self.listen = Endpoint("::", free_port())
+        self.sandbox = FakeSandbox("/netns/ingress_sbox", "4-1", os.getpid())
+        self.now = 100.0
+
+    def planned(self, mode: ClientIP = ClientIP.PROXY_V1, *tasks: str) -> Planned:
+        """A port that is served, with these tasks."""
+        mesh = Mesh("/netns/ingress_sbox", "4-1", tasks)
+        forward = Forward(self.listen, Endpoint("web", 80), mode, mesh=mesh)
+        return Planned(self.listen, "web", forward, source="rule")
+
+    def follow(self, *planned: Planned) -> None:
+        self.ports.follow(planned, self.sandbox, HeldSockets(os.getpid()), self.now)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.supervisor.listen_sockets.close_all()
+
+
+def test_a_port_is_opened_changed_and_closed(bench: Bench) -> None:
+    bench.follow(bench.planned(ClientIP.PROXY_V1, "10.0.0.6"))
+    assert bench.supervisor.forwards[bench.listen].mesh.local == ("10.0.0.6",)
+    bench.follow(bench.planned(ClientIP.NONE, "10.0.0.7"))
+    assert bench.supervisor.forwards[bench.listen].mesh.local == ("10.0.0.7",)
+    assert bench.supervisor.forwards[bench.listen].client_ip is ClientIP.NONE
+    bench.follow()
+    bench.now += LINGER - 1
+    bench.follow()
+    assert bench.listen in bench.supervisor.forwards, "an update may have stopped its last task"
+    bench.now += 1
+    bench.follow()
+    assert bench.listen not in bench.supervisor.forwards
+    assert not len(bench.ports)
+
+
+def test_a_port_that_comes_back_does_not_close(bench: Bench) -> None:
+    bench.follow(bench.planned())
+    bench.follow()
+    bench.now += LINGER / 2
+    bench.follow(bench.planned())
+    bench.now += LINGER / 2
+    bench.follow()
+    assert bench.listen in bench.supervisor.forwards
+
+
+def test_a_service_that_is_gone_leads_nowhere(bench: Bench) -> None:
+    """Another one's task may have the address of its former task."""
+    bench.follow(bench.planned(ClientIP.NONE, "10.0.0.6"))
+    bench.ports.without_tasks()
+    assert bench.supervisor.forwards[bench.listen].mesh.local == ("10.0.0.6",)
+    bench.follow()
+    bench.ports.without_tasks()
+    assert bench.supervisor.forwards[bench.listen].mesh.local == ()
+
+
+def test_what_is_left_to_docker(bench: Bench) -> None:
+    """It is closed if it was served, and said once."""
+    bench.follow(bench.planned())
+    for _ in range(2):
+        bench.follow(Planned(bench.listen, "web", why="its tasks here have labels that differ"))
+    assert bench.listen not in bench.supervisor.forwards
+    assert list(bench.ports.left().values()) == ["its tasks here have labels that differ"]
+    assert [event for event, _ in bench.logged.lines()] == ["mesh", "mesh-left"]
+    bench.follow(Planned(bench.listen, "web", why=UNKNOWN))
+    assert bench.logged.lines() == [], "it comes with every start"
+
+
+def test_dockerds_own_socket_is_taken(bench: Bench) -> None:
+    """Here ours: a client that waits in its queue is not lost."""
+    with socket.create_server(
+        ("::", bench.listen.port), family=socket.AF_INET6, dualstack_ipv6=True
+    ) as idle:
+        bench.follow(bench.planned())
+        [taken] = bench.supervisor.listen_sockets[bench.listen]
+        assert os.fstat(taken.fileno()).st_ino == os.fstat(idle.fileno()).st_ino
+        assert HeldSockets(os.getpid()).protocols()[bench.listen.port] == [Protocol.TCP]
+
+
+def test_a_port_of_somebody_else(bench: Bench) -> None:
+    """A configured forward has it."""
+    bench.supervisor.open(Forward(bench.listen, Endpoint("127.0.0.1", 9)))
+    bench.follow(bench.planned())
+    assert "is forwarded already" in next(iter(bench.ports.left().values()))
+    assert bench.supervisor.forwards[bench.listen].target.host == "127.0.0.1"
+
+
+def test_ipv4_clients_of_headers_are_redirected(bench: Bench) -> None:
+    bench.follow(bench.planned(ClientIP.NONE))
+    assert bench.ports.redirected("172.18.0.2") == []
+    bench.follow(bench.planned(ClientIP.X_FORWARDED_FOR))
+    [seen] = bench.ports.redirected("172.18.0.2")
+    port = bench.listen.port
+    assert (seen.listen, seen.target) == (Endpoint("0.0.0.0", port), Endpoint("172.18.0.2", port))
+
+
+def test_the_hop_moves_to_the_new_namespace(bench: Bench) -> None:
+    hop = Forward(Endpoint("127.0.0.1", free_port()), Endpoint("web", 80))
+    planned = replace(bench.planned(), hop=hop)
+    bench.follow(planned)
+    [before] = bench.supervisor.listen_sockets[hop.listen]
+    bench.follow(planned)
+    assert bench.supervisor.listen_sockets[hop.listen] == [before]
+    bench.sandbox = replace(bench.sandbox, identity="4-2")
+    bench.follow(planned)
+    assert bench.supervisor.listen_sockets[hop.listen] != [before]
+    assert before.fileno() == -1
+    bench.follow(bench.planned())
+    assert hop.listen not in bench.supervisor.forwards
+
+
+def test_a_hop_that_cannot_be_had_costs_only_itself(bench: Bench) -> None:
+    class Broken(FakeSandbox):
+        def listen(self, endpoint: Endpoint) -> socket.socket:
+            raise RelayError(f"cannot listen on {endpoint}")
+
+    bench.sandbox = Broken("/netns/ingress_sbox", "4-1", os.getpid())
+    hop = Forward(Endpoint("127.0.0.1", free_port()), Endpoint("web", 80))
+    bench.follow(replace(bench.planned(), hop=hop))
+    assert bench.listen in bench.supervisor.forwards
+    assert "mesh-hop" in dict(bench.logged.lines())
+
+
+def dockerd(folder: Path, pid: int, mounts: str) -> None:
+    """A process in a /proc of the test's own, in our network."""
+    mine = folder / str(pid)
+    (mine / "ns").mkdir(parents=True)
+    (folder / "self/ns").mkdir(parents=True, exist_ok=True)
+    (folder / "self/ns/net").touch()
+    (mine / "ns/net").hardlink_to(folder / "self/ns/net")
+    (mine / "comm").write_text("dockerd\n")
+    (mine / "status").write_text("Uid: 0\nCapEff: 0\n")
+    (mine / "stat").write_text(f"{pid} (dockerd) S " + "0 " * 40)
+    (mine / "mountinfo").write_text(mounts)
+
+
+MOUNT = "91 49 0:4 net:[4026532537] {} rw - nsfs nsfs rw\n"
+
+
+def test_the_namespace_is_found_by_dockerds_mounts(tmp_path: Path) -> None:
+    there = tmp_path / "7/root/a b/netns/ingress_sbox"
+    root = "49 48 254:0 / / rw - ext4 x rw\n"
+    dockerd(tmp_path, 7, root + MOUNT.format(r"/a\040b/netns/ingress_sbox"))
+    there.parent.mkdir(parents=True)
+    there.touch()
+    found = find_sandbox(tmp_path)
+    assert (found.path, found.pid) == (str(there), 7)
+
+
+def test_no_namespace(tmp_path: Path) -> None:
+    with pytest.raises(RelayError, match="no dockerd"):
+        find_sandbox(tmp_path)
+    dockerd(tmp_path, 7, MOUNT.format("/run/docker/netns/1-30u6f3hbhz"))
+    with pytest.raises(RelayError, match="no dockerd"):
+        find_sandbox(tmp_path)
+
+
+def test_two_swarms_in_one_network(tmp_path: Path) -> None:
+    for pid in (7, 8):
+        dockerd(tmp_path, pid, MOUNT.format("/d/netns/ingress_sbox"))
+        there = tmp_path / f"{pid}/root/d/netns/ingress_sbox"
+        there.parent.mkdir(parents=True)
+        there.touch()
+    with pytest.raises(RelayError, match="several dockerd"):
+        find_sandbox(tmp_path)

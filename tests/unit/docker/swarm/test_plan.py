@@ -1,0 +1,204 @@
+"""How a node serves the ports of the mesh: by rules, by labels of its own tasks, by other nodes."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+
+import pytest
+
+from tests.support.logged import Logged
+from tests.unit.docker.swarm.answers import CONTAINER, HERE, THERE, ingress
+from v6fwd.config import Docker
+from v6fwd.config.rules import Rule
+from v6fwd.docker.engine.containers import SERVICE, Container
+from v6fwd.docker.policy.modes import Modes
+from v6fwd.docker.swarm.ingress import Ingress
+from v6fwd.docker.swarm.plan import UNKNOWN, Node, Planned, Planner, hop_port
+from v6fwd.model import Balance, ClientIP, Endpoint, Limits, Protocol
+
+TCP, UDP = Protocol.TCP, Protocol.UDP
+
+
+def container(label: str = "", which: str = CONTAINER) -> Container:
+    """The task's container."""
+    labels = {SERVICE: "pub"} | ({"v6fwd.client-ip": label} if label else {})
+    return Container(which, "pub.2.x", labels=labels, addresses={"ingress": (HERE,)})
+
+
+def plan(
+    network: Ingress,
+    *containers: Container,
+    rules: tuple[Rule, ...] = (),
+    protocols: tuple[Protocol, ...] = (TCP,),
+) -> list[Planned]:
+    """What is planned for the ports of a network."""
+    docker = Docker("unix:///x", rules, swarm=True)
+    modes = Modes(rules, docker.transparent, Logged().log)
+    ports = {port: protocols for service in network.services for port, _ in service.ports}
+    node = Node("/netns/ingress_sbox", "4-1", containers, ports)
+    return list(Planner(modes, docker, Limits()).plan(network, node))
+
+
+@pytest.mark.parametrize("mode", ["none", "proxy-v1", "proxy-v2", "x-forwarded-for", "forwarded"])
+def test_a_label_decides_about_tasks_here(mode: str) -> None:
+    [planned] = plan(ingress(HERE, THERE), container(mode))
+    assert planned.forward is not None
+    assert planned.forward.listen == Endpoint("::", 8080)
+    assert planned.forward.target == Endpoint("pub", 80)
+    assert planned.forward.client_ip == mode
+    assert planned.forward.mesh.netns == "/netns/ingress_sbox"
+    assert (planned.forward.mesh.local, planned.forward.mesh.remote) == ((HERE,), ())
+    assert planned.forward.mesh.balance is Balance.LOCAL
+
+
+def test_without_a_label_it_is_none() -> None:
+    [planned] = plan(ingress(HERE), container())
+    assert planned.forward is not None
+    assert planned.forward.client_ip is ClientIP.NONE
+
+
+def test_the_hop_believes_nodes_alone() -> None:
+    """And refuses all others in the ingress network, whatever they say."""
+    [planned] = plan(ingress(HERE, THERE), container("proxy-v1"))
+    hop = planned.hop
+    assert hop is not None
+    assert hop.listen == Endpoint("10.0.0.3", hop_port(8080))
+    assert set(map(str, hop.accept_proxy)) == {"10.0.0.2/32", "10.0.0.4/32"}
+    assert ipaddress.IPv4Network("10.0.0.0/24") in hop.guard.deny
+    assert (hop.mesh.local, hop.mesh.remote) == ((HERE,), ()), "nothing goes round"
+    assert hop.client_ip is ClientIP.PROXY_V1
+
+
+def test_nobody_believes_clients() -> None:
+    for network in (ingress(HERE, THERE), ingress(THERE)):
+        [planned] = plan(network, container("proxy-v2"))
+        assert planned.forward is not None
+        assert planned.forward.accept_proxy == ()
+
+
+def test_without_a_task_here_flows_are_handed_over() -> None:
+    """To the node of the task, which can read its label."""
+    [planned] = plan(ingress(THERE))
+    assert planned.forward is not None
+    assert planned.source == "hop"
+    assert planned.forward.target == Endpoint("pub", hop_port(8080))
+    assert planned.forward.client_ip is ClientIP.PROXY_V2
+    assert (planned.forward.mesh.local, planned.forward.mesh.remote) == ((), ("10.0.0.4",))
+    assert planned.hop is None
+
+
+def test_a_hop_port_that_is_published() -> None:
+    flipped = hop_port(8080)
+    other = {"other": {"Ports": [f"Target: 80, Publish: {flipped}"], "Tasks": []}}
+    planned = plan(ingress(THERE, more=other))
+    by_port = {each.listen.port: each for each in planned}
+    assert by_port[8080].forward is None
+    assert f"port {flipped}" in by_port[8080].why
+
+
+@pytest.mark.parametrize("tasks", [(HERE, THERE), (THERE,), (HERE,), ()])
+def test_a_rule_for_the_service_decides_on_every_node(tasks: tuple[str, ...]) -> None:
+    rules = (Rule(ClientIP.NONE, service="other"), Rule(ClientIP.PROXY_V1, service="p*"))
+    [planned] = plan(ingress(*tasks), container("proxy-v2"), rules=rules)
+    assert planned.forward is not None
+    assert planned.forward.client_ip is ClientIP.PROXY_V1
+    assert {*planned.forward.mesh.local, *planned.forward.mesh.remote} == set(tasks)
+    assert (planned.hop is not None) == (HERE in tasks)
+
+
+def test_a_rule_that_names_a_container_decides_here_alone() -> None:
+    rules = (Rule(ClientIP.PROXY_V1, container="pub.*"),)
+    [planned] = plan(ingress(HERE, THERE), container(), rules=rules)
+    assert planned.forward is not None
+    assert planned.forward.client_ip is ClientIP.PROXY_V1
+    assert planned.forward.mesh.remote == ()
+    [planned] = plan(ingress(THERE), rules=rules)
+    assert planned.source == "hop"
+
+
+def test_what_is_not_known_is_left_to_docker() -> None:
+    [planned] = plan(ingress(HERE, THERE))
+    assert (planned.forward, planned.hop, planned.why) == (None, None, UNKNOWN)
+
+
+def test_a_wrong_label_is_left_to_docker() -> None:
+    [planned] = plan(ingress(HERE), container("proxy-v3"))
+    assert (planned.forward, planned.hop) == (None, None)
+    assert planned.why == "refused, as a label of container pub.2.x is wrong"
+
+
+def test_labels_that_differ_are_left_to_docker() -> None:
+    network = ingress(HERE, THERE)
+    network.containers[THERE] = "b" * 64  # type: ignore[index]
+    tasks = tuple(task for service in network.services for task in service.tasks)
+    assert len(tasks) == 2
+    both = Ingress(
+        network.network, network.own, network.services, network.nodes, network.containers
+    )
+    here = [task.node for task in tasks if task.address == HERE]
+    services = network.services[0]
+    moved = type(services)(
+        services.name,
+        services.ports,
+        tuple(type(task)(task.address, here[0]) for task in tasks),
+    )
+    both = Ingress(network.network, network.own, (moved,), network.nodes, network.containers)
+    [planned] = plan(both, container("proxy-v1"), container("none", "b" * 64))
+    assert planned.forward is None
+    assert planned.why == "its tasks here have labels that differ"
+    [planned] = plan(both, container("proxy-v1"), container("proxy-v1", "b" * 64))
+    assert planned.forward is not None
+    assert planned.forward.mesh.local == (THERE, HERE)
+
+
+def test_a_port_of_two_services_is_left_to_docker() -> None:
+    """The gossip may be stale."""
+    other = {"other": {"Ports": ["Target: 80, Publish: 8080"], "Tasks": []}}
+    planned = plan(ingress(HERE, more=other), container("none"))
+    assert [each.forward for each in planned] == [None, None]
+    assert all(each.why.startswith("several services publish it") for each in planned)
+
+
+def test_both_protocols() -> None:
+    planned = plan(ingress(HERE), container("proxy-v2"), protocols=(TCP, UDP))
+    assert [each.listen.protocol for each in planned] == [TCP, UDP]
+    assert [each.forward.target.protocol for each in planned if each.forward] == [TCP, UDP]
+
+
+def test_each_port_has_a_hop_of_its_own() -> None:
+    ports = range(1, 65536)
+    assert len({hop_port(port) for port in ports}) == len(ports)
+    assert all(hop_port(hop_port(port)) == port for port in ports)
+
+
+def entered(pid: int) -> Container:
+    """The task's container in mode `transparent`, with its process."""
+    return replace(container("transparent"), pid=pid)
+
+
+def test_transparent_enters_the_tasks_here() -> None:
+    """And leads to no other, for which a header would be needed."""
+    [planned] = plan(ingress(HERE, THERE), entered(4711))
+    for forward in (planned.forward, planned.hop):
+        assert forward is not None
+        assert forward.client_ip is ClientIP.TRANSPARENT
+        assert (forward.mesh.local, forward.mesh.pids) == ((HERE,), ("4711",))
+        assert forward.mesh.remote == ()
+
+
+def test_transparent_waits_for_the_process() -> None:
+    [planned] = plan(ingress(HERE), entered(0))
+    assert (planned.forward, planned.hop, planned.why) == (None, None, UNKNOWN)
+
+
+def test_transparent_by_a_rule_is_handed_over_where_there_is_no_task() -> None:
+    rules = (Rule(ClientIP.TRANSPARENT, service="pub"),)
+    [planned] = plan(ingress(THERE), rules=rules)
+    assert planned.source == "hop"
+    assert planned.forward is not None
+    assert planned.forward.client_ip is ClientIP.PROXY_V2
+    assert planned.forward.mesh.remote == ("10.0.0.4",)
+    [planned] = plan(ingress(HERE, THERE), entered(4711), rules=rules)
+    assert planned.forward is not None
+    assert planned.forward.mesh.remote == ()

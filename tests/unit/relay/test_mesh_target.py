@@ -1,0 +1,169 @@
+"""A service of Swarm as a target: which task is dialled, and what waits for others."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+
+from v6fwd.errors import RelayError
+from v6fwd.model import Address, Endpoint, Mesh, Protocol
+from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.targets.mesh import CUT_GRACE, GRACE, MeshTarget
+from v6fwd.relay.transparent.privileged import MeshSocket, PrivilegedOps
+
+CLIENT = Address(bytes((192, 0, 2, 7)), 4711)
+ONE, OTHER = "10.0.0.6", "10.0.0.7"
+
+
+class FakeOps:
+    """Makes sockets here, and notes what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[MeshSocket] = []
+        self.error: Exception | None = None
+
+    def mesh_socket(self, request: MeshSocket) -> socket.socket:
+        self.asked.append(request)
+        if self.error is not None:
+            raise self.error
+        kind = socket.SOCK_STREAM if request.protocol is Protocol.TCP else socket.SOCK_DGRAM
+        return socket.socket(socket.AF_INET, kind)
+
+
+class FakeLoop(asyncio.SelectorEventLoop):
+    """Notes what is to be called later, and calls at once what is to be called soon."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timers: list[tuple[float, Any]] = []
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *words: Any
+    ) -> None:
+        self.timers.append((delay, lambda: callback(*words)))
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *words: Any
+    ) -> None:
+        callback(*words)
+
+
+class Bench:
+    """A target with FakeOps."""
+
+    def __init__(self) -> None:
+        self.ops = FakeOps()
+        self.loop = FakeLoop()
+        self.reactor = Reactor(self.loop, clock=lambda: 100.0)
+        self.target = MeshTarget(Endpoint("web", 80), self.reactor, cast("PrivilegedOps", self.ops))
+
+    def follow(self, *local: str, remote: tuple[str, ...] = (), identity: str = "1") -> None:
+        self.target.follow(Mesh("/sandbox", identity, local, remote))
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.reactor.close()
+    bench.loop.close()
+
+
+def close(fd: int) -> None:
+    socket.socket(fileno=fd).close()
+
+
+def test_a_task_is_dialled_from_the_namespace(bench: Bench) -> None:
+    bench.follow(ONE)
+    close(bench.target.dial(None, CLIENT, 60))
+    request = MeshSocket("/sandbox", Protocol.TCP, bytes((10, 0, 0, 6)), 80, 60)
+    assert bench.ops.asked == [request]
+
+
+def test_an_address_of_the_order_is_dialled(bench: Bench) -> None:
+    bench.follow(ONE, remote=(OTHER,))
+    order = bench.target.order(CLIENT)
+    assert [address[1] for address in order] == [(ONE, 80), (OTHER, 80)]
+    close(bench.target.dial(order[1], CLIENT))
+    assert bench.ops.asked[0].task == bytes((10, 0, 0, 7))
+
+
+def test_no_task(bench: Bench) -> None:
+    with pytest.raises(OSError, match="no task now"):
+        bench.target.dial(None, CLIENT)
+    assert len(bench.target) == 0
+
+
+def test_nothing_leads_back_to_a_listener(bench: Bench) -> None:
+    """The addresses are another namespace's, and may be this host's own, too."""
+    bench.follow("127.0.0.1")
+    assert bench.target.found == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "grace"),
+    [
+        (OSError(errno.ECONNREFUSED, ""), GRACE),
+        (OSError(errno.ENETUNREACH, ""), CUT_GRACE),
+        (RelayError("there is no namespace"), GRACE),
+    ],
+)
+def test_a_flow_waits_for_other_tasks(bench: Bench, error: Exception, grace: float) -> None:
+    bench.follow(ONE)
+    bench.ops.error = error
+    with pytest.raises(OSError):  # noqa: PT011 - of each kind
+        bench.target.dial(None, CLIENT)
+    told: list[str] = []
+    assert bench.target.refresh(lambda: told.append("one"))
+    assert bench.target.refresh(lambda: told.append("two"))
+    assert [delay for delay, _ in bench.loop.timers] == [grace]
+    bench.follow(ONE)
+    assert not told, "nothing has changed"
+    bench.follow(ONE, identity="2")
+    assert told == ["one", "two"], "dockerd has made another namespace"
+    bench.loop.timers[0][1]()
+    assert told == ["one", "two"]
+
+
+def test_the_wait_ends(bench: Bench) -> None:
+    told: list[str] = []
+    bench.target.refresh(lambda: told.append("one"))
+    bench.loop.timers[0][1]()
+    assert told == ["one"]
+
+
+def test_a_session_keeps_its_task(bench: Bench) -> None:
+    bench.follow(ONE, OTHER)
+    fd, address = bench.target.connect_datagrams(CLIENT)
+    close(fd)
+    assert bench.ops.asked[0].protocol is Protocol.UDP
+    assert not bench.target.has_moved(address)
+    bench.target.was_refused(address)
+    assert bench.target.has_moved(address), "another one may answer"
+    bench.target.answered(address)
+    assert not bench.target.has_moved(address)
+    task = address[1][0]
+    bench.follow(*({ONE, OTHER} - {task}))
+    assert bench.target.has_moved(address), "it has left the service"
+    bench.follow()
+    assert not bench.target.has_moved(address), "there is nowhere to go"
+
+
+def test_a_lonely_task_that_refuses_is_kept(bench: Bench) -> None:
+    bench.follow(ONE)
+    fd, address = bench.target.connect_datagrams(CLIENT)
+    close(fd)
+    bench.target.was_refused(address)
+    assert not bench.target.has_moved(address)
+
+
+def test_closed_it_leads_nowhere(bench: Bench) -> None:
+    bench.follow(ONE)
+    bench.target.close()
+    with pytest.raises(OSError, match="no task now"):
+        bench.target.dial(None, CLIENT)

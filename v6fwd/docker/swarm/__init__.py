@@ -1,0 +1,1 @@
+"""Ports that Swarm publishes through its routing mesh: services, and the way to their tasks."""

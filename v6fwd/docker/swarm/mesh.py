@@ -1,0 +1,147 @@
+"""Asks the local Engine for the ingress network again and again, and serves its ports.
+
+No event tells of tasks on other nodes, so the Engine is asked every INTERVAL; it answers from the
+gossip within some milliseconds, on workers as on managers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+
+from v6fwd.config import Docker
+from v6fwd.daemon.supervisor import Supervisor
+from v6fwd.docker.engine.client import EngineApi, EngineError
+from v6fwd.docker.engine.containers import Container
+from v6fwd.docker.policy.modes import Modes
+from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox, find_sandbox
+from v6fwd.docker.swarm.ingress import Ingress, gateway_address, read_ingress
+from v6fwd.docker.swarm.mesh_ports import LINGER, MeshPorts
+from v6fwd.docker.swarm.plan import Node, Planner
+from v6fwd.errors import RelayError
+from v6fwd.log import Log
+from v6fwd.model import Endpoint, Forward, Limits, Protocol
+
+INTERVAL = 1.0
+"""Seconds between two questions."""
+RETRY = 0.2
+"""Seconds until an Engine that does not answer is asked again: it may be restarting, and its tasks
+are reached from another namespace then."""
+FIRST = 2.0
+"""Seconds that the start waits for the first answer."""
+
+
+class SwarmMesh:
+    """The mesh of one Engine, on a running event loop."""
+
+    def __init__(
+        self,
+        docker: Docker,
+        supervisor: Supervisor,
+        modes: Modes,
+        limits: Limits,
+        log: Log,
+        changed: Callable[[], None],
+    ) -> None:
+        """`changed` is called when IPv4 clients of other ports are to be redirected."""
+        self._api = EngineApi(docker.host)
+        self._docker = docker
+        self._modes = modes
+        self._limits = limits
+        self._log = log
+        self._changed = changed
+        self.ports = MeshPorts(supervisor, log)
+        self._containers: Sequence[Container] = ()
+        self._is_told = False
+        """Whether these are known."""
+        self._learnt: dict[int, set[Protocol]] = {}
+        """Protocols of ports, as dockerd's sockets told once."""
+        self._gateway = ""
+        self._lost_at = float("-inf")
+        """When the Engine did not answer last, in seconds of the loop's clock."""
+        self._stirred = asyncio.Event()
+        self._answered = asyncio.Event()
+
+    def forwards(self) -> list[Forward]:
+        """Return the ports whose IPv4 clients are redirected."""
+        return self.ports.redirected(self._gateway) if self._gateway else []
+
+    def told(self, containers: Sequence[Container]) -> None:
+        """Take the containers that run on this node, and ask again."""
+        self._containers = containers
+        self._is_told = True
+        self._stirred.set()
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the Engine has been asked with this node's containers known."""
+        return self._answered.is_set()
+
+    async def first_answer(self) -> None:
+        """Wait for it, for FIRST at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST):
+                await self._answered.wait()
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        while True:
+            pause = INTERVAL
+            try:
+                await self._ask()
+            except (EngineError, RelayError, ValueError, OSError) as error:
+                pause = RETRY
+                self._lost_at = asyncio.get_running_loop().time()
+                known = "are served as they were known last" if len(self.ports) else "wait"
+                text = f"ports of Swarm's mesh {known}: {error}"
+                self._log.limited("mesh-lost", "mesh-lost", text, burst=1)
+            if self._is_told:
+                self._answered.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stirred.wait()
+            self._stirred.clear()
+
+    async def _ask(self) -> None:
+        """Raises EngineError, RelayError, ValueError and OSError."""
+        ingress = read_ingress(await self._api.get("/networks/ingress?verbose=true"))
+        self._gateway = gateway_address(await self._api.get("/networks/docker_gwbridge"))
+        sandbox = find_sandbox()
+        self._follow(ingress, sandbox, HeldSockets(sandbox.pid))
+
+    def _follow(self, ingress: Ingress, sandbox: Sandbox, held: HeldSockets) -> None:
+        now, before = asyncio.get_running_loop().time(), self.forwards()
+        for port, protocols in held.protocols().items():
+            self._learnt[port] = set(protocols)
+        node = Node(sandbox.path, sandbox.identity, self._containers, self._protocols(ingress))
+        planner = Planner(self._modes, self._docker, self._limits)
+        self.ports.follow(planner.plan(ingress, node), sandbox, held, now)
+        if now - self._lost_at > LINGER:  # else its gossip may not be complete yet
+            self.ports.without_tasks()
+        if self.forwards() != before:
+            self._changed()
+
+    def _protocols(self, ingress: Ingress) -> Mapping[int, set[Protocol]]:
+        """Return what dockerd's sockets tell, else what a rule does; TCP where nothing tells."""
+        return {
+            port: self._learnt.get(port) or self._by_rules(port) or {Protocol.TCP}
+            for service in ingress.services
+            for port, _ in service.ports
+        }
+
+    def _by_rules(self, port: int) -> set[Protocol]:
+        return {
+            rule.protocol
+            for rule in self._docker.rules
+            if rule.protocol is not None and rule.host_ports and port in rule.host_ports
+        }
+
+    def reconfigure(self, docker: Docker) -> None:
+        """Apply other rules."""
+        self._docker = docker
+        self._stirred.set()
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return all listeners that are open."""
+        return self.ports.endpoints()

@@ -1,0 +1,56 @@
+"""Chooses among the tasks of a service: the order in which a new flow tries them. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from v6fwd.model import Balance, Mesh
+
+PASS_OVER = 10.0
+"""Seconds for which a task that failed comes behind the others. The gossip of a swarm drops the
+tasks of a node that died after some 8 s."""
+_CLIENT = {4: 4, 16: 8}
+"""Bytes of an address that name a client: a host has a whole /64 (RFC 4291, 2.5.1)."""
+
+
+class Balancer:
+    """Remembers whose turn it is, and which tasks failed lately."""
+
+    def __init__(self) -> None:
+        self._turn = 0
+        self._failed: dict[str, float] = {}  # until when
+
+    def order(self, mesh: Mesh, now: float, client: bytes = b"") -> list[str]:
+        """All tasks, the first choice first. `client`: its packed address, for affinity."""
+        self._failed = {task: due for task, due in self._failed.items() if due > now}
+        self._turn += 1
+        is_local_first = mesh.balance is Balance.LOCAL
+        groups = (mesh.local, mesh.remote) if is_local_first else ((*mesh.local, *mesh.remote),)
+        tasks = [task for group in groups for task in self._arranged(mesh, group, client)]
+        good = [task for task in tasks if task not in self._failed]
+        return [*good, *(task for task in tasks if task in self._failed)]
+
+    def _arranged(self, mesh: Mesh, group: Sequence[str], client: bytes) -> Sequence[str]:
+        if mesh.affinity and client:
+            return sorted(group, key=lambda task: _weight(client, task))
+        start = self._turn % len(group) if group else 0
+        return (*group[start:], *group[:start])
+
+    def failed(self, task: str, now: float) -> None:
+        """Pass over a task for a while."""
+        self._failed[task] = now + PASS_OVER
+
+    def answered(self, task: str) -> None:
+        """A task works: it has its turn again."""
+        self._failed.pop(task, None)
+
+    def has_failed(self, task: str, now: float) -> bool:
+        """Whether a task is passed over."""
+        return self._failed.get(task, now) > now
+
+
+def _weight(client: bytes, task: str) -> bytes:
+    """Rendezvous hashing: a task that comes or goes moves its own share of the clients only."""
+    named = client[: _CLIENT.get(len(client), len(client))]
+    return hashlib.blake2b(named + task.encode(), digest_size=8).digest()

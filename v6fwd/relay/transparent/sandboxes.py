@@ -1,0 +1,71 @@
+"""Sockets in dockerd's ingress_sbox, the namespace from which all tasks of a swarm are reached."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+
+from v6fwd.errors import RelayError, reason
+from v6fwd.model import Protocol, ip_text
+from v6fwd.netns.handle import Handle, identity, own_identity
+from v6fwd.relay.limits.hops import set_hop_limit
+from v6fwd.relay.transparent.privileged import MeshSocket
+
+_KINDS = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
+
+
+class Sandboxes:
+    """Open namespaces by path.
+
+    dockerd makes a new namespace at each start, so a path is looked at for each socket: stat(2)
+    takes 2 us. While dockerd is down there may be none; the old one still leads to the tasks.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[str, Handle] = {}
+
+    def socket(self, request: MeshSocket) -> socket.SocketType:
+        """Make a non-blocking socket that connects to a task. Raises RelayError and OSError."""
+        sandbox = self._sandbox(request.netns)
+        with sandbox.entered():
+            kind = _KINDS[request.protocol] | socket.SOCK_NONBLOCK
+            sock = socket.SocketType(socket.AF_INET, kind, 0)
+        try:
+            if request.hop_limit:
+                set_hop_limit(sock, request.hop_limit)
+            result = sock.connect_ex((ip_text(request.task), request.port))
+            if result not in (0, errno.EINPROGRESS):
+                raise OSError(result, os.strerror(result))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _sandbox(self, path: str) -> Handle:
+        known = self._open.get(path)
+        try:
+            now = identity(os.stat(path))
+            if known is None or known.identity != now:
+                self._replace(path)
+        except OSError as error:
+            if known is None:
+                raise RelayError(f"cannot open {path}: {reason(error)}") from None
+        return self._open[path]
+
+    def _replace(self, path: str) -> None:
+        """Raises OSError, and RelayError for our own namespace."""
+        found = Handle(path)
+        if found.identity == own_identity():
+            found.close()
+            raise RelayError(f"{path} is v6fwd's own network namespace, not dockerd's")
+        with contextlib.suppress(KeyError):
+            self._open.pop(path).close()
+        self._open[path] = found
+
+    def close(self) -> None:
+        """Close all."""
+        for handle in self._open.values():
+            handle.close()
+        self._open.clear()
