@@ -16,7 +16,7 @@ endef
 
 RINGS := unit process netns servers docker
 
-.PHONY: help demo test test-mesh check lint format $(RINGS) bench fuzz mutate docs reference lock dist deb release hold engine mail clean
+.PHONY: help demo test test-mesh check lint format $(RINGS) bench fuzz mutate docs screenshots reference lock dist deb release hold engine mail clean
 .PHONY: packages-demo packages-test packages-bench
 
 # A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
@@ -46,7 +46,7 @@ format: $(VENV)/installed-test ## 1 s | apply ruff's fixes and its format
 unit: .corpora/complete ## 1 min | tests in one process, without root; ARGS=... goes to pytest
 process: packages-test $(VENV)/installed-test ## 4 min | tests of v6fwd as a process on loopback, without root
 netns: packages-test $(VENV)/installed-test ## 3 min | tests in network namespaces of their own; root
-servers: packages-test mail $(VENV)/installed-test ## 4 min | tests with real servers in network namespaces; root
+servers: packages-test mail .corpora/complete ## 4 min | tests with real servers in network namespaces; root
 docker: packages-test engine $(VENV)/installed-test ## 9 min | tests with real Docker Engines; root
 $(RINGS):
 	$(BIN)/pytest tests/$@ $(ARGS)
@@ -67,6 +67,9 @@ mutate: $(VENV)/installed-test ## 60 min | faults put into copies of the code th
 
 docs: reference ## 5 s | the site of docs/ in build/docs, every link checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file contrib/docs/mkdocs.yml
+
+screenshots: packages-test $(VENV)/installed-test ## 5 min | docs/*.png and top.svg, of a real daemon under load; Chromium
+	$(BIN)/python scripts/screenshots
 
 reference: $(VENV)/installed-test ## 1 s | docs/reference.md from the code
 	$(BIN)/python scripts/reference >docs/reference.new

@@ -29,7 +29,7 @@ from v6fwd.daemon.messages import (
 from v6fwd.daemon.permits import permit_for, wants_permit
 from v6fwd.daemon.process import Child
 from v6fwd.errors import reason
-from v6fwd.model import Forward
+from v6fwd.model import Forward, IPNetwork
 from v6fwd.relay.counters import Snapshot
 from v6fwd.relay.targets.mismatch import Heard
 
@@ -130,19 +130,27 @@ class WorkerHandle:
 
     async def ask(self, what: str) -> list[Any]:
         """Return the whole answer; [] from a worker that dies before it has given it."""
-        question = _Question(what)
-        self._asked[number := self._next()] = question
-        self.send(Ask(number, what))
-        try:
-            async with asyncio.timeout(LITTLE_PATIENCE if self.is_silent else PATIENCE):
-                answer = await question.future
-        except TimeoutError:  # stopped or overloaded: its last reports must do
-            del self._asked[number]
+        answer = await self.demand(what)
+        if answer is None:  # stopped or overloaded: its last reports must do
             return list(self.numbers.items()) if what == "snapshot" else []
         if what == "snapshot":
             for listen, numbers in answer:
                 self._note(listen, numbers)
         return answer
+
+    async def demand(
+        self, what: str, networks: tuple[IPNetwork, ...] = (), listens: tuple[str, ...] = ()
+    ) -> list[Any] | None:
+        """As `ask`, but None from a worker that does not answer in time."""
+        question = _Question(what)
+        self._asked[number := self._next()] = question
+        self.send(Ask(number, what, networks, listens))
+        try:
+            async with asyncio.timeout(LITTLE_PATIENCE if self.is_silent else PATIENCE):
+                return await question.future
+        except TimeoutError:
+            del self._asked[number]
+            return None
 
     def _next(self) -> int:
         self._number += 1

@@ -33,8 +33,11 @@ from v6fwd.daemon.seccomp import confine, is_strict
 from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
+from v6fwd.relay.ends import End
 from v6fwd.relay.event_loop import import_uvloop, new_event_loop
 from v6fwd.relay.foreground import GC_THRESHOLD
+from v6fwd.relay.limits.bans import Bans, BanTable
+from v6fwd.relay.limits.chosen import Chosen
 from v6fwd.relay.ports import import_all
 from v6fwd.relay.relay import Relay
 
@@ -50,13 +53,14 @@ class Setup:
     log: Log
     log_flows: bool
     workers: int
+    bans: BanTable
 
 
 class Worker:
     """The relay of this process and its end of the channel."""
 
     def __init__(
-        self, sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients
+        self, sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients, bans: Bans
     ) -> None:
         self._limits = setup.limits
         self._log = setup.log
@@ -67,6 +71,7 @@ class Worker:
             log_flows=setup.log_flows,
             siblings=slot if setup.workers > 1 else None,
             clients=clients,
+            bans=bans,
         )
         self._channel = Channel(
             sock,
@@ -106,8 +111,8 @@ class Worker:
                 self._relay.replace(self._alike(forward), shard)
             case Close(listen, shard, grace, take_queue):
                 self._relay.close_forward(listen, grace, shard, take_queue=take_queue)
-            case Ask(number, what):
-                self._answer(number, what)
+            case Ask():
+                self._answer(message)
             case Drain(grace, take_queue):
                 self._drain(grace, take_queue=take_queue)
             case Hurry():
@@ -131,14 +136,22 @@ class Worker:
             transparent=one.setdefault(forward.transparent, forward.transparent),
         )
 
-    def _answer(self, number: int, what: str) -> None:
-        items: Iterable[Any] = ()
-        if what == "flows":
-            items = self._relay.flows_now()
-        elif what == "snapshot":
-            items = self._relay.snapshot().items()
-        for answer in answers(number, items):
+    def _answer(self, asked: Ask) -> None:
+        for answer in answers(asked.number, self._items(asked)):
             self._channel.send(answer)
+
+    def _items(self, asked: Ask) -> Iterable[Any]:
+        match asked.what:
+            case "flows":
+                return self._relay.flows_now()
+            case "snapshot":
+                return self._relay.snapshot().items()
+            case "bans":
+                return self._relay.apply_bans().items()
+            case "end":
+                chosen = Chosen(asked.networks, asked.listens)
+                return self._relay.end_flows(chosen.has, End.KILLED).items()
+        return ()
 
     def _cannot_read(self, why: str) -> None:
         """The supervisor is another version or broken: go on without it, to the end."""
@@ -187,18 +200,22 @@ def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients
     """Start a worker at the other end of `sock`'s pair; see `fork`. Raises OSError."""
 
     def main() -> int:
+        bans = setup.bans.reader()
         for missing in (become_nobody(), confine(strict=is_strict())):
             if missing:
                 setup.log.warning("privileges", f"a worker has more rights than needed: {missing}")
         gc.set_threshold(GC_THRESHOLD)
-        asyncio.Runner(loop_factory=new_event_loop).run(_serve(sock, setup, slot, clients))
+        serving = _serve(sock, setup, slot, clients, bans)
+        asyncio.Runner(loop_factory=new_event_loop).run(serving)
         return 0
 
     import_uvloop()  # no loop is made before the fork
     import_all()
-    return fork(main, (sock.fileno(), *clients.descriptors), setup.log)
+    return fork(main, (sock.fileno(), setup.bans.fd, *clients.descriptors), setup.log)
 
 
-async def _serve(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> None:
+async def _serve(
+    sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients, bans: Bans
+) -> None:
     log_exceptions(asyncio.get_running_loop(), setup.log)
-    await Worker(sock, setup, slot, clients).serve()
+    await Worker(sock, setup, slot, clients, bans).serve()

@@ -49,6 +49,9 @@ class Port(Protocol):
     def replace(self, forward: Forward, target: Target) -> None:
         """Let new flows be served like this."""
 
+    def bans_changed(self) -> None:
+        """There are bans now, or no more."""
+
     def stop_listening(self, *, take_queue: bool) -> None:
         """Take no new clients; see Gate.remove."""
 
@@ -85,7 +88,13 @@ class TcpPort:
         if _has_moved(self.forward, forward):
             self._reset_connecting()
         self._acceptor = _acceptor(forward, target, self._resources, self.counters)
-        self.listener.begin = self._acceptor.accepted
+        self.bans_changed()
+
+    def bans_changed(self) -> None:
+        """While nobody is banned, a new client costs nothing more."""
+        acceptor = self._acceptor
+        are_some = bool(self._resources.bans)
+        self.listener.begin = acceptor.unless_banned if are_some else acceptor.accepted
 
     def _reset_connecting(self) -> None:
         """They would connect to an address that may be another container's."""
@@ -132,6 +141,9 @@ class UdpPort:
                 session.close(End.TARGET_FAILED)
         self.listener.configure(forward, target, self._resources.udp(forward.limits))
 
+    def bans_changed(self) -> None:
+        """Nothing to do: each new session asks."""
+
     def stop_listening(self, *, take_queue: bool) -> None:
         self.listener.refuse_new_clients(reads=take_queue)
 
@@ -154,7 +166,9 @@ def open_port(
         acceptor = _acceptor(forward, target, resources, Counters())
         counters = acceptor.forward.counters
         listener = Listener(forward.listen, sock, acceptor.accepted, gate, counters)
-        return TcpPort(listener, acceptor, gate, resources)
+        port = TcpPort(listener, acceptor, gate, resources)
+        port.bans_changed()
+        return port
     from v6fwd.relay.udp.listener import UdpListener  # 0.5 MB that TCP does not need
 
     return UdpPort(UdpListener(forward, target, sock, resources.udp(forward.limits)), resources)

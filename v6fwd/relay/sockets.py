@@ -157,6 +157,13 @@ def address_of(sockaddr: Any) -> Address:
     return Address.of(packed, sockaddr[1])
 
 
+def packed_of(sockaddr: Any) -> bytes:
+    """The same as network bytes; v4-mapped ones may stay so."""
+    if isinstance(sockaddr, bytearray):
+        return bytes(_RAW_ADDRESS[_family_of(sockaddr)].unpack_from(sockaddr)[1])
+    return address_of(sockaddr).packed
+
+
 def _family_of(sockaddr: bytearray) -> int:
     return int.from_bytes(sockaddr[:2], sys.byteorder)
 

@@ -20,6 +20,7 @@ from v6fwd.daemon.pool import WorkerPool
 from v6fwd.daemon.serve import Daemon
 from v6fwd.daemon.worker import Setup, Worker
 from v6fwd.model import Limits
+from v6fwd.relay.limits.bans import BanTable
 
 
 def no_memory(*_: object, **__: object) -> None:
@@ -47,7 +48,7 @@ class Beaten:
 
 @pytest.fixture
 async def workers(logged: Logged) -> WorkerPool:
-    setup = Setup(Limits(), logged.log, False, 2)
+    setup = Setup(Limits(), logged.log, False, 2, BanTable(float))
     return WorkerPool(2, setup, logged.log, no_memory, no_memory)
 
 
@@ -149,13 +150,13 @@ class Part:
 
 async def test_the_daemon_closes_all_its_parts(reported: list[str]) -> None:
     """Docker's redirect of IPv4 clients must go, whatever the others do."""
-    parts = [Part(fails=True) for _ in range(4)] + [Part(fails=False)]
+    parts = [Part(fails=True) for _ in range(5)] + [Part(fails=False)]
     daemon: Any = Daemon.__new__(Daemon)
-    daemon._control, daemon._web, daemon._targets, *daemon._sources = parts
+    daemon._control, daemon._bans, daemon._web, daemon._targets, *daemon._sources = parts
     daemon._kept = []
     daemon._close()
-    assert [part.closed for part in parts] == [1] * 5
-    assert len(reported) == 4
+    assert [part.closed for part in parts] == [1] * 6
+    assert len(reported) == 5
 
 
 class Forgetful:

@@ -31,6 +31,7 @@ from v6fwd.daemon.usage import ChildUsage
 from v6fwd.daemon.worker import Setup, Worker
 from v6fwd.errors import RelayError
 from v6fwd.model import Endpoint, Forward, Limits
+from v6fwd.relay.limits.bans import BanTable
 
 FORWARD = Forward(Endpoint("::", 80), Endpoint("127.0.0.1", 80))
 NO_DESCRIPTOR = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -153,7 +154,7 @@ def test_a_child_that_cannot_be_watched_is_none(
 async def workers(logged: Logged, monkeypatch: pytest.MonkeyPatch) -> WorkerPool:
     """A pool whose workers only wait."""
     monkeypatch.setattr(pool, "fork_worker", lambda *_: fork(waits, (), logged.log))
-    setup = Setup(Limits(), logged.log, False, 2)
+    setup = Setup(Limits(), logged.log, False, 2, BanTable(float))
     return WorkerPool(2, setup, logged.log, lambda *_: None, lambda *_: None)
 
 

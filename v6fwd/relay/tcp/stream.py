@@ -85,6 +85,9 @@ class StreamFlow(ABC):
         self._wait = None
         if header.source is not None:
             self._source = header.source
+        if self._source is not None and self._forward.judge_banned(self._source) == REFUSED:
+            self.abort(End.REFUSED, "banned")
+            return
         admission = self._forward.admission
         if admission is not None and self._source is not None:
             self._slot = admission.admit(self._source)

@@ -326,6 +326,9 @@ class UdpSession:
             resources.reactor.close_fd(self.fd)
             self.target.client_left(self.address, self.client)
 
+    def abort(self, end: End, detail: str = "") -> None:  # noqa: ARG002 - nothing to reset
+        self.close(end)
+
     def on_exception(self, error: Exception) -> None:
         """A defect of ours, or no memory: it costs this session alone."""
         text = f"internal error: {error!r}{for_client(self.client)}"
