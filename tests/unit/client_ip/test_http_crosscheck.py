@@ -5,7 +5,9 @@ from __future__ import annotations
 import httptools
 import pytest
 
+from tests.support.http_reading import feed, maker
 from tests.unit.client_ip.http_samples import HOST, chunked, get, with_field
+from v6fwd.client_ip.http import crosscheck
 from v6fwd.client_ip.http.crosscheck import compare as check
 from v6fwd.client_ip.http.fields import Fields, Pairs
 from v6fwd.client_ip.http.syntax import HttpRefused, Refusal
@@ -110,3 +112,13 @@ def test_what_llhttp_refuses_is_refused(line: tuple[bytes, bytes, bytes], block:
 def test_a_head_that_does_not_end_is_refused(block: bytes) -> None:
     with pytest.raises(Refusal):
         check(LINE, block, FIELDS, PAIRS)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """Clients choose the names of fields."""
+    largest = 0
+    for number in range(crosscheck._MOST_AGREED + 10):
+        outcome = feed(maker(), [get(HOST + b"A%d: b\r\n" % number)])
+        assert outcome.refused is None
+        largest = max(largest, len(crosscheck._agreed))
+    assert largest == crosscheck._MOST_AGREED
