@@ -21,7 +21,7 @@ def to_say(url_host: str, *steps: bytes) -> list[str]:
     """Arguments for clients/say.py: what to say, and what to wait for, in turn."""
     host, _, port = url_host.rpartition(":")
     marked = [f"{'-' if number % 2 else '+'}{step.hex()}" for number, step in enumerate(steps)]
-    return [host.strip("[]"), port, "1", *marked]
+    return [host.strip("[]"), port, "1", "60", *marked]
 
 
 class MariaDB(Server):
