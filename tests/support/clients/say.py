@@ -32,8 +32,8 @@ def run(host: str, port: int, times: int, patience: float, steps: Sequence[str])
     """Make that many connections, one after the other."""
     for _ in range(times):
         with (
+            contextlib.suppress(ConnectionError, TimeoutError),  # even of connect: reset at once
             socket.create_connection((host, port), timeout=patience) as sock,
-            contextlib.suppress(ConnectionError, TimeoutError),
         ):
             talk(sock, steps)
 
