@@ -218,7 +218,7 @@ class Ejabberd(Server):
             "EJABBERD_CONFIG_PATH": yaml,
             "EJABBERD_LOG_PATH": self.folder / "ejabberd.log",
             "ERL_CRASH_DUMP": self.folder / "crash.dump",
-            "ERL_LIBS": "/usr/lib/x86_64-linux-gnu",
+            "ERL_LIBS": next(Path("/usr/lib").glob("*-linux-gnu*/ejabberd-*")).parent,
             "HOME": self.folder,
         }
         environment = [f"{name}={value}" for name, value in settings.items()]
