@@ -21,7 +21,7 @@ def to_say(url_host: str, *steps: bytes) -> list[str]:
     """Arguments for clients/say.py: what to say, and what to wait for, in turn."""
     host, _, port = url_host.rpartition(":")
     marked = [f"{'-' if number % 2 else '+'}{step.hex()}" for number, step in enumerate(steps)]
-    return [host.strip("[]"), port, "1", *marked]
+    return [host.strip("[]"), port, "1", "60", *marked]
 
 
 class MariaDB(Server):
@@ -218,7 +218,7 @@ class Ejabberd(Server):
             "EJABBERD_CONFIG_PATH": yaml,
             "EJABBERD_LOG_PATH": self.folder / "ejabberd.log",
             "ERL_CRASH_DUMP": self.folder / "crash.dump",
-            "ERL_LIBS": "/usr/lib/x86_64-linux-gnu",
+            "ERL_LIBS": next(Path("/usr/lib").glob("*-linux-gnu*/ejabberd-*")).parent,
             "HOME": self.folder,
         }
         environment = [f"{name}={value}" for name, value in settings.items()]

@@ -86,8 +86,8 @@ def asking_often(server: Server, url_host: str, times: int) -> list[str]:
     """The same, that many times in turn, over a connection each."""
     words = server.questions(url_host)
     if server.client:
-        host, port, _, *steps = words
-        return client_script(server.client, host, port, str(times), *steps)
+        host, port, _, *more = words
+        return client_script(server.client, host, port, str(times), *more)
     url = next(word for word in words if "://" in word)
     return curl(*words, *[url] * (times - 1))
 

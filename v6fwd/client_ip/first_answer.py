@@ -16,6 +16,11 @@ QUICK = 10.0
 waits 5 s for a header, Dovecot 3 s."""
 AT_ONCE = 2.0
 """The same for the end of a connection on which only our header was sent."""
+MUTE = 30.0
+"""Seconds without a greeting from a server that speaks first; with less many a mail server makes
+strangers wait, and the DNS others. Clients wait for minutes (RFC 5321, 4.5.3.2.1)."""
+MUTE_STUN = 5.0
+"""The same for the answer to STUN, which a server has at hand (RFC 8489, 6.2.2: 39.5 s)."""
 WORDS_SIZE = 4096
 """Bytes of a client that are looked at: the head of a request."""
 ANSWER_SIZE = 512
@@ -39,6 +44,8 @@ class Answer(StrEnum):
     """It ended or reset the connection, or answered HTTP 400, which ends it."""
     ERROR = "error"
     """Another error of a kind that it has for what it does not understand."""
+    SILENT = "silent"
+    """Nothing, for so long that the client has left, where a healthy server speaks at once."""
     UNCLEAR = "unclear"
     """The client may be the cause, or has left before there was an answer."""
 
@@ -77,6 +84,7 @@ _OTHERS_RE = re.compile(
     rb"|[\x20-\xff].\0\x01.{9}\0{19}",  # MySQL: SSLRequest, HandshakeResponse41
     re.IGNORECASE | re.DOTALL,
 )
+_STUN_RE = re.compile(rb"\0[\x01\x03]..\x21\x12\xa4\x42", re.DOTALL)
 _TEXT_RE = re.compile(rb"[\t -~][\t\r\n -~]*")
 _GREETING_RE = re.compile(
     rb"(?:220[ -][^\n]*\n)+|(?:\* (?:OK|PREAUTH)[^\n]*\n)+|\+OK[^\n]*\n|SSH-2\.0-[^\n]*\n"
@@ -136,19 +144,24 @@ def _is_tls(port: int) -> bool:
 class FirstAnswer:
     """One connection from its opening to the target's answer. Gives an `Answer` once."""
 
-    __slots__ = ("_greeted", "_port", "_sent", "words")
+    __slots__ = ("_asked_stun", "_greeted", "_port", "_sent", "words")
 
     def __init__(self, sent: Sent, port: int, said: bytes) -> None:
         """`said`: what the client has said so far. `port` is the target's."""
         self._sent = sent
         self._port = port
-        self._greeted = False
-        self.words = words_of(said, _HTTP_PORT if sent is Sent.FIELD else port)
+        self._greeted = self._asked_stun = False
+        self.words = Words.NONE
+        self._take(said, _HTTP_PORT if sent is Sent.FIELD else port)
 
     def client_said(self, data: bytes) -> None:
         """Take the client's first bytes, if they were not there at the beginning."""
         if self.words is Words.NONE:
-            self.words = words_of(data, self._port)
+            self._take(data, self._port)
+
+    def _take(self, said: bytes, port: int) -> None:
+        self.words = words_of(said, port)
+        self._asked_stun = _STUN_RE.match(said) is not None
 
     def target_said(self, data: bytes) -> Answer | None:
         """Judge bytes of the target; None: a greeting, so the answer is what follows."""
@@ -167,7 +180,7 @@ class FirstAnswer:
     def target_ended(self, seconds: float, *, client_ended: bool) -> Answer:
         """Judge the target's end or reset before an answer, so long after the accept."""
         if client_ended or self.words is Words.ODD or seconds > QUICK:
-            return Answer.UNCLEAR
+            return self.unanswered(seconds)
         if self.words is not Words.NONE and not self._greeted:
             return Answer.ENDED
         if self._greeted:  # some servers have no more to say: daytime, or a client on a list
@@ -175,6 +188,17 @@ class FirstAnswer:
         if self._sent is Sent.HEADER:
             return Answer.ENDED if seconds <= AT_ONCE else Answer.UNCLEAR
         return Answer.ENDED if self._port in _GREETING_PORTS else Answer.UNCLEAR
+
+    def unanswered(self, seconds: float) -> Answer:
+        """Judge a flow that ends so long after the accept with no answer of the target's."""
+        if self._greeted or self._sent is Sent.FIELD or self.words is Words.ODD:
+            return Answer.UNCLEAR
+        is_late = seconds >= MUTE and self._port in _GREETING_PORTS
+        return (
+            Answer.SILENT
+            if is_late or (self._asked_stun and seconds >= MUTE_STUN)
+            else Answer.UNCLEAR
+        )
 
     def _behind_greeting(self, data: bytes) -> Answer:
         if self._sent is Sent.NOTHING:

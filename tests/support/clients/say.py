@@ -1,6 +1,7 @@
-"""TCP client of any protocol: `say.py HOST PORT TIMES [+HEX | -HEX]...`: says, or waits for.
+"""TCP client of any protocol: `say.py HOST PORT TIMES SECONDS [+HEX | -HEX]...`: says, or waits.
 
-It prints all that came, as text of one byte a sign; an end or a reset ends a connection at once.
+It prints all that came, as text of one byte a sign; an end, a reset, or so many seconds in which
+nothing comes end a connection.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ def talk(sock: socket.socket, steps: Sequence[str]) -> None:
             heard += data
 
 
-def run(host: str, port: int, times: int, steps: Sequence[str]) -> None:
+def run(host: str, port: int, times: int, patience: float, steps: Sequence[str]) -> None:
     """Make that many connections, one after the other."""
     for _ in range(times):
         with (
-            socket.create_connection((host, port), timeout=60) as sock,
-            contextlib.suppress(ConnectionError),
+            contextlib.suppress(ConnectionError, TimeoutError),  # even of connect: reset at once
+            socket.create_connection((host, port), timeout=patience) as sock,
         ):
             talk(sock, steps)
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
+    run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), sys.argv[5:])

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from v6fwd.client_ip.first_answer import AT_ONCE, QUICK, Answer, FirstAnswer, Sent, Words, words_of
+from v6fwd.client_ip.first_answer import (
+    AT_ONCE,
+    MUTE,
+    MUTE_STUN,
+    QUICK,
+    Answer,
+    FirstAnswer,
+    Sent,
+    Words,
+    words_of,
+)
 
-SERVED, ENDED, ERROR, UNCLEAR = Answer.SERVED, Answer.ENDED, Answer.ERROR, Answer.UNCLEAR
+SERVED, ENDED, ERROR, SILENT, UNCLEAR = Answer
 NOTHING, HEADER, FIELD = Sent.NOTHING, Sent.HEADER, Sent.FIELD
 GET = b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n"
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
@@ -18,6 +28,7 @@ EXIM = b"220 mail.example ESMTP Exim 4.96\r\n"
 DOVECOT = b"* OK [CAPABILITY IMAP4rev1 ID ENABLE IDLE] Dovecot (Debian) ready.\r\n"
 MYSQL = b"\x11\0\0\0\x0a10.11-MariaDB\0\0\0"
 LOGIN = b"\x27\0\0\1\1\x82\0\0\0\0\0\1\x21" + bytes(23) + b"probe\0\0"
+BINDING = b"\0\1\0\0\x21\x12\xa4\x42" + bytes(12)
 STREAM = b"<stream:stream to='chat.example' xmlns='jabber:client'>"
 LOOKUP = b":irc.example NOTICE * :*** Looking up your hostname...\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: Sat, 28 Nov 2026 20:23:25 GMT\r\n"
@@ -56,7 +67,7 @@ PYTHON = b'<!DOCTYPE HTML>\n<html lang="en"><title>Error response</title><p>Erro
         (b"CAP LS 302\r\n", 6667, Words.SOUND),
         (b"<?xml version='1.0'?>", 5222, Words.SOUND),
         (STREAM, 5222, Words.SOUND),
-        (b"\0\1\0\0\x21\x12\xa4\x42" + bytes(12), 3478, Words.SOUND),
+        (BINDING, 3478, Words.SOUND),
         (LOGIN, 3306, Words.SOUND),
         (b"\x20\0\0\1" + bytes(32), 3306, Words.SOUND),  # SSLRequest
         (b"\x20\0\0\1" + b"x" * 32, 3306, Words.ODD),
@@ -214,3 +225,42 @@ def test_only_the_first_words_count() -> None:
     answer.client_said(RUBBISH)
     answer.client_said(GET)
     assert answer.target_said(BAD) is UNCLEAR
+
+
+@pytest.mark.parametrize(
+    ("sent", "port", "said", "seconds", "verdict"),
+    [
+        (NOTHING, 25, b"", MUTE, SILENT),
+        (NOTHING, 25, b"", MUTE - 1, UNCLEAR),  # a mail server that makes strangers wait
+        (NOTHING, 25, RUBBISH, MUTE, UNCLEAR),
+        (NOTHING, 80, b"", MUTE, UNCLEAR),  # a browser's connection that it did not use
+        (NOTHING, 80, GET, MUTE, UNCLEAR),  # a page that takes long
+        (HEADER, 25, b"", MUTE, SILENT),
+        (HEADER, 3478, BINDING, MUTE_STUN, SILENT),
+        (HEADER, 3478, BINDING, MUTE_STUN - 1, UNCLEAR),
+        (HEADER, 3478, GET, MUTE_STUN, UNCLEAR),
+        (HEADER, 3478, b"", MUTE_STUN, UNCLEAR),
+        (NOTHING, 3478, BINDING, MUTE_STUN, SILENT),
+        (FIELD, 25, GET, MUTE, UNCLEAR),
+    ],
+)
+def test_no_answer(sent: Sent, port: int, said: bytes, seconds: float, verdict: Answer) -> None:
+    assert FirstAnswer(sent, port, said).unanswered(seconds) is verdict
+
+
+def test_no_answer_to_what_a_client_says_later() -> None:
+    answer = FirstAnswer(HEADER, 3478, b"")
+    answer.client_said(BINDING)
+    assert answer.unanswered(MUTE_STUN) is SILENT
+
+
+def test_a_greeting_is_an_answer() -> None:
+    answer = FirstAnswer(NOTHING, 25, b"")
+    answer.target_said(POSTFIX)
+    assert answer.unanswered(MUTE) is UNCLEAR
+
+
+def test_a_target_that_ends_when_its_client_has_left_did_not_answer() -> None:
+    answer = FirstAnswer(HEADER, 3478, BINDING)
+    assert answer.target_ended(MUTE_STUN, client_ended=True) is SILENT
+    assert answer.target_ended(MUTE_STUN - 1, client_ended=True) is UNCLEAR

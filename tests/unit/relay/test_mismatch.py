@@ -13,7 +13,7 @@ from v6fwd.model import ClientIP, Endpoint, Forward
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.targets.mismatch import LOOK_INTERVAL, NEEDED, Looks, Mismatch, Mismatches
 
-SERVED, ENDED, ERROR, UNCLEAR = Answer
+SERVED, ENDED, ERROR, SILENT, UNCLEAR = Answer
 RIGHT_AFTER = "right after the PROXY header: does it expect one"
 WANTS = "does it expect a PROXY header"
 LISTEN, TARGET = Endpoint("::", 80), Endpoint("172.17.0.2", 80)
@@ -33,6 +33,8 @@ def noted(answers: Iterable[Answer]) -> tuple[Mismatch, list[int]]:
         ([ENDED] * 40, [20]),  # once
         ([ERROR] * 20, [20]),
         ([ENDED, ERROR] * 10, [20]),
+        ([SILENT] * 15 + [UNCLEAR] * 5, [20]),
+        ([SILENT] * 14 + [UNCLEAR] * 6, []),
         ([ENDED] * 15 + [UNCLEAR] * 5, [20]),
         ([ENDED] * 14 + [UNCLEAR] * 100, []),
         ([UNCLEAR] * 100 + [ENDED] * 15, [115]),
@@ -93,6 +95,17 @@ def test_what_is_not_known_is_not_counted() -> None:
             [ENDED] * 20,
             f"ended 20 of 20 connections without an answer: {WANTS}",
         ),
+        (
+            ClientIP.PROXY_V2,
+            [SILENT] * 11 + [ENDED] * 9,
+            "did not answer 20 of 20 connections behind the PROXY header: does it expect one",
+        ),
+        (
+            ClientIP.PROXY_V2,
+            [SILENT] * 10 + [ERROR] * 10,
+            f"answered 20 of 20 connections with an error {RIGHT_AFTER}",
+        ),
+        (ClientIP.NONE, [SILENT] * 20, f"did not answer 20 of 20 connections: {WANTS}"),
     ],
 )
 def test_the_line(mode: ClientIP, answers: list[Answer], text: str) -> None:

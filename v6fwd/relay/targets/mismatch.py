@@ -19,8 +19,8 @@ NEEDED_MOST = 200
 """The same of a target that has served as many as this before: it is more likely that one client
 is the cause."""
 SHARE = 0.75
-"""Part of these that must have been ended or answered with an error; of the others nothing is
-known."""
+"""Part of these that must have been ended, answered with an error, or not at all; of the others
+nothing is known."""
 LOOK_INTERVAL = 5.0
 """Seconds without a look at the flows of a target that serves."""
 ALWAYS = float("-inf")
@@ -58,11 +58,11 @@ class Looks:
 class Mismatch:
     """What was seen of one forward since its target last served somebody."""
 
-    __slots__ = ("_served", "ended", "errors", "found", "unclear")
+    __slots__ = ("_served", "ended", "errors", "found", "silent", "unclear")
 
     def __init__(self) -> None:
         self._served = 0
-        self.ended = self.errors = self.unclear = 0
+        self.ended = self.errors = self.silent = self.unclear = 0
         self.found = False
 
     def note(self, answers: Mapping[str, int]) -> bool:
@@ -72,19 +72,27 @@ class Mismatch:
         """
         if served := answers.get(Answer.SERVED, 0):
             self._served += served
-            self.ended = self.errors = self.unclear = 0
+            self.ended = self.errors = self.silent = self.unclear = 0
             self.found = False
             return False
         self.ended += answers.get(Answer.ENDED, 0)
         self.errors += answers.get(Answer.ERROR, 0)
+        self.silent += answers.get(Answer.SILENT, 0)
         self.unclear += answers.get(Answer.UNCLEAR, 0)
         was_found, self.found = self.found, self.found or self._is_enough()
         return self.found and not was_found
 
     @property
     def bad(self) -> int:
-        """Flows that were ended or answered with an error."""
-        return self.ended + self.errors
+        """Flows that were ended, answered with an error, or not at all."""
+        return self.ended + self.errors + self.silent
+
+    @property
+    def most(self) -> Answer:
+        """What most of these were."""
+        if self.silent > max(self.ended, self.errors):
+            return Answer.SILENT
+        return Answer.ENDED if self.ended >= self.errors else Answer.ERROR
 
     def _is_enough(self) -> bool:
         needed = min(max(NEEDED, self._served), NEEDED_MOST)
@@ -95,16 +103,19 @@ class Mismatch:
         target = forward.target
         of = f"{self.bad} of {self.bad + self.unclear} connections"
         probe = f" v6fwd probe {target}" if not target.path else ""
-        return (
-            f"{target} {_sentence(forward.client_ip, of, ended=self.ended >= self.errors)}{probe}"
-        )
+        return f"{target} {_sentence(forward.client_ip, of, self.most)}{probe}"
 
 
-def _sentence(mode: ClientIP, of: str, *, ended: bool) -> str:
+def _sentence(mode: ClientIP, of: str, most: Answer) -> str:
     if mode in _HEADER:
+        if most is Answer.SILENT:
+            return f"did not answer {of} behind the PROXY header: does it expect one?"
         where = "right after the PROXY header: does it expect one?"
-        return f"ended {of} {where}" if ended else f"answered {of} with an error {where}"
-    if ended:
+        is_end = most is Answer.ENDED
+        return f"ended {of} {where}" if is_end else f"answered {of} with an error {where}"
+    if most is Answer.SILENT:
+        return f"did not answer {of}: does it expect a PROXY header?"
+    if most is Answer.ENDED:
         return f"ended {of} without an answer: does it expect a PROXY header?"
     if mode.is_http:
         return f"answered {of} with HTTP 400: does it take plain HTTP?"

@@ -115,7 +115,7 @@ class AnswerWatch:
 
     def stop(self) -> None:
         """The flow ends without an answer."""
-        self._judged(Answer.UNCLEAR)
+        self._judged(self._answer.unanswered(self._flow.seconds()))
 
     def _judged(self, answer: Answer) -> None:
         flow = self._flow
