@@ -64,7 +64,12 @@ class Fail2ban:
                 stdout=said,
                 stderr=subprocess.STDOUT,
             )
-        eventually(lambda: "web" in self.ask("status"), "fail2ban has its jail")
+        try:
+            eventually(lambda: "web" in self.ask("status"), "fail2ban has its jail")
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
 
     def _configure(self) -> None:
         for name in ("action.d", "filter.d"):
@@ -128,12 +133,14 @@ def with_daemon(
         config.write('\nclient-ip = "proxy-v2"\n')
         config.write(f'[[forward]]\nlisten = "[::]:81"\ntarget = "{target}"\n')
         config.write(f'client-ip = "transparent"\npseudo-store = "{fail2ban.store}"\n')
-    daemon.run(prefix=stage.lab.command("host"))
-    yield fail2ban, daemon
-    fail2ban.end()
-    assert TABLE not in fail2ban.table(), "nothing is left behind"
-    assert banned(daemon) == set(), "fail2ban has ended its bans"
-    daemon.end()
+    try:
+        daemon.run(prefix=stage.lab.command("host"))
+        yield fail2ban, daemon
+        fail2ban.end()
+        assert TABLE not in fail2ban.table(), "nothing is left behind"
+        assert banned(daemon) == set(), "fail2ban has ended its bans"
+    finally:
+        daemon.end()
 
 
 def banned(daemon: ServeProcess) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -66,11 +67,11 @@ class Terminal:
     def rest(self) -> str:
         """What was drawn to the end of a program that has ended."""
         os.set_blocking(self._ours, False)
-        try:
-            self.drawn += os.read(self._ours, 1 << 20).decode()
-        except BlockingIOError:
-            pass
-        return self.drawn
+        data = b""
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(self._ours, 1 << 16):  # a terminal gives 4 KB at most
+                data += piece
+        return self.drawn + data.decode()
 
     def close(self) -> None:
         """End it."""
