@@ -47,7 +47,7 @@ unit: .corpora/complete ## 1 min | tests in one process, without root; ARGS=... 
 process: packages-test $(VENV)/installed-test ## 4 min | tests of v6fwd as a process on loopback, without root
 netns: packages-test $(VENV)/installed-test ## 3 min | tests in network namespaces of their own; root
 servers: packages-test postfix $(VENV)/installed-test ## 4 min | tests with real servers in network namespaces; root
-docker: packages-test engine $(VENV)/installed-test ## 9 min | tests with real Docker Engines; root
+docker: packages-test engine $(VENV)/installed-test ## 10 min | tests with real Docker Engines; root
 $(RINGS):
 	$(BIN)/pytest tests/$@ $(ARGS)
 

@@ -95,17 +95,8 @@ def published(port: int) -> int:
 def swarm() -> Iterator[Swarm]:
     """Three nodes with a daemon of ours each; `named` has a task on each worker."""
     with swarm_of(*VERSIONS) as swarm:
-        swarm.serve(RULES)
-        words = ["--replicas", "2", "--constraint", "node.role==worker"]
-        words += ["--publish", f"{UDP_PORT}:90/udp", "--publish", f"{UDP_BY_LABEL}:90/udp"]
-        words += ["--container-label", "v6fwd.client-ip.90-udp=proxy-v2"]
-        for port, mode in LABELS.items():
-            words += ["--publish", f"{published(port)}:{port}/tcp"]
-            words += ["--container-label", f"v6fwd.client-ip.{port}-tcp={mode}"]
-        swarm.create("named", *words)
-        swarm.create("ruled", "--replicas", "2", "--publish", "8200:80")
-        eventually(lambda: _all_served(swarm), "every port is served on every node")
         try:
+            _prepare(swarm)
             yield swarm
         finally:
             for node, served in swarm.served.items():
@@ -113,6 +104,20 @@ def swarm() -> Iterator[Swarm]:
         for served in swarm.served.values():
             assert "internal error" not in served.log
             assert "Traceback" not in served.log
+
+
+def _prepare(swarm: Swarm) -> None:
+    """Start the daemons and the services."""
+    swarm.serve(RULES)
+    words = ["--replicas", "2", "--constraint", "node.role==worker"]
+    words += ["--publish", f"{UDP_PORT}:90/udp", "--publish", f"{UDP_BY_LABEL}:90/udp"]
+    words += ["--container-label", "v6fwd.client-ip.90-udp=proxy-v2"]
+    for port, mode in LABELS.items():
+        words += ["--publish", f"{published(port)}:{port}/tcp"]
+        words += ["--container-label", f"v6fwd.client-ip.{port}-tcp={mode}"]
+    swarm.create("named", *words)
+    swarm.create("ruled", "--replicas", "2", "--publish", "8200:80")
+    eventually(lambda: _all_served(swarm), "every port is served on every node")
 
 
 def _all_served(swarm: Swarm) -> bool:
