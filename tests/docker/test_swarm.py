@@ -100,7 +100,7 @@ def swarm() -> Iterator[Swarm]:
             yield swarm
         finally:
             for node, served in swarm.served.items():
-                print(node, served.log[-3000:])  # shown where a test failed
+                print(node, served.log[-3000:], served.engine.log[-2000:])  # where a test failed
         for served in swarm.served.values():
             assert "internal error" not in served.log
             assert "Traceback" not in served.log
