@@ -1,15 +1,13 @@
 """Ports of Swarm's mesh on three real Engines: whoever asks, at whichever node, is named.
 
 Namespaces have no IPVS, so Docker's own mesh does not work here, and dockerd holds no sockets: the
-listeners are ours. `make test-mesh` runs the same beside the real mesh, in a user-mode Linux, whose
-kernel has no nftables for IPv4: there only IPv6 clients are asked about.
+listeners are ours.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-import os
 import re
 import signal
 import subprocess
@@ -45,15 +43,7 @@ container = "nobody"
 client-ip = "none"
 """
 """The last one tells the protocol, where dockerd has no socket, and nothing else."""
-VERSIONS = ("20.10", "20.10", os.environ.get("V6FWD_SWARM_ENGINE", "20.10"))
-REAL_MESH = "V6FWD_REAL_MESH" in os.environ
-"""Whether this is the user-mode Linux."""
-ADDRESSES = [
-    (node, host)
-    for node in NODES
-    for host in (v6_of(node), v4_of(node))
-    if ":" in host or not REAL_MESH
-]
+ADDRESSES = [(node, host) for node in NODES for host in (v6_of(node), v4_of(node))]
 """By which a client asks: six, of which those of the manager have no task of `named`."""
 LABELS = {
     80: "proxy-v1",
@@ -94,7 +84,7 @@ def published(port: int) -> int:
 @pytest.fixture(scope="module")
 def swarm() -> Iterator[Swarm]:
     """Three nodes with a daemon of ours each; `named` has a task on each worker."""
-    with swarm_of(*VERSIONS) as swarm:
+    with swarm_of("20.10", "20.10", "20.10") as swarm:
         try:
             _prepare(swarm)
             yield swarm
@@ -163,15 +153,6 @@ def test_six_of_six_are_named(swarm: Swarm, mode: str) -> None:
         said = page(swarm, host, published(port))
         assert SAYS[mode](client_of(host), host) in said
         assert said.count("PROXY") == (mode == "proxy-v1")
-
-
-def test_whose_the_listener_is(swarm: Swarm) -> None:
-    """Beside the real mesh it is dockerd's, taken over: a client in its queue is not lost."""
-    for node in NODES:
-        listed = swarm.lab.run(node, "ss", "-Htlnp", f"sport = :{published(80)}").stdout
-        assert len(listed.splitlines()) == 1, listed
-        assert "python" in listed
-        assert ("dockerd" in listed) == REAL_MESH
 
 
 def test_none_answers_over_ipv6(swarm: Swarm) -> None:
