@@ -16,7 +16,7 @@ endef
 
 RINGS := unit process netns servers docker
 
-.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate docs reference lock dist deb release hold engine postfix clean
+.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate docs screenshots reference lock dist deb release hold engine mail clean
 .PHONY: packages-demo packages-test packages-bench
 
 # A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
@@ -26,7 +26,7 @@ help: ## 0 s | this list
 demo: packages-demo $(VENV)/installed ## 5 s | the main job: two log lines, without and with the client's address
 	@$(BIN)/v6fwd demo
 
-test: packages-test engine postfix check .corpora/complete ## 11 min | `check` and every ring; installs the servers first
+test: packages-test engine mail check .corpora/complete ## 11 min | `check` and every ring; installs the servers first
 	$(BIN)/python scripts/run-tests
 
 check: lint ## 20 s | what a commit must pass: ruff, format, strict types, shellcheck
@@ -46,15 +46,16 @@ format: $(VENV)/installed-test ## 1 s | apply ruff's fixes and its format
 unit: .corpora/complete ## 1 min | tests in one process, without root; ARGS=... goes to pytest
 process: packages-test $(VENV)/installed-test ## 4 min | tests of v6fwd as a process on loopback, without root
 netns: packages-test $(VENV)/installed-test ## 3 min | tests in network namespaces of their own; root
-servers: packages-test postfix $(VENV)/installed-test ## 4 min | tests with real servers in network namespaces; root
+servers: packages-test mail .corpora/complete ## 4 min | tests with real servers in network namespaces; root
 docker: packages-test engine $(VENV)/installed-test ## 10 min | tests with real Docker Engines; root
 $(RINGS):
 	$(BIN)/pytest tests/$@ $(ARGS)
 
-bench: packages-bench $(VENV)/installed-bench ## 50 min | beside docker-proxy, HAProxy, nginx; QUICK=1: 4 min
+bench: packages-bench $(VENV)/installed-bench ## 65 min | beside docker-proxy, HAProxy, nginx; QUICK=1: 4 min
+	@scripts/build-limit 2>/dev/null || true # where it cannot be built, the run says why
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
-fuzz: $(VENV)/installed-fuzz ## 12 min | random bytes against each reader of foreign bytes, for SECONDS=60; TARGETS='toml shim'
+fuzz: $(VENV)/installed-fuzz ## 13 min | random bytes against each reader of foreign bytes, for SECONDS=60; TARGETS='toml shim'
 	@set -e; for target in $(or $(TARGETS),$(notdir $(wildcard tests/fuzz/corpus/*))); do \
 	  $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60); done
 
@@ -63,6 +64,9 @@ mutate: $(VENV)/installed-test ## 60 min | faults put into copies of the code th
 
 docs: reference ## 5 s | the site of docs/ in build/docs, every link checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file contrib/docs/mkdocs.yml
+
+screenshots: packages-test $(VENV)/installed-test ## 5 min | docs/*.png and top.svg, of a real daemon under load; Chromium
+	$(BIN)/python scripts/screenshots
 
 reference: $(VENV)/installed-test ## 1 s | docs/reference.md from the code
 	$(BIN)/python scripts/reference >docs/reference.new
@@ -88,8 +92,8 @@ hold: packages-test ## 1 s | build the holder, which a shim becomes, from hold.c
 engine: ## 0 s | fetch the second Docker Engine for the tests; without it they are left out
 	@scripts/install-engine >/dev/null || true
 
-postfix: packages-test ## 0 s | unpack Debian's Postfix for the tests; without it they are left out
-	@scripts/install-postfix >/dev/null || true
+mail: packages-test ## 0 s | unpack Postfix and OpenSMTPD for the tests; without them they are left out
+	@scripts/install-mail >/dev/null || true
 
 packages-demo: ## 0 s | install the Debian packages that `demo` needs
 packages-test: ## 0 s | install the Debian packages that the tests need

@@ -34,6 +34,12 @@ _SPECIAL = (*_PROXY, *_HTTP)
 CONTESTS = (
     Contest("v6fwd / docker-proxy", "v6fwd", ("docker-proxy",)),
     Contest("v6fwd / the better of HAProxy and nginx", "v6fwd", ("haproxy", "nginx")),
+    Contest("v6fwd / the limit", "v6fwd", ("limit-epoll", "limit-ring")),
+    Contest(
+        "two workers each: v6fwd serve / the better of HAProxy and nginx",
+        "v6fwd-serve-2",
+        ("haproxy-2", "nginx-2"),
+    ),
     Contest(
         "with a PROXY header: v6fwd / the better of HAProxy and nginx",
         "v6fwd-proxy-v2",
@@ -50,6 +56,7 @@ CONTESTS = (
     Contest("v6fwd with X-Forwarded-For / as a TCP relay", "v6fwd-http", ("v6fwd",), _HTTP),
     Contest("v6fwd transparent / mode none", "v6fwd-transparent", ("v6fwd",)),
 )
+_IN_SUMMARY = CONTESTS[:3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,11 @@ def rows(contest: Contest, scenarios: Iterable[ScenarioResult]) -> list[Row]:
                 title = f"{scenario.title}: {figure.row}" if figure.row else scenario.title
                 found.setdefault(title, Row(title)).cells[figure.column] = cell
     return list(found.values())
+
+
+def summary_contests(scenarios: Sequence[ScenarioResult]) -> list[Contest]:
+    """The contests of a page's summary and of its picture; one without any row has no column."""
+    return [contest for contest in _IN_SUMMARY if rows(contest, scenarios)]
 
 
 def better_of(scenario: ScenarioResult, figure: Figure, names: Sequence[str]) -> str | None:

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.processes import scheduled_seconds
 from v6fwd.daemon.ask import ask
 
 FORWARDS = 500
@@ -241,12 +242,8 @@ def proportional_set_size(pids: Sequence[int]) -> float:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """Used so far."""
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+    """Used so far by the threads that these processes have now."""
+    return sum(scheduled_seconds(Path(f"/proc/{pid}/task")) for pid in pids)
 
 
 def descriptors(pid: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.compare import CONTESTS, Cell, Row, rows
+from bench.compare import Cell, Row, rows, summary_contests
 from bench.readme import SUMMARY, summary_picture
 from bench.result import Figure, Result, ScenarioResult
 from bench.stats import Spread, spread
@@ -26,10 +26,15 @@ _COLOURS = {
     "nginx": "#e09f3e",
     "nginx-proxy-v1": "#f2cc8f",
     "nginx-http": "#f4a261",
+    "v6fwd-serve-2": "#14a76c",
+    "haproxy-2": "#577590",
+    "nginx-2": "#f3b562",
+    "limit-epoll": "#6a4c93",
+    "limit-ring": "#b07bac",
     "socat": "#8d99ae",
     "direct": "#2b2d42",
 }
-_CONTEST_COLOURS = ("#c44536", "#3d5a80")
+_CONTEST_COLOURS = ("#c44536", "#3d5a80", "#6a4c93")
 _GROWTH = ("cpu", "p99", "memory", "growth", "start")
 """Figures that are drawn against load."""
 _DOTS = 110
@@ -68,19 +73,20 @@ def _summary(result: Result, stem: Path) -> Path | None:
     """Bars for the rows of README's table; None where the result has none of them."""
     from matplotlib import pyplot
 
-    contests = CONTESTS[:2]
+    contests = summary_contests(result.scenarios)
     tables = [{row.title: row for row in rows(one, result.scenarios)} for one in contests]
     wanted = [row for row in SUMMARY if any(row[0] in table for table in tables)]
     if not wanted:
         return None
     figure, axes = pyplot.subplots(figsize=(7.0, 3.0))
+    step = 0.8 / len(contests)
     for at, (contest, table) in enumerate(zip(contests, tables, strict=True)):
         cells = [_cell(table, *row) for row in wanted]
         bars = [(place, cell.ratio) for place, cell in enumerate(cells) if cell is not None]
         axes.barh(
-            [place + 0.4 * at - 0.2 for place, _ in bars],
+            [place + step * (at - (len(contests) - 1) / 2) for place, _ in bars],
             [ratio.median for _, ratio in bars],
-            height=0.36,
+            height=0.9 * step,
             color=_CONTEST_COLOURS[at],
             label=contest.title,
         )
@@ -93,7 +99,7 @@ def _summary(result: Result, stem: Path) -> Path | None:
     axes.invert_yaxis()
     axes.tick_params(axis="x", labelsize=7)
     axes.set_xlabel("ratio, less is better", fontsize=7)
-    axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.3, 1.0), ncols=2)
+    axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.3, 1.0), ncols=len(contests))
     figure.tight_layout()
     path = Path(summary_picture(f"{stem}.json"))
     figure.savefig(path, dpi=_DOTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.compare import COLUMNS, CONTESTS, Cell, Contest, Row, rows
+from bench.compare import COLUMNS, CONTESTS, Cell, Contest, Row, rows, summary_contests
 from bench.result import Result
 from bench.table import number
 
@@ -62,7 +62,7 @@ def _replaced(page: str, kind: str, text: str) -> str:
 
 def summary(result: Result, source: str) -> str:
     """Six rows and a picture."""
-    contests = CONTESTS[:2]
+    contests = summary_contests(result.scenarios)
     found = [{row.title: row for row in rows(contest, result.scenarios)} for contest in contests]
     lines = [f"| less is better | {' | '.join(contest.title for contest in contests)} |"]
     lines.append("|---|" + "---:|" * len(contests))

@@ -3,7 +3,8 @@
 Good clients come and go over TCP, HTTP and UDP, and every byte of theirs is compared; hostile ones
 send slow heads, floods, chunks of one byte, garbage and resets; a target ends as it likes; the
 daemon is reloaded meanwhile, and loses workers. Good clients must be served, but for those of a
-worker that was killed, and when all have gone, descriptors and memory must be what they were.
+worker that was killed (`soak_log` says which these are), and when all have gone, descriptors and
+memory must be what they were.
 
 Everything is on loopback, with free ports and bounded numbers. A line a minute, a table at the end;
 exit status 1 where something went wrong.
@@ -25,10 +26,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
 
 from bench.endurance import Daemon, cpu_seconds, descriptors, free_ports, proportional_set_size
 from bench.soak_clients import GOOD, HOSTILE, BrokenError, Client, Ports, odd_target
+from bench.soak_log import Broken, FlowLog
 
 EVERY = 10.0
 """Seconds from one event to the next."""
@@ -41,6 +42,8 @@ GROWTH_MB = 4.0
 
 _CONFIG = """\
 workers = 2
+log-flows = true
+log-format = "json"
 drain-timeout = 5
 [control]
 socket = "{folder}/control.sock"
@@ -101,11 +104,6 @@ class SoakDaemon(Daemon):
         self.config.write_text(_CONFIG.format(**values))
 
 
-def _ports(flow: dict[str, Any]) -> tuple[int, int]:
-    """A client's own port and the daemon's: one number may be used towards several of these."""
-    return flow["client_port"], int(flow["listen"].partition("/")[0].rpartition(":")[2])
-
-
 class Soak:
     """The clients, what becomes of them, and what is done to the daemon meanwhile."""
 
@@ -117,10 +115,11 @@ class Soak:
         self.events: Counter[str] = Counter()
         self.accidents: Counter[str] = Counter()
         """Good clients that were not served and should have been, by kind and word."""
-        self.with_their_worker = 0
-        self._broken: list[tuple[str, tuple[int, int]]] = []
-        self._doomed: set[tuple[int, int]] = set()
-        """Ports of clients of the worker that was killed last: some notice after seconds."""
+        self.with_their_worker: Counter[str] = Counter()
+        self._broken: list[Broken] = []
+        self._kills: dict[int, float] = {}
+        """Process ids of the workers that were killed, and when, in seconds since 1970."""
+        self._flows = FlowLog(daemon.log)
 
     async def run(self, seconds: float) -> None:
         """Everything at once, for so long; then all clients go."""
@@ -136,7 +135,7 @@ class Soak:
         finally:
             self._stop = True
             await asyncio.gather(*tasks)
-        self._judge(set(), everybody=True)
+        self.judge()
 
     async def _again(self, kind: Client) -> None:
         while not self._stop:
@@ -146,13 +145,12 @@ class Soak:
                     word = await kind(self._ports)
             except BrokenError as error:
                 word = error.word
-                self._broken.append((f"{name}: {word}", error.ports))
+                what = f"{name}: {word}"
+                self._broken.append(Broken(what, error.ports, error.began, error.broke))
             except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
                 word = type(error).__name__
             if kind in GOOD and word not in ("served", "reset", "cut"):
                 self.accidents[f"{name}: {word}"] += 1
-            if "LOOKED WHOLE" in word:
-                self.accidents[word] += 1
             self.words[name, word] += 1
             await asyncio.sleep(THINK)
 
@@ -166,31 +164,42 @@ class Soak:
                 await self._progress()
 
     async def _reload(self) -> None:
-        self._judge(set(), everybody=True)
+        self.judge()
         self.events["reload"] += 1
         self._daemon.write(self.events["reload"])
         await self._daemon.ask("reload")
 
     async def _kill(self) -> None:
-        """A worker. Whoever was with another one has no reason to break."""
-        self._judge(set(), everybody=True)
+        """A worker, each in its turn."""
+        self.judge()
         victim = (await self._daemon.workers())[self.events["kill"] % 2]
-        flows = [flow for part in await self._daemon.ask("flows") for flow in part.get("flows", ())]
-        others = {_ports(flow) for flow in flows if flow["worker"] != victim}
-        self._doomed = {_ports(flow) for flow in flows if flow["worker"] == victim}
+        self._kills[victim] = time.time()
         os.kill(victim, signal.SIGKILL)
         self.events["kill"] += 1
-        await asyncio.sleep(2)
-        self._judge(others, everybody=False)
 
-    def _judge(self, others: set[tuple[int, int]], *, everybody: bool) -> None:
-        """Account for those that broke since the last time."""
-        for what, ports in self._broken:
-            if (everybody and ports not in self._doomed) or ports in others:
-                self.accidents[what] += 1
+    def judge(self) -> None:
+        """Account for those that broke since the last time, and for what the log says besides."""
+        self._flows.read()
+        for broken in self._broken:
+            how = self._flows.end_of(broken)
+            if how is None and self._lost_its_worker(broken):
+                self.with_their_worker[broken.what] += 1
             else:
-                self.with_their_worker += 1
+                self._accident(f"{broken.what} ({how or 'by nobody'})", broken)
         self._broken.clear()
+        for pid in set(self._flows.died) - self._kills.keys():
+            self._accident("a worker died", pid)
+        for text in self._flows.trouble:
+            self._accident("trouble in the log", text)
+        self._flows.died.clear()
+        self._flows.trouble.clear()
+
+    def _lost_its_worker(self, broken: Broken) -> bool:
+        return any(broken.began <= at <= broken.broke for at in self._kills.values())
+
+    def _accident(self, what: str, details: object) -> None:
+        self.accidents[what] += 1
+        print(f"accident: {what}: {details}, kills {self._kills}", flush=True)
 
     async def _progress(self) -> None:
         used, memory = await self.held()
@@ -249,10 +258,6 @@ async def serving() -> AsyncIterator[Soak]:
         try:
             await daemon.start()
             yield Soak(daemon, outside)
-            log = daemon.log.read_text()
-            for line in log.splitlines():
-                if "internal error" in line or "Traceback" in line:
-                    print(line)
         finally:
             daemon.stop()
             server.close()
@@ -268,7 +273,8 @@ def table(soak: Soak, before: tuple[int, float], after: tuple[int, float]) -> in
         }
         words = ", ".join(f"{count} {word}" for word, count in found.items())
         print(f"{kind.__name__:16} {'good' if kind in GOOD else 'hostile':8} {words}")
-    print(f"events           {dict(soak.events)}, {soak.with_their_worker} flows of killed workers")
+    print(f"events           {dict(soak.events)}")
+    print(f"killed workers'  {dict(soak.with_their_worker) or 'none'}")
     print(f"descriptors      {before[0]} before, {after[0]} after")
     print(f"memory           {before[1]:.1f} MB before, {after[1]:.1f} MB after")
     print(f"accidents        {dict(soak.accidents) or 'none'}")

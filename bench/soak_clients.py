@@ -11,6 +11,7 @@ import contextlib
 import random
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -40,12 +41,15 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class BrokenError(Exception):
-    """A good client's connection broke: its own port, and the daemon's."""
+    """A connection broke that should not have."""
 
-    def __init__(self, word: str, ports: tuple[int, int]) -> None:
+    def __init__(self, word: str, ports: tuple[int, int], began: float) -> None:
+        """`began` is the time before it connected, in seconds since 1970."""
         super().__init__(word)
         self.word = word
         self.ports = ports
+        self.began = began
+        self.broke = time.time()
 
 
 async def connect(port: int) -> Streams:
@@ -66,27 +70,31 @@ def cut(writer: asyncio.StreamWriter) -> None:
 
 async def served(port: int, visit: Callable[[Streams], Word]) -> str:
     """One good client's whole life. Raises BrokenError where its connection broke."""
-    own = 0
+    own, began = 0, time.time()
     writer = None
     try:
         async with asyncio.timeout(PATIENCE + LONG[1]):
             reader, writer = await connect(port)
-            own = writer.get_extra_info("sockname")[1]
+            own = _own_port(writer)
             word = await visit((reader, writer))
     except ConnectionRefusedError:
         return "refused"
     except TimeoutError:
         return "left waiting"
-    except (OSError, asyncio.IncompleteReadError) as error:
-        raise BrokenError(
-            "cut" if isinstance(error, asyncio.IncompleteReadError) else "reset", (own, port)
-        ) from error
+    except asyncio.IncompleteReadError:
+        word = "cut"
+    except OSError:
+        word = "reset"
     finally:
         if writer is not None:
             writer.close()
-    if word == "cut":
-        raise BrokenError(word, (own, port))
+    if word in ("cut", "reset"):
+        raise BrokenError(word, (own, port), began)
     return word
+
+
+def _own_port(writer: asyncio.StreamWriter) -> int:
+    return int(writer.get_extra_info("sockname")[1])
 
 
 async def _once(streams: Streams) -> str:
@@ -258,13 +266,19 @@ async def reads_nothing(ports: Ports) -> str:
 
 
 async def odd_ends(ports: Ports) -> str:
-    """A target that ends as it likes. What it says how long it is must not come short of that."""
+    """A target that ends as it likes. What it says how long it is must not come short of that.
+
+    Raises BrokenError where it did, and looked whole.
+    """
+    began = time.time()
     reader, writer = await connect(ports.odd)
     with contextlib.closing(writer):
         writer.write(b"well?")
         size = int.from_bytes(await reader.readexactly(4), "big")
         got = await reader.read(-1)
-        return "whole" if len(got) == size else f"A CUT STREAM LOOKED WHOLE ({len(got)} of {size})"
+        if len(got) == size:
+            return "whole"
+        raise BrokenError("a cut stream looked whole", (_own_port(writer), ports.odd), began)
 
 
 async def odd_target(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -10,7 +10,6 @@ own, and takes the level from `<4>` (sd-daemon(3)). Whoever reads a pipe adds wh
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import json
 import os
@@ -18,8 +17,10 @@ import select
 import stat
 import time
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 SEVERITIES = {"error": 3, "warning": 4, "info": 6}
 """Levels as syslog(3) and the journal number them."""
@@ -143,9 +144,10 @@ class Log:
 
     def _line(self, level: str, event: str, text: str, fields: dict[str, object]) -> bytes:
         if self._style is LogFormat.JSON:
-            stamp = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
+            seconds, thousandths = divmod(round(self._now() * 1e6) // 1000, 1000)
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
             record: dict[str, object] = {
-                "time": stamp,
+                "time": f"{stamp}.{thousandths:03}+00:00",
                 "level": level,
                 "event": event,
                 "text": text,
@@ -218,7 +220,7 @@ def in_background(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Ta
     An exception that ends it is reported to the loop's handler at once. asyncio does so when the
     task is collected: never, for one that is kept.
     """
-    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+    task = _loop().create_task(coroutine, name=name)
     task.add_done_callback(_report_failure)
     return task
 
@@ -238,7 +240,25 @@ def attempt(call: Callable[..., object], *words: object) -> None:
         call(*words)
     except Exception as error:
         context = {"message": f"{call!r} failed", "exception": error}
-        asyncio.get_running_loop().call_exception_handler(context)
+        if _without_loop is None:
+            _loop().call_exception_handler(context)
+        else:
+            _without_loop.limited("defect", "defect", f"internal error: {error!r}")
+
+
+_without_loop: Log | None = None
+
+
+def log_exceptions_without_loop(log: Log) -> None:
+    """Log those that `attempt` meets, in a process where no loop of asyncio runs."""
+    global _without_loop
+    _without_loop = log
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    from asyncio import get_running_loop  # it is imported where one runs
+
+    return get_running_loop()
 
 
 def keep_standard_descriptors() -> None:

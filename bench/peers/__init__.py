@@ -7,10 +7,12 @@ from bench.peers.direct import Direct
 from bench.peers.docker_proxy import DockerProxy
 from bench.peers.haproxy import HAProxy
 from bench.peers.haproxy_http import HAProxyHttp
+from bench.peers.limit import Limit
 from bench.peers.nginx import Nginx
 from bench.peers.nginx_http import NginxHttp
 from bench.peers.socat import Socat
 from bench.peers.v6fwd import V6fwd
+from bench.peers.v6fwd_serve import V6fwdServe
 
 PEERS: tuple[Peer, ...] = (
     V6fwd(),
@@ -19,6 +21,11 @@ PEERS: tuple[Peer, ...] = (
     Nginx(),
     Socat(),
     Direct(),
+    Limit("epoll"),
+    Limit("ring"),
+    V6fwdServe(2),
+    HAProxy(threads=2),
+    Nginx(workers=2),
     V6fwd(HEADER_ON),
     V6fwd(TRANSPARENT),
     HAProxy(HEADER_ON),

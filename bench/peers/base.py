@@ -19,6 +19,9 @@ HEADER_OFF, HEADER_ON, HEADER_HTTP = "", "proxy", "http"
 TRANSPARENT = "transparent"
 """The bare bytes, from the client's own address."""
 
+MANY_AT_ONCE = ("connections-20", "connections-200", "requests-50")
+"""The scenarios that have work for a second thread or worker: peers with exactly two take part."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -66,6 +69,8 @@ class Peer(ABC):
     """Flows at once that it makes sense with."""
     max_ports: ClassVar[int] = 1_000_000
     """Ports that it makes sense with; 0 for a peer that has no process."""
+    only: Collection[str] = ()
+    """Names of the scenarios that it is for; empty: those that its header fits."""
     no_udp: ClassVar[str] = ""
     """Why it relays no UDP, in a few words; "" where it does."""
 

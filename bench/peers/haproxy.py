@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.peers.base import HEADER_OFF, HEADER_ON, Peer, Relay, Route, descriptor_limit, said
+from bench.peers.base import (
+    HEADER_OFF,
+    HEADER_ON,
+    MANY_AT_ONCE,
+    Peer,
+    Relay,
+    Route,
+    descriptor_limit,
+    said,
+)
 from bench.trial import Trial
 
 _HEAD = """\
 global
     maxconn {most}
-defaults
+{threads}defaults
     mode tcp
     timeout connect 5s
     timeout client 1h
@@ -25,15 +34,19 @@ listen port{route.listen}
 
 
 class HAProxy(Peer):
-    """One process, a thread a core (its default)."""
+    """One process, a thread a core (its default), or as many threads as are asked for."""
 
     product = "haproxy"
     programs = ("haproxy",)
     no_udp = "relays no UDP"
 
-    def __init__(self, header: str = HEADER_OFF) -> None:
+    def __init__(self, header: str = HEADER_OFF, threads: int = 0) -> None:
         self.header = header
+        self.threads = threads
         self.name = "haproxy-proxy-v2" if header == HEADER_ON else "haproxy"
+        if threads:
+            self.name += f"-{threads}"
+            self.only = MANY_AT_ONCE
 
     def version(self) -> str:
         """See Peer."""
@@ -45,7 +58,8 @@ class HAProxy(Peer):
         blocks = [
             _LISTEN.format(ground=trial.ground, route=route, header=header) for route in routes
         ]
-        return _HEAD.format(most=most_connections()) + "".join(blocks)
+        threads = f"    nbthread {self.threads}\n" if self.threads else ""
+        return _HEAD.format(most=most_connections(), threads=threads) + "".join(blocks)
 
     def start(self, trial: Trial, routes: Sequence[Route]) -> Relay:
         """See Peer."""

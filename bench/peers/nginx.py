@@ -7,13 +7,22 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from bench.peers.base import HEADER_OFF, HEADER_ON, Peer, Relay, Route, descriptor_limit, said
+from bench.peers.base import (
+    HEADER_OFF,
+    HEADER_ON,
+    MANY_AT_ONCE,
+    Peer,
+    Relay,
+    Route,
+    descriptor_limit,
+    said,
+)
 from bench.processes import TCP, UDP
 from bench.trial import Trial
 
 _HEAD = """\
 {module}daemon off;
-worker_processes auto;
+worker_processes {workers};
 pid {folder}/nginx.pid;
 error_log stderr crit;
 worker_rlimit_nofile {descriptors};
@@ -35,7 +44,7 @@ _CONNECTIONS = {TCP: 9000, UDP: 24_000}
 
 
 class Nginx(Peer):
-    """A worker a core. It knows how to send version 1 of the PROXY header only.
+    """A worker a core, or as many as are asked for. It can send the PROXY header's version 1 only.
 
     proxy_half_close (nginx 1.21.4 and later): a client that has sent its end gets the rest of its
     answer, as with all other peers; without it nginx cuts the answer off.
@@ -48,9 +57,13 @@ class Nginx(Peer):
     product = "nginx"
     programs = ("nginx",)
 
-    def __init__(self, header: str = HEADER_OFF) -> None:
+    def __init__(self, header: str = HEADER_OFF, workers: int = 0) -> None:
         self.header = header
+        self.workers = workers
         self.name = "nginx-proxy-v1" if header == HEADER_ON else "nginx"
+        if workers:
+            self.name += f"-{workers}"
+            self.only = MANY_AT_ONCE
 
     def obstacle(self) -> str | None:
         """See Peer."""
@@ -67,6 +80,7 @@ class Nginx(Peer):
         protocol = routes[0].protocol
         head = _HEAD.format(
             module=stream_module(),
+            workers=self.workers or "auto",
             folder=trial.folder,
             descriptors=descriptors,
             connections=min(_CONNECTIONS[protocol], descriptors - 500),

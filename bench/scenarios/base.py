@@ -68,7 +68,7 @@ class Scenario(ABC):
 
     def is_about(self, peer: Peer) -> bool:
         """Whether the scenario asks anything about this peer; others are left out silently."""
-        return peer.header == HEADER_OFF
+        return peer.header == HEADER_OFF and (not peer.only or self.name in peer.only)
 
     def unsuited(self, peer: Peer) -> str | None:
         """Why a peer that it is about takes no part after all, in a few words, or None."""

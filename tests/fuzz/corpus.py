@@ -79,6 +79,7 @@ def _shim_flags() -> list[bytes]:
 
 WORDS = {
     "requests": [*_HTTP_WORDS, *_HTTP_MARKS],
+    "heads": [*_HTTP_WORDS, *_HTTP_MARKS],
     "answers": [*_HTTP_WORDS, *_HTTP_MARKS],
     "proxy-stream": _PROXY_WORDS,
     "proxy-datagram": _PROXY_WORDS,
@@ -108,6 +109,9 @@ def seeds(target: str) -> list[bytes]:
         raw += [data for data, *_ in (BAD_HEADS | BAD_BODIES).values()]
         raw += [sample.raw for sample in (*gunicorn_samples(), *llhttp_samples())]
         found += [b"\0\x80" + data for data in raw if len(data) < 4096]
+    elif target == "heads":
+        found += [data for data, _ in GOOD.values() if len(data) < 4096]
+        found += [data for data, *_ in BAD_HEADS.values() if len(data) < 4096]
     elif target == "answers":
         found += [b"\0\x80" + odd.raw for odd in (ALL_PASS | MENDED).values()]
         found += [b"\0\x80" + data for data in ONE_REFUSES.values()]

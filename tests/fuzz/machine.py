@@ -48,7 +48,8 @@ from v6fwd.docker.swarm.ingress import read_ingress
 from v6fwd.errors import RelayError
 from v6fwd.log import MAX_LINE, escaped
 from v6fwd.model import Endpoint, Forward, InputError, Protocol
-from v6fwd.netns.netlink import Netlink, SockDiag, read_attributes, read_messages
+from v6fwd.netns.netlink import Netlink, SockDiag
+from v6fwd.netns.netlink_format import read_attributes, read_messages
 from v6fwd.netns.search import Links
 from v6fwd.netns.watch import LinkWatch
 from v6fwd.relay.transparent.privileged import AheadRequest, NetnsView, SocketRequest

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 from tests.fuzz.machine import MACHINE_TARGETS
 from tests.support.http_reading import FORWARDED, XFF, assert_agreed, feed, hurry, maker
+from tests.support.usual_heads import Verdicts, assert_read_alike
 from v6fwd.client_ip.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.responses import ResponseStream
 from v6fwd.client_ip.http.syntax import Kind
@@ -55,6 +56,16 @@ def requests(data: bytes) -> None:
         assert again.refused == whole.refused
         assert again == whole or (whole.refused is not None and again.out.startswith(whole.out))
         assert_agreed(again, mode)
+
+
+_verdicts: Verdicts = {}
+
+
+def heads(data: bytes) -> None:
+    """A usual head is read as the two parsers read it; they differ, or not, by shape."""
+    if len(_verdicts) > 100_000:
+        _verdicts.clear()
+    assert_read_alike(data, _verdicts)
 
 
 def _answers(
@@ -163,6 +174,7 @@ def _written_and_read(
 TARGETS: dict[str, Target] = {
     **MACHINE_TARGETS,
     "requests": requests,
+    "heads": heads,
     "answers": answers,
     "proxy-stream": proxy_stream,
     "proxy-datagram": proxy_datagram,

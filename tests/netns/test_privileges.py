@@ -284,9 +284,9 @@ def test_the_group_reads_and_does_not_rule(
     os.chown(daemon.control, -1, group.gr_gid)  # as `group` does if the user is in that group
     daemon.control.chmod(0o660)
     stranger = pwd.getpwnam("games").pw_uid
-    for do in ("status", "flows"):
+    for do in ("status", "flows", "bans"):
         assert ask_as(stranger, group.gr_gid, daemon.control, do) == ""
-    for do in ("reload", "drain", "takeover", "leave"):
+    for do in ("reload", "drain", "takeover", "leave", "ban", "unban", "kill"):
         told = ask_as(stranger, group.gr_gid, daemon.control, do)
         assert told == f"only root and the daemon's user may {do}"
     if user:

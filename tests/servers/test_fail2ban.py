@@ -1,19 +1,22 @@
-"""The action for fail2ban, with the real fail2ban and nft: whom it bans, and when that ends."""
+"""The actions for fail2ban, with the real fail2ban and nft: whom they ban, and when that ends."""
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support.daemon import ServeProcess
 from tests.support.paths import ROOT
 from tests.support.process import eventually
 from tests.support.servers import Nginx
-from tests.support.stage import Stage, url_host
-from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6
+from tests.support.stage import PORT, Stage, url_host
+from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6, CONTAINER_V4
 from v6fwd.model import ip_text
 from v6fwd.relay.transparent.pseudo_store import PseudoStore
 
@@ -22,7 +25,8 @@ pytestmark = [
     pytest.mark.server("nginx", "curl", "nft", "fail2ban-server", "fail2ban-client"),
 ]
 
-ACTION = ROOT / "contrib" / "fail2ban" / "v6fwd.conf"
+ACTIONS = ROOT / "contrib" / "fail2ban"
+V6FWD = f"{sys.executable} -m v6fwd"
 TABLE = "v6fwd-ban-web"
 JAIL = """\
 [web]
@@ -34,7 +38,7 @@ maxretry = 1
 findtime = 1h
 bantime = 1h
 usedns = no
-action = v6fwd[name=web, whois="{whois}"]
+action = {action}
 """
 FILTER = "[Definition]\nfailregex = ^<HOST> no such page$\ndatepattern = {NONE}\n"
 DAEMON = "[Definition]\nloglevel = INFO\nlogtarget = STDOUT\nsyslogsocket = auto\ndbfile = None\n"
@@ -43,8 +47,10 @@ DAEMON = "[Definition]\nloglevel = INFO\nlogtarget = STDOUT\nsyslogsocket = auto
 class Fail2ban:
     """A server with one jail, on the host of a lab."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, action: str) -> None:
+        """`action`: as in a jail; STORE stands for the path of a store of pseudo addresses."""
         self._stage = stage
+        self._action = action
         self._folder = stage.folder / "fail2ban"
         self.log = stage.folder / "web.log"
         self.store = stage.folder / "pseudo.sqlite"
@@ -64,11 +70,12 @@ class Fail2ban:
         for name in ("action.d", "filter.d"):
             (self._folder / name).mkdir(parents=True)
         self.log.touch()
-        whois = f"{sys.executable} -m v6fwd whois --network --pseudo-store {self.store}"
+        action = self._action.replace("STORE", str(self.store))
         (self._folder / "fail2ban.conf").write_text(DAEMON)
-        (self._folder / "jail.conf").write_text(JAIL.format(log=self.log, whois=whois))
+        (self._folder / "jail.conf").write_text(JAIL.format(log=self.log, action=action))
         (self._folder / "filter.d" / "web.conf").write_text(FILTER)
-        (self._folder / "action.d" / "v6fwd.conf").write_text(ACTION.read_text())
+        for file in ACTIONS.iterdir():
+            (self._folder / "action.d" / file.name).write_text(file.read_text())
 
     def _at(self, name: str) -> str:
         return str(self._folder / name)
@@ -96,12 +103,44 @@ class Fail2ban:
 
 @pytest.fixture
 def fail2ban(stage: Stage) -> Iterator[Fail2ban]:
-    """It runs; the client reaches a web server through v6fwd."""
+    """It runs with the action of nftables; the client reaches a web server through v6fwd."""
     stage.relay_to(Nginx(stage.folder), "--client-ip", "proxy-v2")
-    fail2ban = Fail2ban(stage)
+    whois = f"{V6FWD} whois --network --pseudo-store STORE"
+    fail2ban = Fail2ban(stage, f'v6fwd-nft[name=web, whois="{whois}"]')
     yield fail2ban
     fail2ban.end()
     assert TABLE not in fail2ban.table(), "nothing is left behind"
+
+
+@pytest.fixture
+def with_daemon(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Fail2ban, ServeProcess]]:
+    """The same with a daemon, and the action that asks it."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    daemon, server = ServeProcess(tmp_path, "daemon"), Nginx(stage.folder)
+    server.start(stage.lab)
+    target = f"{CONTAINER_V4}:{server.port}"
+    options = f"options=--socket {daemon.control}"
+    fail2ban = Fail2ban(stage, f'v6fwd[name=web, v6fwd="{V6FWD}", {options}]')
+    daemon.configure((f"[::]:{PORT}", target))
+    with daemon.config.open("a") as config:
+        config.write('\nclient-ip = "proxy-v2"\n')
+        config.write(f'[[forward]]\nlisten = "[::]:81"\ntarget = "{target}"\n')
+        config.write(f'client-ip = "transparent"\npseudo-store = "{fail2ban.store}"\n')
+    daemon.run(prefix=stage.lab.command("host"))
+    yield fail2ban, daemon
+    fail2ban.end()
+    assert TABLE not in fail2ban.table(), "nothing is left behind"
+    assert banned(daemon) == set(), "fail2ban has ended its bans"
+    daemon.end()
+
+
+def banned(daemon: ServeProcess) -> set[str]:
+    """Whom the daemon has banned."""
+    listed = daemon.command_line("bans", "--json")
+    assert listed.exit_code == 0, listed.output
+    return {each["network"] for each in json.loads(listed.output)["bans"]}
 
 
 def reaches(stage: Stage, client: str, seconds: int = 20) -> bool:
@@ -127,5 +166,35 @@ def test_a_pseudo_address_bans_the_network_behind_it(stage: Stage, fail2ban: Fai
     store.close()
     fail2ban.complain(pseudo)
     eventually(lambda: "2001:db8:1::/64" in fail2ban.table(), "its network is banned")
+    assert not reaches(stage, CLIENT_V6, seconds=1)
+    assert reaches(stage, CLIENT_V4), "nobody else is"
+
+
+@pytest.mark.parametrize("client", [CLIENT_V6, CLIENT_V4])
+def test_the_daemon_bans_a_client_and_lets_it_in_again(
+    stage: Stage, with_daemon: tuple[Fail2ban, ServeProcess], client: str
+) -> None:
+    fail2ban, daemon = with_daemon
+    assert reaches(stage, client)
+    fail2ban.complain(client)
+    eventually(lambda: banned(daemon) == {client}, "it is banned")
+    assert not reaches(stage, client, seconds=1)
+    assert (client in fail2ban.table()) == (client == CLIENT_V4), (
+        "for those whom Docker's DNAT takes"
+    )
+    fail2ban.ask("set", "web", "unbanip", client)
+    eventually(lambda: not banned(daemon) and client not in fail2ban.table(), "the ban has ended")
+    assert reaches(stage, client)
+
+
+def test_the_daemon_bans_the_network_behind_a_pseudo_address(
+    stage: Stage, with_daemon: tuple[Fail2ban, ServeProcess]
+) -> None:
+    fail2ban, daemon = with_daemon
+    store = PseudoStore(str(fail2ban.store))
+    pseudo = ip_text(store.address_of(ipaddress.ip_address(CLIENT_V6).packed, 64))
+    store.close()
+    fail2ban.complain(pseudo)
+    eventually(lambda: banned(daemon) == {"2001:db8:1::/64"}, "its network is banned")
     assert not reaches(stage, CLIENT_V6, seconds=1)
     assert reaches(stage, CLIENT_V4), "nobody else is"

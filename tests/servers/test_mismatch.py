@@ -64,7 +64,7 @@ def lines(stage: Stage) -> list[str]:
     return [line for line in stage.forward.log.splitlines() if "v6fwd probe" in line]
 
 
-@cases(proxy_v2=KINDS, proxy_v1=(Nginx, Postfix))
+@cases(proxy_v2=KINDS, proxy_v1=(Nginx, Postfix, Dovecot))
 def test_a_header_that_the_server_does_not_expect(
     stage: Stage, mode: str, kind: type[Server]
 ) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.browser import Browser, a_browser
+from tests.support.paths import ROOT
 from tests.support.viewed import HOSTILE, View, a_flow, a_forward, a_status, a_view
 
 pytestmark = [pytest.mark.server("chromium"), pytest.mark.timeout(240)]
@@ -46,6 +48,13 @@ CONTRAST = """
 @pytest.fixture
 async def view() -> AsyncIterator[View]:
     async with a_view() as view:
+        yield view
+
+
+@pytest.fixture
+async def admin() -> AsyncIterator[View]:
+    """A view whose page may ask for changes."""
+    async with a_view(admin=True) as view:
         yield view
 
 
@@ -194,3 +203,103 @@ async def test_many_do_not_make_it_crawl(view: View, tmp_path: Path) -> None:
         assert "401" in await browser.js("document.getElementById('hidden').textContent")
         assert "9,975" in await browser.js("document.getElementById('net-more').textContent")
         assert await browser.js("document.querySelectorAll('*').length") < 3000
+
+
+# ---- changes ---------------------------------------------------------------------------------
+
+
+def button(table: str, row: int, name: str) -> str:
+    """A button in a row of a table."""
+    rows = f"document.querySelectorAll('#{table} tbody tr')"
+    return f"[...{rows}[{row}].querySelectorAll('button')].find((b) => b.textContent === '{name}')"
+
+
+async def confirm(browser: Browser, expected: str, answer: str = "yes") -> None:
+    """Read what the dialogue says, and press one of its buttons."""
+    await browser.wait_for("document.getElementById('confirm').open")
+    assert await browser.js("document.getElementById('confirm-what').textContent") == expected
+    await browser.js(f"document.getElementById('confirm-{answer}').click()")
+    assert not await browser.js("document.getElementById('confirm').open")
+
+
+async def test_a_client_is_banned_when_that_is_confirmed(admin: View, tmp_path: Path) -> None:
+    admin.status, admin.flows = busy_status(), [a_flow("2001:db8::7")]
+    what = "Ban 2001:db8::/64 at all forwards, and reset its flows?"
+    async with opened(admin, tmp_path) as browser:
+        await browser.wait_for("document.querySelector('#client tbody tr')")
+        await browser.js(f"{button('net', 0, 'Ban')}.click()")
+        await confirm(browser, what, "no")
+        await browser.js(f"{button('net', 0, 'Ban')}.click()")
+        await browser.js("document.getElementById('confirm-for').value = '600'; 0")
+        await confirm(browser, what)
+        done = "document.getElementById('done').textContent"
+        await browser.wait_for(f"{done} === '2001:db8::/64 is banned, 3 flows reset'")
+    assert admin.asked == [{"do": "ban", "networks": ["2001:db8::/64"], "seconds": 600}]
+
+
+async def test_bans_end_and_forwards_drain(admin: View, tmp_path: Path) -> None:
+    admin.status = busy_status()
+    admin.bans = [(ip_network("2001:db8:5::/64"), 0), (ip_network("192.0.2.1"), 1)]
+    async with opened(admin, tmp_path) as browser:
+        await browser.wait_for("document.querySelector('#bans tbody tr')")
+        shown = "document.getElementById('bans').textContent"
+        assert "192.0.2.1" not in await browser.js(shown), "it is over"
+        await browser.js(f"{button('bans', 0, 'Unban')}.click()")
+        await confirm(browser, "Let 2001:db8:5::/64 in again?")
+        done = "document.getElementById('done').textContent"
+        await browser.wait_for(f"{done} === '2001:db8:5::/64 is no longer banned'")
+        assert not await browser.js(f"{button('forwards', 1, 'Drain')}.hidden")
+        await browser.js(f"{button('forwards', 1, 'Drain')}.click()")
+        assert await browser.js("document.getElementById('confirm-time').hidden")
+        await browser.js("document.getElementById('confirm-yes').click()")
+        await browser.wait_for(f"{done} === 'draining'")
+    assert [each["do"] for each in admin.asked] == ["unban", "drain"]
+    assert admin.asked[1]["listen"].startswith("[2001:db8::1]:800")
+
+
+async def test_nothing_can_be_changed_unless_that_is_allowed(view: View, tmp_path: Path) -> None:
+    view.status, view.flows = busy_status(), [a_flow("2001:db8::7")]
+    view.bans = [(ip_network("2001:db8:5::/64"), 0)]
+    async with opened(view, tmp_path) as browser:
+        await browser.wait_for("document.querySelector('#client tbody tr')")
+        await browser.wait_for("document.querySelector('#bans tbody tr')")
+        visible = (
+            "[...document.querySelectorAll('.action')].filter((n) => n.getClientRects().length)"
+        )
+        assert await browser.js(f"{visible}.length") == 0
+        status = "fetch('/status/do', { method: 'POST' }).then((r) => { window.told = r.status; })"
+        await browser.js(f"{status}; 0")
+        await browser.wait_for("window.told === 405")
+        assert len(browser.complaints) == 1, "the console has the refusal"
+        browser.complaints.clear()
+
+
+# ---- axe -------------------------------------------------------------------------------------
+
+AXE = ROOT / ".corpora" / "axe.min.js"
+SERIOUS = """
+window.axed = undefined;
+axe.run(document, { resultTypes: ["violations"] }).then((found) => {
+  window.axed = found.violations.filter((each) => ["serious", "critical"].includes(each.impact))
+    .map((each) => `${each.id}: ${each.nodes.map((node) => node.html).join(" ")}`);
+});
+0
+"""
+
+
+@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+async def test_axe_finds_nothing_serious(admin: View, tmp_path: Path, is_dark: bool) -> None:
+    """Deque's axe-core, fetched by scripts/fetch-corpora; with and without the dialogue."""
+    if not AXE.exists():
+        pytest.skip("not fetched; `make test` does it")
+    admin.status, admin.flows = busy_status(), [a_flow("2001:db8::7")]
+    admin.bans = [(ip_network("2001:db8:5::/64"), 0)]
+    async with opened(admin, tmp_path) as browser:
+        await browser.resize(1400, 800, is_dark=is_dark)
+        await browser.wait_for("document.querySelector('#client tbody tr')")
+        await browser.js(f"{AXE.read_text()}; 0")
+        for step in ("0", "document.getElementById('reload').click(); 0"):
+            await browser.js(step)
+            await browser.js(SERIOUS)
+            await browser.wait_for("window.axed")
+            assert await browser.js("window.axed") == []

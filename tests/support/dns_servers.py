@@ -20,6 +20,7 @@ DNS_LINES: dict[str, tuple[str, ...]] = {
     "unbound": ("proxy-protocol-port: 53",),
     "knotd": ("proxy-allowlist: [172.17.42.1]",),
     "pdns_recursor": ("proxy-protocol-from=172.17.42.1",),
+    "pdns_server": ("proxy-protocol-from=172.17.42.1",),
     "dnsdist": ('setProxyProtocolACL({"172.17.42.1/32"})',),
     "kresd": ("net.proxy_allowed({'172.17.42.1'})",),
 }
@@ -34,6 +35,8 @@ class DnsServer(ABC):
     def __init__(self, folder: Path, lines: Mapping[str, tuple[str, ...]] = DNS_LINES) -> None:
         self.folder = folder
         self.lines = lines.get(self.program, ())
+        self.pid = 0
+        """Its process, once it has started."""
 
     @property
     def log(self) -> str:
@@ -64,6 +67,7 @@ class DnsServer(ABC):
             lambda: process.poll() is not None or _is_bound(lab, 53), f"{self.program} listens"
         )
         assert process.poll() is None, (self.folder / "output.log").read_text()
+        self.pid = process.pid  # `ip netns exec` has become the server
 
 
 def _is_bound(lab: Lab, port: int) -> bool:

@@ -285,6 +285,40 @@ class PdnsRecursor(DnsServer):
         return [self.program, f"--config-dir={self.folder}", "--daemon=no", "--write-pid=no"]
 
 
+class PdnsServer(DnsServer):
+    """PowerDNS Authoritative Server: every query from the sender needs the header."""
+
+    program = "pdns_server"
+
+    def config(self) -> str:
+        """See DnsServer."""
+        zone, zones = self.folder / "example.org.zone", self.folder / "named.conf"
+        zone.write_text(
+            "$ORIGIN example.org.\n@ 60 SOA ns a 1 3600 600 86400 60\n@ NS ns\n"
+            f"ns A 192.0.2.1\nwww A {ADDRESS}\n"
+        )
+        zones.write_text(f'zone "example.org" {{ type master; file "{zone}"; }};\n')
+        return "\n".join(
+            [
+                "launch=bind",
+                f"bind-config={zones}",
+                f"socket-dir={self.folder}",
+                "local-address=0.0.0.0",
+                "log-dns-queries=yes",
+                "loglevel=5",
+                "security-poll-suffix=",
+                *self.lines,
+                "",
+            ]
+        )
+
+    def command(self, config: Path) -> list[str]:
+        """See DnsServer."""
+        config.rename(self.folder / "pdns.conf")
+        options = ("--daemon=no", "--guardian=no", "--disable-syslog=yes", "--write-pid=no")
+        return [self.program, f"--config-dir={self.folder}", *options]
+
+
 class Dnsdist(DnsServer):
     """dnsdist, which answers by itself."""
 

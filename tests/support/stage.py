@@ -76,6 +76,22 @@ def curl(*words: str) -> list[str]:
     return ["curl", "--silent", "--show-error", "--max-time", "90", *words]
 
 
+def asking(server: Server, url_host: str) -> list[str]:
+    """The client's command that asks a server."""
+    words = server.questions(url_host)
+    return client_script(server.client, *words) if server.client else curl(*words)
+
+
+def asking_often(server: Server, url_host: str, times: int) -> list[str]:
+    """The same, that many times in turn, over a connection each."""
+    words = server.questions(url_host)
+    if server.client:
+        host, port, _, *steps = words
+        return client_script(server.client, host, port, str(times), *steps)
+    url = next(word for word in words if "://" in word)
+    return curl(*words, *[url] * (times - 1))
+
+
 def url_host(client: str, port: int = PORT) -> str:
     """What a URL has between its slashes to reach the host from that address of the client."""
     host = DIALLED[client]

@@ -9,13 +9,14 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any
 
+from v6fwd.daemon.view.admin import Admin
 from v6fwd.daemon.view.feed import Asked, Feed
 from v6fwd.daemon.view.guard import Guard
 from v6fwd.daemon.view.pages import EVENTS, status_pages
 from v6fwd.daemon.view.recent import Recent
 from v6fwd.daemon.web import WebServer
 from v6fwd.log import Log
-from v6fwd.model import Endpoint
+from v6fwd.model import Endpoint, IPNetwork
 from v6fwd.relay.counters import Counters
 
 HOSTILE = '<img src=x onerror="document.title=\'hacked\'"><script>document.title="hacked"</script>'
@@ -44,7 +45,11 @@ def a_flow(client: str, up: int = 0, down: int = 0, **more: Any) -> dict[str, An
 class View:
     """A web server with the status page; `status` and `flows` are what its daemon says."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, admin: bool = False) -> None:
+        """`admin`: the page may ask for changes, which `asked` notes."""
+        self.asked: list[dict[str, Any]] = []
+        self.bans: list[tuple[IPNetwork, int]] = []
+        admin_pages = Admin(self._do) if admin else None
         self.status = a_status()
         self.flows: list[dict[str, Any]] = []
         self.stores: list[str] = []
@@ -52,13 +57,22 @@ class View:
         self.watchers: list[Watcher] = []
         self.recent = Recent(lambda: 1.5e9)
         self.log = Log(fd=os.open(os.devnull, os.O_WRONLY))
-        asked = Asked(self._status, self._flows, lambda: self.stores)
-        self.feed = Feed(asked, self.recent, self.log, clock=lambda: self.time)
-        pages = status_pages(self.feed)
-        self.server = WebServer(Endpoint("::1", 0), pages, self.log, Guard("v6fwd.example"))
+        asked = Asked(self._status, self._flows, lambda: self.stores, lambda: self.bans)
+        token = admin_pages.token if admin_pages else ""
+        self.feed = Feed(asked, self.recent, self.log, clock=lambda: self.time, token=token)
+        pages, guard = status_pages(self.feed), Guard("v6fwd.example")
+        posts = admin_pages.posts if admin_pages else {}
+        self.server = WebServer(Endpoint("::1", 0), pages, self.log, guard, posts=posts)
 
     async def _status(self) -> dict[str, Any]:
         return self.status
+
+    async def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(request)
+        if request["do"] == "reload":
+            return {"error": [HOSTILE]}
+        bans = [{"network": each} for each in request.get("networks", ())]
+        return {"bans": bans, "ended": 3} if bans else {"result": "draining"}
 
     async def _flows(self) -> list[dict[str, Any]]:
         return [dict(flow) for flow in self.flows]
@@ -80,9 +94,9 @@ class View:
 
 
 @contextlib.asynccontextmanager
-async def a_view() -> AsyncIterator[View]:
+async def a_view(*, admin: bool = False) -> AsyncIterator[View]:
     """A View that serves, and is refreshed by hand."""
-    view = View()
+    view = View(admin=admin)
     await view.server.open()
     try:
         yield view

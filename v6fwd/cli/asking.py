@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -41,6 +41,17 @@ def answers(path: str, do: str, **details: Any) -> Iterator[dict[str, Any]]:
     except AskError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
+
+
+def shown(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer without the mark that it is the last one."""
+    return {key: value for key, value in answer.items() if key != "done"}
+
+
+def unanswered(answer: Mapping[str, Any]) -> Iterator[str]:
+    """A line if workers have not answered: they are stopped or overloaded."""
+    if missing := answer["missing"]:
+        yield f"no answer from worker {', '.join(map(str, missing))}: it obeys when it runs again"
 
 
 def show_result(path: str, do: str, **details: Any) -> None:

@@ -8,7 +8,6 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 import click
-import uvloop
 
 from v6fwd.cli.failing import fail
 from v6fwd.cli.grouped import GroupedCommand
@@ -37,6 +36,7 @@ from v6fwd.model import (
     refuse_misfits,
     refuse_twins,
 )
+from v6fwd.relay.event_loop import new_event_loop
 from v6fwd.relay.foreground import run
 from v6fwd.relay.targets.source import TargetSource
 
@@ -322,7 +322,7 @@ def forward(
             limits,
             log,
             log_flows=log_flows,
-            loop_factory=uvloop.new_event_loop,
+            loop_factory=new_event_loop,
             targets=_targets(forwards, log),
         )
     except RelayError as error:

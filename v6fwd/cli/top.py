@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ import click
 from v6fwd.cli.asking import socket_option
 from v6fwd.cli.kinds import OneOf, Parsed
 from v6fwd.cli.top_columns import FIRST_SORT, VIEWS, FlowRates
+from v6fwd.cli.top_details import find
 from v6fwd.cli.top_screen import Choice, Gathered, Screen, plain
 from v6fwd.daemon.ask import AskError, ask
 from v6fwd.daemon.view.clients import grouped
@@ -69,6 +71,7 @@ def top(
     Tab     next list: forwards, net, client, flows
     s, r    sort by the next column, reverse the order
     /       filter; Esc clears it
+    d       details of the line at the cursor, as does Enter; again to go back
     p, q    pause, quit
     """
     choice = Choice(view, _ORDERS[order], words)
@@ -99,23 +102,31 @@ class Source:
         self._flow_rates = FlowRates()
         self._pseudo = PseudoAddresses()
 
-    def gather(self, view: str) -> Gathered:
-        """Ask for what a view shows. Raises AskError."""
+    def gather(self, view: str, opened: Hashable = None) -> Gathered:
+        """Ask for what a view shows, and all of the item that is opened. Raises AskError."""
         (status,) = ask(self._path, {"do": "status"})
         rows = self._table.rows(status, time.monotonic())
-        return Gathered(view, status, rows, rows if view == "forwards" else self._flows(view))
+        return Gathered(
+            view, status, rows, rows if view == "forwards" else self._flows(view, opened)
+        )
 
-    def _flows(self, view: str) -> list[dict[str, Any]]:
+    def _flows(self, view: str, opened: Hashable) -> list[dict[str, Any]]:
         parts = ask(self._path, {"do": "flows"})
         live = [flow for part in parts for flow in part.get("flows", ())]
         self._flow_rates.add(live, time.monotonic())
         if view == "flows":
+            self._add_pseudo(live, opened)
             return live
         groups = grouped(live, view, SUMMED)
         groups.sort(key=lambda group: group["up"] + group["down"], reverse=True)
         for group in groups[:WITH_PSEUDO]:
             group["pseudo"] = self._pseudo.of(group["client"], [self._store])
         return groups
+
+    def _add_pseudo(self, flows: Sequence[dict[str, Any]], opened: Hashable) -> None:
+        flow = find(flows, opened) if opened is not None else None
+        if flow is not None:
+            flow["pseudo"] = self._pseudo.of(flow["client"], [self._store])
 
 
 def _watch(source: Source, choice: Choice, interval: float) -> None:
@@ -148,6 +159,6 @@ def _watch(source: Source, choice: Choice, interval: float) -> None:
 def _next(source: Source, choice: Choice, before: Screen) -> Screen:
     """Ask again. A daemon that is silent may have a successor soon."""
     try:
-        return Screen(choice, source.gather(choice.view))
+        return Screen(choice, source.gather(choice.view, choice.opened))
     except AskError as error:
         return Screen(choice, before.gathered, str(error).splitlines()[0])

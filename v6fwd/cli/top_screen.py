@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from v6fwd.cli.tables import moment, size, table
-from v6fwd.cli.top_columns import FIRST_SORT, VIEWS, chosen
+from v6fwd.cli.top_columns import FIRST_SORT, VIEWS, Column, chosen
+from v6fwd.cli.top_details import GONE, details, find, identity
 from v6fwd.daemon.view.rows import HELD, Row, summed
 from v6fwd.log import counted, escaped
 
-KEYS = "q quit  Tab view  s sort  r reverse  / filter  p pause  arrows scroll"
+KEYS = "q quit  Tab view  s sort  r reverse  / filter  p pause  d details"
 FRAME = 4
 """Lines that are no items: two of figures, the table's head, the keys."""
 _ARROWS = {"\x1b[A": -1, "\x1b[B": 1, "\x1b[5~": -10, "\x1b[6~": 10, "k": -1, "j": 1}
+_DETAILS = ("d", "\r", "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,14 @@ class Choice:
     is_paused: bool = False
     is_typing: bool = False
     """Keys go to the filter."""
+    at: int = 0
+    """The item that the cursor is at."""
     first: int = 0
     """The item at the top."""
+    is_open: bool = False
+    """Whether the details of one item are shown."""
+    opened: Hashable = None
+    """Which one; None: that at the cursor, when it is shown."""
     is_over: bool = False
 
     def press(self, key: str) -> None:
@@ -52,7 +60,9 @@ class Choice:
         if self.is_typing:
             self._type(key)
         elif key in _ARROWS:
-            self.first = max(0, self.first + _ARROWS[key])
+            self.at = max(0, self.at + _ARROWS[key])
+        elif key in _DETAILS or (self.is_open and key == "\x1b"):
+            self.is_open, self.opened = not self.is_open, None
         elif key in ("q", "\x03", "\x04"):
             self.is_over = True
         elif key in ("\t", "v"):
@@ -72,7 +82,8 @@ class Choice:
         self.view = views[(views.index(self.view) + 1) % len(views)]
         if self.order not in [column.name for column in VIEWS[self.view]]:
             self.order = FIRST_SORT
-        self.first = 0
+        self.at = 0
+        self.is_open, self.opened = False, None
 
     def _type(self, key: str) -> None:
         if key in ("\r", "\n"):
@@ -83,7 +94,7 @@ class Choice:
             self.words = self.words[:-1]
         elif key.isprintable():
             self.words += key
-        self.first = 0
+        self.at = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +109,22 @@ class Screen:
         height = options.max_height
         yield from _figures(self.gathered, self.trouble)
         if self.gathered.view == self.choice.view:  # else there was no answer for a new view
-            yield _items(self.choice, self.gathered, max(1, height - FRAME))
+            yield from self._body(max(1, height - FRAME))
         yield Text(_foot(self.choice), style="reverse", no_wrap=True, overflow="crop")
+
+    def _body(self, room: int) -> Iterator[Table | Text]:
+        choice, columns = self.choice, VIEWS[self.choice.view]
+        every = self.gathered.items
+        items = chosen(every, choice.view, choice.words, choice.order, upwards=choice.upwards)
+        choice.at = max(0, min(choice.at, len(items) - 1))
+        if choice.is_open and items and choice.opened is None:
+            choice.opened = identity(items[choice.at])
+        if choice.opened is not None:
+            yield from _details(find(every, choice.opened), room + 1)
+        else:
+            choice.first = min(choice.first, choice.at, max(0, len(items) - room))
+            choice.first = max(choice.first, choice.at - room + 1)
+            yield _items(columns, choice, items[choice.first : choice.first + room])
 
 
 def _figures(gathered: Gathered, trouble: str) -> list[Text]:
@@ -130,10 +155,16 @@ def figures(gathered: Gathered) -> list[str]:
     return [f"{first}, {workers}", ", ".join(second)]
 
 
-def _items(choice: Choice, gathered: Gathered, room: int) -> Table:
-    columns = VIEWS[choice.view]
-    items = chosen(gathered.items, choice.view, choice.words, choice.order, upwards=choice.upwards)
-    choice.first = max(0, min(choice.first, len(items) - room))
+def _details(item: Any, room: int) -> Iterator[Text]:
+    if item is None:
+        yield Text(GONE)
+        return
+    for name, text in details(item)[:room]:
+        line = Text(f"{name:>22}  ", style="bold", no_wrap=True, overflow="ellipsis")
+        yield line.append(escaped(text), style="not bold")
+
+
+def _items(columns: Sequence[Column], choice: Choice, items: Sequence[Any]) -> Table:
     shown = Table(box=None, padding=(0, 1, 0, 0), expand=True, header_style="bold underline")
     for at, column in enumerate(columns):
         is_number = column.value is not None
@@ -145,16 +176,19 @@ def _items(choice: Choice, gathered: Gathered, room: int) -> Table:
             overflow="ellipsis",
             ratio=None if is_number else 2 if not at else 1,
         )
-    for item in items[choice.first : choice.first + room]:
+    for number, item in enumerate(items, choice.first):
         is_bad = isinstance(item, Row) and item.is_trouble
         cells = [Text(escaped(column.text(item))) for column in columns]
-        shown.add_row(*cells, style="red" if is_bad else "")
+        style = "red" if is_bad else ""
+        shown.add_row(*cells, style=f"{style} reverse" if number == choice.at else style)
     return shown
 
 
 def _foot(choice: Choice) -> str:
     if choice.is_typing:
         return f"filter: {escaped(choice.words)}_  Enter: keep, Esc: clear"
+    if choice.opened is not None:
+        return f"[{choice.view}] d, Esc: back  p pause  q quit"
     marks = [choice.view, *(["PAUSED"] if choice.is_paused else [])]
     marks += [f"/{escaped(choice.words)}"] if choice.words else []
     return f"[{' '.join(marks)}] {KEYS}"

@@ -70,21 +70,40 @@ _OTHERS_RE = re.compile(
     rb"|\0\0\0\x08\x04\xd2\x16\x2f|\0\0..\0\x03\0\0"  # PostgreSQL: SSLRequest, StartupMessage
     rb"|\*[1-9][0-9]*\r\n\$"  # Redis
     rb"|[A-Za-z0-9.]{1,16} (?:CAPABILITY|LOGIN|AUTHENTICATE|STARTTLS|ID|NOOP)\b"  # IMAP
-    rb"|(?:CAPA|STLS)\r\n|(?:USER|AUTH) [!-~]",  # POP3, FTP
+    rb"|(?:CAPA|STLS)\r\n|(?:USER|AUTH) [!-~]"  # POP3, FTP
+    rb"|(?:NICK|PASS|CAP) [!-~]"  # IRC
+    rb"|<\?xml |<stream:stream "  # XMPP
+    rb"|\0[\x01\x03]..\x21\x12\xa4\x42"  # STUN, TURN
+    rb"|[\x20-\xff].\0\x01.{9}\0{19}",  # MySQL: SSLRequest, HandshakeResponse41
     re.IGNORECASE | re.DOTALL,
 )
 _TEXT_RE = re.compile(rb"[\t -~][\t\r\n -~]*")
 _GREETING_RE = re.compile(
     rb"(?:220[ -][^\n]*\n)+|(?:\* (?:OK|PREAUTH)[^\n]*\n)+|\+OK[^\n]*\n|SSH-2\.0-[^\n]*\n"
+    rb"|(?::\S+ NOTICE [^\n]*\n)+"  # IRC
+    rb"|<\?xml [^>]*>\s*(?:<stream:stream [^>]*>)?|<stream:stream [^>]*>"  # XMPP, to anything
 )
-_MORE_GREETING_RE = re.compile(rb"(?:220[ -][^\n]*\n)+|(?:\* OK[^\n]*\n)+")
+_MORE_GREETING_RE = re.compile(
+    rb"(?:220[ -][^\n]*\n)+|(?:\* OK[^\n]*\n)+|(?::\S+ NOTICE [^\n]*\n)+|<stream:stream [^>]*>"
+)
 """In a segment of its own. Dovecot greets twice: it waits for another process."""
+_MYSQL_GREETING = b"\0\0\n"
+"""Behind the two lower bytes of its length: the third, number 0, protocol 10."""
 _HTTP_RE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
 _PAGE_RE = re.compile(rb"\s*<[!h].*\b400\b", re.IGNORECASE | re.DOTALL)
 """An answer to what was not even taken for HTTP/1: Python's http.server gives no status line."""
 _NOT_UNDERSTOOD = (b"400", b"501", b"505")
 _NUMBER_RE = re.compile(rb"[45][0-9]{2}[ -]")
-_BEHIND_GREETING_RE = re.compile(rb"50[0-3][ -]|(?:\*|PROXY) (?:BAD|BYE)|Invalid SSH|Protocol mism")
+_BEHIND_GREETING_RE = re.compile(
+    rb"50[0-3][ -]|(?:\*|PROXY) (?:BAD|BYE)|Invalid SSH|Protocol mism"
+    rb"|ERROR :[^\n]*(?:exited|Quit)"  # IRC
+    rb"|<stream:error[^>]*>\s*<(?:bad-format|invalid-xml|not-well-formed|restricted-xml)"
+    # MySQL's ERR: bad handshake (1043), out of order (1156); MariaDB of a sender it does not trust
+    rb"|..\0.\xff(?:\x13\x04|\x84\x04|\x6a\x04#.....Proxy header)",
+    re.DOTALL,
+)
+_IRC_RE = re.compile(rb"ERROR :[^\n]*(?:exited|Quit)")
+"""v2's signature has the line QUIT, and the server obeys it."""
 _SILENT_ERROR_RE = re.compile(rb"[45][0-9]{2}[ -]|-ERR|\S+ BAD")
 _REDIS_RE = re.compile(rb"-ERR (?:unknown command|Protocol error)")
 _POSTFIX_RE = re.compile(rb"421 4\.3\.")
@@ -133,10 +152,10 @@ class FirstAnswer:
 
     def target_said(self, data: bytes) -> Answer | None:
         """Judge bytes of the target; None: a greeting, so the answer is what follows."""
-        greeting = (_MORE_GREETING_RE if self._greeted else _GREETING_RE).match(data)
-        if greeting is not None and self._sent is not Sent.FIELD:
+        end = _greeting_end(data, is_first=not self._greeted)
+        if end and self._sent is not Sent.FIELD:
             self._greeted = True
-            data = data[greeting.end() :]
+            data = data[end:]
             if not data:
                 return None
         if self._greeted:
@@ -172,6 +191,14 @@ class FirstAnswer:
         return self.words in (Words.TEXT, Words.ODD)
 
 
+def _greeting_end(data: bytes, *, is_first: bool) -> int:
+    """How long the greeting is that data begins with; 0: it is none."""
+    if data[2:5] == _MYSQL_GREETING:
+        return 4 + int.from_bytes(data[:3], "little")
+    match = (_GREETING_RE if is_first else _MORE_GREETING_RE).match(data)
+    return match.end() if match is not None else 0
+
+
 def _of_header(data: bytes, words: Words) -> Answer:
     if (status := _HTTP_RE.match(data)) is not None:
         return _of_status(status[1])
@@ -179,7 +206,7 @@ def _of_header(data: bytes, words: Words) -> Answer:
         return Answer.ERROR if data[6:7] and data[6] in _ALERTS else Answer.UNCLEAR
     if _PAGE_RE.match(data):
         return Answer.ENDED
-    if _REDIS_RE.match(data):
+    if _REDIS_RE.match(data) or _IRC_RE.match(data):
         return Answer.ERROR
     return _of_others(data, words)
 

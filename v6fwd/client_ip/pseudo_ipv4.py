@@ -8,7 +8,7 @@ a probability of one half. Assigned addresses are stored in relay/transparent/ps
 
 from __future__ import annotations
 
-import hashlib
+from _blake2 import blake2b  # hashlib brings OpenSSL, 3.4 MB
 from collections.abc import Callable, Iterator
 
 PSEUDO_NET = bytes((240, 0, 0, 0))
@@ -30,7 +30,7 @@ def network_of(packed: bytes, bits: int) -> bytes:
 
 def probes(network: bytes, bits: int, key: bytes) -> Iterator[int]:
     """The candidates for a network in order, as numbers."""
-    digest = hashlib.blake2b(network + bytes([bits]), key=key, digest_size=8).digest()
+    digest = blake2b(network + bytes([bits]), key=key, digest_size=8).digest()
     first = int.from_bytes(digest, "big") % _COUNT
     for step in range(MOST_PROBES):
         yield FIRST + (first + step) % _COUNT

@@ -132,6 +132,8 @@ def _socket_path(value: Any) -> str:
 def _metrics_address(value: Any) -> Endpoint | None:
     if value == "":
         return None
+    if isinstance(value, str) and value.startswith("unix:"):
+        return parse_target(value)[0]
     endpoints = parse_listen(_listen(value))
     if len(endpoints) > 1 or endpoints[0].protocol is not Protocol.TCP:
         raise InputError("metrics have one TCP port; write one such as [::1]:9464")
@@ -163,6 +165,10 @@ def _path(value: Any) -> str:
     if not text.isprintable() or not text:
         raise InputError("not a path")
     return text
+
+
+def _path_or_none(value: Any) -> str:
+    return _path(value) if value != "" else ""
 
 
 def _docker_host(value: Any) -> str:
@@ -252,6 +258,8 @@ METRICS: dict[str, Parse] = {
     "listen": _metrics_address,
     "status-page": _truth,
     "status-host": _host_name,
+    "token-file": _path_or_none,
+    "admin": _truth,
 }
 DOCKER_TRANSPARENT = {key: parse for key, parse in TRANSPARENT.items() if key != "target-netns"}
 SWARM: dict[str, Parse] = {

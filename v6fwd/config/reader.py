@@ -118,11 +118,18 @@ class Reader:
         return Config(
             forwards=tuple(forwards),
             control=Control(**parts["control"]),
-            metrics=Metrics(**_arguments(metrics, METRICS)),
+            metrics=self._metrics(path, metrics),
             docker=_docker(parts["docker"], rules, _guard(defaults)),
             limits=_limits(base),
             **_arguments(top, ("workers", "user", "log-format", "log-flows")),
         )
+
+    def _metrics(self, path: Path, values: Values) -> Metrics:
+        metrics = Metrics(**_arguments(values, METRICS))
+        key, why = metrics.mistake()
+        if why:
+            self._wrong(Place(path, "[metrics]"), key, values, why)
+        return metrics
 
     # -- files --
 

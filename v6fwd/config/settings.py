@@ -5,10 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from v6fwd.config.rules import Rule
 from v6fwd.log import LogFormat
-from v6fwd.model import Balance, Endpoint, Forward, Guard, Limits, Transparent, TransparentFallback
+from v6fwd.model import (
+    Balance,
+    Endpoint,
+    Forward,
+    Guard,
+    Limits,
+    Transparent,
+    TransparentFallback,
+    is_ip,
+    is_loopback,
+)
 
 
 class ConfigError(ValueError):
@@ -21,7 +32,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The unix socket for `status`, `flows`, `reload`, `drain` and takeover."""
+    """The unix socket for `status`, `flows`, `ban`, `reload`, `drain` and takeover."""
 
     socket: str = "/run/v6fwd/control.sock"
     """Its path; "": no control socket."""
@@ -31,14 +42,42 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """The HTTP endpoint of /metrics and /healthz."""
+    """The HTTP endpoint of /metrics and /healthz, and of the status page."""
 
     listen: Endpoint | None = None
-    """A TCP endpoint; None: no metrics."""
+    """A TCP endpoint or a unix socket; None: no metrics."""
     status_page: bool = False
     """Whether /status shows the page for people."""
     status_host: str = ""
     """A host name under which browsers may ask for it, beside localhost and addresses."""
+    token_file: str = ""
+    """A file with the password of the page; "": it has none."""
+    admin: bool = False
+    """Whether the page may ban, drain and reload."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever can connect to a TCP port may have the page."""
+        return self.listen is not None and not self.listen.path and not self.token_file
+
+    def mistake(self) -> tuple[str, str]:
+        """The key that others forbid, and why; "" if there is none."""
+        is_local = self.listen is None or self.listen.path or _is_loopback(self.listen.host)
+        if self.admin and not self.status_page:
+            return "admin", "needs status-page = true"
+        if self.admin and self.is_open:
+            return "admin", f"any user of this host can connect to {self.listen}; {_CLOSE}"
+        if self.status_page and self.is_open and not is_local:
+            return "status-page", f"whoever reaches {self.listen} could see all clients; {_CLOSE}"
+        return "", ""
+
+
+_CLOSE = 'set token-file, or listen = "unix:/run/v6fwd/status.sock"'
+
+
+def _is_loopback(host: str) -> bool:
+    host = host.partition("%")[0]
+    return host == "localhost" or (is_ip(host) and is_loopback(ip_address(host).packed))
 
 
 _GUARD = Guard()

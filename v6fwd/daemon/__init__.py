@@ -9,6 +9,10 @@ messages     channel carries messages, which are made of plain data
 privileges   privileges drops them, seccomp (syscalls) filters calls. A worker's helper has
              those of mode transparent (helper, helper_handle, helper_ops, wire); permits says
              what it may be asked; sockets_ahead and socket_filter make that cheap and safe
-questions    control answers at a unix socket in control_folder, ask asks there, peer is who
-             asks; web serves the pages of metrics; view/ is the status page
+questions    control reads requests at a unix_listener in control_folder, requests answers them;
+             ask asks there, peer is who asks; web serves the pages of metrics; view/ is the
+             status page
+bans         bans changes them, ban_journal keeps them over a restart; see relay/limits/bans.py
 """
+
+import v6fwd.relay.event_loop  # noqa: F401 - before anything imports asyncio

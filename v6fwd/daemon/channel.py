@@ -13,8 +13,9 @@ from collections.abc import Callable
 from v6fwd.daemon.messages import MAX_MESSAGE, Message, MessageError, to_bytes
 
 RETRY = 0.010
-"""Seconds until a descriptor is sent again that the kernel did not take: unix(7) allows a user
-RLIMIT_NOFILE of them under way."""
+"""Seconds until a message is sent again for which the kernel was short of something."""
+SHORT = {errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM}
+"""The first: unix(7) allows a user RLIMIT_NOFILE descriptors under way."""
 BATCH = 64
 """Messages read before the event loop may do something else: one end cannot starve the other."""
 _INT = array.array("i").itemsize
@@ -55,16 +56,22 @@ class Channel:
         self._violated = violated
         self._room = socket.CMSG_LEN(_INT) if takes_sockets else 0
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[tuple[bytes, int]] = deque()
+        self._queue: deque[tuple[bytes, socket.SocketIO | None]] = deque()
+        self._waits = False  # somebody will call _flush
         self._loop.add_reader(sock, self.read)
 
     def send(self, message: Message, sock: socket.socket | None = None) -> None:
-        """Send a message, and a copy of a socket with it. After the end, do nothing."""
+        """Send a message, and a copy of a socket with it. After the end, do nothing.
+
+        The caller may close its socket at once: the queue keeps it open, without a descriptor more.
+        Raises MemoryError before anything is sent, or queues the message for the next time.
+        """
         if self._socket.fileno() < 0:
             return
-        data = to_bytes(message)
-        if self._queue or not self._put(data, -1 if sock is None else sock.fileno()):
-            self._queue.append((data, -1 if sock is None else os.dup(sock.fileno())))
+        kept = None if sock is None else sock.makefile("rb", buffering=0)
+        self._queue.append((to_bytes(message), kept))
+        if not self._waits:
+            self._flush()
 
     @property
     def queued(self) -> int:
@@ -78,37 +85,39 @@ class Channel:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
-        for _, fd in self._queue:
-            if fd >= 0:
-                os.close(fd)
+        for _, kept in self._queue:
+            if kept is not None:
+                kept.close()
         self._queue.clear()
 
-    def _put(self, data: bytes, fd: int) -> bool:
-        """Whether the message is gone, or needs to go no more."""
-        fds = [fd] if fd >= 0 else []
+    def _flush(self) -> None:
+        self._waits = False
+        while self._queue and self._socket.fileno() >= 0:
+            if not self._put(*self._queue[0]):
+                return
+            _, kept = self._queue.popleft()
+            if kept is not None:
+                kept.close()
+
+    def _put(self, data: bytes, kept: socket.SocketIO | None) -> bool:
+        """Whether the message is gone, or needs to go no more. If not, `_flush` is called again."""
+        fds = [] if kept is None else [kept.fileno()]
         try:
             socket.send_fds(self._socket, [data], fds, socket.MSG_NOSIGNAL)
         except BlockingIOError:
-            self._loop.add_writer(self._socket, self._flush)
-            return False
+            self._loop.add_writer(self._socket, self._writable)
         except OSError as error:
-            if error.errno == errno.ETOOMANYREFS:
-                self._loop.call_later(RETRY, self._flush)
-                return False
-            # The other end is gone: reading reports that, too.
-        return True
+            if error.errno not in SHORT:  # the other end is gone: reading reports that, too
+                return True
+            self._loop.call_later(RETRY, self._flush)
+        else:
+            return True
+        self._waits = True
+        return False
 
-    def _flush(self) -> None:
-        if self._socket.fileno() < 0:
-            return
-        while self._queue:
-            data, fd = self._queue[0]
-            if not self._put(data, fd):
-                return
-            self._queue.popleft()
-            if fd >= 0:
-                os.close(fd)
+    def _writable(self) -> None:
         self._loop.remove_writer(self._socket)
+        self._flush()
 
     def read(self) -> None:
         """Receive what has come, up to BATCH messages; the rest has its turn later."""

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import grp
 import json
-import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from v6fwd.daemon.unix_listener import UnixListener
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import in_background
 
@@ -61,39 +60,17 @@ class Control:
         self._group = group
         self._handler = handler
         self._socket: socket.socket | None = None
-        self._inode = 0
         self._clients: dict[_Conversation, None] = {}
 
     def open(self) -> None:
         """Take the path over in one step, whoever has it. Raises RelayError."""
         try:
-            self._socket = self._listen()
+            self._listener = UnixListener(self._path, self._group, "control socket")
         except (OSError, KeyError) as error:
             why = reason(error) if isinstance(error, OSError) else f"no group {self._group!r}"
             raise RelayError(f"cannot listen on control socket {self._path}: {why}") from error
+        self._socket = self._listener.socket
         asyncio.get_running_loop().add_reader(self._socket, self._accept)
-
-    def _listen(self) -> socket.socket:
-        if self._path.exists() and not self._path.is_socket():
-            raise RelayError(f"cannot listen on control socket {self._path}: a file is there")
-        self._path = self._path.resolve()  # a link of root's leads to the folder of our user
-        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        with contextlib.ExitStack() as undo:
-            sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            sock.setblocking(False)
-            new.unlink(missing_ok=True)
-            sock.bind(str(new))
-            undo.callback(new.unlink, missing_ok=True)
-            new.chmod(0o600)
-            if self._group:
-                _give_to_group(new, grp.getgrnam(self._group).gr_gid)
-                new.chmod(0o660)
-            sock.listen()  # nobody can connect before
-            self._inode = new.stat().st_ino
-            new.rename(self._path)
-            undo.pop_all()
-        return sock
 
     def close(self) -> None:
         """Stop accepting. The path is removed unless a successor has it."""
@@ -102,9 +79,7 @@ class Control:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         self._socket = None
-        with contextlib.suppress(OSError):
-            if self._path.stat().st_ino == self._inode:
-                self._path.unlink()
+        self._listener.remove()
 
     def _accept(self) -> None:
         assert self._socket is not None
@@ -174,23 +149,6 @@ class Control:
             raise
         except Exception as error:
             yield failed(f"{request} cannot be done: {error!r}")
-
-
-def _give_to_group(path: Path, gid: int) -> None:
-    """Let a group have a file. Raises OSError.
-
-    Without CAP_CHOWN, which the unit for Docker does not give, it must be a group of this process:
-    CAP_SETGID makes it one for a moment.
-    """
-    own = os.getegid()
-    try:
-        os.chown(path, -1, gid)
-    except PermissionError:
-        os.setegid(gid)
-        try:
-            os.chown(path, -1, gid)
-        finally:
-            os.setegid(own)
 
 
 async def _read_line(sock: socket.socket, rest: bytes) -> tuple[bytes, bytes]:

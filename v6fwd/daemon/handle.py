@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import marshal
-import os
 import resource
-import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -30,8 +27,9 @@ from v6fwd.daemon.messages import (
     read_items,
 )
 from v6fwd.daemon.permits import permit_for, wants_permit
-from v6fwd.daemon.usage import ChildUsage
-from v6fwd.model import Forward
+from v6fwd.daemon.process import Child
+from v6fwd.errors import reason
+from v6fwd.model import Forward, IPNetwork
 from v6fwd.relay.counters import Snapshot
 from v6fwd.relay.targets.mismatch import Heard
 
@@ -53,16 +51,18 @@ class WorkerHandle:
 
     def __init__(
         self,
-        pid: int,
+        child: Child,
         sock: socket.socket,
         fork_helper: Callable[[WorkerHandle], HelperHandle | None],
         heard: Heard,
-        usage: ChildUsage,
     ) -> None:
-        """`heard` gets what the worker has seen of targets since its last report."""
-        self.usage = usage
+        """`heard` gets what the worker has seen of targets since its last report.
+
+        Raises OSError.
+        """
+        self.usage = child.usage
         """What the process takes."""
-        self.pid = pid
+        self.pid = child.pid
         self.since = time.time()
         """When it was forked, in seconds since 1970."""
         self.verdict = ""
@@ -71,7 +71,7 @@ class WorkerHandle:
         """The forwards that it may speak of: all that it was ever told to serve."""
         self._numbers: dict[str, bytes] = {}
         """Its last report on each forward, packed: a tenth of the memory, and seldom read."""
-        self._pidfd = os.pidfd_open(pid)
+        self._child: Child | None = child
         self._channel = Channel(sock, read_by_supervisor, self._receive, violated=self._violated)
         self._fork_helper = fork_helper
         self._heard = heard
@@ -83,14 +83,24 @@ class WorkerHandle:
         self._missed = 0
 
     def watch(self, died: Callable[[int], None]) -> None:
-        """Call `died` with the wait status when the process has ended."""
-        asyncio.get_running_loop().add_reader(self._pidfd, self._over, died)
+        """Call `died` with the wait status when the process has ended. Raises OSError."""
+        assert self._child is not None
+        loop, child = asyncio.get_running_loop(), self._child
+        loop.add_reader(child.pidfd, self._over, child, died)
 
     def send(self, message: Message, sock: socket.socket | None = None) -> None:
         """Send a message, and a copy of a socket with it. Never blocks.
 
-        For a transparent forward the worker gets a helper first, and the helper a permit.
+        A worker that cannot be told all is killed: it would serve other forwards than we think.
         """
+        try:
+            self._send(message, sock)
+        except (OSError, MemoryError) as error:
+            why = reason(error) if isinstance(error, OSError) else "out of memory"
+            self.kill(f"it cannot be told what to serve: {why}")
+
+    def _send(self, message: Message, sock: socket.socket | None) -> None:
+        """For a transparent forward the worker gets a helper first, and the helper a permit."""
         if isinstance(message, Open):
             self._listens.add(str(message.forward.listen))
         if isinstance(message, Open | Change):
@@ -120,19 +130,27 @@ class WorkerHandle:
 
     async def ask(self, what: str) -> list[Any]:
         """Return the whole answer; [] from a worker that dies before it has given it."""
-        question = _Question(what)
-        self._asked[number := self._next()] = question
-        self.send(Ask(number, what))
-        try:
-            async with asyncio.timeout(LITTLE_PATIENCE if self.is_silent else PATIENCE):
-                answer = await question.future
-        except TimeoutError:  # stopped or overloaded: its last reports must do
-            del self._asked[number]
+        answer = await self.demand(what)
+        if answer is None:  # stopped or overloaded: its last reports must do
             return list(self.numbers.items()) if what == "snapshot" else []
         if what == "snapshot":
             for listen, numbers in answer:
                 self._note(listen, numbers)
         return answer
+
+    async def demand(
+        self, what: str, networks: tuple[IPNetwork, ...] = (), listens: tuple[str, ...] = ()
+    ) -> list[Any] | None:
+        """As `ask`, but None from a worker that does not answer in time."""
+        question = _Question(what)
+        self._asked[number := self._next()] = question
+        self.send(Ask(number, what, networks, listens))
+        try:
+            async with asyncio.timeout(LITTLE_PATIENCE if self.is_silent else PATIENCE):
+                return await question.future
+        except TimeoutError:
+            del self._asked[number]
+            return None
 
     def _next(self) -> int:
         self._number += 1
@@ -202,25 +220,20 @@ class WorkerHandle:
     def kill(self, verdict: str) -> None:
         """End it at once. `verdict` completes "killed, since ..." in the log."""
         self.verdict = self.verdict or verdict
-        if self._pidfd < 0:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        if self._child is not None:
+            self._child.kill()
 
-    def _over(self, died: Callable[[int], None]) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        _, status = os.waitpid(self.pid, 0)
+    def _over(self, child: Child, died: Callable[[int], None]) -> None:
+        asyncio.get_running_loop().remove_reader(child.pidfd)
+        self._child = None
+        status = child.wait()
         self._channel.read_all()
         self.close()
         died(status)
 
     def close(self) -> None:
-        """Let go of the process and the channel; open questions are answered with nothing."""
+        """Close the channel; open questions are answered with nothing."""
         self._channel.close()
-        self.usage.close()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
         for question in self._asked.values():
             question.items.clear()
             question.finish()

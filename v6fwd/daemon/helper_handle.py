@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 import socket
 from collections.abc import Callable
 
@@ -14,6 +12,7 @@ from v6fwd.daemon.messages import Message, read_nothing
 from v6fwd.daemon.privileges import TRANSPARENT, restrict
 from v6fwd.daemon.process import fork
 from v6fwd.daemon.seccomp import confine, is_strict
+from v6fwd.daemon.usage import ChildUsage
 from v6fwd.log import Log
 
 
@@ -22,14 +21,29 @@ class HelperHandle:
 
     def __init__(self, log: Log, ended: Callable[[HelperHandle], None]) -> None:
         """Fork it. `ended` is called when it is no more. Raises OSError."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.for_worker, of_worker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, of_worker:
+        with contextlib.ExitStack() as undo:
+            ours, theirs = map(undo.enter_context, _pair())
+            self.for_worker, of_worker = map(undo.enter_context, _pair())
             keep = theirs.fileno(), of_worker.fileno()
-            self.pid, self.usage = fork(lambda: _be_helper(theirs, of_worker, log), keep, log)
-        self._pidfd = os.pidfd_open(self.pid)
-        self._channel = Channel(ours, read_nothing, lambda *_: None, violated=lambda _: self.kill())
-        asyncio.get_running_loop().add_reader(self._pidfd, self._over, ended)
+            self._child = fork(lambda: _be_helper(theirs, of_worker, log), keep, log)
+            undo.callback(self._discard)
+            self._channel = Channel(
+                ours, read_nothing, lambda *_: None, violated=lambda _: self.kill()
+            )
+            undo.callback(self._channel.close)
+            asyncio.get_running_loop().add_reader(self._child.pidfd, self._over, ended)
+            undo.pop_all()
+        theirs.close()
+        of_worker.close()
+
+    @property
+    def usage(self) -> ChildUsage:
+        """What the process takes."""
+        return self._child.usage
+
+    def _discard(self) -> None:
+        self._child.kill()
+        self._child.wait()
 
     def send(self, message: Message) -> None:
         """Send a permit, or revoke one."""
@@ -41,17 +55,18 @@ class HelperHandle:
 
     def kill(self) -> None:
         """End it at once. What it has put into namespaces, the next user of them undoes."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._child.kill()
 
     def _over(self, ended: Callable[[HelperHandle], None]) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        os.waitpid(self.pid, 0)
-        os.close(self._pidfd)
-        self.usage.close()
+        asyncio.get_running_loop().remove_reader(self._child.pidfd)
+        self._child.wait()
         self._channel.close()
         self.for_worker.close()
         ended(self)
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def _be_helper(control: socket.socket, worker: socket.socket, log: Log) -> int:

@@ -7,6 +7,7 @@ that does not answer is a defect, and the worker with it: it ends and is replace
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 import struct
@@ -133,7 +134,7 @@ class HelperOps:
         """Send a request; return the size of the answer and the descriptors that come with it."""
         try:
             self._socket.send(request, socket.MSG_NOSIGNAL)
-            size, ancillary, _, _ = self._socket.recvmsg_into(
+            size, ancillary, flags, _ = self._socket.recvmsg_into(
                 [self._answer], self._room, socket.MSG_CMSG_CLOEXEC
             )
         except OSError as error:
@@ -143,6 +144,8 @@ class HelperOps:
         fds = array.array("i")
         for _, _, data in ancillary:
             fds.frombytes(data[: len(data) - len(data) % _INT])
+        if flags & socket.MSG_CTRUNC and not fds:  # the kernel has closed what came
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return size, fds.tolist()
 
     def _end(self, why: str) -> NoReturn:

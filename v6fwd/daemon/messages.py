@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from v6fwd.daemon.plain import MAX_TEXT, Read, field_readers, reader, to_plain
-from v6fwd.model import Endpoint, Forward, Mesh
+from v6fwd.model import Endpoint, Forward, IPNetwork, Mesh
 from v6fwd.relay.counters import DURATIONS, Counters, Snapshot
 from v6fwd.relay.udp.resources import UdpCounters
 
@@ -71,10 +71,16 @@ class Hurry:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Answer under the same number, after all earlier messages."""
+    """Answer under the same number, after all earlier messages.
+
+    "end" ends the flows of clients in `networks` at forwards in `listens`; of all, where one of
+    them is empty.
+    """
 
     number: int
     what: str
+    networks: tuple[IPNetwork, ...] = ()
+    listens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +253,12 @@ def _numbered(value: Any) -> tuple[str, Snapshot]:
     return _text(value[0]), snapshot(value[1])
 
 
+def _count(value: Any) -> tuple[str, int]:
+    if type(value) is not list or len(value) != 2:
+        raise ValueError("not a forward and a number")
+    return _text(value[0]), reader(int)(value[1])
+
+
 _COUNTERS = field_readers(Counters)
 _UDP_COUNTERS = field_readers(UdpCounters)
 _FLOW: dict[str, Read] = {
@@ -259,4 +271,9 @@ _FLOW: dict[str, Read] = {
     "seconds": reader(float),
 }
 """See Relay.flows_now."""
-_ITEMS: dict[str, Read] = {"flows": _flow, "snapshot": _numbered}
+_ITEMS: dict[str, Read] = {
+    "flows": _flow,
+    "snapshot": _numbered,
+    "bans": _count,
+    "end": _count,
+}

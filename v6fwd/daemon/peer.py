@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from typing import NamedTuple
+from collections.abc import Container
+from typing import NamedTuple, Protocol
 
 
 class Peer(NamedTuple):
@@ -22,6 +23,22 @@ class Peer(NamedTuple):
         return self.uid in (0, os.geteuid())
 
 
-def peer_of(sock: socket.socket) -> Peer:
+class Connected(Protocol):
+    """A socket, or what asyncio shows of one."""
+
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
+        """As of a socket."""
+
+
+def may_rule(sock: Connected, workers: Container[int]) -> bool:
+    """Whether it is root or our user, and no worker, which may be of that user, too.
+
+    `workers`: their process ids. Raises OSError.
+    """
+    peer = peer_of(sock)
+    return peer.is_ours and peer.pid not in workers
+
+
+def peer_of(sock: Connected) -> Peer:
     """Return who connected. Raises OSError."""
     return Peer(*struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))

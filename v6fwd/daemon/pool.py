@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from v6fwd.daemon.backoff import Backoff
+from v6fwd.daemon.backoff import FIRST, Backoff
 from v6fwd.daemon.handle import WorkerHandle
 from v6fwd.daemon.helper_handle import HelperHandle
-from v6fwd.daemon.messages import Drain, Hurry
+from v6fwd.daemon.messages import Ask, Drain, Hurry
 from v6fwd.daemon.scoreboard import Scoreboard
 from v6fwd.daemon.usage import ChildUsage
 from v6fwd.daemon.worker import Setup, fork_worker
 from v6fwd.errors import reason
 from v6fwd.log import Log, attempt
+from v6fwd.model import IPNetwork
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added
 from v6fwd.relay.ends import End
@@ -30,6 +34,17 @@ MARGIN = 2.0
 """Seconds that a worker has beyond the end of its drain: for resets, and for rules to be undone."""
 LOST = End.LOST.text
 """How the flows of a killed worker ended."""
+
+
+@dataclass(slots=True)
+class Done:
+    """What the workers have done."""
+
+    numbers: Counter[str] = field(default_factory=Counter)
+    """How many flows it concerned, by forward."""
+    missing: list[int] = field(default_factory=list)
+    """Process ids of workers that did not answer: they do it before anything else that they
+    are told, or are killed as hung."""
 
 
 class WorkerPool:
@@ -80,21 +95,23 @@ class WorkerPool:
             attempt(handle.beat)
 
     def _fork(self, slot: int) -> None:
+        """Raises OSError or MemoryError: there is no worker in the slot then."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._scoreboard.leave, slot)
+            undo.enter_context(ours)
             with theirs:
                 clients = Clients(self._table, slot, time.monotonic)
                 entered = self._scoreboard.enter(slot)
-                pid, usage = fork_worker(theirs, self._setup, entered, clients)
-        except BaseException:
-            ours.close()
-            self._scoreboard.leave(slot)
-            raise
-        handle = self._workers[slot] = WorkerHandle(
-            pid, ours, self._fork_helper, self._heard, usage
-        )
+                child = fork_worker(theirs, self._setup, entered, clients)
+            undo.callback(child.wait)
+            undo.callback(child.kill)
+            handle = WorkerHandle(child, ours, self._fork_helper, self._heard)
+            undo.callback(handle.close)
+            handle.watch(lambda status: self._died(slot, status))
+            undo.pop_all()
+        self._workers[slot] = handle
         self._backoffs[slot].started()
-        handle.watch(lambda status: self._died(slot, status))
         self._brief(slot, handle)
 
     def _fork_helper(self, worker: WorkerHandle) -> HelperHandle | None:
@@ -123,6 +140,8 @@ class WorkerPool:
             self._look_if_gone()
             return
         delay = self._backoffs[slot].delay()
+        if not self._workers:  # whatever kills them: nobody is served meanwhile
+            delay = min(delay, FIRST)
         self._log.error(
             "worker-died",
             f"worker {handle.pid} died: {_how(status, handle.verdict)};"
@@ -157,6 +176,11 @@ class WorkerPool:
         """The live workers, by slot."""
         return self._workers
 
+    @property
+    def pids(self) -> set[int]:
+        """Their process ids."""
+        return {handle.pid for handle in self._workers.values()}
+
     def usage(self) -> dict[str, ChildUsage]:
         """What each process takes, by its name: `worker-0`, `helper-0`."""
         found = {f"worker-{slot}": each.usage for slot, each in sorted(self._workers.items())}
@@ -170,6 +194,25 @@ class WorkerPool:
         workers = dict(self._workers)
         answers = await asyncio.gather(*(each.ask(what) for each in workers.values()))
         return dict(zip(workers, answers, strict=True))
+
+    async def demand(
+        self, what: str, networks: tuple[IPNetwork, ...] = (), listens: tuple[str, ...] = ()
+    ) -> Done:
+        """Have all workers do something, and wait until each has done it."""
+        handles = [*self._workers.values()]
+        asked = (each.demand(what, networks, listens) for each in handles)
+        done = Done()
+        for handle, answer in zip(handles, await asyncio.gather(*asked), strict=True):
+            if answer is None:
+                done.missing.append(handle.pid)
+            for listen, number in answer or ():
+                done.numbers[listen] += number
+        return done
+
+    def tell_bans(self) -> None:
+        """Have all workers look who is banned, and wait for nobody."""
+        for handle in self._workers.values():
+            handle.send(Ask(0, "bans"))
 
     def drain(self, grace: float, *, take_queue: bool) -> None:
         """Let all of them finish and end; `gone` is set when they have. None is replaced.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from v6fwd.daemon.usage import ChildUsage
@@ -18,12 +20,35 @@ _IGNORED = (
 """Sent to the whole process group by a terminal or a service manager: the supervisor decides."""
 
 
-def fork(main: Callable[[], int], keep: Iterable[int], log: Log) -> tuple[int, ChildUsage]:
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child of this process, until it is waited for."""
+
+    pid: int
+    pidfd: int
+    usage: ChildUsage
+    """What it takes."""
+
+    def kill(self) -> None:
+        """End it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Return its wait status, and let go of it: nothing may be done with it afterwards."""
+        try:
+            return os.waitpid(self.pid, 0)[1]
+        finally:
+            os.close(self.pidfd)
+            self.usage.close()
+
+
+def fork(main: Callable[[], int], keep: Iterable[int], log: Log) -> Child:
     """Run `main` in a child, which keeps these descriptors and ends with its status.
 
     Forked and not executed anew: it shares all memory that is not written to. Signals are
-    blocked meanwhile, lest one meets the supervisor's handlers in the child. Return the child's
-    process id, and what tells how much it takes. Raises OSError.
+    blocked meanwhile, lest one meets the supervisor's handlers in the child. Raises OSError, and
+    there is no child then.
     """
     gc.collect()
     gc.freeze()  # or the child's first collection would copy every page there is
@@ -39,7 +64,13 @@ def fork(main: Callable[[], int], keep: Iterable[int], log: Log) -> tuple[int, C
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     usage.forked()
-    return pid, usage
+    try:
+        return Child(pid, os.pidfd_open(pid), usage)
+    except OSError:  # no descriptor is left
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        usage.close()
+        raise
 
 
 def _be_child(

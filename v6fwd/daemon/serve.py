@@ -6,9 +6,8 @@ import asyncio
 import os
 import pwd
 import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -16,21 +15,23 @@ from typing import Any
 
 from v6fwd import __version__
 from v6fwd.config import Config, ConfigError, load
-from v6fwd.daemon.control import Control, Request, failed
+from v6fwd.daemon.ban_journal import give_journal, journal_path
+from v6fwd.daemon.bans import Banning
+from v6fwd.daemon.control import Control
 from v6fwd.daemon.control_folder import give_folder
 from v6fwd.daemon.diff import ForwardDiff
-from v6fwd.daemon.peer import peer_of
 from v6fwd.daemon.privileges import NET_BIND_SERVICE, NOBODY, become, needed_by
 from v6fwd.daemon.reloads import Reloads
-from v6fwd.daemon.sources import EngineTargets, ForwardSource, Targets
+from v6fwd.daemon.requests import Requests
+from v6fwd.daemon.sources import EngineTargets, ForwardSource, Targets, passing
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.daemon.systemd import Notifier, inherited_sockets, match
-from v6fwd.daemon.takeover import Predecessor, hand_over, listing
+from v6fwd.daemon.takeover import Predecessor
 from v6fwd.daemon.usage import measured
 from v6fwd.daemon.web import WebServer
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, attempt, in_background, log_exceptions
-from v6fwd.model import Endpoint, Forward, InputError, parse_listen
+from v6fwd.model import Endpoint, Forward
 from v6fwd.netns.owners import told
 from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.foreground import ignore_stray_signals
@@ -39,11 +40,6 @@ from v6fwd.relay.udp.own_listeners import is_local_address
 
 AT_RUN_TIME = ("forwards", "docker")
 """The settings that a reload applies; the others wait for the next start."""
-RULING = ("reload", "drain", "takeover", "leave")
-"""Requests that change something: of root and the daemon's own user only. The group of the control
-socket may read."""
-FLOWS_A_LINE = 500
-"""Flows in one line of an answer."""
 
 
 class Daemon:
@@ -72,7 +68,7 @@ class Daemon:
         self._since = time.time()
         self._configured: dict[Endpoint, Forward] = {}
         self._reloads = Reloads()
-        self._reloaded = ""
+        self.reloaded = ""
         """What the last reload has changed."""
         self.supervisor = Supervisor(
             config.workers,
@@ -81,7 +77,11 @@ class Daemon:
             log_flows=config.log_flows,
         )
         control = config.control
-        self._control = Control(control.socket, control.group, self._handle)
+        self._bans = Banning(
+            self.supervisor, journal_path(control.socket), log, partial(passing, sources)
+        )
+        self._requests = Requests(self, self._bans)
+        self._control = Control(control.socket, control.group, self._requests.answer)
         self._stopping: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._kept: list[Endpoint] = []
         self._notifier = Notifier(os.environ)
@@ -106,6 +106,7 @@ class Daemon:
     def _close(self) -> None:
         """Close the control socket and the pages, and stop the sources."""
         attempt(self._control.close)
+        attempt(self._bans.close)
         if self._web is not None:
             attempt(self._web.close)
         attempt(self._targets.close)
@@ -127,6 +128,8 @@ class Daemon:
         elif not os.geteuid():
             self._log.info("workers-user", f"workers run as user {NOBODY}: no user is configured")
         await self._targets.begin(self._forwards_now, self.supervisor.change)
+        if path:
+            self._bans.load(beside=predecessor is not None)
         self.supervisor.start()
         for source in self._sources:
             await source.begin(self.supervisor)
@@ -136,6 +139,7 @@ class Daemon:
             self._control.open()
         if predecessor is not None:
             predecessor.leave(self.supervisor.forwards)
+            await self._bans.catch_up()
         tell_ready(self._log, self._ready_text(), self.supervisor.forwards.values())
         self._targets.tell(self._config.forwards)
         self._notifier.ready(self._ready_text())
@@ -163,8 +167,9 @@ class Daemon:
 
         Helpers are forked from here on, so the capabilities that they need are kept.
         """
-        if self._config.control.socket:
-            give_folder(self._config.control.socket, user)
+        if socket := self._config.control.socket:
+            give_folder(socket, user)
+            give_journal(journal_path(socket), user, self._log)
         become(user, keep={NET_BIND_SERVICE} | needed_by(self._configured.values()))
 
     # -- systemd and Prometheus --
@@ -204,7 +209,9 @@ class Daemon:
             return WebServer(metrics.listen, shown, self._log)
         from v6fwd.daemon.view.serving import status_server
 
-        return status_server(metrics, shown, self._status, self.supervisor, self._log)
+        return status_server(
+            metrics, shown, self.status, self.supervisor, self._log, self._requests.change
+        )
 
     # -- signals --
 
@@ -259,8 +266,8 @@ class Daemon:
         self._targets.tell(diff.new)
         for source in self._sources:
             source.reconfigure(config.docker)
-        self._reloaded = f"reloaded: {diff}"
-        self._log.info("reloaded", self._reloaded)
+        self.reloaded = f"reloaded: {diff}"
+        self._log.info("reloaded", self.reloaded)
         return []
 
     def _apply(self, forwards: Iterable[Forward]) -> ForwardDiff:
@@ -279,46 +286,32 @@ class Daemon:
                 name = field.name.replace("_", "-")
                 self._log.warning("waits", f"{name} has changed: that waits for the next start")
 
-    # -- the control socket --
+    # -- what requests need; see Life --
 
-    async def _handle(self, request: Request, sock: socket.socket) -> AsyncIterator[dict[str, Any]]:
-        if (do := request.get("do")) in RULING and not self._may_rule(sock):
-            yield failed(f"only root and the daemon's user may {do}")
-            return
-        match do:
-            case "status":
-                yield await self._status()
-            case "flows":
-                flows = await self.supervisor.flows()
-                for at in range(0, len(flows), FLOWS_A_LINE):
-                    yield {"flows": flows[at : at + FLOWS_A_LINE]}
-                yield {"done": True}
-            case "reload":
-                errors = self.reload()
-                await self.supervisor.settled()
-                yield failed(*errors) if errors else {"result": self._reloaded, "done": True}
-            case "drain":
-                yield self._drain(request.get("listen"))
-            case "takeover":
-                names = listing(self.supervisor.listen_sockets)
-                metrics = str(self._config.metrics.listen or "")
-                yield {"sockets": [name for name, _ in names], "metrics": metrics, "done": True}
-                await hand_over(sock, [each for _, each in names])
-            case "leave":
-                self._kept = [parse_listen(text)[0] for text in request["kept"]]
-                self._notifier.successor(peer_of(sock).pid)
-                self.stop(self._config.limits.drain_timeout)
-                yield {"done": True}
-            case other:
-                yield failed(f"cannot do {other!r}")
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._config
 
-    def _may_rule(self, sock: socket.socket) -> bool:
-        """Whether it is root or our user, and no worker, which may be of that user, too."""
-        peer = peer_of(sock)
-        workers = {handle.pid for handle in self.supervisor.pool.workers.values()}
-        return peer.is_ours and peer.pid not in workers
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it takes no more clients."""
+        return self._stopping.done()
 
-    async def _status(self) -> dict[str, Any]:
+    def leave(self, kept: list[Endpoint], successor: int) -> None:
+        """Stop, as a process with this id goes on with the endpoints in `kept`."""
+        self._kept = kept
+        self._notifier.successor(successor)
+        self.stop(self._config.limits.drain_timeout)
+
+    def close(self, endpoints: Iterable[Endpoint]) -> None:
+        """Close forwards until the next reload."""
+        for endpoint in endpoints:
+            self._configured.pop(endpoint, None)
+            self.supervisor.close(endpoint)
+
+    async def status(self) -> dict[str, Any]:
+        """The answer to `status`."""
         pool = self.supervisor.pool
         more: dict[str, list[Any]] = {}
         for source in self._sources:
@@ -336,26 +329,7 @@ class Daemon:
 
     async def _measured(self) -> dict[str, Any]:
         """The status, and what each process takes: too costly where nobody asks for it."""
-        return await self._status() | {"processes": measured(self.supervisor.pool.usage())}
-
-    def _drain(self, listen: str | None) -> dict[str, Any]:
-        grace = f"{self._config.limits.drain_timeout:g} s to finish"
-        if listen is None:
-            self.stop(self._config.limits.drain_timeout)
-            return {"result": f"draining: flows have {grace}, then v6fwd stops", "done": True}
-        try:
-            endpoints = parse_listen(listen)
-        except InputError as error:
-            return failed(str(error))
-        for endpoint in endpoints:
-            if endpoint not in self.supervisor.forwards:
-                return failed(f"{endpoint} is no forward of this daemon")
-        for endpoint in endpoints:
-            self._configured.pop(endpoint, None)
-            self.supervisor.close(endpoint)
-        named = " and ".join(map(str, endpoints)) if len(endpoints) < 3 else listen
-        result = f"draining {named}: flows have {grace}; the next reload opens it again"
-        return {"result": result, "done": True}
+        return await self.status() | {"processes": measured(self.supervisor.pool.usage())}
 
 
 def serve(

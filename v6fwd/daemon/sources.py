@@ -45,6 +45,12 @@ class EngineTargets(TargetSource, Protocol):
         """Ask the Engine at another socket from now on."""
 
 
+def passing(sources: Iterable[ForwardSource]) -> int:
+    """Count the published ports whose IPv4 clients reach the container by Docker's DNAT."""
+    ports = (port for source in sources for port in source.report().get("published", ()))
+    return sum(port["ipv4"] == "docker" for port in ports)
+
+
 class Targets:
     """Brings forwards to the addresses of their containers; without a source, nothing moves."""
 

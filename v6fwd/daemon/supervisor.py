@@ -16,6 +16,7 @@ from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits
 from v6fwd.relay.counters import Counters, Snapshot, added
+from v6fwd.relay.limits.bans import BanTable
 from v6fwd.relay.targets.mismatch import Mismatches
 
 
@@ -38,7 +39,8 @@ class Supervisor:
         self.forwards: dict[Endpoint, Forward] = {}
         self.since: dict[Endpoint, float] = {}
         """When each of them was opened, in seconds since 1970."""
-        setup = Setup(limits, log, log_flows, workers)
+        self.bans = BanTable(time.time)
+        setup = Setup(limits, log, log_flows, workers, self.bans)
         self._mismatches = Mismatches(log, self._forward_at)
         self.pool = WorkerPool(workers, setup, log, self._brief, self._mismatches.note)
         self._log = log

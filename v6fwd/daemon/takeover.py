@@ -9,11 +9,13 @@ the control socket and sends `{"do": "leave"}`. If it fails before, nothing has 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from v6fwd.daemon.channel import SHORT
 from v6fwd.daemon.listen_sockets import ListenSockets, Sockets
 from v6fwd.daemon.peer import peer_of
 from v6fwd.errors import RelayError, reason
@@ -60,10 +62,12 @@ class Predecessor:
         names, self._metrics = answer["sockets"], answer.get("metrics")
         fds: list[int] = []
         while len(fds) < len(names):
-            data, some, _, _ = socket.recv_fds(self._socket, 1, CHUNK)
+            data, some, flags, _ = socket.recv_fds(self._socket, 1, CHUNK)
+            fds += some
             if not data:
                 raise RelayError("the running daemon broke off while it handed over its sockets")
-            fds += some
+            if flags & socket.MSG_CTRUNC:  # the kernel has closed the rest
+                raise RelayError("cannot take over from the running daemon: too many open files")
         taken: dict[Endpoint, Sockets] = {}
         for name, fd in zip(names, fds, strict=True):
             taken.setdefault(parse_listen(name)[0], []).append(socket.socket(fileno=fd))
@@ -106,5 +110,7 @@ async def hand_over(sock: socket.socket, sockets: Sequence[socket.socket]) -> No
             try:
                 socket.send_fds(sock, [b"."], fds)
                 break
-            except BlockingIOError:
+            except OSError as error:
+                if error.errno not in {errno.EAGAIN, *SHORT}:
+                    raise
                 await asyncio.sleep(0.01)

@@ -102,9 +102,8 @@ class ChildUsage:
     def _take(self) -> None:
         """Receive the files when they are first needed. Never blocks."""
         with contextlib.suppress(OSError):  # not there yet; or closed, as there is nothing more
-            data, fds, _, _ = socket.recv_fds(self._ours, 1, len(_NAMES), _FLAGS)
-            if data and len(fds) == len(_NAMES):
-                self._files = UsageFiles(fds)
+            _, fds, _, _ = socket.recv_fds(self._ours, 1, len(_NAMES), _FLAGS)
+            self._files = UsageFiles(fds)  # fewer if we have no descriptors left: read() says None
             self._ours.close()
 
     def close(self) -> None:

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Protocol
 
+from v6fwd.daemon.peer import Connected
+from v6fwd.daemon.unix_listener import UnixListener
 from v6fwd.log import Log
 from v6fwd.model import Endpoint
 from v6fwd.relay.sockets import cannot_listen, listen_address
@@ -26,6 +30,7 @@ PATIENCE = 5.0
 """Seconds for a request to come, and again for the answer to be taken."""
 CLIENTS = 16
 """Connections at once. Descriptors must be left for workers."""
+_LENGTH_RE = re.compile(r"[0-9]{1,9}")
 PLAIN = "text/plain; charset=utf-8"
 
 
@@ -46,6 +51,8 @@ Guard = Callable[[str, bytes], HTTPStatus | None]
 """Why a request for a path is refused, by the request's head; None: it is not."""
 Pages = Mapping[str, Callable[[], Awaitable[Page]]]
 """What makes the page, by its path."""
+Posts = Mapping[str, Callable[[bytes, bytes], Awaitable[Page]]]
+"""What answers a POST with this head and body, by its path."""
 
 
 class Background(Protocol):
@@ -68,14 +75,22 @@ class WebServer:
         log: Log,
         guard: Guard | None = None,
         background: Background | None = None,
+        posts: Posts | None = None,
+        trusts: Callable[[Connected], bool] = lambda _: True,
     ) -> None:
-        """`background` is started and closed with the server."""
+        """`background` is started and closed with the server.
+
+        `trusts`: whether whoever connected to a unix socket is answered.
+        """
+        self._trusts = trusts
         self._listen = listen
         self._pages = pages
+        self._posts = posts or {}
         self._guard = guard
         self._background = background
         self._log = log
         self._server: asyncio.Server | None = None
+        self._unix: UnixListener | None = None
         self._clients: set[asyncio.StreamWriter] = set()
         self._silent: dict[asyncio.StreamWriter, None] = {}
         """Those that have not sent their request yet, the oldest first."""
@@ -86,9 +101,15 @@ class WebServer:
         Raises RelayError, naming the endpoint.
         """
         try:
-            self._server = await asyncio.start_server(
-                self._converse, sock=_listening(self._listen, beside=beside), limit=REQUEST
-            )
+            if self._listen.path:
+                self._unix = UnixListener(Path(self._listen.path), "", "socket")
+                self._server = await asyncio.start_unix_server(
+                    self._converse, sock=self._unix.socket, limit=REQUEST
+                )
+            else:
+                self._server = await asyncio.start_server(
+                    self._converse, sock=_listening(self._listen, beside=beside), limit=REQUEST
+                )
         except OSError as error:
             raise cannot_listen(self._listen, error) from error
         if self._background is not None:
@@ -105,6 +126,8 @@ class WebServer:
         if self._server is not None:
             self._server.close()
             self._server = None
+            if self._unix is not None:
+                self._unix.remove()
         if self._background is not None:
             self._background.close()
 
@@ -112,6 +135,8 @@ class WebServer:
         has_room = len(self._clients) < CLIENTS or self._make_room()
         self._clients.add(writer)
         try:
+            if self._unix is not None and not self._trusts(writer.get_extra_info("socket")):
+                raise PermissionError
             if has_room:
                 await self._answer(reader, writer)
             writer.close()
@@ -141,7 +166,7 @@ class WebServer:
             except asyncio.LimitOverrunError:
                 head = b""
         self._silent.pop(writer, None)
-        page, with_body = await self._page(head)
+        page, with_body = await self._page(head, reader)
         writer.write(_head(page))
         writer.write(page.body if with_body else b"")
         if page.follow is not None and with_body:
@@ -154,7 +179,7 @@ class WebServer:
             with contextlib.suppress(ConnectionError):  # what else was sent must not reset us
                 await reader.read(REQUEST)
 
-    async def _page(self, head: bytes) -> tuple[Page, bool]:
+    async def _page(self, head: bytes, reader: asyncio.StreamReader) -> tuple[Page, bool]:
         """The answer to a request's head, b"" for one that is too large; and if its body goes out.
 
         RFC 9112, section 3: a request line is three words with one space between them.
@@ -164,16 +189,42 @@ class WebServer:
         words = head.partition(b"\r\n")[0].split(b" ")
         if len(words) != 3 or not words[2].startswith(b"HTTP/1.") or not words[1].startswith(b"/"):
             return _failure(HTTPStatus.BAD_REQUEST), True
-        if words[0] not in (b"GET", b"HEAD"):
-            return _failure(HTTPStatus.METHOD_NOT_ALLOWED), True
         path = words[1].partition(b"?")[0].decode("ascii", "replace")
+        is_post = words[0] == b"POST" and path in self._posts
+        if not is_post and words[0] not in (b"GET", b"HEAD"):
+            return _failure(HTTPStatus.METHOD_NOT_ALLOWED), True
         refusal = self._guard(path, head) if self._guard is not None else None
-        make = self._pages.get(path)
         if refusal is not None:
-            page = _failure(refusal)
-        else:
-            page = _failure(HTTPStatus.NOT_FOUND) if make is None else await make()
+            return _failure(refusal), words[0] != b"HEAD"
+        if is_post:
+            return await self._posted(path, head, reader), True
+        make = self._pages.get(path)
+        page = _failure(HTTPStatus.NOT_FOUND) if make is None else await make()
         return page, words[0] == b"GET"
+
+    async def _posted(self, path: str, head: bytes, reader: asyncio.StreamReader) -> Page:
+        fields = fields_of(head)
+        lengths = fields.get("content-length", [])
+        if (
+            "transfer-encoding" in fields
+            or len(lengths) != 1
+            or not _LENGTH_RE.fullmatch(lengths[0])
+        ):
+            return _failure(HTTPStatus.LENGTH_REQUIRED)
+        if int(lengths[0]) > REQUEST:
+            return _failure(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        async with asyncio.timeout(PATIENCE):
+            body = await reader.readexactly(int(lengths[0]))
+        return await self._posts[path](head, body)
+
+
+def fields_of(head: bytes) -> dict[str, list[str]]:
+    """The fields of a request's head, by name in small letters."""
+    found: dict[str, list[str]] = {}
+    for line in head.decode("latin-1").split("\r\n")[1:]:
+        name, _, value = line.partition(":")
+        found.setdefault(name.lower(), []).append(value.strip(" \t"))
+    return found
 
 
 def _head(page: Page) -> bytes:
@@ -186,6 +237,8 @@ def _head(page: Page) -> bytes:
     ]
     if page.status is HTTPStatus.METHOD_NOT_ALLOWED:
         lines.append("Allow: GET, HEAD")
+    if page.status is HTTPStatus.UNAUTHORIZED:  # RFC 7617
+        lines.append('WWW-Authenticate: Basic realm="v6fwd", charset="UTF-8"')
     return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import os
 import socket
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
-
-import uvloop
 
 from v6fwd.daemon.channel import Channel
 from v6fwd.daemon.messages import (
@@ -27,14 +27,18 @@ from v6fwd.daemon.messages import (
     read_by_worker,
 )
 from v6fwd.daemon.privileges import become_nobody
-from v6fwd.daemon.process import fork
+from v6fwd.daemon.process import Child, fork
 from v6fwd.daemon.scoreboard import ScoreboardSlot
 from v6fwd.daemon.seccomp import confine, is_strict
-from v6fwd.daemon.usage import ChildUsage
 from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Forward, Limits
 from v6fwd.relay.clients import Clients
+from v6fwd.relay.ends import End
+from v6fwd.relay.event_loop import import_uvloop, new_event_loop
 from v6fwd.relay.foreground import GC_THRESHOLD
+from v6fwd.relay.limits.bans import Bans, BanTable
+from v6fwd.relay.limits.chosen import Chosen
+from v6fwd.relay.ports import import_all
 from v6fwd.relay.relay import Relay
 
 REPORT_EVERY = 2.0
@@ -49,13 +53,14 @@ class Setup:
     log: Log
     log_flows: bool
     workers: int
+    bans: BanTable
 
 
 class Worker:
     """The relay of this process and its end of the channel."""
 
     def __init__(
-        self, sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients
+        self, sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients, bans: Bans
     ) -> None:
         self._limits = setup.limits
         self._log = setup.log
@@ -66,6 +71,7 @@ class Worker:
             log_flows=setup.log_flows,
             siblings=slot if setup.workers > 1 else None,
             clients=clients,
+            bans=bans,
         )
         self._channel = Channel(
             sock,
@@ -91,21 +97,22 @@ class Worker:
                 attempt(step)
 
     def _receive(self, message: Message, fd: int) -> None:
+        sock = socket.socket(fileno=fd) if fd >= 0 else None  # closed with its last reference
         try:
-            self._obey(message, fd)
+            self._obey(message, sock)
         except Exception as error:
             self._log.error("defect", f"internal error: {message}: {error!r}")
 
-    def _obey(self, message: Message, fd: int) -> None:
+    def _obey(self, message: Message, sock: socket.socket | None) -> None:
         match message:
             case Open(forward, shard):
-                self._relay.begin(self._alike(forward), socket.socket(fileno=fd), shard)
+                self._relay.begin(self._alike(forward), _there(sock), shard)
             case Change(forward, shard):
                 self._relay.replace(self._alike(forward), shard)
             case Close(listen, shard, grace, take_queue):
                 self._relay.close_forward(listen, grace, shard, take_queue=take_queue)
-            case Ask(number, what):
-                self._answer(number, what)
+            case Ask():
+                self._answer(message)
             case Drain(grace, take_queue):
                 self._drain(grace, take_queue=take_queue)
             case Hurry():
@@ -114,7 +121,7 @@ class Worker:
                 from v6fwd.daemon.helper_ops import HelperOps  # for mode transparent alone
 
                 self._relay.targets.privileged_ops = HelperOps(
-                    socket.socket(fileno=fd), self._log, self._relay.reactor.loop.call_later
+                    _there(sock), self._log, self._relay.reactor.loop.call_later
                 )
 
     def _alike(self, forward: Forward) -> Forward:
@@ -129,14 +136,22 @@ class Worker:
             transparent=one.setdefault(forward.transparent, forward.transparent),
         )
 
-    def _answer(self, number: int, what: str) -> None:
-        items: Iterable[Any] = ()
-        if what == "flows":
-            items = self._relay.flows_now()
-        elif what == "snapshot":
-            items = self._relay.snapshot().items()
-        for answer in answers(number, items):
+    def _answer(self, asked: Ask) -> None:
+        for answer in answers(asked.number, self._items(asked)):
             self._channel.send(answer)
+
+    def _items(self, asked: Ask) -> Iterable[Any]:
+        match asked.what:
+            case "flows":
+                return self._relay.flows_now()
+            case "snapshot":
+                return self._relay.snapshot().items()
+            case "bans":
+                return self._relay.apply_bans().items()
+            case "end":
+                chosen = Chosen(asked.networks, asked.listens)
+                return self._relay.end_flows(chosen.has, End.KILLED).items()
+        return ()
 
     def _cannot_read(self, why: str) -> None:
         """The supervisor is another version or broken: go on without it, to the end."""
@@ -174,22 +189,33 @@ class Worker:
                 self._channel.send(Report(listen, numbers))
 
 
-def fork_worker(
-    sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients
-) -> tuple[int, ChildUsage]:
+def _there(sock: socket.socket | None) -> socket.socket:
+    """The socket that came along. Raises OSError: this process had no descriptor for it."""
+    if sock is None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return sock
+
+
+def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> Child:
     """Start a worker at the other end of `sock`'s pair; see `fork`. Raises OSError."""
 
     def main() -> int:
+        bans = setup.bans.reader()
         for missing in (become_nobody(), confine(strict=is_strict())):
             if missing:
                 setup.log.warning("privileges", f"a worker has more rights than needed: {missing}")
         gc.set_threshold(GC_THRESHOLD)
-        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, slot, clients))
+        serving = _serve(sock, setup, slot, clients, bans)
+        asyncio.Runner(loop_factory=new_event_loop).run(serving)
         return 0
 
-    return fork(main, (sock.fileno(), *clients.descriptors), setup.log)
+    import_uvloop()  # no loop is made before the fork
+    import_all()
+    return fork(main, (sock.fileno(), setup.bans.fd, *clients.descriptors), setup.log)
 
 
-async def _serve(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> None:
+async def _serve(
+    sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients, bans: Bans
+) -> None:
     log_exceptions(asyncio.get_running_loop(), setup.log)
-    await Worker(sock, setup, slot, clients).serve()
+    await Worker(sock, setup, slot, clients, bans).serve()

@@ -13,7 +13,7 @@ import socket
 import struct
 from collections.abc import Iterable
 
-from v6fwd.netns.netlink import attribute
+from v6fwd.netns.netlink_format import attribute
 from v6fwd.netns.search import Links
 
 _DELETE_NEIGHBOUR = 29  # RTM_DELNEIGH, linux/rtnetlink.h

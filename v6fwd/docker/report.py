@@ -10,7 +10,7 @@ from v6fwd.docker.decisions import Decisions
 from v6fwd.docker.direct_ports import DirectPorts
 from v6fwd.docker.engine.containers import Container, find_containers
 from v6fwd.docker.policy.mistakes import label_mistakes
-from v6fwd.docker.policy.modes import Modes
+from v6fwd.docker.policy.modes import Modes, needs_all
 from v6fwd.model import Forward
 
 
@@ -38,7 +38,15 @@ def _described(forward: Forward, container: Container | None, modes: Modes) -> d
         "target": str(forward.target),
         "container": container.name if container is not None else "",
         "source": modes.source(forward, container),
+        "ipv4": _ipv4(forward),
     }
+
+
+def _ipv4(forward: Forward) -> str:
+    """By whom the port's IPv4 clients come: `v6fwd` or `docker`, by its DNAT; "": it has none."""
+    if ":" in forward.listen.host:
+        return ""
+    return "v6fwd" if needs_all(forward) else "docker"
 
 
 def _mistakes(containers: Sequence[Container], modes: Modes) -> Iterator[str]:

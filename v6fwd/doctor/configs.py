@@ -33,6 +33,9 @@ PATHS = (
     "etc/haproxy/haproxy.cfg",
     "usr/local/etc/haproxy/haproxy.cfg",
     "etc/lighttpd/lighttpd.conf",
+    "etc/mysql/my.cnf",
+    "etc/mysql/mariadb.conf.d/*.cnf",
+    "etc/powerdns/*.conf",
     "var/lib/postgresql/data/pg_hba.conf",
 )
 """Where images of well-known servers have them."""
@@ -43,7 +46,7 @@ MAX_FILES = 60
 
 _BY_HEADER = re.compile(
     r"set_real_ip_from|RemoteIP(?:Trusted|Internal)Proxy|haproxy_trusted_networks"
-    r"|extforward\.forwarder|hosts_proxy|proxy_protocol_networks",
+    r"|extforward\.forwarder|hosts_proxy|proxy[-_]protocol[-_](?:networks|from)\b",
     re.IGNORECASE,
 )
 """Whose headers are believed."""

@@ -3,6 +3,7 @@
 Pure. Every error is an `InputError` whose text names what is wrong and what would be right.
 """
 
+from v6fwd.model.banning import network_text, parse_ban, parse_client
 from v6fwd.model.checks import (
     refuse_misfits,
     refuse_twins,
@@ -68,7 +69,10 @@ __all__ = [
     "is_ip",
     "is_loopback",
     "looping",
+    "network_text",
     "pair_up",
+    "parse_ban",
+    "parse_client",
     "parse_listen",
     "parse_max_head",
     "parse_networks",

@@ -12,12 +12,20 @@ import errno
 import os
 import socket
 import struct
-import sys
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from v6fwd.model import Protocol
+from v6fwd.netns.netlink_format import (
+    HEADER,
+    attribute,
+    number_attribute,
+    raise_error,
+    read_attributes,
+    read_messages,
+    read_number,
+)
 
 LOOPBACK = 1
 """The index of `lo`, the first device of every namespace."""
@@ -40,9 +48,6 @@ _IP_PROTO = {Protocol.TCP: socket.IPPROTO_TCP, Protocol.UDP: socket.IPPROTO_UDP}
 _FIXED = {_ERROR: 4, _NEW_ADDRESS: 8, _NEW_ROUTE: 12, _NEW_RULE: 12}
 """Bytes of the fixed part of an answer, by its type (linux/rtnetlink.h)."""
 
-_MAX_ERRNO = 4095  # linux/err.h
-_header = struct.Struct("=IHHII")  # length, type, flags, sequence, port
-_attribute = struct.Struct("=HH")
 RECEIVE = 64 * 1024
 """Bytes that are read at once: more than any message has."""
 
@@ -207,7 +212,7 @@ class Netlink:
         self._send(kind, _REQUEST | _ACK | flags, body)
         for answer, content in self._answers():
             if answer == _ERROR:
-                _raise(content)
+                raise_error(content)
                 return
 
     def _dump(self, kind: int, body: bytes, wanted: int) -> list[bytes]:
@@ -217,7 +222,7 @@ class Netlink:
             if answer == _DONE:
                 break
             if answer == _ERROR:
-                _raise(content)
+                raise_error(content)
             elif answer == wanted:
                 found.append(content)
         return found
@@ -227,15 +232,15 @@ class Netlink:
         self._send(kind, _REQUEST, body)
         for answer, content in self._answers():
             if answer == _ERROR:
-                _raise(content)
+                raise_error(content)
             if answer == wanted:
                 return content
         raise AssertionError("answers end only when nobody asks for more")
 
     def _send(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1
-        size = _header.size + len(body)
-        self._socket.send(_header.pack(size, kind, flags, self._sequence, 0) + body)
+        size = HEADER.size + len(body)
+        self._socket.send(HEADER.pack(size, kind, flags, self._sequence, 0) + body)
 
     def _answers(self) -> Iterator[tuple[int, bytes]]:
         """The messages that answer the request sent last, for as long as they are asked for."""
@@ -326,55 +331,8 @@ def _route_body(route: LocalRoute) -> bytes:
     return body
 
 
-def read_messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """The messages in what was received: type, sequence and content (netlink(7))."""
-    at = 0
-    while at + _header.size <= len(data):
-        size, kind, _, sequence, _ = _header.unpack_from(data, at)
-        if size < _header.size:
-            break
-        yield kind, sequence, data[at + _header.size : at + size]
-        at += (size + 3) & ~3
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """One that may follow a message's fixed part (rtnetlink(7)), filled up to 4 bytes."""
-    size = _attribute.size + len(value)
-    return _attribute.pack(size, kind) + value + bytes(-size % 4)
-
-
-def number_attribute(kind: int, value: int) -> bytes:
-    return attribute(kind, value.to_bytes(4, sys.byteorder))
-
-
-def read_attributes(data: bytes) -> dict[int, bytes]:
-    """What follows a message's fixed part, by kind."""
-    found = {}
-    at = 0
-    while at + _attribute.size <= len(data):
-        size, kind = _attribute.unpack_from(data, at)
-        if size < _attribute.size:
-            break
-        found[kind] = data[at + _attribute.size : at + size]
-        at += (size + 3) & ~3
-    return found
-
-
-def read_number(value: bytes | None) -> int:
-    """In the machine's own byte order; 0 for None."""
-    return int.from_bytes(value or b"", sys.byteorder)
-
-
 def _is_in(table: bytes | None, tables: Iterable[Container[int]]) -> bool:
     return any(read_number(table) in each for each in tables)
-
-
-def _raise(content: bytes) -> None:
-    """Raise what an NLMSG_ERROR says, unless it is the acknowledgement."""
-    number = -int.from_bytes(content[:4], sys.byteorder, signed=True)
-    if number:
-        known = number if 0 < number <= _MAX_ERRNO else errno.EBADMSG
-        raise OSError(known, os.strerror(known))
 
 
 @contextlib.contextmanager

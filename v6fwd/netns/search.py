@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from v6fwd.errors import RelayError
 from v6fwd.netns.handle import Handle, identity, own_identity
-from v6fwd.netns.netlink import Netlink, attribute, read_attributes, read_number
+from v6fwd.netns.netlink import Netlink
+from v6fwd.netns.netlink_format import attribute, read_attributes, read_number
 
 NAMED = Path("/run/netns")
 """Where ip-netns(8) keeps its names."""

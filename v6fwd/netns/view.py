@@ -13,7 +13,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from v6fwd.model import IPNetwork, Protocol, ip_text
-from v6fwd.netns.netlink import Netlink, SockDiag, read_attributes, read_number
+from v6fwd.netns.netlink import Netlink, SockDiag
+from v6fwd.netns.netlink_format import read_attributes, read_number
 
 _NEW_LINK, _GET_LINK = 16, 18  # linux/rtnetlink.h
 _NEW_ADDRESS, _GET_ADDRESS = 20, 22

@@ -10,7 +10,8 @@ import contextlib
 import errno
 import socket
 
-from v6fwd.netns.netlink import RECEIVE, read_attributes, read_messages, read_number
+from v6fwd.netns.netlink import RECEIVE
+from v6fwd.netns.netlink_format import read_attributes, read_messages, read_number
 from v6fwd.netns.search import NEW_LINK, OTHER_NAMESPACE, Links
 
 _LINKS = 1  # RTMGRP_LINK, rtnetlink(7)

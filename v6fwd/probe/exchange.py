@@ -7,13 +7,13 @@ import re
 import select
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from v6fwd.errors import RelayError, reason
 from v6fwd.model import Endpoint
 from v6fwd.probe.forms import SPLIT_AT, Form
-from v6fwd.probe.judge import End, Heard
+from v6fwd.probe.judge import End, Heard, mysql_packet
 from v6fwd.probe.openings import Opening
 from v6fwd.relay.sockets import address_of
 
@@ -114,7 +114,8 @@ def _be_greeted(sock: socket.socket, form: Form, opening: Opening, patience: flo
     greeting, data = _cut_greeting(got)
     if not got or end is not End.OPEN or not opening.send:
         return Heard(data, greeting, end)
-    sock.sendall(opening.send)
+    with contextlib.suppress(OSError):  # it may have hung up on the header; what it said is here
+        sock.sendall(opening.send)
     more, end = _receive(sock, patience, opening.name, data)
     with contextlib.suppress(OSError):  # it may have hung up first
         sock.sendall(opening.bye)
@@ -158,6 +159,10 @@ def _is_whole(protocol: str, data: bytes) -> bool:
     """Whether an answer needs nothing more to be judged."""
     if protocol in ("smtp", "ftp"):
         return _REPLY_END.search(data) is not None
+    if protocol in _WHOLE:
+        return _WHOLE[protocol](data)
+    if protocol == "greeting" and mysql_packet(data):
+        return len(data) >= mysql_packet(data)
     if protocol == "greeting":
         last = data.rstrip(b"\r\n").rpartition(b"\n")[2]
         return data.endswith(b"\n") and last[3:4] != b"-"
@@ -169,10 +174,17 @@ def _is_whole(protocol: str, data: bytes) -> bool:
 
 
 _LENGTHS = {"tls": 7, "postgresql": 1, "ssh": 6}
+_WHOLE: Mapping[str, Callable[[bytes], bool]] = {
+    "mysql": lambda data: len(data) > 4 and len(data) >= 4 + int.from_bytes(data[:3], "little"),
+    "stun": lambda data: len(data) >= 20 + int.from_bytes(data[2:4], "big"),
+    "xmpp": lambda data: b"</stream:features>" in data or b"</stream:stream>" in data,
+}
 
 
 def _cut_greeting(data: bytes) -> tuple[bytes, bytes]:
-    """A greeting is a line, or a whole reply of SMTP or FTP; what follows is an answer."""
+    """A greeting is a line, a whole reply of SMTP or FTP, or MySQL's; what follows is an answer."""
+    if size := mysql_packet(data):
+        return data[:size], data[size:]
     match = _REPLY_END.match(data) or re.match(rb"(?:[0-9]{3}-[^\n]*\n)+[0-9]{3} [^\n]*\n", data)
     end = match.end() if match else data.find(b"\n") + 1 or len(data)
     return data[:end], data[end:]

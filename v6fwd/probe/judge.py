@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from v6fwd.probe.openings import DNS_ID
+from v6fwd.model import ip_text
+from v6fwd.probe.openings import DNS_ID, STUN_COOKIE
 
 _SHOWN = 60
 """Characters of an answer that are shown."""
@@ -70,6 +71,27 @@ def client_shown(heard: Heard, client: str, own: str, mark: str = "") -> bool | 
     if _names(text, client):
         return True
     return False if _names(text, own) else None
+
+
+def legible(protocol: str, heard: Heard) -> Heard:
+    """The same, with the client's address in clear behind it where it is coded: STUN."""
+    if protocol != "stun" or not (address := _mapped_address(heard.data)):
+        return heard
+    return replace(heard, data=heard.data + b" " + address.encode())
+
+
+def unless_passed_over(verdict: Verdict, seen: bool | None) -> Verdict:
+    """Of a header that is a line: IRC servers pass over a command that they do not know."""
+    if verdict.result is not Result.ACCEPTED or seen:
+        return verdict
+    result = Result.UNCLEAR if seen is None else Result.REFUSED
+    return Verdict(result, "answered, as to a line that is passed over")
+
+
+def mysql_packet(data: bytes) -> int:
+    """The size of a MySQL greeting (packet 0: protocol 10, or an error); 0: it is none."""
+    is_one = data[2:5] in (b"\0\0\n", b"\0\0\xff")
+    return 4 + int.from_bytes(data[:3], "little") if is_one else 0
 
 
 def printable(data: bytes) -> str:
@@ -166,6 +188,69 @@ def _pop3(heard: Heard) -> Verdict:
     return _by(heard.data.startswith(b"+OK"), heard.data)
 
 
+_MYSQL_UNDERSTOOD = frozenset((1044, 1045, 1130, 1251, 1698, 3159))
+"""Errors that a login may meet: access denied, from that host, without a password, without TLS."""
+_MYSQL_UNREAD = b"Proxy header"
+"""MariaDB of a sender that it does not trust, under the number of a host that is not allowed."""
+
+
+def _mysql(heard: Heard) -> Verdict:
+    """ERR is FF, a number, `#` and five signs, a text; OK and AuthSwitchRequest begin 00, FE."""
+    packet = heard.data or heard.greeting
+    if packet[4:5] != b"\xff":
+        if not heard.data:
+            return _after_greeting(replace(heard, greeting=b"MySQL's greeting"))
+        return _by(packet[4:5] in (b"\0", b"\xfe"), b"login answered")
+    number, text = int.from_bytes(packet[5:7], "little"), packet[7:]
+    text = text[6:] if text.startswith(b"#") else text
+    is_known = number in _MYSQL_UNDERSTOOD and not text.startswith(_MYSQL_UNREAD)
+    return _by(is_known, text)
+
+
+_IRC_ANSWER_RE = re.compile(rb" PONG | 451 \S+ PING")
+
+
+def _irc(heard: Heard) -> Verdict:
+    """PING is answered by PONG, or by 451: not registered. v2's signature has the line QUIT."""
+    lines = heard.data.split(b"\n")
+    answers = [line for line in lines if _IRC_ANSWER_RE.search(line)]
+    return _by(bool(answers), (answers or lines)[0])
+
+
+_XMPP_ERROR_RE = re.compile(rb"<stream:error[^>]*>\s*<([a-z-]+)")
+_XMPP_UNREAD = (b"bad-format", b"invalid-xml", b"not-well-formed", b"restricted-xml")
+
+
+def _xmpp(heard: Heard) -> Verdict:
+    """Stream features, or an error that is about the stream itself (RFC 6120, 4.9.3)."""
+    if (error := _XMPP_ERROR_RE.search(heard.data)) is not None:
+        return _by(not error[1].startswith(_XMPP_UNREAD), b"XMPP: " + error[1])
+    if b"<stream:features" in heard.data:
+        return Verdict(Result.ACCEPTED, "XMPP: stream features")
+    return _unknown(heard)
+
+
+def _stun(heard: Heard) -> Verdict:
+    """A success or error response to a Binding Request (RFC 8489, 5)."""
+    if heard.data[:2] not in (b"\x01\x01", b"\x01\x11") or heard.data[4:8] != STUN_COOKIE:
+        return _unknown(heard)
+    address = _mapped_address(heard.data)
+    return Verdict(Result.ACCEPTED, f"STUN: you are {address}" if address else "STUN response")
+
+
+def _mapped_address(message: bytes) -> str:
+    """XOR-MAPPED-ADDRESS (RFC 8489, 14.2), "" if it is not there."""
+    rest = message[20:]
+    while len(rest) >= 4:
+        kind, size = rest[:2], int.from_bytes(rest[2:4], "big")
+        if kind == b"\0\x20":
+            coded = rest[8 : 4 + size]
+            if len(coded) == size - 4 and len(coded) in (4, 16):
+                return ip_text(bytes(a ^ b for a, b in zip(coded, message[4:20], strict=False)))
+        rest = rest[4 + (size + 3 & ~3) :]
+    return ""
+
+
 def _ssh(heard: Heard) -> Verdict:
     """SSH_MSG_KEXINIT (RFC 4253, 7.1) is the sixth byte of the first packet."""
     if not heard.data:
@@ -192,6 +277,10 @@ _JUDGES: Mapping[str, Callable[[Heard], Verdict]] = {
     "imap": _imap,
     "pop3": _pop3,
     "ssh": _ssh,
+    "mysql": _mysql,
+    "irc": _irc,
+    "xmpp": _xmpp,
+    "stun": _stun,
 }
 
 _RECOGNISED: Mapping[str, Callable[[bytes], object]] = {
@@ -199,4 +288,7 @@ _RECOGNISED: Mapping[str, Callable[[bytes], object]] = {
     "tls": lambda data: data[:2] in (b"\x16\x03", b"\x15\x03"),
     "dns": lambda data: len(_dns_message(data)) >= 12 and _dns_message(data)[2] & 0x80,
     "postgresql": lambda data: data in (b"S", b"N"),
+    "irc": lambda data: data.startswith((b":", b"ERROR :")),
+    "xmpp": lambda data: b"<stream:" in data,
+    "stun": lambda data: data[4:8] == STUN_COOKIE,
 }

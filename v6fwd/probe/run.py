@@ -9,8 +9,18 @@ from v6fwd.model import Endpoint, Protocol
 from v6fwd.probe.choose import EVERY, FIELD, FIRST, choose, choose_udp
 from v6fwd.probe.exchange import Asker
 from v6fwd.probe.forms import CLIENT, MAX_V2, Form, Named, no_header, padded, v1, v2, variants
-from v6fwd.probe.judge import Heard, Result, Verdict, client_shown, is_protocol, judge
+from v6fwd.probe.judge import (
+    Heard,
+    Result,
+    Verdict,
+    client_shown,
+    is_protocol,
+    judge,
+    legible,
+    unless_passed_over,
+)
 from v6fwd.probe.openings import (
+    CLIENT_FIRST,
     HINTS,
     MARK,
     Opening,
@@ -30,6 +40,8 @@ _RUNGS = (52, 107, 128, 216, 232, 256, 512, 536, 1024, 2048, 4096, 8192, 16384, 
 _UDP_RUNGS = (52, 107, 128, 256, 512, 600, 1024, 1400)
 """The same for datagrams, which should fit into a packet with what follows the header."""
 
+_EXACT_BELOW = 4096
+"""Bytes; of longer headers nobody needs to know more, and they depend on how a server reads."""
 _ONE_PACKET = 1200
 """Bytes that go in one packet with what follows, over whatever link."""
 
@@ -125,13 +137,13 @@ class _TcpProbe(_Probe):
     def _greeting(self) -> str | None:
         """Some servers greet at once, others when they have read a header."""
         hint = HINTS.get(self.target.port, "http")
-        patience = GREETED_WITHIN if hint in ("http", "tls", "dns") else self.asker.patience
+        patience = GREETED_WITHIN if hint in CLIENT_FIRST else self.asker.patience
         for form in (no_header(), v2(self.named), v1(self.named)):
             heard = self.asker.tcp(form, _LISTEN, patience)
             name = greeting_of(heard.greeting, self.target.port)
             if name is not None or (not form.header and heard.greeting):
                 return name
-            if form.header and hint in ("http", "tls", "dns"):
+            if form.header and hint in CLIENT_FIRST:
                 break  # one header is enough where a greeting is unlikely
         return None
 
@@ -140,9 +152,12 @@ class _TcpProbe(_Probe):
         return opening(name, host, self.target.port, self.options.path)
 
     def _try(self, form: Form, asked: Opening) -> Tried:
-        heard = self.asker.tcp(form, asked)
+        heard = legible(asked.name, self.asker.tcp(form, asked))
         verdict = judge(asked.name, heard)
-        return Tried(form, verdict, self._seen(form, verdict, heard))
+        seen = self._seen(form, verdict, heard)
+        if asked.name == "irc" and form.header.startswith(b"PROXY "):
+            verdict = unless_passed_over(verdict, seen)
+        return Tried(form, verdict, seen if verdict.result is Result.ACCEPTED else None)
 
     def _seen(self, form: Form, verdict: Verdict, heard: Heard, mark: str = "") -> bool | None:
         if verdict.result is not Result.ACCEPTED or not form.client:
@@ -222,6 +237,8 @@ def find_largest(
     accepted, refused = rungs[low], rungs[high]
     if not takes(accepted + 1):  # most limits are on a rung
         return Largest(accepted, accepted + 1)
+    if accepted >= _EXACT_BELOW:
+        return Largest(accepted, refused)
     accepted += 1
     while is_exact and refused - accepted > 1:
         size = (accepted + refused) // 2

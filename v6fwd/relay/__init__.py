@@ -9,8 +9,8 @@ A flow walks accept -> client_ip -> connect -> pump -> record. What all protocol
     targets/    what a target is, its addresses, the resolver; those of all forwards; which of
                 them seem to expect another mode
     sockets     what is done to descriptors; `udp_sockets` for datagrams
-    flows       the set of live flows; `idle` resets those that move nothing, `loop_watch` those
-                that come in again
+    flows       the set of live flows; `idle` resets those that move nothing
+    event_loop  asyncio and uvloop, imported without ssl
     deadlines   time limits; `counters` and `ends`: what flows did and how they ended
     resources   what forwards share, within the `budget` of descriptors
     ports       a forward at work; `relay`: all of them; `foreground`: the life of `v6fwd forward`

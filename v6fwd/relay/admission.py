@@ -6,7 +6,7 @@ sets no limit has no Admission, which costs nothing.
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from _blake2 import blake2b  # hashlib brings OpenSSL, 3.4 MB
 
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.log import Log
@@ -18,6 +18,7 @@ UNCOUNTED = -1
 REFUSED = -2
 """Instead of a slot: the client may not come in."""
 
+BANNED = "banned"
 DENIED = "denied"
 NOT_ALLOWED = "not-allowed"
 NOT_PRESERVED = "not-shown"
@@ -25,6 +26,7 @@ NOT_PRESERVED = "not-shown"
 LOOP = "loop"
 """The same: the client is, by way of others, the forward itself."""
 REASONS = {
+    BANNED: "it is banned",
     DENIED: "its network is denied",
     NOT_ALLOWED: "its network is not allowed",
     "client-flows": "it has as many flows as a client may have",
@@ -37,6 +39,21 @@ _REASON_OF = {
     Refusal.RATE: "client-rate",
     Refusal.ROOM: "no-room",
 }
+
+
+def refuse(
+    client: Address, listen: Endpoint, reason: str, refused: dict[str, int], log: Log
+) -> None:
+    """Count and log that a client was refused for one of REASONS."""
+    refused[reason] = refused.get(reason, 0) + 1
+    log.limited(
+        f"guard {listen} {reason}",
+        "refused",
+        f"refused {client} on {listen}: {REASONS[reason]}",
+        client=client,
+        listen=listen,
+        why=reason,
+    )
 
 
 class Admission:
@@ -81,16 +98,7 @@ class Admission:
         return self._prefix + b"\6" + masked.to_bytes(16, "big")
 
     def _refuse(self, client: Address, reason: str) -> int:
-        self._refused[reason] = self._refused.get(reason, 0) + 1
-        listen = self._listen
-        self._log.limited(
-            f"guard {listen} {reason}",
-            "refused",
-            f"refused {client} on {listen}: {REASONS[reason]}",
-            client=client,
-            listen=listen,
-            why=reason,
-        )
+        refuse(client, self._listen, reason, self._refused, self._log)
         return REFUSED
 
 

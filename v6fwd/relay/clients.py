@@ -20,9 +20,8 @@ import enum
 import fcntl
 import mmap
 import os
-import secrets
+from _blake2 import blake2b  # hashlib brings OpenSSL, 3.4 MB
 from collections.abc import Callable
-from hashlib import blake2b
 
 SLOTS = 65_536
 """Clients that the table holds. The kernel takes memory only for pages that are used."""
@@ -59,7 +58,7 @@ class ClientTable:
         self.memory = mmap.mmap(self.fd, size)
         self.flows = memoryview(self.memory).cast("I")
         self.paid = memoryview(self.memory).cast("d")
-        self.secret = secrets.token_bytes(16)
+        self.secret = os.urandom(16)
 
     def bucket_of(self, key: bytes) -> int:
         """The bucket of a client. The hash is keyed, so nobody outside can aim at one bucket."""
@@ -146,11 +145,6 @@ class Clients:
     def leave(self, slot: int) -> None:
         """Count one flow less in this slot."""
         self._table.flows[slot] -= 1
-
-    def flows_of(self, key: bytes) -> int:
-        """How many flows a client has, over all workers."""
-        slot = self._find(key, self._table.bucket_of(key))
-        return self._flows(slot) if slot >= 0 else 0
 
     def _find(self, key: bytes, bucket: int) -> int:
         """The slot of a client, as its offset; -1 if it has none."""

@@ -60,7 +60,8 @@ class Counters:
         self.bytes_down += down
         self.seconds += seconds
         self.durations[bisect_left(DURATIONS, seconds)] += 1
-        count(self.ends, end.text)
+        text, ends = end.text, self.ends
+        ends[text] = ends.get(text, 0) + 1
 
     def activity(self) -> int:
         """A number that grows with everything that is counted; the fields left out do with

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from v6fwd.relay.reactor import Reactor
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Expirable(Protocol):

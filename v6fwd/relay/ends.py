@@ -48,6 +48,8 @@ class End(StrEnum):
     STOPPED = "stopped", "cut"
     RESET_BY_CLIENT = "reset by client", "reset-by-client"
     RESET_BY_TARGET = "reset by target", "reset-by-target"
+    BANNED = "banned", "banned"
+    KILLED = "ended by v6fwd flows --kill", "killed"
     DEAD_PEER = "an end acknowledges nothing", "dead-peer"
     REFUSED = "refused", "refused", True
     TARGET_FAILED = "target failed", "target-failed", True

@@ -28,7 +28,7 @@ class Lull(Enum):
 
 
 class Live(Protocol):
-    """What `v6fwd flows` and the counters ask of a flow."""
+    """What `v6fwd flows`, bans and the counters ask of a flow or a UDP session."""
 
     @property
     def counters(self) -> Counters:
@@ -48,12 +48,12 @@ class Live(Protocol):
     def seconds(self) -> float:
         """Seconds since it began."""
 
+    def abort(self, end: End, detail: str = "") -> None:
+        """Reset both ends. `end` is counted and logged, `detail` is logged."""
+
 
 class Flow(Live, Protocol):
     """What the rest of the relay needs to know of a flow."""
-
-    def abort(self, end: End, detail: str = "") -> None:
-        """Reset both ends. `end` is counted and logged, `detail` is logged."""
 
     def retire(self) -> None:
         """Close when what is under way is done, if the flow can tell."""

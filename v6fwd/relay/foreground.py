@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import signal
@@ -13,6 +12,7 @@ from typing import Any
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, in_background
 from v6fwd.model import Endpoint, Forward, Limits
+from v6fwd.relay.event_loop import asyncio
 from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.relay import Relay, listen_on
 from v6fwd.relay.targets.bridges import on_bridges, tell_bridges

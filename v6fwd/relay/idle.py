@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 from v6fwd.model import Forward, Protocol
 from v6fwd.relay.flows import Flow, Flows, Lull
 from v6fwd.relay.reactor import Reactor
+
+if TYPE_CHECKING:
+    import asyncio
 
 TimeLimit = tuple[Lull, float]
 """What is waited for, and for how many seconds at most."""

@@ -7,14 +7,13 @@ A client that has waited for `PATIENCE` seconds is reset rather than left hangin
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import select
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from v6fwd.errors import reason
 from v6fwd.log import Log, counted
@@ -24,10 +23,15 @@ from v6fwd.relay.flows import Flows
 from v6fwd.relay.limits.port_shares import ALPHA, PortShares
 from v6fwd.relay.limits.siblings import Alone, Siblings
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import BACKLOG, reset_on_close
+from v6fwd.relay.sockets import BACKLOG, accepting, last_errno, reset_on_close
+
+if TYPE_CHECKING:
+    import asyncio
 
 ACCEPT_BATCH = 16
 """Clients accepted from one listener before the flows get a turn."""
+FILLED_MOST = 8
+"""Full batches in a row, after which a larger one is tried."""
 PATIENCE = 1.0
 """Seconds between two looks at a queue of clients that cannot be served."""
 FIRST_PAUSE = 0.010
@@ -45,7 +49,9 @@ _WATCH = select.EPOLLIN | select.EPOLLEXCLUSIVE
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 Begin = Callable[[int, Any], None]
-"""Takes an accepted, non-blocking descriptor and the address that accept(2) gave."""
+"""Takes an accepted, non-blocking descriptor, and its client's address as `address_of` reads it.
+
+The address is overwritten by the next client's."""
 
 
 class Listener:
@@ -65,6 +71,9 @@ class Listener:
         self.counters = counters
         self.watched = False
         self._socket = sock
+        self._accept, self._sockaddr = accepting(sock.fileno())
+        self._batch = 1  # clients to be accepted at an event
+        self._filled = 0  # events in a row that had as many
         self._gate = gate
         gate.add(self)
 
@@ -78,31 +87,42 @@ class Listener:
         return self._socket.fileno()
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - accepting tells all
-        """Accept the clients that wait, at most a batch."""
+        """Accept as many as came at once lately: another accept(2) would cost 4 us in vain.
+
+        If more wait, the next poll tells of them: a listener is level-triggered.
+        """
         if self._gate.siblings is None:
-            self.accept(ACCEPT_BATCH)
+            self.accept(self._batch)
+            self._filled += 1
+            if self._filled > FILLED_MOST:
+                self._filled = 0
+                self._batch = min(2 * self._batch, ACCEPT_BATCH)
         else:
             self._gate.take_turn(self)
 
     def accept(self, most: int) -> None:
         """Accept up to `most` of the clients that wait, while there is room for them."""
-        accept, gate = self._socket._accept, self._gate  # type: ignore[attr-defined]
+        accept, sockaddr, gate = self._accept, self._sockaddr, self._gate
         live, limit, counters = gate.flows.live, gate.flows.limit, self.counters
         alpha = ALPHA if gate.is_shared else limit  # one port alone may use every flow
-        for _ in range(most):
+        for count in range(most):
             if counters.flows - counters.ended >= alpha * (limit - len(live)):
                 gate.no_room(self)
                 return
-            try:
-                fd, sockaddr = accept()
-            except BlockingIOError:
-                gate.queue_emptied()
+            fd = accept()
+            if fd < 0:
+                self._none_came(count, last_errno())
                 return
-            except OSError as error:
-                gate.accept_failed(self, error)
-                return
-            os.set_blocking(fd, False)
             self.begin(fd, sockaddr)
+        gate.pause = FIRST_PAUSE
+
+    def _none_came(self, count: int, number: int) -> None:
+        """accept(2) gave no client after so many."""
+        if number == errno.EAGAIN:
+            self._batch, self._filled = max(1, count), 0
+            self._gate.pause = FIRST_PAUSE
+        elif number != errno.EINTR:  # then the next poll tells of them
+            self._gate.accept_failed(self, OSError(number, os.strerror(number)))
 
     def on_exception(self, error: Exception) -> None:
         """Log it, and accept nobody for a while: a listener lives on."""
@@ -119,9 +139,8 @@ class Listener:
     def shed(self) -> int:
         """Reset the clients in the queue; gives how many there were."""
         for count in range(SHED_BATCH):
-            try:
-                fd, _ = self._socket._accept()  # type: ignore[attr-defined]
-            except OSError:
+            fd = self._accept()
+            if fd < 0:
                 return count
             reset_on_close(fd)
             os.close(fd)
@@ -150,7 +169,8 @@ class Gate:
         self._listeners: list[Listener] = []
         self._open = True
         self._sheds = False
-        self._pause = FIRST_PAUSE
+        self.pause = FIRST_PAUSE
+        """Seconds until the next try where the kernel is short of something."""
         self._insistence = 1
         self._timer: asyncio.TimerHandle | None = None
         parts = reactor, flows, log, siblings or Alone(), lambda: PATIENCE
@@ -220,17 +240,13 @@ class Gate:
         if self._open:
             self._watch(listener)
 
-    def queue_emptied(self) -> None:
-        """Note that the queue is empty: the kernel is no longer short of anything."""
-        self._pause = FIRST_PAUSE
-
     def accept_failed(self, listener: Listener, error: OSError) -> None:
         """accept(2) failed: for this client alone, or for want of something."""
         text = reason(error)
         if error.errno in _NO_ROOM:
             self._tell_full(text)
-            self._shut(self._pause, shed=self._pause >= PATIENCE)
-            self._pause = min(self._pause * 2, PATIENCE)
+            self._shut(self.pause, shed=self.pause >= PATIENCE)
+            self.pause = min(self.pause * 2, PATIENCE)
         else:  # ECONNABORTED, EPERM by a firewall, network errors: accept(2) says go on
             self._log.limited(
                 f"accept {listener.endpoint} {error.errno}",
@@ -246,8 +262,8 @@ class Gate:
             text = f"internal error accepting on {listener.endpoint}: {error!r}"
             self._log.limited("defect", "defect", text)
         finally:  # without memory for the line, too
-            self._shut(self._pause, shed=False)
-            self._pause = min(self._pause * 2, PATIENCE)
+            self._shut(self.pause, shed=False)
+            self.pause = min(self.pause * 2, PATIENCE)
 
     def close_all(self, *, take_queue: bool) -> None:
         """Free the ports; see `remove`."""
@@ -268,7 +284,7 @@ class Gate:
             self._spare = -1
 
     def _flow_left(self) -> None:
-        self._pause = FIRST_PAUSE
+        self.pause = FIRST_PAUSE
         if not self._open and not self.flows.is_full:
             self._reopen()
         if self._shares.paused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Collection
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from v6fwd.log import attempt
 from v6fwd.model import Forward
@@ -13,15 +13,15 @@ from v6fwd.model import Protocol as Transport
 from v6fwd.relay.counters import Counters, Snapshot, snapshot_of
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Live, abort
-from v6fwd.relay.http.flow import HttpFlow
-from v6fwd.relay.http.forward import HttpForward
 from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.tcp.accept import Acceptor
 from v6fwd.relay.tcp.flow import TcpFlow
 from v6fwd.relay.tcp.forward import tcp_forward
-from v6fwd.relay.udp.listener import UdpListener
+
+if TYPE_CHECKING:
+    from v6fwd.relay.udp.listener import UdpListener
 
 
 class Port(Protocol):
@@ -48,6 +48,9 @@ class Port(Protocol):
 
     def replace(self, forward: Forward, target: Target) -> None:
         """Let new flows be served like this."""
+
+    def bans_changed(self) -> None:
+        """There are bans now, or no more."""
 
     def stop_listening(self, *, take_queue: bool) -> None:
         """Take no new clients; see Gate.remove."""
@@ -85,7 +88,13 @@ class TcpPort:
         if _has_moved(self.forward, forward):
             self._reset_connecting()
         self._acceptor = _acceptor(forward, target, self._resources, self.counters)
-        self.listener.begin = self._acceptor.accepted
+        self.bans_changed()
+
+    def bans_changed(self) -> None:
+        """While nobody is banned, a new client costs nothing more."""
+        acceptor = self._acceptor
+        are_some = bool(self._resources.bans)
+        self.listener.begin = acceptor.unless_banned if are_some else acceptor.accepted
 
     def _reset_connecting(self) -> None:
         """They would connect to an address that may be another container's."""
@@ -132,6 +141,9 @@ class UdpPort:
                 session.close(End.TARGET_FAILED)
         self.listener.configure(forward, target, self._resources.udp(forward.limits))
 
+    def bans_changed(self) -> None:
+        """Nothing to do: each new session asks."""
+
     def stop_listening(self, *, take_queue: bool) -> None:
         self.listener.refuse_new_clients(reads=take_queue)
 
@@ -154,7 +166,11 @@ def open_port(
         acceptor = _acceptor(forward, target, resources, Counters())
         counters = acceptor.forward.counters
         listener = Listener(forward.listen, sock, acceptor.accepted, gate, counters)
-        return TcpPort(listener, acceptor, gate, resources)
+        port = TcpPort(listener, acceptor, gate, resources)
+        port.bans_changed()
+        return port
+    from v6fwd.relay.udp.listener import UdpListener  # 0.5 MB that TCP does not need
+
     return UdpPort(UdpListener(forward, target, sock, resources.udp(forward.limits)), resources)
 
 
@@ -163,5 +179,19 @@ def _acceptor(
 ) -> Acceptor:
     tcp = tcp_forward(forward, target, resources.tcp(forward.limits), counters)
     if forward.client_ip.is_http:
+        from v6fwd.relay.http.flow import HttpFlow  # with its parsers 1.1 MB
+        from v6fwd.relay.http.forward import HttpForward
+
         return Acceptor(tcp, partial(HttpFlow, HttpForward(tcp)))
     return Acceptor(tcp, partial(TcpFlow, tcp))
+
+
+def import_all() -> None:
+    """Import what forwards of any mode need.
+
+    For a worker: it shares what is imported before it is forked, and may not be able to read the
+    files of modules when it has dropped its privileges.
+    """
+    import v6fwd.relay.http.flow
+    import v6fwd.relay.udp.listener
+    import v6fwd.relay.udp_sockets  # noqa: F401

@@ -10,14 +10,16 @@ Who stopped early, to let others have a turn (`resume_later`), waits in a queue 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import select
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 SLICE = 0.010
 """Seconds that a turn may keep the event loop from its own timers and signals."""

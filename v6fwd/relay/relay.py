@@ -6,32 +6,35 @@ has its own, and `shard` tells them apart.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from v6fwd.log import Log, attempt, counted
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
 from v6fwd.relay.clients import Clients, ClientTable
-from v6fwd.relay.counters import Snapshot, added
+from v6fwd.relay.counters import Snapshot, added, count
 from v6fwd.relay.ends import End
+from v6fwd.relay.event_loop import asyncio
 from v6fwd.relay.flows import Live
 from v6fwd.relay.idle import IdleSweeps
+from v6fwd.relay.limits.bans import Bans
+from v6fwd.relay.limits.chosen import is_of
 from v6fwd.relay.limits.dead_peers import DeadPeers
+from v6fwd.relay.limits.loop_watch import LoopWatch
 from v6fwd.relay.limits.siblings import Siblings
 from v6fwd.relay.listener import Gate, Listener
-from v6fwd.relay.loop_watch import LoopWatch
 from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.sockets import open_listener
 from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.targets.shared import Targets
-from v6fwd.relay.udp.listener import UdpListener
-from v6fwd.relay.udp_sockets import open_udp_listener
+
+if TYPE_CHECKING:
+    from v6fwd.relay.udp.listener import UdpListener
 
 NAMESPACE_DESCRIPTORS = 6
 """What a network namespace in use holds open, and so each transparent forward at most."""
@@ -39,8 +42,6 @@ TIDY_AGAIN = 2.0
 """Seconds between two looks whether the last flow has left a target that no forward leads to."""
 UDP_GRACE = 0.5
 """Seconds at most for answers on their way at a stop: datagrams have no end to wait for."""
-
-_OPEN = {Protocol.TCP: open_listener, Protocol.UDP: open_udp_listener}
 
 
 class Key(NamedTuple):
@@ -68,11 +69,18 @@ class Relay:
         siblings: Siblings | None = None,
         clients: Clients | None = None,
         heard: Heard | None = None,
+        bans: Bans | None = None,
     ) -> None:
         self.reactor = Reactor(asyncio.get_running_loop())
         clients = clients or Clients(ClientTable(), 0, self.reactor.clock)
         self.resources = Resources(
-            self.reactor, limits.max_flows, log, clients, log_flows=log_flows, heard=heard
+            self.reactor,
+            limits.max_flows,
+            log,
+            clients,
+            log_flows=log_flows,
+            heard=heard,
+            bans=bans,
         )
         self.flows = self.resources.flows
         self._log = log
@@ -179,6 +187,26 @@ class Relay:
         if self._tidying_again is not None:
             self._tidying_again.cancel()
         self._tidying_again = self.reactor.loop.call_later(TIDY_AGAIN, self._ports_changed)
+
+    # -- what an operator ends --
+
+    def apply_bans(self) -> dict[str, int]:
+        """Refuse who is banned from now on, and reset their flows; how many, by forward."""
+        bans = self.resources.bans
+        bans.refresh()
+        for port in self._ports.values():
+            port.bans_changed()
+        if not bans:
+            return {}
+        return self.end_flows(lambda flow: is_of(flow, bans), End.BANNED)
+
+    def end_flows(self, matches: Callable[[Live], bool], end: End) -> dict[str, int]:
+        """Reset the flows that match; how many, by forward."""
+        ended: dict[str, int] = {}
+        for flow in [flow for flow in self._live() if matches(flow)]:
+            attempt(flow.abort, end)
+            count(ended, str(flow.forward.listen))
+        return ended
 
     # -- the end --
 
@@ -297,4 +325,8 @@ class Relay:
 
 def listen_on(endpoint: Endpoint) -> socket.socket:
     """A listening socket. Raises RelayError, naming the endpoint."""
-    return _OPEN[endpoint.protocol](endpoint)
+    if endpoint.protocol is Protocol.TCP:
+        return open_listener(endpoint)
+    from v6fwd.relay.udp_sockets import open_udp_listener  # only where there is UDP
+
+    return open_udp_listener(endpoint)

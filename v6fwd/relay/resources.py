@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from v6fwd.log import Log
 from v6fwd.model import Limits
@@ -12,13 +13,16 @@ from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flows
 from v6fwd.relay.http.linger import LINGER_TIME
+from v6fwd.relay.limits.bans import Bans
 from v6fwd.relay.limits.hops import Hops
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.tcp.pipes import PipePool
 from v6fwd.relay.tcp.resources import TcpResources
-from v6fwd.relay.udp.resources import UdpResources
-from v6fwd.relay.udp.session_table import Sessions
+
+if TYPE_CHECKING:
+    from v6fwd.relay.udp.resources import UdpResources
+    from v6fwd.relay.udp.session_table import Sessions
 
 
 class Resources:
@@ -33,6 +37,7 @@ class Resources:
         *,
         log_flows: bool,
         heard: Heard | None = None,
+        bans: Bans | None = None,
     ) -> None:
         self._reactor = reactor
         self._max_flows = max_flows
@@ -40,6 +45,7 @@ class Resources:
         self._clients = clients
         self._log_flows = log_flows
         self._heard = heard
+        self.bans = bans if bans is not None else Bans()
         self._descriptors, self._in_use = raised_limit(), in_use()
         budget = self._budget(1, 0)
         self.flows = Flows(budget.flows)
@@ -66,6 +72,7 @@ class Resources:
                 lingers=Deadlines(self._reactor, LINGER_TIME),
                 log_flows=self._log_flows,
                 heard=self._heard,
+                bans=self.bans,
             )
         return self._tcp[key]
 
@@ -73,6 +80,8 @@ class Resources:
         """The resources for UDP sessions with this timeout."""
         key = limits.udp_timeout
         if key not in self._udp:
+            from v6fwd.relay.udp.session_table import Sessions  # only where there is UDP
+
             sessions = Sessions(self._reactor, key, self._sessions_limit)
             self._udp[key] = self._udp_resources(sessions)
         return self._udp[key]
@@ -81,8 +90,10 @@ class Resources:
         """Buffers, 8 MiB of addresses, are there once."""
         for other in self._udp.values():
             return other.with_sessions(sessions)
+        from v6fwd.relay.udp.resources import UdpResources  # only where there is UDP
+
         parts = self._reactor, self._log, sessions, self._clients, self.hops
-        return UdpResources(*parts, log_flows=self._log_flows)
+        return UdpResources(*parts, log_flows=self._log_flows, bans=self.bans)
 
     def share_out(self, ports: int, of_udp: int, others: int = 0) -> None:
         """Divide the descriptors anew; each table of sessions gets an equal part of theirs.

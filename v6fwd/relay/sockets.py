@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
+import os
 import socket
 import struct
+import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from v6fwd.errors import AddressInUseError, RelayError, reason
 from v6fwd.model import Address, Endpoint
 
+# socket.socket(fileno=...) asks the kernel for the socket's name before it is of any use, and
+# Python's accept cannot pass SOCK_NONBLOCK. None of these calls blocks, so the GIL is kept.
+_libc = ctypes.PyDLL(None, use_errno=True)
+_accept4, _shutdown, _getsockopt = _libc.accept4, _libc.shutdown, _libc.getsockopt
+_send = _libc.send
+_send.restype = ctypes.c_ssize_t
+_ADDRESS_SIZE = 28
+"""Bytes of struct sockaddr_in6, the longest address of a client."""
+_MORE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_MORE
+_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
+_number, _size = ctypes.c_int(), ctypes.c_uint()
+_number_at, _size_at = ctypes.byref(_number), ctypes.byref(_size)
+
+last_errno = ctypes.get_errno
+"""Why the last of these calls failed."""
+
+Accept = Callable[[], int]
+"""Gives the descriptor of a client, non-blocking; -1 where `last_errno` says why not."""
 BACKLOG = 4096
 """Clients that the kernel keeps while we are busy; it caps this at net.core.somaxconn."""
 
 _KEEPALIVE = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
 )
+_RAW_ADDRESS: dict[int, struct.Struct] = {  # struct sockaddr_in, sockaddr_in6: port and address
+    socket.AF_INET: struct.Struct("!2xH4s"),
+    socket.AF_INET6: struct.Struct("!2xH4x16s"),
+}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # socket(7), SO_LINGER: on, for 0 seconds
 
 
@@ -61,6 +90,7 @@ def prepare_listener(sock: socket.socket) -> None:
     """
     sock.setblocking(False)
     tune(sock)
+    keep_alive(sock)
     sock.listen(BACKLOG)
 
 
@@ -76,24 +106,66 @@ def listen_address(endpoint: Endpoint, kind: int) -> tuple[int, Any]:
 
 
 def tune(sock: socket.SocketType) -> None:
-    """Send small writes at once; notice a dead, idle peer within about three minutes.
+    """Send small writes at once, and keep urgent bytes.
 
     Urgent bytes stay in line from the first on (RFC 6093, section 6): without SO_OOBINLINE each
     new mark makes the kernel drop the byte at the one before (tcp_check_urg() in Linux).
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
+def save_ack(sock: socket.SocketType) -> None:
+    """Let the first bytes to a target acknowledge its SYN: one segment less, and one wake-up.
+
+    tcp_rcv_synsent_state_process() in Linux delays that ACK (by 200 ms at most) where quick ACKs
+    are off, and switches them on again. A server that speaks first must not wait for it, so this is
+    for a socket that is written to as soon as it is connected.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+
+
+def keep_alive(sock: socket.SocketType) -> None:
+    """Notice a dead, idle peer within about three minutes. Raises OSError."""
     for level, option, value in _KEEPALIVE:
         sock.setsockopt(level, option, value)
 
 
+def ensure_keepalive(fd: int) -> None:
+    """Switch keepalive on where it is off; it does nothing for what is not TCP."""
+    with contextlib.suppress(OSError):
+        if not int_option(fd, socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+            sock = _borrow(fd)
+            try:
+                keep_alive(sock)
+            finally:
+                sock.detach()
+
+
 def address_of(sockaddr: Any) -> Address:
-    """The Address in what accept, getsockname or getpeername gave; a zone is left out."""
+    """The Address in what accept, getsockname or getpeername gave; a zone is left out.
+
+    A bytearray is a struct sockaddr.
+    """
+    if isinstance(sockaddr, bytearray):
+        port, packed = _RAW_ADDRESS[_family_of(sockaddr)].unpack_from(sockaddr)
+        return Address.of(packed, port)
     host = sockaddr[0]
     if ":" not in host:
         return Address(socket.inet_pton(socket.AF_INET, host), sockaddr[1])
     packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
     return Address.of(packed, sockaddr[1])
+
+
+def packed_of(sockaddr: Any) -> bytes:
+    """The same as network bytes; v4-mapped ones may stay so."""
+    if isinstance(sockaddr, bytearray):
+        return bytes(_RAW_ADDRESS[_family_of(sockaddr)].unpack_from(sockaddr)[1])
+    return address_of(sockaddr).packed
+
+
+def _family_of(sockaddr: bytearray) -> int:
+    return int.from_bytes(sockaddr[:2], sys.byteorder)
 
 
 def local_address(fd: int) -> Address:
@@ -116,15 +188,6 @@ def peer_address(fd: int) -> Address | None:
         sock.detach()
 
 
-def end_writing(fd: int) -> None:
-    """Pass an end of stream on: shutdown(2) of the writing half. Raises OSError."""
-    sock = _borrow(fd)
-    try:
-        sock.shutdown(socket.SHUT_WR)
-    finally:
-        sock.detach()
-
-
 def reset_on_close(fd: int) -> None:
     """Make close(2) send RST and drop what is queued, in place of a clean end."""
     sock = _borrow(fd)
@@ -139,11 +202,7 @@ def reset_on_close(fd: int) -> None:
 
 def pending_error(fd: int) -> int:
     """The socket's SO_ERROR, which reading clears: an errno, 0 for none."""
-    sock = _borrow(fd)
-    try:
-        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    finally:
-        sock.detach()
+    return int_option(fd, socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def is_connected(fd: int) -> bool:
@@ -166,3 +225,43 @@ def _borrow(fd: int) -> socket.SocketType:
     because Python sizes its address buffers by the family: that one has room for every IP address.
     """
     return socket.SocketType(socket.AF_INET6, socket.SOCK_STREAM, 0, fd)
+
+
+def accepting(fd: int) -> tuple[Accept, bytearray]:
+    """accept4(2) for one listening socket, and where the client's struct sockaddr will be.
+
+    The size is not set before each call: a listening socket has clients of one family only.
+    """
+    sockaddr = bytearray(_ADDRESS_SIZE)
+    name = (ctypes.c_char * _ADDRESS_SIZE).from_buffer(sockaddr)
+    size = ctypes.byref(ctypes.c_uint(_ADDRESS_SIZE))
+    return partial(_accept4, fd, name, size, _FLAGS), sockaddr
+
+
+def sending_more(buffer: memoryview) -> Callable[[int, int], int]:
+    """Send as many bytes of this buffer to a socket: the last ones before its end.
+
+    Gives how many it took, 0 if it is full; -1 where `last_errno` says what has failed. MSG_MORE
+    holds them back until `end_writing` or close(2): bytes and FIN are one segment.
+    """
+    start = (ctypes.c_char * len(buffer)).from_buffer(buffer)
+
+    def send(fd: int, size: int) -> int:
+        sent = int(_send(fd, start, ctypes.c_size_t(size), _MORE))
+        return 0 if sent < 0 and last_errno() == errno.EAGAIN else sent
+
+    return send
+
+
+def end_writing(fd: int) -> None:
+    """Pass an end of stream on: shutdown(2) of the writing half. Raises OSError."""
+    if _shutdown(fd, socket.SHUT_WR):
+        raise OSError(last_errno(), os.strerror(last_errno()))
+
+
+def int_option(fd: int, level: int, option: int) -> int:
+    """A socket option that is an int. Raises OSError."""
+    _size.value = ctypes.sizeof(_number)
+    if _getsockopt(fd, level, option, _number_at, _size_at):
+        raise OSError(last_errno(), os.strerror(last_errno()))
+    return _number.value

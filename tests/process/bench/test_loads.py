@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -170,12 +171,16 @@ def test_figures_have_keys_of_their_own() -> None:
         assert len(set(keys)) == len(keys)
 
 
-def test_what_cannot_run_is_left_out_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_run_is_left_out_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("bench.peers.limit.BUILT", tmp_path)
     plan = make_plan(SCENARIOS, PEERS, rounds=1, quick=True)
-    ours = {"v6fwd", "v6fwd-proxy-v2", "v6fwd-http"}
+    ours = {"v6fwd", "v6fwd-proxy-v2", "v6fwd-http", "v6fwd-serve-2"}
     assert {peer.name for peer in plan.peers} == ours | {"direct"}
     assert plan.obstacles["socat"] == "no socat"
+    assert plan.obstacles["limit-epoll"] == "no gcc"
     assert plan.obstacles["bulk-up-1"] == "no iperf3"
     assert plan.obstacles["http-requests-1"] == "no wrk, nginx"
     assert plan.unsuited["direct in idle-1000"] == "has no process to weigh"

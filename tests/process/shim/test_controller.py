@@ -101,6 +101,7 @@ async def test_what_is_told_of_a_port(daemon: Controlled, shim: Shim, port: int)
             "target": "127.0.0.1:9",
             "container": "name-a",
             "source": "label v6fwd.client-ip",
+            "ipv4": "",
         }
     ]
     (line,) = report["labels"]

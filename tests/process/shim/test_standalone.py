@@ -157,3 +157,10 @@ def test_installed_with_the_package() -> None:
     installed = Path(sys.executable).with_name(SOURCE.name)
     assert installed.read_bytes() == SOURCE.read_bytes(), "make installs it anew"
     assert os.access(installed, os.X_OK)
+
+
+def test_a_port_that_leads_to_itself(shim: Shim) -> None:
+    port = free_port("::1")
+    shim.proxy(Protocol.TCP, "::1", port, ("::1", port))
+    assert shim.all_status().startswith(b"1\n")
+    assert shim.wait() == 1

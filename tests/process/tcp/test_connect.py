@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import threading
 import time
@@ -14,7 +16,7 @@ import pytest
 
 from tests.support.process import PATIENCE, free_port
 from tests.support.relaying import Running, Serve, echo, relaying, target, until
-from tests.support.rig import Rig, echoed, read_all, was_reset
+from tests.support.rig import Rig, echoed, read_all, read_exactly, was_reset
 from v6fwd.model import Endpoint
 from v6fwd.relay.targets import direct as direct_module
 from v6fwd.relay.targets.addresses import SocketAddress
@@ -107,6 +109,31 @@ def test_unix_socket_that_is_not_there(own_rig: Rig, tmp_path: Path) -> None:
     assert f"cannot connect to unix:{path}" in log
     assert "no such file or directory" in log
     assert "connection refused" in log
+
+
+def test_descriptors_that_a_unix_socket_sends_along(own_rig: Rig, tmp_path: Path) -> None:
+    """A read ends short behind each of them, though more follows, and the end behind it."""
+    path = tmp_path / "app.sock"
+    with socket.socket(socket.AF_UNIX) as server, open(os.devnull, "rb") as file:
+        server.bind(str(path))
+        server.listen()
+        server.settimeout(PATIENCE)
+        own_rig.start(target=f"unix:{path}")
+        client = own_rig.connect()
+        with server.accept()[0] as target_end:
+            target_end.settimeout(PATIENCE)
+            echoed(client, target_end, b"question")
+            for end in (False, True):
+                own_rig.process.signal(signal.SIGSTOP)
+                for _ in range(3):
+                    socket.send_fds(target_end, [b"piece"], [file.fileno()])
+                if end:
+                    target_end.shutdown(socket.SHUT_WR)
+                own_rig.process.signal(signal.SIGCONT)
+                assert read_exactly(client, 15) == b"piecepiecepiece"
+            assert read_all(client) == b""
+    own_rig.drop()
+    own_rig.settled()
 
 
 # ---- names -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from tests.support.relaying import Running, echo, relaying, target, until
 from tests.support.rig import MIB
 from v6fwd.model import ClientIP, parse_networks
 from v6fwd.relay.reactor import Reactor, Resumable
+from v6fwd.relay.targets import direct
 from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.flow import TcpFlow
 from v6fwd.relay.tcp.proxy_header import HeaderReader
@@ -106,6 +107,8 @@ async def test_first_write_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     mode = ClientIP.PROXY_V2
     async with target(tell) as behind, relaying(behind, client_ip=mode) as running:
         monkeypatch.setattr(connect, "os", SimpleNamespace(**vars(os) | {"write": fail}))
+        # Else that write would have acknowledged the target's SYN, and it would not hear of us.
+        monkeypatch.setattr(direct, "save_ack", lambda _: None)
         with pytest.raises(ConnectionResetError):
             await cut_off(running)
         async with asyncio.timeout(PATIENCE):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import os
+import select
 import socket
 import threading
 from functools import partial
@@ -17,6 +19,7 @@ from tests.support.process import PATIENCE, failing
 from tests.support.relaying import echo, relaying, target, until
 from tests.support.rig import MIB, Rig, echoed, noise, read_all, sending, was_reset
 from v6fwd.relay import listener
+from v6fwd.relay.sockets import Accept
 
 strace = pytest.mark.server("strace")
 
@@ -104,6 +107,9 @@ def transfer(rig: Rig, data: bytes) -> bool:
     thread = threading.Thread(target=send_what_goes, args=(client, data))
     thread.start()
     try:
+        if rig.server not in select.select([rig.server, client], [], [], PATIENCE)[0]:
+            assert was_reset(client)  # before its target was tried
+            return False
         assert read_all(rig.accept()) == data
     except ConnectionResetError:
         return False
@@ -116,21 +122,18 @@ def has_at_most(errors: list[int], count: int) -> bool:
     return len(errors) <= count
 
 
-class FailingSocket:
-    """A listening socket whose accept fails as it is told."""
+class FailingAccept:
+    """An accept that fails as it is told."""
 
-    def __init__(self, sock: socket.socket, errors: list[int]) -> None:
-        self._sock = sock
+    def __init__(self, accept: Accept, errors: list[int]) -> None:
+        self._accept = accept
         self._errors = errors
 
-    def _accept(self) -> Any:
+    def __call__(self) -> int:
         if self._errors:
-            number = self._errors.pop(0)
-            raise OSError(number, os.strerror(number))
-        return self._sock._accept()  # type: ignore[attr-defined]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
+            ctypes.set_errno(self._errors.pop(0))
+            return -1
+        return self._accept()
 
 
 @pytest.mark.parametrize("later", [errno.ECONNABORTED, errno.ENOMEM])
@@ -140,7 +143,7 @@ async def test_want_of_memory_is_forgotten(monkeypatch: pytest.MonkeyPatch, late
     async with target(echo) as behind, relaying(behind) as running:
         errors = [errno.ENOMEM] * 6
         entrance: Any = running.relay.listeners[0]
-        entrance._socket = FailingSocket(entrance._socket, errors)
+        entrance._accept = FailingAccept(entrance._accept, errors)
         crowded_out = []
         for left in reversed(range(len(errors))):
             crowded_out.append(await running.connect())

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.process import eventually
 from tests.support.rig import Rig, noise, reset
-from v6fwd.relay.tcp.last_bytes import unsent_bytes
+from v6fwd.relay.tcp.last_bytes import PATIENCE, unsent_bytes
 
 ANSWER = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno\n"
 ASKED = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 90000000\r\n\r\n"
@@ -79,8 +79,25 @@ def test_more_than_the_buffers_hold(rig: Rig, who: str) -> None:
 
 
 @pytest.mark.parametrize("who", SIDES)
+def test_a_survivor_that_writes_before_it_reads_on(rig: Rig, who: str) -> None:
+    """As one that echoes. Nobody is there to take what it says; the rest arrives all the same."""
+    client, target = rig.pair()
+    leaving, staying = (client, target) if who == "client" else (target, client)
+    staying.sendall(b"unread")
+    assert leaving.recv(1)
+    staying.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    data = noise(50_000, seed=2)
+    leaving.sendall(data)
+    eventually(lambda: unsent_bytes(leaving.fileno()) == 0, "the relay's kernel has it all")
+    leaving.close()
+    staying.settimeout(PATIENCE)
+    staying.sendall(bytes(16 << 20))  # more than all buffers hold
+    assert read_until_reset(staying) == data
+
+
+@pytest.mark.parametrize("who", SIDES)
 def test_a_survivor_that_never_reads(own_rig: Rig, who: str) -> None:
-    """The idle timeout ends the wait for it."""
+    """An idle timeout may end the wait for it before PATIENCE does."""
     own_rig.start("--idle-timeout", "1")
     client, target = own_rig.pair()
     leaving, staying = (client, target) if who == "client" else (target, client)

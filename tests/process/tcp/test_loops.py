@@ -11,7 +11,7 @@ import pytest
 from tests.support.process import PATIENCE, ForwardProcess, free_port
 from tests.support.relaying import Running, echo, relaying, target
 from v6fwd.model import Endpoint, Limits
-from v6fwd.relay import loop_watch
+from v6fwd.relay.limits import loop_watch
 from v6fwd.relay.targets import direct
 from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.direct import DirectTarget

@@ -19,6 +19,7 @@ from tests.support.process import PATIENCE
 from tests.support.relaying import Running, echo, relaying, target, until
 from v6fwd.relay.limits.siblings import Alone, Siblings
 from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.sockets import Accept
 
 
 class Noted:
@@ -78,20 +79,17 @@ class Behind(Alone):
 
 
 class Forgetful:
-    """A listening socket whose accept fails for want of memory, so many times."""
+    """An accept that fails for want of memory, so many times."""
 
-    def __init__(self, sock: Any, times: int) -> None:
-        self._sock = sock
+    def __init__(self, accept: Accept, times: int) -> None:
+        self._accept = accept
         self.times = times
 
-    def _accept(self) -> Any:
+    def __call__(self) -> int:
         if self.times:
             self.times -= 1
             raise MemoryError
-        return self._sock._accept()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
+        return self._accept()
 
 
 @pytest.mark.parametrize(
@@ -102,9 +100,9 @@ async def test_accepting_fails_for_a_while(siblings: Siblings | None) -> None:
     async with target(echo) as behind, relaying(behind) as running:
         entrance: Any = running.relay.listeners[0]
         entrance._gate.siblings = siblings
-        entrance._socket = Forgetful(entrance._socket, times=6)
+        entrance._accept = Forgetful(entrance._accept, times=6)
         await served(running)
-        assert not entrance._socket.times
+        assert not entrance._accept.times
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import tempfile
 from collections.abc import AsyncIterator
@@ -199,6 +200,25 @@ async def test_udp_timeouts_side_by_side() -> None:
             assert relay.totals()[str(short.listen)]["ends"] == {"expired": 1}
             relay.replace(replace(long, limits=Limits(udp_timeout=0.1)))
             await until(lambda: relay.totals()[str(long.listen)]["ended"] == 1)
+
+
+async def test_a_changed_forward_lengthens_no_session() -> None:
+    """However often it changes: a session that moves no datagram ends after its timeout."""
+    async with a_relay() as relay:
+        with peer("127.0.0.1", answer=echo_datagrams) as behind, peer("::1") as client:
+            forward = forward_to(behind.endpoint, udp_timeout=0.2)
+            await relay.open(forward)
+            client.send(b"hello", ("::1", forward.listen.port))
+            await client.receive()
+            changes = itertools.count(1)
+
+            def has_ended() -> bool:
+                limits = Limits(udp_timeout=0.2, connect_timeout=next(changes))
+                relay.replace(replace(forward, limits=limits))
+                return bool(relay.totals()[str(forward.listen)]["ends"])
+
+            await until(has_ended)
+            assert relay.totals()[str(forward.listen)]["ends"] == {"expired": 1}
 
 
 async def test_flows_as_they_are_now() -> None:

@@ -13,7 +13,13 @@ pytest.importorskip("matplotlib")
 
 from bench.cli import main
 
-PAGES = ("bench/README.md", "README.md", "docs/architecture.md", "CONTRIBUTING.md")
+PAGES = (
+    "bench/README.md",
+    "README.md",
+    "docs/architecture.md",
+    "docs/performance.md",
+    "CONTRIBUTING.md",
+)
 _COMMAND = re.compile(r"python -m bench\b(?!\.)([^`\n]*)")
 COMMANDS = [
     shlex.split(words, comments=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bench.compare import CONTESTS, Cell, better_of, rows
+from bench.compare import CONTESTS, Cell, better_of, rows, summary_contests
 from bench.peers import PEERS
 from bench.scenarios import SCENARIOS
 from bench.scenarios.http import HttpRequests
 from bench.stats import Spread
 from tests.unit.bench.samples import CPU, GROWTH, RATE, peer, scenario
 
-DOCKER, BETTER, HEADER, ON_OFF, HTTP, HTTP_TCP, _ = CONTESTS
+DOCKER, BETTER, LIMIT, TWO, HEADER, ON_OFF, HTTP, HTTP_TCP, _ = CONTESTS
 OURS = peer({"rate": 10.0, "cpu": 5.0}, {"rate": 20.0, "cpu": 6.0})
 
 
@@ -71,3 +71,16 @@ def test_http_scenarios_are_for_the_http_contests_alone() -> None:
     for family in {one.family for one in SCENARIOS if isinstance(one, HttpRequests)}:
         http = scenario(everybody, family=family)
         assert [one for one in CONTESTS if rows(one, [http])] == [HTTP, HTTP_TCP]
+
+
+def test_the_limit_and_two_workers_have_tables_of_their_own() -> None:
+    one = scenario({"v6fwd": OURS, "limit-epoll": OURS, "limit-ring": OURS})
+    assert [contest for contest in CONTESTS if rows(contest, [one])] == [LIMIT]
+    two = scenario({"v6fwd-serve-2": OURS, "nginx-2": OURS})
+    assert [contest for contest in CONTESTS if rows(contest, [two])] == [TWO]
+
+
+def test_the_summary_has_a_column_for_the_limit_where_it_was_measured() -> None:
+    peers = {"v6fwd": OURS, "docker-proxy": OURS, "nginx": OURS}
+    assert summary_contests([scenario(peers)]) == [DOCKER, BETTER]
+    assert summary_contests([scenario(peers | {"limit-ring": OURS})]) == [DOCKER, BETTER, LIMIT]

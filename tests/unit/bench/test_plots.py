@@ -17,6 +17,7 @@ def test_pictures_lie_beside_the_result(tmp_path: Path) -> None:
     ours = {
         "v6fwd": peer({"rate": 1.0, "cpu": 2.0}),
         "docker-proxy": peer({"rate": 2.0, "cpu": 3.0}),
+        "limit-ring": peer({"rate": 3.0, "cpu": 1.0}),
         "x": peer(None),
     }
     one, other = scenario(ours), scenario(ours)

@@ -54,12 +54,55 @@ def test_it_fits_a_terminal() -> None:
 
 
 def test_it_scrolls_to_the_end_and_no_further() -> None:
-    choice = Choice(order="LISTEN", upwards=True, first=10**6)
+    choice = Choice(order="LISTEN", upwards=True, at=10**6)
     lines = screen(choice, many())
-    assert choice.first == 80
+    assert (choice.at, choice.first) == (99, 80)
     assert "[2001:db8::1]:1000" in lines[-2]  # the order was reversed
-    choice.press("\x1b[A")
-    assert choice.first == 79
+    for _ in range(20):
+        choice.press("\x1b[A")
+        screen(choice, many())
+    assert (choice.at, choice.first) == (79, 79)
+
+
+def test_details_of_a_forward() -> None:
+    choice = Choice(order="LISTEN")
+    for _ in range(7):
+        choice.press("j")
+    choice.press("d")
+    lines = screen(choice, many())
+    assert lines[2].split() == ["listen", "[2001:db8::1]:1007"]
+    assert lines[-1].startswith("[forwards] d, Esc: back")
+    choice.press("\x1b")
+    assert len(screen(choice, many())) == 24
+    assert choice.at == 7
+
+
+def flows_of(*ports: int) -> Gathered:
+    rates = {"up": 0.0, "down": 0.0}
+    flows = [a_flow("2001:db8::5", client_port=port) | rates for port in ports]
+    return Gathered("flows", a_status(), [], flows)
+
+
+def test_details_stay_with_their_flow() -> None:
+    choice = Choice("flows", "CLIENT")
+    choice.press("\r")
+    assert "5001" in "\n".join(screen(choice, flows_of(5001, 5002)))
+    lines = screen(choice, flows_of(4000, 5001))
+    assert ["port", "5001"] in [line.split() for line in lines]
+    assert ["worker", "process", "7"] in [line.split() for line in lines]
+    assert screen(choice, flows_of(5002))[2] == "it is no longer there"
+    choice.press("\r")
+    assert "5002" in "\n".join(screen(choice, flows_of(5002)))
+
+
+def test_details_of_what_comes_from_outside_are_text() -> None:
+    gathered = flows_of(5001)
+    gathered.items[0]["target"] = "[red]\x1b[2J\u202e[/red]"
+    choice = Choice("flows", "CLIENT", is_open=True)
+    text = "\n".join(screen(choice, gathered))
+    assert "[red]" in text
+    assert "\x1b[2J" not in text
+    assert "\u202e" not in text
 
 
 def test_a_filter_is_typed() -> None:

@@ -327,6 +327,7 @@ BAD_HEADS: dict[str, Bad] = {
     "bare LF behind a field": Bad(get(HOST + b"A: b\nC: d\r\n"), 400, "bare LF in the head"),
     "bare CR in a value": Bad(with_field(b"A: b\rC: d"), 400, "bare CR in the head"),
     "CR at the end of a value": Bad(with_field(b"A: b\r"), 400, "bare CR in the head"),
+    "NUL before the first name": Bad(get(b"\0A: b\r\n" + HOST), 400, "control byte in the head"),
     "LF for the empty line": Bad(get()[:-2] + b"\n", 400, "bare LF in the head"),
     "NUL in the line": Bad(with_line(b"GET /\0 HTTP/1.1"), 400, "control byte in the head"),
     "DEL in the line": Bad(with_line(b"GET /\x7f HTTP/1.1"), 400, "control byte in the head"),

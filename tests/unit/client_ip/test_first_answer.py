@@ -16,6 +16,10 @@ RUBBISH = b"\x03\x00\x00\x13\x0e\xe0\x00\x00\x00\x00\x00\x01"
 POSTFIX = b"220 mail.example ESMTP Postfix\r\n"
 EXIM = b"220 mail.example ESMTP Exim 4.96\r\n"
 DOVECOT = b"* OK [CAPABILITY IMAP4rev1 ID ENABLE IDLE] Dovecot (Debian) ready.\r\n"
+MYSQL = b"\x11\0\0\0\x0a10.11-MariaDB\0\0\0"
+LOGIN = b"\x27\0\0\1\1\x82\0\0\0\0\0\1\x21" + bytes(23) + b"probe\0\0"
+STREAM = b"<stream:stream to='chat.example' xmlns='jabber:client'>"
+LOOKUP = b":irc.example NOTICE * :*** Looking up your hostname...\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: Sat, 28 Nov 2026 20:23:25 GMT\r\n"
 BAD = b"HTTP/1.1 400 Bad Request\r\nDate: Sat, 28 Nov 2026 20:23:32 GMT\r\n"
 ALERT = b"\x15\x03\x01\x00\x02\x02"
@@ -48,6 +52,14 @@ PYTHON = b'<!DOCTYPE HTML>\n<html lang="en"><title>Error response</title><p>Erro
         (b"a1 CAPABILITY\r\n", 143, Words.SOUND),
         (b"*1\r\n$4\r\nPING\r\n", 6379, Words.SOUND),
         (b"\0\0\0\x08\x04\xd2\x16\x2f", 5432, Words.SOUND),
+        (b"NICK a\r\nUSER a 0 * :a\r\n", 6667, Words.SOUND),
+        (b"CAP LS 302\r\n", 6667, Words.SOUND),
+        (b"<?xml version='1.0'?>", 5222, Words.SOUND),
+        (STREAM, 5222, Words.SOUND),
+        (b"\0\1\0\0\x21\x12\xa4\x42" + bytes(12), 3478, Words.SOUND),
+        (LOGIN, 3306, Words.SOUND),
+        (b"\x20\0\0\1" + bytes(32), 3306, Words.SOUND),  # SSLRequest
+        (b"\x20\0\0\1" + b"x" * 32, 3306, Words.ODD),
         (RUBBISH, 80, Words.ODD),
         (b"\r\n", 80, Words.ODD),
         (b"PROXY TCP6 ::1 ::1 1 2\r\n", 80, Words.TEXT),
@@ -55,6 +67,23 @@ PYTHON = b'<!DOCTYPE HTML>\n<html lang="en"><title>Error response</title><p>Erro
 )
 def test_what_a_client_says(data: bytes, port: int, words: Words) -> None:
     assert words_of(data, port) is words
+
+
+def test_the_ports_on_which_a_client_speaks_tls() -> None:
+    """As IANA has them below 1024, and what many choose above."""
+    sound = [port for port in range(10_000) if words_of(HELLO, port) is Words.SOUND]
+    assert sound[:7] == [443, 465, 636, 853, 990, 993, 995]
+    assert sound[7:] == [thousand * 1000 + 443 for thousand in range(1, 10)]
+
+
+def test_the_ports_on_which_a_server_speaks_first() -> None:
+    """One that ends at once there, without a greeting, misses the header."""
+    ended = [
+        port
+        for port in range(10_000)
+        if FirstAnswer(NOTHING, port, b"").target_ended(0.0, client_ended=False) is ENDED
+    ]
+    assert ended == [21, 25, 110, 143, 587, 2525, 3306, 4190]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +104,12 @@ def test_what_a_client_says(data: bytes, port: int, words: Words) -> None:
         (HEADER, 143, b"", DOVECOT + b"PROXY BAD Error in IMAP command received\r\n", ERROR),
         (HEADER, 143, b"", DOVECOT + b"* BAD Error in IMAP command received\r\n", ERROR),
         (HEADER, 110, b"", b"+OK Dovecot ready.\r\n-ERR Unknown command.\r\n", ERROR),
+        (HEADER, 3306, b"", MYSQL + b"\x34\0\0\1\xff\x6a\4#HY000Proxy header is not acc", ERROR),
+        (HEADER, 3306, LOGIN, MYSQL + b"\x19\0\0\1\xff\x13\4#08S01Bad handshake", ERROR),
+        (HEADER, 3306, b"", MYSQL + b"\x21\0\0\2\xff\x84\4#08S01Got packets out", ERROR),
+        (HEADER, 5222, STREAM, STREAM + b"<stream:error><not-well-formed xmlns='x'/>", ERROR),
+        (HEADER, 6667, b"", b"ERROR :Closing link: (1@172.17.42.1) [Client exited]\r\n", ERROR),
+        (HEADER, 6667, b"NICK a\r\n", LOOKUP + b"ERROR :Closing Link: (Quit: )\r\n", ERROR),
         (HEADER, 22, b"", b"SSH-2.0-OpenSSH_9.2p1\r\nInvalid SSH identification string.", ERROR),
         # a server that wants one, and says so
         (NOTHING, 25, b"", b"421 4.3.0 mail.example Server local error\r\n", ERROR),
@@ -91,6 +126,15 @@ def test_what_a_client_says(data: bytes, port: int, words: Words) -> None:
         (HEADER, 143, b"a CAPABILITY\r\n", DOVECOT + b"* CAPABILITY IMAP4rev1\r\n", SERVED),
         (HEADER, 25, EHLO, POSTFIX + b"250-mail.example\r\n", SERVED),
         (HEADER, 6379, b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n", SERVED),
+        (HEADER, 3306, LOGIN, MYSQL + b"\7\0\0\2\0\0\0\2\0\0\0", SERVED),
+        (HEADER, 3306, LOGIN, MYSQL + b"\x48\0\0\2\xff\x15\4#28000Access denied for", SERVED),
+        (HEADER, 3306, LOGIN, MYSQL + b"\x48\0\0\1\xff\x6a\4#HY000Host '2001:db8::1'", SERVED),
+        (HEADER, 5222, STREAM, STREAM + b"<stream:features>", SERVED),
+        (HEADER, 5222, STREAM, STREAM + b"<stream:error><host-unknown xmlns='x'/>", SERVED),
+        (HEADER, 6667, b"NICK a\r\n", LOOKUP + b":irc.example 001 a :Welcome\r\n", SERVED),
+        (HEADER, 6667, b"NICK a\r\n", b"ERROR :Closing link: (x) [K-lined: spam]\r\n", SERVED),
+        (NOTHING, 3306, LOGIN, MYSQL + b"\7\0\0\2\0\0\0\2\0\0\0", SERVED),
+        (NOTHING, 6667, b"NICK a\r\n", b"ERROR :Closing link: (x) [Quit]\r\n", SERVED),
         (NOTHING, 80, GET, OK, SERVED),
         (NOTHING, 80, GET, BAD, SERVED),  # it understands HTTP
         (NOTHING, 80, RUBBISH, BAD, SERVED),
@@ -121,6 +165,10 @@ def test_an_answer(sent: Sent, port: int, said: bytes, answer: bytes, verdict: A
         (b"* OK Waiting for authentication process to respond..\r\n",
          DOVECOT + b"PROXY BAD Error in IMAP command\r\n", ERROR),
         (b"+OK ready\r\n", b"+OK\r\nCAPA\r\n", SERVED),
+        (MYSQL, b"\x34\0\0\1\xff\x6a\4#HY000Proxy header is not accepted from", ERROR),
+        (STREAM, b"<stream:error><not-well-formed xmlns='x'/>", ERROR),
+        (b"<?xml version='1.0'?>", STREAM + b"<stream:error><bad-format/>", ERROR),
+        (LOOKUP, LOOKUP + b"ERROR :Closing link: (x) [Client exited]\r\n", ERROR),
     ],
 )  # fmt: skip
 def test_a_greeting_in_a_segment_of_its_own(greeting: bytes, then: bytes, verdict: Answer) -> None:

@@ -6,7 +6,7 @@ import httptools
 import pytest
 
 from tests.unit.client_ip.http_samples import HOST, chunked, get, with_field
-from v6fwd.client_ip.http.crosscheck import _check as check
+from v6fwd.client_ip.http.crosscheck import compare as check
 from v6fwd.client_ip.http.fields import Fields, Pairs
 from v6fwd.client_ip.http.syntax import HttpRefused, Refusal
 

@@ -10,7 +10,7 @@ from tests.support.http_reading import CLIENT, DIALLED, XFF, feed, maker
 from tests.unit.client_ip.http_samples import HOST, chunked, get, with_field
 from v6fwd.client_ip.http import crosscheck, memo
 from v6fwd.client_ip.http.address import AddressFields
-from v6fwd.client_ip.http.crosscheck import _check as check
+from v6fwd.client_ip.http.crosscheck import compare as check
 from v6fwd.client_ip.http.fields import FieldReader, Fields
 from v6fwd.client_ip.http.framing import MEMO_SIZE
 from v6fwd.client_ip.http.memo import USUAL_BLOCK, FieldMemo
@@ -192,16 +192,16 @@ def test_the_same_block_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memo, "check", lambda *args: checked.append(args[1]))
     address = AddressFields(CLIENT, DIALLED, forwarded=False, trusted=False)
     fields = FieldMemo(FieldReader(address, keep_underscores=False))
-    block, other = b"\r\nHost: a\r\n\r\n", b"\r\nHost: b\r\n\r\n"
+    block, other = b"\r\nHost: a\r\nA: \r\n\r\n", b"\r\nHost: b\r\nA: \r\n\r\n"
     for each, minor in ((block, b"1"), (block, b"1"), (other, b"1"), (other, b"0"), (block, b"1")):
         assert fields.read(each, b"GET", b"/", minor).host == each[8:9]
     assert checked == [block, other, other, block]
 
 
 def test_what_both_readings_agreed_on_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the names and what frames the message; long blocks and CONNECT are asked about always."""
+    """By odd names and what frames the message; long blocks and CONNECT are asked about always."""
     asked: list[bytes] = []
-    monkeypatch.setattr(crosscheck, "_check", lambda *args: asked.append(args[1]))
+    monkeypatch.setattr(crosscheck, "compare", lambda *args: asked.append(args[1]))
     monkeypatch.setattr(crosscheck, "_agreed", set())
     address = AddressFields(CLIENT, DIALLED, forwarded=False, trusted=False)
     reader = FieldReader(address, keep_underscores=False)
@@ -211,11 +211,24 @@ def test_what_both_readings_agreed_on_is_not_asked_again(monkeypatch: pytest.Mon
         crosscheck.check((method, b"/", b"1"), block, reader.read(block[2:], b"1"))
         return len(asked) - before
 
-    short, other = b"\r\nHost: a\r\n\r\n", b"\r\nHost: a\r\nB: c\r\n\r\n"
+    short, other = b"\r\nHost: a\r\n\r\n", b"\r\nHost: a\r\nB.b: c\r\n\r\n"
+    assert ask(b"\r\nHost: a\r\nB-b: c\r\n\r\n") == 1
+    assert ask(short) == 0
+    crosscheck._agreed.clear()
     assert [ask(short), ask(short)] == [1, 0]
     assert [ask(other), ask(other), ask(short, b"CONNECT"), ask(short)] == [1, 0, 1, 0]
-    long = b"\r\nHost: a\r\nC: " + b"d" * MEMO_SIZE + b"\r\n\r\n"
+    long = b"\r\nHost: b\r\nC: " + b"d" * MEMO_SIZE + b"\r\n\r\n"
     assert [ask(long), ask(long)] == [1, 1]
+
+
+def test_what_one_connection_asked_changes_no_verdict_on_another() -> None:
+    """llhttp reads Proxy-Connection as Connection; it is dropped here."""
+    field = b"Proxy-Connection: %b"
+    refused = HttpRefused(400, "head read in two ways")
+    for value, verdict in ((b"keep-alive", None), (b"close", refused), (b"keep-alive", None)):
+        one = stream()
+        one.receive(with_field(field % value))
+        assert one.refused == verdict
 
 
 @pytest.mark.parametrize("have", [0, 1, 4, 5])

@@ -48,6 +48,13 @@ def summary(step: Step) -> tuple[Do, Outcome, int]:
     return step.do, step.outcome, status(step)
 
 
+def test_the_first_refusal_is_the_one() -> None:
+    one = exchange(GET)
+    assert one.refuse(LATE)
+    assert not one.refuse(HttpRefused(400, "another"))
+    assert one.refused == LATE
+
+
 # ---- while answers come ------------------------------------------------------------------------
 
 

@@ -49,7 +49,7 @@ def test_probes_go_from_the_last_address_to_the_first(
     monkeypatch: pytest.MonkeyPatch, digest: int, run: tuple[int, int]
 ) -> None:
     hashed = SimpleNamespace(digest=lambda: digest.to_bytes(8, "big"))
-    monkeypatch.setattr("hashlib.blake2b", lambda *_, **__: hashed)
+    monkeypatch.setattr("v6fwd.client_ip.pseudo_ipv4.blake2b", lambda *_, **__: hashed)
     assert tuple(itertools.islice(probes(PACKED, 128, KEY), 2)) == run
 
 

@@ -179,6 +179,20 @@ def test_everything_beside_the_forwards(folder: Folder) -> None:
     assert config.docker.host == "unix:///run/other.sock"
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        'listen = "unix:/run/v6fwd/status.sock"\nadmin = true',
+        'listen = "[::1]:9464"\ntoken-file = "/etc/token"\nadmin = true',
+        'listen = "[2001:db8::1]:9464"\ntoken-file = "/etc/token"',
+        'listen = "127.0.0.2:9464"',
+    ],
+)
+def test_a_status_page_that_not_everybody_reaches(folder: Folder, keys: str) -> None:
+    config = folder.load(f"[metrics]\nstatus-page = true\n{keys}\n")
+    assert config.metrics.status_page
+
+
 def test_control_socket_and_metrics_can_be_off(folder: Folder) -> None:
     config = folder.load('[control]\nsocket = ""\n[metrics]\nlisten = ""\n')
     assert config.control.socket == ""
@@ -381,6 +395,20 @@ MISTAKES = [
     ("[control]\nx = 2", "unknown key in [control]; there are socket, group"),
     ("[metrics]\nlisten = '9-10'", "metrics have one TCP port; write one such as [::1]:9464"),
     ("[metrics]\nlisten = '9/udp'", "metrics have one TCP port; write one such as [::1]:9464"),
+    ("[metrics]\nadmin = true", "needs status-page = true"),
+    (
+        "[metrics]\nlisten = '[::1]:9464'\nstatus-page = true\nadmin = true",
+        "any user of this host can connect to [::1]:9464; set token-file, or listen",
+    ),
+    (
+        "[metrics]\nlisten = '[2001:db8::1]:9464'\nstatus-page = true",
+        "whoever reaches [2001:db8::1]:9464 could see all clients; set token-file, or listen",
+    ),
+    (
+        "[metrics]\nlisten = '9464'\nstatus-page = true",
+        "whoever reaches [::]:9464 could see all clients; set token-file, or listen",
+    ),
+    ("[metrics]\nlisten = 'unix:status.sock'", "the path must start with /"),
     ("[metrics]\nstatus-page = 'yes'", "write true or false, without quotes"),
     ("[metrics]\nstatus-host = 'h:80'", "not a host name; write one such as v6fwd.example.net"),
     ("[metrics]\nstatus-host = 'h/'", "not a host name; write one such as v6fwd.example.net"),

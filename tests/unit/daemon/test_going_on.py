@@ -20,6 +20,7 @@ from v6fwd.daemon.pool import WorkerPool
 from v6fwd.daemon.serve import Daemon
 from v6fwd.daemon.worker import Setup, Worker
 from v6fwd.model import Limits
+from v6fwd.relay.limits.bans import BanTable
 
 
 def no_memory(*_: object, **__: object) -> None:
@@ -47,7 +48,7 @@ class Beaten:
 
 @pytest.fixture
 async def workers(logged: Logged) -> WorkerPool:
-    setup = Setup(Limits(), logged.log, False, 2)
+    setup = Setup(Limits(), logged.log, False, 2, BanTable(float))
     return WorkerPool(2, setup, logged.log, no_memory, no_memory)
 
 
@@ -85,6 +86,22 @@ async def test_a_worker_is_replaced_whatever_fails(
     assert reported == ["MemoryError()"]
     events = [event for event, _ in logged.lines()]
     assert events == ["worker-died", "worker-failed", "worker-failed"]
+
+
+@pytest.mark.parametrize(("others", "wait"), [(1, "8 s"), (0, "1 s")])
+async def test_the_last_worker_is_soon_replaced(
+    workers: WorkerPool, logged: Logged, reported: list[str], others: int, wait: str
+) -> None:
+    """In a crash loop of all of them, or with the kernel short of memory: somebody must serve."""
+    for _ in range(4):
+        workers._backoffs[1].delay()
+    workers._workers = cast("Any", {1: Beaten(), **({0: Beaten()} if others else {})})
+    workers._died(1, signal.SIGKILL)
+    workers._timers[1].cancel()
+    ((event, text),) = logged.lines()
+    assert event == "worker-died"
+    assert text.endswith(f"the next one starts in {wait}")
+    assert reported == ["MemoryError()"]  # Beaten's numbers
 
 
 async def test_reports_go_on(monkeypatch: pytest.MonkeyPatch, reported: list[str]) -> None:
@@ -133,13 +150,13 @@ class Part:
 
 async def test_the_daemon_closes_all_its_parts(reported: list[str]) -> None:
     """Docker's redirect of IPv4 clients must go, whatever the others do."""
-    parts = [Part(fails=True) for _ in range(4)] + [Part(fails=False)]
+    parts = [Part(fails=True) for _ in range(5)] + [Part(fails=False)]
     daemon: Any = Daemon.__new__(Daemon)
-    daemon._control, daemon._web, daemon._targets, *daemon._sources = parts
+    daemon._control, daemon._bans, daemon._web, daemon._targets, *daemon._sources = parts
     daemon._kept = []
     daemon._close()
-    assert [part.closed for part in parts] == [1] * 5
-    assert len(reported) == 4
+    assert [part.closed for part in parts] == [1] * 6
+    assert len(reported) == 5
 
 
 class Forgetful:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -84,6 +85,7 @@ FLOW = {
         Drain(1.5, take_queue=True),
         Hurry(),
         Ask(1, "flows"),
+        Ask(2, "end", (ip_network("2001:db8::/64"), ip_network("192.0.2.7")), ("[::]:80",)),
     ],
 )
 def test_what_a_worker_is_told(message: Message) -> None:

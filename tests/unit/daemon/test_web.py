@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.relaying import until
 from v6fwd.daemon import web
+from v6fwd.daemon.peer import Connected, peer_of
 from v6fwd.daemon.web import CLIENTS, REQUEST, Page, WebServer
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
@@ -217,3 +220,118 @@ async def test_both_families() -> None:
     assert (await ask(server, get("/hello"), host="127.0.0.1"))[1] == b"hello\n"
     assert (await ask(server, get("/hello"), host="::1"))[1] == b"hello\n"
     server.close()
+
+
+# ---- POST ------------------------------------------------------------------------------------
+
+
+async def echo(head: bytes, body: bytes) -> Page:
+    """Says what was posted."""
+    assert head.endswith(b"\r\n\r\n")
+    return Page(body)
+
+
+@pytest.fixture
+async def posted() -> AsyncIterator[WebServer]:
+    log = Log(fd=2)
+    guard = {"/guarded": HTTPStatus.FORBIDDEN}
+    posts = {"/echo": echo, "/guarded": echo}
+    server = WebServer(
+        Endpoint("::1", 0), {"/hello": hello}, log, lambda path, _: guard.get(path), posts=posts
+    )
+    await server.open()
+    yield server
+    server.close()
+
+
+def post(path: str, body: bytes, *fields: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: x", *fields]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def test_a_body_is_answered(posted: WebServer) -> None:
+    head, body = await ask(posted, post("/echo", b"12345", "Content-Length: 5"))
+    assert head.startswith("HTTP/1.1 200 OK")
+    assert body == b"12345"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status"),
+    [
+        ("/echo", [], 411),
+        ("/echo", ["Content-Length: -5"], 411),
+        ("/echo", ["Content-Length: 5", "Content-Length: 5"], 411),
+        ("/echo", ["Content-Length: 5", "Transfer-Encoding: chunked"], 411),
+        ("/echo", [f"Content-Length: {REQUEST + 1}"], 413),
+        ("/guarded", ["Content-Length: 5"], 403),
+        ("/hello", ["Content-Length: 5"], 405),
+        ("/nothing", ["Content-Length: 5"], 405),
+    ],
+)
+async def test_a_body_is_refused(
+    posted: WebServer, path: str, fields: list[str], status: int
+) -> None:
+    head, _ = await ask(posted, post(path, b"12345", *fields))
+    assert head.startswith(f"HTTP/1.1 {status} ")
+
+
+async def test_a_body_that_does_not_come(
+    posted: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "PATIENCE", 0.05)
+    assert await ask(posted, post("/echo", b"123", "Content-Length: 5")) == ("", b"")
+
+
+async def test_no_get_of_what_is_posted(posted: WebServer) -> None:
+    head, _ = await ask(posted, get("/echo"))
+    assert head.startswith("HTTP/1.1 404 ")
+
+
+async def test_a_refusal_for_want_of_a_password_says_so() -> None:
+    guard = lambda *_: HTTPStatus.UNAUTHORIZED  # noqa: E731
+    server = WebServer(Endpoint("::1", 0), {}, Log(fd=2), guard)
+    await server.open()
+    head, _ = await ask(server, get("/"))
+    server.close()
+    assert 'WWW-Authenticate: Basic realm="v6fwd", charset="UTF-8"' in head.split("\r\n")
+
+
+async def test_a_unix_socket(tmp_path: Path) -> None:
+    """It is its owner's alone, and another one's place is taken over and left to it."""
+    path = tmp_path / "run" / "status.sock"
+    servers = [
+        WebServer(Endpoint("", 0, str(path)), {"/hello": hello}, Log(fd=2)) for _ in range(2)
+    ]
+    for server in servers:
+        await server.open()
+    assert path.stat().st_mode & 0o777 == 0o600
+    servers[0].close()
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(get("/hello"))
+    assert (await reader.read()).endswith(b"hello\n")
+    writer.close()
+    servers[1].close()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+async def test_who_may_use_a_unix_socket(tmp_path: Path, is_trusted: bool) -> None:
+    """A worker may be of the daemon's user: the mode of the socket does not keep it out."""
+    seen: list[int] = []
+
+    def trusts(sock: Connected) -> bool:
+        seen.append(peer_of(sock).pid)
+        return is_trusted
+
+    path, answer = tmp_path / "status.sock", b""
+    endpoint = Endpoint("", 0, str(path))
+    server = WebServer(endpoint, {"/hello": hello}, Log(fd=2), trusts=trusts)
+    await server.open()
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    with contextlib.suppress(ConnectionError):  # a reset, if the request was not read
+        writer.write(get("/hello"))
+        answer = await reader.read()
+    writer.close()
+    server.close()
+    assert answer.endswith(b"hello\n") == is_trusted
+    assert seen == [os.getpid()]

@@ -337,6 +337,9 @@ def test_who_trusts_the_bridge(config: dict[str, Any], found: str) -> None:
         (f"set_real_ip_from {GATEWAY};", NONE, "trusts-bridge", "=transparent"),
         (f"set_real_ip_from {GATEWAY};", {"v6fwd.client-ip": "proxy-v2"}, "", ""),
         ("RemoteIPInternalProxy 172.16.0.0/12", TRANSPARENT, "trusts-network", GATEWAY),
+        ("proxy-protocol-networks = 172.17.0.0/16", TRANSPARENT, "trusts-network", GATEWAY),
+        ("proxy_protocol_networks = 172.17.0.0/16", TRANSPARENT, "trusts-network", GATEWAY),
+        ("proxy-protocol-from=172.16.0.0/12", TRANSPARENT, "trusts-network", GATEWAY),
         ("listen 172.17.0.1:80;", NONE, "", ""),
     ],
 )

@@ -93,6 +93,41 @@ def test_a_flow_that_left_is_not_looked_at(stage: Stage) -> None:
     assert flow.ends == [End.CLOSED]
 
 
+def keepalive(sock: socket.socket) -> tuple[int, int, int]:
+    """Whether it is on, and its seconds: before the first probe, between two."""
+    tcp = socket.IPPROTO_TCP
+    return (
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        sock.getsockopt(tcp, socket.TCP_KEEPIDLE),
+        sock.getsockopt(tcp, socket.TCP_KEEPINTVL),
+    )
+
+
+def test_a_flow_that_lives_gets_keepalive(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its target's connection was made without: most flows are shorter."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+        server.accept()[0] as target,
+    ):
+        fds = client.fileno(), target.fileno()
+        monkeypatch.setattr(Connected, "descriptors", lambda _: fds)
+        flow = Connected(stage.flows)
+        assert keepalive(target)[0] == 0
+        stage.look(flow, 0)
+        assert keepalive(client) == keepalive(target) == (1, 60, 15)
+        assert flow.ends == []
+
+
+def test_keepalive_of_what_is_no_tcp(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        monkeypatch.setattr(Connected, "descriptors", lambda _: (one.fileno(), other.fileno()))
+        flow = Connected(stage.flows)
+        stage.look(flow, 0)
+        assert flow.ends == []
+
+
 def test_silence_of_what_is_acknowledged_or_no_tcp() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,

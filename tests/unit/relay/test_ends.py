@@ -22,6 +22,8 @@ PROMISED = {
     "idle timeout": ("idle", False),
     "tunnel timeout": ("idle", False),
     "half-closed timeout": ("half-closed", False),
+    "banned": ("banned", False),
+    "ended by v6fwd flows --kill": ("killed", False),
     "an end acknowledges nothing": ("dead-peer", False),
     "target did not answer in time": ("no-answer", True),
     "stopped": ("cut", False),

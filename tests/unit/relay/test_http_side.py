@@ -11,14 +11,21 @@ from typing import Any
 
 import pytest
 
+from tests.support.http_reading import maker
 from tests.support.pump import KIB, Calls, Flow, Stage, stage
 from tests.support.rig import noise
+from v6fwd.client_ip.http.exchange import Exchange
+from v6fwd.client_ip.http.responses import ResponseStream
+from v6fwd.client_ip.http.syntax import Kind
 from v6fwd.relay.http import side as http_module
-from v6fwd.relay.http.side import HttpSide
+from v6fwd.relay.http.request_side import RequestSide
+from v6fwd.relay.http.response_side import ResponseSide
+from v6fwd.relay.http.side import HEAD_SIZE, SPLICE_FROM, HttpSide
 from v6fwd.relay.tcp import side as tcp_module
 
 IN, OUT, END, ERR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLRDHUP, select.EPOLLERR
 FULL = 64 * KIB
+FIRST = HEAD_SIZE  # that are read where a head comes next
 
 
 class Judged(HttpSide):
@@ -41,6 +48,9 @@ class Judged(HttpSide):
     def passed(self, size: int) -> None:
         self.body -= size
         self.took.append(("passed", size))
+
+    def expects_head(self) -> bool:
+        return not self.body
 
     def is_behind(self) -> bool:
         return False
@@ -114,15 +124,78 @@ def test_what_is_not_usual_is_judged_in_the_same_read(flow: Stage, calls: Calls)
 def test_a_full_buffer_is_read_on_behind(flow: Stage, quick: bool, goes_on: bool) -> None:
     """The same event may stand for more, unless nothing more may be read."""
     judge(flow).is_quick, judge(flow).goes_on = quick, goes_on
-    flow.send(bytes(FULL) + b"rest")
+    flow.send(bytes(FIRST) + b"rest")
     flow.client.on_event(IN)
     assert flow.unread() == (0 if quick or goes_on else 4)
 
 
 def test_a_short_message_is_all_there_is(flow: Stage, calls: Calls) -> None:
-    flow.send(bytes(FULL - 1))
+    flow.send(bytes(FIRST - 1))
     flow.client.on_event(IN)
     assert calls.count("readv") == 1
+
+
+def test_a_message_of_two_reads_needs_no_third(flow: Stage, calls: Calls) -> None:
+    """The short read has emptied the socket: no end was told with it."""
+    flow.send(bytes(2 * FIRST - 1))
+    flow.client.on_event(IN)
+    assert calls.count("readv") == 2
+    assert flow.unread() == 0
+
+
+@pytest.mark.parametrize("mask", [IN, IN | END])
+def test_of_a_body_little_is_read_with_its_head(flow: Stage, mask: int) -> None:
+    """The rest is spliced, which costs a third."""
+    judge(flow).is_quick, judge(flow).follows = False, 1 << 20
+    flow.send(bytes(FULL))
+    flow.client.on_event(mask)
+    while flow.turns.later:
+        judge(flow).follows = 0
+        flow.turns.next()
+    assert judge(flow).took[0][1] == FIRST
+    assert judge(flow).took[1:] == [("passed", FULL - FIRST)]
+
+
+def test_behind_the_start_of_a_head_a_full_buffer_is_read(flow: Stage, calls: Calls) -> None:
+    """Small chunks and requests in a row are not cut into more reads than are needed."""
+    judge(flow).is_quick = False
+    flow.send(bytes(FIRST + FULL - 1))
+    flow.client.on_event(IN | OUT)
+    assert judge(flow).took == [("take", FIRST), ("take", FULL - 1)]
+    assert calls.count("readv") == 2
+
+
+CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", b"0\r\n\r\n"
+
+
+def test_an_answer_is_begun_by_a_head(flow: Stage) -> None:
+    owner: Any = flow.flow
+    answers = ResponseStream()
+    answers.expect(Kind.PLAIN)
+    side = ResponseSide(-1, owner, answers)
+    assert side.expects_head()
+    answers.receive(b"HTTP/1.1 200 OK\r\n" + CHUNKS[0])
+    assert not side.expects_head()
+    answers.receive(CHUNKS[1])
+    assert side.expects_head()
+
+
+def test_a_request_is_begun_by_a_head(flow: Stage) -> None:
+    owner: Any = flow.flow
+    requests = maker()()
+    side = RequestSide(-1, owner, Exchange(requests, ResponseStream()))
+    assert side.expects_head()
+    requests.receive(b"POST / HTTP/1.1\r\nHost: a\r\n" + CHUNKS[0])
+    assert not side.expects_head()
+    requests.receive(CHUNKS[1])
+    assert side.expects_head()
+
+
+def test_inside_a_body_a_full_buffer_is_read(flow: Stage) -> None:
+    judge(flow).body = SPLICE_FROM - 1
+    flow.send(bytes(FULL))
+    flow.client.on_event(IN | OUT)
+    assert judge(flow).took[0] == ("take", FULL)
 
 
 @pytest.mark.parametrize("stop", ["closed", "blocked", "ended", "queued"])
@@ -218,10 +291,10 @@ def test_nobody_keeps_the_turn_for_more_than_sixteen_messages(flow: Stage, calls
 
 def test_a_full_read_is_not_the_last(flow: Stage) -> None:
     """Only a short one has emptied the socket."""
-    flow.send(bytes(FULL) + b"rest")
+    flow.send(bytes(FIRST) + b"rest")
     flow.client.on_event(IN | OUT)
     assert flow.unread() == 0
-    assert judge(flow).took == [("take", FULL), ("take", 4)]
+    assert judge(flow).took == [("take", FIRST), ("take", 4)]
 
 
 def test_an_answer_up_to_the_end_is_moved_as_it_is_from_there(flow: Stage, calls: Calls) -> None:
@@ -362,12 +435,20 @@ def test_a_body_goes_through_a_pipe_and_not_a_byte_behind_it(
     assert calls.sizes[0] == FULL
 
 
-def test_a_body_below_64_kib_is_copied(flow: Stage, calls: Calls) -> None:
-    judge(flow).body = FULL - 1
-    flow.send(bytes(FULL - 1))
+def test_a_body_of_17_kib_is_spliced(flow: Stage, calls: Calls) -> None:
+    judge(flow).body = 17 * KIB
+    flow.send(bytes(17 * KIB))
+    flow.client.on_event(IN | END)
+    assert calls.sizes[0] == 17 * KIB
+    assert judge(flow).took == [("passed", 17 * KIB)]
+
+
+def test_a_small_body_is_copied(flow: Stage, calls: Calls) -> None:
+    judge(flow).body = SPLICE_FROM - 1
+    flow.send(bytes(SPLICE_FROM - 1))
     flow.client.on_event(IN | END)
     assert not calls.count("splice")
-    assert judge(flow).took == [("take", FULL - 1)]
+    assert judge(flow).took == [("take", SPLICE_FROM - 1)]
 
 
 def test_no_more_is_asked_of_a_pipe_than_it_takes(flow: Stage, calls: Calls) -> None:
@@ -394,8 +475,8 @@ def test_nobody_keeps_the_turn_for_more_than_four_splices(flow: Stage, calls: Ca
 
 
 def test_the_rest_of_a_body_is_copied(flow: Stage, calls: Calls) -> None:
-    """Less than 64 KiB are left: the loop of splices ends early."""
-    judge(flow).body = FULL + 100
+    """Little is left: the loop of splices ends early."""
+    judge(flow).body = SPLICE_FROM + 100
     flow.send(bytes(200))
     flow.client.on_event(IN | END)
     assert calls.count("splice", flow.client.fd) == 1
@@ -414,7 +495,7 @@ def test_a_body_that_ends_early_is_found_by_recv(flow: Stage, calls: Calls) -> N
 
 def test_a_body_without_a_pipe_is_copied(calls: Calls) -> None:
     with stage(make=Judged, flow=Flow(pipes=0)) as flow:
-        judge(flow).body = FULL
+        judge(flow).body = SPLICE_FROM
         flow.send(bytes(1000))
         flow.end()
         flow.client.on_event(IN | END)
@@ -471,7 +552,7 @@ def test_who_is_full_is_waited_for(pieces: int) -> None:
     """What did not fit is held, in its order, and reading stops."""
     with stage(make=Judged, buffer=4 * KIB) as flow:
         judge(flow).cut = pieces
-        data = noise(FULL - 100, seed=3)
+        data = noise(FIRST - 100, seed=3)
         flow.send(data)
         flow.client.on_event(IN | END)
         assert flow.client.blocked

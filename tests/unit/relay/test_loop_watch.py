@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from v6fwd.model import Address, Endpoint, Forward
-from v6fwd.relay.loop_watch import DEPTH, Link, looping
+from v6fwd.relay.limits.loop_watch import DEPTH, Link, looping
 
 
 @dataclass(eq=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
 import socket
+import struct
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from tests.support.process import eventually
 from tests.support.pump import KIB, Calls, Flow, Stage, stage
 from tests.support.rig import noise, reset
+from v6fwd.relay.sockets import end_writing
 from v6fwd.relay.tcp import side as side_module
 from v6fwd.relay.tcp.pipes import PipePool
 from v6fwd.relay.tcp.side import READ, READ_WRITE
@@ -53,6 +56,13 @@ def fail(name: str, fd: int, number: int, call: str, on: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def segments_in(sock: socket.socket) -> int:
+    """Segments that have come: tcpi_segs_in of struct tcp_info."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 144)
+    (count,) = struct.unpack_from("=I", info, 140)
+    return int(count)
+
+
 def test_masks_say_what_is_waited_for() -> None:
     """Reading and ends always, room only after the other side was full; edges, not levels."""
     assert IN | URGENT | END | select.EPOLLET == READ
@@ -89,15 +99,74 @@ def test_room_that_nobody_waits_for_is_no_event(flow: Stage, calls: Calls) -> No
     assert not calls.made
 
 
-@pytest.mark.parametrize("mark", [END, HUP])
-def test_an_end_behind_a_message_is_read(flow: Stage, calls: Calls, mark: int) -> None:
-    """The end gives no second edge: whoever is told of it reads on behind a short read."""
+@pytest.mark.parametrize(("mark", "reads"), [(END, 1), (HUP, 2), (END | HUP, 2), (END | URGENT, 2)])
+def test_an_end_behind_a_message_is_read(flow: Stage, calls: Calls, mark: int, reads: int) -> None:
+    """The end gives no second edge: whoever is told of it reads on behind a short read.
+
+    A FIN alone says that nothing can follow the short read.
+    """
     flow.send(b"last words")
     flow.end()
     flow.client.on_event(IN | mark)
     assert flow.got(10) == b"last words"
-    assert calls.count("readv") == 2
+    assert calls.count("readv") == reads
     assert flow.client.ended
+    assert flow.flow.told == [("ended", flow.client)]
+
+
+def segments_for_the_last_bytes() -> int:
+    """How many segments come to the target for a message and the end behind it."""
+    with stage() as flow:
+        flow.send(b"last words")
+        flow.end()
+        before = segments_in(flow.sink)
+        flow.flow.then = partial(end_writing, flow.far.fileno())
+        flow.client.on_event(IN | END)
+        assert flow.got(11) == b"last words"
+        return segments_in(flow.sink) - before
+
+
+def test_the_end_is_in_the_segment_of_the_last_bytes() -> None:
+    """A segment less, and a wake-up of whoever reads them. A pause of 200 ms would undo it."""
+    assert min(segments_for_the_last_bytes() for _ in range(3)) == 1
+
+
+def test_the_other_side_takes_no_last_bytes(flow: Stage) -> None:
+    flow.far.shutdown(socket.SHUT_WR)  # send(2) fails with EPIPE
+    flow.send(b"last words")
+    flow.end()
+    flow.client.on_event(IN | END)
+    assert flow.flow.told == [("broke", flow.target)]
+
+
+def test_last_bytes_wait_for_room(narrow: Stage) -> None:
+    """None of them is lost, and the end is told behind them."""
+    narrow.far.setblocking(False)
+    filling = bytearray()
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filling += b"x" * narrow.far.send(b"x" * KIB)
+    narrow.send(b"last words")
+    narrow.end()
+    narrow.client.on_event(IN | END)
+    assert narrow.flow.told == []
+    assert narrow.client.blocked
+    assert narrow.got(len(filling)) == filling
+    eventually(lambda: select.select([], [narrow.far], [], 0)[1], "there is room")
+    narrow.target.on_event(OUT)
+    assert narrow.got(10) == b"last words"
+    assert narrow.flow.told == [("ended", narrow.client)]
+
+
+def test_last_bytes_fill_the_buffer(flow: Stage) -> None:
+    data = noise(2 * FULL + 10, seed=1)
+    flow.send(data)
+    flow.end()
+    flow.client.on_event(IN | END)
+    while flow.turns.later:
+        flow.turns.next()
+    assert flow.got(len(data)) == data
+    assert flow.client.moved == len(data)
     assert flow.flow.told == [("ended", flow.client)]
 
 
@@ -119,7 +188,7 @@ def test_nobody_keeps_the_turn_for_more_than_sixteen_messages(flow: Stage, calls
             flow.send(b"n")
 
     calls.before = one_more
-    flow.client.on_event(IN | END)
+    flow.client.on_event(IN | HUP)
     assert calls.count("readv") == calls.count("write") == 16
     assert flow.turns.later == [flow.client]
     assert flow.client.queued

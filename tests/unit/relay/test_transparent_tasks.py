@@ -37,8 +37,8 @@ class FakeTask:
     def resolve_later(self, _then: Any) -> None:
         self.is_resolved = True
 
-    def dial(self, address: Any, source: Any, _hop_limit: int) -> int:
-        assert (address, source) == (None, CLIENT)
+    def dial(self, address: Any, source: Any, _hop_limit: int, *, speaks: bool) -> int:
+        assert (address, source, speaks) == (None, CLIENT, False)
         self.dials += 1
         return 99
 

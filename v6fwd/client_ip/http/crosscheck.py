@@ -3,9 +3,10 @@
 Independent parsers seldom share a bug. A head passes only if both read the same method, target,
 fields, end of the connection, request for another protocol, and presence of a body.
 
-Whether they agree depends on the names, on the framing fields, and on whether the method is
-CONNECT: the value of any other field is visible bytes to both. So a combination on which they
-agreed is not checked again (`_agreed`).
+Whether they agree depends on the framing fields, on Proxy-Connection, on names that either treats
+specially or that have other bytes than letters, digits and hyphens, and on whether the method is
+CONNECT: any other field is a name and visible bytes to both. So a combination on which they agreed
+is not checked again (`_agreed`).
 
 llhttp is strict unless lenient flags are set; httptools sets none (there is a test for that).
 """
@@ -62,14 +63,15 @@ def check(line: tuple[bytes, bytes, bytes], block: bytes, reading: Reading) -> N
     """
     if reading.shape in _agreed and line[0] != b"CONNECT":
         return
-    _check(line, block, reading.fields, pairs_of(reading.lines))
+    compare(line, block, reading.fields, pairs_of(reading.lines))
     if len(block) <= MEMO_SIZE:
         if len(_agreed) >= _MOST_AGREED:
             _agreed.clear()
         _agreed.add(reading.shape)
 
 
-def _check(line: tuple[bytes, bytes, bytes], block: bytes, fields: Fields, pairs: Pairs) -> None:
+def compare(line: tuple[bytes, bytes, bytes], block: bytes, fields: Fields, pairs: Pairs) -> None:
+    """Raise Refusal unless llhttp reads these fields in the head."""
     method, target, minor = line
     shown = method if method in _KNOWN else b"POST"
     switches = method == b"CONNECT" or fields.asked_upgrade

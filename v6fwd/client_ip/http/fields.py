@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import re
-from bisect import insort
 from typing import NamedTuple
 
 from v6fwd.client_ip.http.address import AddressFields
@@ -38,8 +37,9 @@ class Reading(NamedTuple):
     fields: Fields
     lines: list[bytes]
     """The lines of the block; `pairs_of` splits them."""
-    shape: tuple[Told, tuple[bytes, ...], bytes]
-    """The framing fields, the names of all fields, and the version."""
+    shape: tuple[Told, tuple[bytes, ...], tuple[bytes, ...], bytes]
+    """What llhttp's reading depends on: the framing fields, names that parsers could treat
+    specially, the lines of fields that llhttp reads although we drop them, and the version."""
 
 
 # Names are compared in lower case, with every byte but letters and digits mapped to "-".
@@ -47,12 +47,14 @@ _FOLDED = bytes(
     byte if char == "\n" else ord(char.lower()) if char.isalnum() and byte < 128 else ord("-")
     for byte, char in enumerate(map(chr, range(256)))
 )
+_HARMLESS = bytes(byte for byte in range(128) if chr(byte).isalnum()) + b"-\n"
 _FORWARDING = (b"x-forwarded", b"forwarded", b"x-real-ip")
 _READ = frozenset(b"host content-length transfer-encoding connection upgrade expect te".split(b" "))
 # Hop-by-hop fields (RFC 9110, 7.6.1 and 7.8; HTTP2-Settings would offer h2c). Trailers are
 # dropped, so `Trailer` is, too.
 _DROPPED = frozenset(b"keep-alive proxy-connection http2-settings trailer".split(b" "))
 _GUARDED = _READ | _DROPPED
+_READ_BY_LLHTTP = b"proxy-connection"  # as Connection, and the only one of _DROPPED
 _KEEP, _DROP = b"+", b"-"  # roles; no field that is read has such a name
 
 _NAME_RE = re.compile(rb"([^:]+):[^\r]*\r\n")  # in a block that FIELDS_RE matched
@@ -61,10 +63,10 @@ _NAME_RE = re.compile(rb"([^:]+):[^\r]*\r\n")  # in a block that FIELDS_RE match
 class FieldReader:
     """Parses the field blocks of one connection."""
 
-    __slots__ = ("_address", "_keep_underscores")
+    __slots__ = ("_keep_underscores", "address")
 
     def __init__(self, address: AddressFields, *, keep_underscores: bool) -> None:
-        self._address = address
+        self.address = address
         self._keep_underscores = keep_underscores
 
     def read(self, block: bytes, minor: bytes) -> Reading:
@@ -82,8 +84,10 @@ class FieldReader:
         roles = plan(names, self._keep_underscores)
         framed = tuple([(role, _value(lines[at])) for at, role in roles.framed])
         found = frame(framed, minor)
-        address = self._address
-        kept = [lines[at] for at in roles.kept]
+        address = self.address
+        kept = lines[:-2]
+        for at in roles.left_out:
+            del kept[at]
         if b" \r\n" in block or b"\t\r\n" in block:  # not every server strips it
             kept = [line.rstrip(b" \t") for line in kept]
         if found.named and not address.trusted:
@@ -92,8 +96,9 @@ class FieldReader:
         for at, role in roles.told:
             told.setdefault(role, []).append(_value(lines[at]))
         added = address.for_request(told, found.host)
+        told_llhttp = tuple([lines[at] for at in roles.told_llhttp])
         out = b"\r\n".join([b"", *found.before, *kept, *found.behind, added, b""])
-        return Reading(Fields(out, *found[3:]), lines, (framed, names, minor))
+        return Reading(Fields(out, *found[3:]), lines, (framed, roles.odd, told_llhttp, minor))
 
 
 def pairs_of(lines: list[bytes]) -> Pairs:
@@ -108,36 +113,57 @@ def _value(line: bytes) -> bytes:
 class _Roles(NamedTuple):
     """What is done with the fields of a block, by their index."""
 
-    kept: list[int]
+    odd: tuple[bytes, ...]
+    """Names that parsers could treat specially."""
+    left_out: list[int]
+    """Those that are not passed on as they are, the last one first."""
     framed: list[tuple[int, bytes]]
     told: list[tuple[int, bytes]]
+    told_llhttp: list[int]
+    """Those that llhttp reads and that are dropped here."""
 
 
 def _plan(names: tuple[bytes, ...], keep_underscores: bool) -> _Roles:
-    """Decide which lines are kept, which are framing, and which tell addresses."""
-    suspects = _suspects(names)
-    roles = _Roles([at for at in range(len(names)) if at not in suspects], [], [])
-    for at in sorted(suspects):
+    """Decide which lines are passed on, which are framing, and which tell addresses."""
+    joined = b"\n".join(names)
+    suspects = sorted(_suspects(names, joined))
+    has_odd_bytes = joined.translate(None, _HARMLESS)
+    odd = names if has_odd_bytes else tuple(names[at] for at in suspects)
+    roles = _Roles(odd, [], [], [], [])
+    for at in suspects:
         role = _role(names[at], keep_underscores)
         if role == _KEEP:
-            insort(roles.kept, at)
-        elif role in _READ:
+            continue
+        roles.left_out.append(at)
+        if role in _READ:
             roles.framed.append((at, role))
         elif role != _DROP:
             roles.told.append((at, role))
+        elif names[at].lower() == _READ_BY_LLHTTP:
+            roles.told_llhttp.append(at)
+    roles.left_out.reverse()
     return roles
 
 
-def _suspects(names: tuple[bytes, ...]) -> set[int]:
-    """Indexes of names that need a closer look; one pass, since most names are harmless."""
-    joined = b"\n".join(names)
-    folded = joined.translate(_FOLDED).split(b"\n")
-    found = {
-        at for at, name in enumerate(folded) if name in _GUARDED or name.startswith(_FORWARDING)
-    }
+def _suspects(names: tuple[bytes, ...], joined: bytes) -> set[int]:
+    """Indexes of names that need a closer look.
+
+    Most names are harmless, so no step is taken for each of them in Python.
+    """
+    together = joined.translate(_FOLDED)
+    folded = together.split(b"\n")
+    guarded = _GUARDED.intersection(folded)
+    found = {at for name in guarded for at in _indexes(folded, name)}
+    if any(name in together for name in _FORWARDING):
+        found.update(at for at, name in enumerate(folded) if name.startswith(_FORWARDING))
     if b"_" in joined:
         found.update(at for at, name in enumerate(names) if b"_" in name)
     return found
+
+
+def _indexes(folded: list[bytes], name: bytes) -> list[int]:
+    at = -1
+    return [at := folded.index(name, at + 1) for _ in range(folded.count(name))]
 
 
 # Few combinations of names and framing recur. Large ones are not cached: clients choose them.

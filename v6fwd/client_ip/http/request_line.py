@@ -17,9 +17,10 @@ TLS_HANDSHAKE = b"\x16"  # RFC 8446, 5.1: type of the first record; no method st
 TARGET = rb'[!"$-~]'
 LINE_RE = re.compile(rb"(" + TOKEN + rb"+) (" + TARGET + rb"+) HTTP/1\.([01])")
 
-USUAL_RE = re.compile(rb"(?:(HEAD)|(?!CONNECT )[A-Z-]{1,32}) /" + TARGET + rb"{0,7000} HTTP/1\.1")
+USUAL_LINE = rb"(?:(HEAD)|(?!CONNECT )[A-Z-]{1,32}) /" + TARGET + rb"{0,7000} HTTP/1\.1"
 """A line that is valid with any Host: origin-form, HTTP/1.1, not CONNECT. Group 1 is set for
 HEAD. With 7,000 bytes, line and a block of USUAL_BLOCK stay below MAX_HEAD."""
+USUAL_RE = re.compile(USUAL_LINE)
 
 _VERSION_RE = re.compile(rb"(" + TOKEN + rb"+) (" + TARGET + rb"+) HTTP/[0-9]\.[0-9]")
 _AUTHORITY_RE = re.compile(rb"[0-9A-Za-z._~!$&'()*+;=:\[\]-]+")

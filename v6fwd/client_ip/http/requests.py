@@ -147,6 +147,9 @@ class RequestStream:
         memo = self._memo
         if data.endswith(memo.usual):
             end = len(data) - self._usual_length
+        elif (usual := memo.read_head(data)) is not None:
+            self._usual_length = len(usual[1])
+            return usual[0] + usual[2], _HEAD if usual[3] else _PLAIN
         else:
             end = self._one_new(data)
             if end < 0:

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from v6fwd.daemon.view.clients import top
@@ -22,10 +23,12 @@ from v6fwd.daemon.view.pseudo import PseudoAddresses
 from v6fwd.daemon.view.recent import Recent
 from v6fwd.daemon.view.rows import HELD, Row, Table, busiest, summed
 from v6fwd.log import Log, in_background
+from v6fwd.model import IPNetwork, network_text
 
 WATCHERS = 8
 ROWS = 100
 CLIENTS = 25
+BANS = 100
 BACKLOG = 256 << 10
 """Bytes, some seconds of events: who leaves more unread is dropped."""
 SEND_BUFFER = 64 << 10
@@ -48,6 +51,8 @@ class Asked:
     flows: Callable[[], Awaitable[list[dict[str, Any]]]]
     stores: Callable[[], Iterable[str]]
     """Paths of the stores of pseudo IPv4 addresses that are in use."""
+    bans: Callable[[], Iterable[tuple[IPNetwork, int]]] = tuple
+    """Who is banned, and until when, in seconds since 1970; 0: no end."""
 
 
 class Feed:
@@ -60,7 +65,10 @@ class Feed:
         log: Log,
         *,
         clock: Callable[[], float] = time.monotonic,
+        token: str = "",
     ) -> None:
+        """`token`: with which the page may ask for changes; "": it may not."""
+        self._token = token
         self.latest: dict[str, bytes] = {}
         """The last event of each kind, for who begins to watch; empty while nobody does."""
         self._daemon = daemon
@@ -99,6 +107,8 @@ class Feed:
         try:
             sock = watcher.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            if self._token:
+                watcher.write(_event("admin", {"token": self._token}))
             for event in self.latest.values():
                 watcher.write(event)
             await watcher.wait_closed()
@@ -115,8 +125,7 @@ class Feed:
             self.latest.clear()
 
     def _publish(self, name: str, what: Any) -> None:
-        data = json.dumps(what, separators=(",", ":"))
-        self.latest[name] = event = f"event: {name}\ndata: {data}\n\n".encode()
+        self.latest[name] = event = _event(name, what)
         for watcher in [*self._watchers]:
             if watcher.transport.get_write_buffer_size() > BACKLOG:
                 self._drop(watcher)
@@ -151,9 +160,19 @@ class Feed:
             self._publish("history", self._samples())
         if self._recent.noted != self._noted or "log" not in self.latest:
             self._noted = self._recent.noted
+            self._show_bans()  # they change with a line in the log, or by time
             self._publish("log", [asdict(line) for line in self._recent.lines])
         if at >= self._clients_due or "clients" not in self.latest:
             await self._show_clients(at)
+
+    def _show_bans(self) -> None:
+        """The first BANS of them, and how many more there are."""
+        bans = iter(self._daemon.bans())
+        shown = [
+            {"network": network_text(network), "until": until}
+            for network, until in islice(bans, BANS)
+        ]
+        self._publish("bans", {"rows": shown, "more": next(bans, None) is not None})
 
     def _samples(self) -> dict[str, Any]:
         """The samples as a list for each chart."""
@@ -176,6 +195,11 @@ class Feed:
 
     def _pseudo_of(self, group: Mapping[str, Any], stores: Sequence[str]) -> str:
         return self._pseudo.of(group["client"], stores) if stores else ""
+
+
+def _event(name: str, what: Any) -> bytes:
+    data = json.dumps(what, separators=(",", ":"))
+    return f"event: {name}\ndata: {data}\n\n".encode()
 
 
 def _shown(status: Mapping[str, Any], rows: Sequence[Row], rates: Rates) -> dict[str, Any]:

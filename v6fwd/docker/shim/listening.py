@@ -7,14 +7,11 @@ import socket
 from v6fwd.errors import AddressInUseError, RelayError, reason
 from v6fwd.model import Endpoint, Protocol, bracketed
 from v6fwd.relay.sockets import listen_address, open_listener, prepare_listener
-from v6fwd.relay.udp_sockets import open_udp_listener, prepare_udp_listener
 
 LISTEN_FD = 4
 """The descriptor that dockerd passes with -use-listen-fd, or that a shim has from a daemon."""
 
-_OPEN = {Protocol.TCP: open_listener, Protocol.UDP: open_udp_listener}
 _KINDS = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
-_PREPARE = {Protocol.TCP: prepare_listener, Protocol.UDP: prepare_udp_listener}
 
 
 def own(endpoint: Endpoint) -> socket.socket:
@@ -23,7 +20,11 @@ def own(endpoint: Endpoint) -> socket.socket:
     Raises RelayError with docker-proxy's text, which people search for.
     """
     try:
-        return _OPEN[endpoint.protocol](endpoint, v6only=True)
+        if endpoint.protocol is Protocol.TCP:
+            return open_listener(endpoint, v6only=True)
+        from v6fwd.relay.udp_sockets import open_udp_listener  # only where there is UDP
+
+        return open_udp_listener(endpoint, v6only=True)
     except RelayError as error:
         if not isinstance(error.__cause__, OSError):
             raise
@@ -40,11 +41,20 @@ def from_descriptor(fd: int, endpoint: Endpoint) -> socket.socket:
     try:
         sock = socket.socket(fileno=fd)
         sock.set_inheritable(False)
-        _PREPARE[endpoint.protocol](sock)
+        _prepare(sock, endpoint)
     except OSError as error:
         text = f"cannot use descriptor {LISTEN_FD} as {endpoint}: {reason(error)}"
         raise RelayError(text) from error
     return sock
+
+
+def _prepare(sock: socket.socket, endpoint: Endpoint) -> None:
+    if endpoint.protocol is Protocol.TCP:
+        prepare_listener(sock)
+    else:
+        from v6fwd.relay.udp_sockets import prepare_udp_listener  # only where there is UDP
+
+        prepare_udp_listener(sock)
 
 
 def is_bound(fd: int, endpoint: Endpoint) -> bool:

@@ -8,20 +8,16 @@ exit status 0, and like docker-proxy's, its connections end with it: the contain
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
 from collections.abc import Sequence
 
-import uvloop
-
 from v6fwd.docker.shim.flags import ProxyFlags, parse_flags
 from v6fwd.docker.shim.listening import LISTEN_FD, from_descriptor, own
 from v6fwd.errors import RelayError
-from v6fwd.log import Log, keep_standard_descriptors, log_exceptions
-from v6fwd.model import Endpoint, InputError, Limits
-from v6fwd.relay.foreground import Foreground
+from v6fwd.log import Log, keep_standard_descriptors
+from v6fwd.model import Endpoint, InputError, Limits, Protocol
 from v6fwd.syslog import Syslog, has_no_reader
 
 NAME = "v6fwd-docker-proxy"
@@ -59,8 +55,14 @@ def main(words: Sequence[str]) -> int:
     log = Syslog(NAME) if has_no_reader() else Log()
     try:
         flags = parse_flags(words)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(flags, status, log))
+        log.info(
+            "alone",
+            f"{flags.forward}: no daemon serves it; mode none, its server sees no client addresses",
+        )
+        if flags.forward.listen.protocol is Protocol.TCP:
+            _relay_tcp(flags, status, log)
+        else:
+            _relay_udp(flags, status, log)
     except (InputError, RelayError, OSError) as error:
         status.failed(str(error))
         log.error("failed", str(error))
@@ -68,22 +70,23 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-async def _serve(flags: ProxyFlags, status: Status, log: Log) -> None:
-    log_exceptions(asyncio.get_running_loop(), log)
-    log.info(
-        "alone",
-        f"{flags.forward}: no daemon serves it; mode none, its server sees no client addresses",
-    )
-    listen = _inherited if flags.use_listen_fd else own
-    relay = Foreground([flags.forward], LIMITS, log, listen=listen)
-    relay.stop_on_signals()
-    serving = asyncio.ensure_future(relay.serve())
-    ready = asyncio.ensure_future(relay.ready.wait())
-    await asyncio.wait([serving, ready], return_when=asyncio.FIRST_COMPLETED)
-    if relay.ready.is_set():
-        status.listening()
-    ready.cancel()
-    await serving
+def _relay_tcp(flags: ProxyFlags, status: Status, log: Log) -> None:
+    """Raises RelayError."""
+    from v6fwd.docker.shim.one_port import OnePort  # not beside the relay of UDP
+
+    sock = _inherited(flags.forward.listen) if flags.use_listen_fd else own(flags.forward.listen)
+    relay = OnePort(flags.forward, sock, LIMITS, log)
+    try:
+        relay.run(status.listening)
+    finally:
+        relay.close()
+
+
+def _relay_udp(flags: ProxyFlags, status: Status, log: Log) -> None:
+    """Raises RelayError."""
+    from v6fwd.docker.shim.standalone_udp import relay
+
+    relay(flags.forward, LIMITS, log, _inherited if flags.use_listen_fd else own, status.listening)
 
 
 def _inherited(endpoint: Endpoint) -> socket.socket:

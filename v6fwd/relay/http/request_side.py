@@ -25,6 +25,9 @@ class RequestSide(HttpSide):
     def passed(self, size: int) -> None:
         self.stream.passed(size)
 
+    def expects_head(self) -> bool:
+        return not self.stream.in_body
+
     def quick(self, data: bytes) -> bool:
         one = self.stream.one(data)
         if one is None:

@@ -21,6 +21,9 @@ class ResponseSide(HttpSide):
     def passed(self, size: int) -> None:
         self.stream.passed(size)
 
+    def expects_head(self) -> bool:
+        return not self.stream.began
+
     def quick(self, data: bytes) -> bool:
         if not self.stream.one(data):
             return False

@@ -18,18 +18,21 @@ from v6fwd.relay.tcp.pipes import PIPE_SIZE
 from v6fwd.relay.tcp.side import (
     BULK_ROUNDS,
     COPY_ROUNDS,
-    COPY_SIZE,
     Owner,
     Side,
     buffer,
     buffers,
 )
 
-SPLICE_FROM = COPY_SIZE
+HEAD_SIZE = 16 * 1024
+"""Bytes that are read where a head comes next. What of a body is read with its head is copied
+twice: 64 KiB of a body of 1 MiB cost as much as 180 KiB that are spliced."""
+SPLICE_FROM = 16 * 1024
 """Bytes of a body that are worth a pipe; below that, one copy moves them."""
 _SLICES = 16  # that one writev(2) takes; joining more of them is cheaper
 
 _IN = select.EPOLLIN
+_head_buffers: Sequence[memoryview] = [buffer[:HEAD_SIZE]]
 
 Piece = bytes | memoryview
 
@@ -80,18 +83,18 @@ class HttpSide(Side):
             super().on_event(mask)
             return
         try:
-            size = os.readv(self.fd, buffers)
+            data = os.read(self.fd, HEAD_SIZE)  # 0.2 us less than a copy out of `buffer`
         except BlockingIOError:
             return
         except OSError:
             self.flow.broke(self)
             return
-        if not size:
+        if not data:
             self._end()
             return
-        data = bytes(buffer[:size])
-        if (self.quick(data) or self.take(data)) and size == COPY_SIZE and not self._is_stuck():
-            self._move(to_end=True)
+        is_full = len(data) == HEAD_SIZE
+        if (self.quick(data) or self.take(data)) and is_full and not self._is_stuck():
+            self._move(to_end=False)
 
     def _is_stuck(self) -> bool:
         return self.flow.closed or self.blocked or self.ended or self.queued
@@ -153,6 +156,10 @@ class HttpSide(Side):
         """So many of them have moved."""
         raise NotImplementedError
 
+    def expects_head(self) -> bool:
+        """Whether a head comes next, or goes on."""
+        raise NotImplementedError
+
     def is_behind(self) -> bool:
         """Whether bytes were read that could not be judged in time."""
         raise NotImplementedError
@@ -186,13 +193,18 @@ class HttpSide(Side):
         else:
             self._judge(to_end=to_end)
 
+    def _move_last(self) -> None:
+        """A short read may leave something to be judged: the end is read."""
+        self._move(to_end=True)
+
     def _judge(self, *, to_end: bool) -> None:
         """One recv, one send, as `_copy` does; but what is sent is what may pass."""
         fd, clock = self.fd, self.flow.reactor.clock
         until = clock() + TURN
+        room = _head_buffers if self.expects_head() else buffers
         for _ in range(COPY_ROUNDS):
             try:
-                size = os.readv(fd, buffers)
+                size = os.readv(fd, room)
             except BlockingIOError:
                 return
             except OSError:
@@ -203,8 +215,9 @@ class HttpSide(Side):
                 return
             if not self.take(bytes(buffer[:size])):
                 return
-            if size < COPY_SIZE and not to_end:
+            if size < len(room[0]) and not to_end:
                 return
+            room = buffers
             if self.raw or not -1 < self.passing() < SPLICE_FROM or clock() >= until:
                 break
         self._yield()

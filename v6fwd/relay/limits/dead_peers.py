@@ -8,6 +8,9 @@ that answered every window probe: ETIMEDOUT after 6 s, at a tcpi_last_ack_recv o
 So we look at TCP_INFO now and then. Unacknowledged data (tcpi_unacked) is sent again, at intervals
 of 120 s at most (TCP_RTO_MAX), also into a window that shrank; a peer that lives answers each time.
 At a window of zero nothing is unacknowledged: that peer is left to the kernel's window probes.
+
+The same look switches keepalive on at targets: a flow that ends before it does not need it, and is
+spared three system calls. A client's socket has it from the listener.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Iterable, Iterator
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Flows
 from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.sockets import ensure_keepalive
 
 SILENCE = 130.0
 """Seconds without an ACK for data that waits for one: TCP_RTO_MAX, and 10 s for the path."""
@@ -75,7 +79,10 @@ class DeadPeers:
                 self._reactor.attempt(flow, self._look_at, flow, now)
 
     def _look_at(self, flow: Flow, now: float) -> None:
-        if any(self._is_dead(flow, fd, now) for fd in flow.descriptors()):
+        descriptors = flow.descriptors()
+        for fd in descriptors:
+            ensure_keepalive(fd)
+        if any(self._is_dead(flow, fd, now) for fd in descriptors):
             flow.abort(End.DEAD_PEER)
 
     def _is_dead(self, flow: Flow, fd: int, now: float) -> bool:

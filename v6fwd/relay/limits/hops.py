@@ -14,6 +14,8 @@ import contextlib
 import socket
 from collections.abc import Callable
 
+from v6fwd.relay.sockets import int_option
+
 START = 200
 """The hop limit from the first relay to the second."""
 MOST = 32
@@ -26,10 +28,10 @@ QUIET = 8.0
 """Seconds without counting after a trial in which no count came in, however many flows begin."""
 
 _OURS = range(START - MOST - 15, START + 1)
-_MULTICAST_HOPS = {  # of an accepted socket: that of the packet that made it, tcp_v6_syn_recv_sock
-    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS),
-    socket.AF_INET: (socket.IPPROTO_IP, socket.IP_MULTICAST_TTL),
-}
+_MULTICAST_HOPS = (  # of an accepted socket: that of the packet that made it, tcp_v6_syn_recv_sock
+    (socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS),
+    (socket.IPPROTO_IP, socket.IP_MULTICAST_TTL),
+)
 
 
 class Hops:
@@ -85,14 +87,9 @@ def loop_text(listen: object, target: object) -> str:
 
 def received_hop_limit(fd: int) -> int:
     """The hop limit with which an accepted TCP client's packets came; 0: unknown."""
-    for family, option in _MULTICAST_HOPS.items():
-        sock = socket.SocketType(family, socket.SOCK_STREAM, 0, fd)
-        try:
-            return sock.getsockopt(*option)
-        except OSError:
-            continue  # the socket is of the other family
-        finally:
-            sock.detach()
+    for option in _MULTICAST_HOPS:
+        with contextlib.suppress(OSError):  # the socket is of the other family
+            return int_option(fd, *option)
     return 0
 
 
@@ -107,7 +104,8 @@ def set_hop_limit_of(fd: int, limit: int) -> None:
 
 def set_hop_limit(sock: socket.SocketType, limit: int) -> None:
     """Set the hop limit of what is sent, whatever the family; a v4-mapped target has a TTL."""
-    with contextlib.suppress(OSError):  # the socket is of the other family
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, limit)
+    if sock.family == socket.AF_INET6:
+        with contextlib.suppress(OSError):  # `set_hop_limit_of` does not know the family
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, limit)
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, limit)

@@ -9,10 +9,9 @@ room from the port that has most.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from v6fwd.log import Log, counted
 from v6fwd.model import Endpoint
@@ -21,6 +20,9 @@ from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Flows
 from v6fwd.relay.limits.siblings import Siblings
 from v6fwd.relay.reactor import Reactor
+
+if TYPE_CHECKING:
+    import asyncio
 
 ALPHA = 4
 """A port accepts while it has fewer flows than so many times the free ones."""

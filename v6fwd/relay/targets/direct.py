@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError, reason
@@ -15,11 +14,13 @@ from v6fwd.log import attempt, in_background
 from v6fwd.model import Address, Endpoint, Protocol
 from v6fwd.relay.limits.hops import set_hop_limit
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import tune
+from v6fwd.relay.sockets import save_ack, tune
 from v6fwd.relay.targets.addresses import Addresses, SocketAddress
 from v6fwd.relay.targets.loops import LEADS_BACK
 from v6fwd.relay.targets.resolver import Resolver
-from v6fwd.relay.udp_sockets import connect_datagrams
+
+if TYPE_CHECKING:
+    import asyncio
 
 REFRESH_INTERVAL = 1.0
 """Seconds between two questions to the resolver about one name, however many dials fail."""
@@ -32,6 +33,7 @@ PATIENCE = 0.250
 """Seconds that new flows wait for a newer answer, before they go where the old one says."""
 
 _KINDS = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
+_BEGUN = (0, errno.EINPROGRESS)
 _ABSENT = "its container has no address now"
 _UNRESOLVED = "its name cannot be resolved"
 
@@ -175,16 +177,22 @@ class DirectTarget:
         address: SocketAddress | None,
         source: Address | None = None,  # noqa: ARG002
         hop_limit: int = 0,
+        *,
+        speaks: bool = False,
     ) -> int:
         """Raises OSError."""
-        family, sockaddr = address or self.addresses()[0]
+        family, sockaddr = address or (self.known.all or self.addresses())[0]
         sock = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
         try:
             if family != socket.AF_UNIX:
                 tune(sock)
+                if speaks:
+                    save_ack(sock)
             if hop_limit:
                 set_hop_limit(sock, hop_limit)
-            self._connect(sock, sockaddr)
+            result = sock.connect_ex(sockaddr)
+            if result not in _BEGUN:
+                raise OSError(result, "")
         except BaseException:
             sock.close()
             raise
@@ -203,12 +211,6 @@ class DirectTarget:
             return _ABSENT
         return LEADS_BACK if self.known.found else _UNRESOLVED
 
-    @staticmethod
-    def _connect(sock: socket.SocketType, sockaddr: Any) -> None:
-        result = sock.connect_ex(sockaddr)
-        if result not in (0, errno.EINPROGRESS):
-            raise OSError(result, "")
-
     # -- datagrams --
 
     def datagram_address(self) -> SocketAddress:
@@ -217,6 +219,8 @@ class DirectTarget:
         return self.order()[0]
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:  # noqa: ARG002
+        from v6fwd.relay.udp_sockets import connect_datagrams  # only where there is UDP
+
         address = self.datagram_address()
         return connect_datagrams(*address), address
 

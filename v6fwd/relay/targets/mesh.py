@@ -96,7 +96,12 @@ class MeshTarget:
         self._balancer.answered(address[1][0])
 
     def dial(
-        self, address: SocketAddress | None, source: Address | None = None, hop_limit: int = 0
+        self,
+        address: SocketAddress | None,
+        source: Address | None = None,
+        hop_limit: int = 0,
+        *,
+        speaks: bool = False,  # noqa: ARG002 - the handshake is under way already
     ) -> int:
         sock = self._connected(address or self._first(source), Protocol.TCP, hop_limit)
         try:

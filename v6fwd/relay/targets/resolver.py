@@ -7,14 +7,15 @@ THREADS silent names, a new one waits for seconds and no longer.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 QUICK_THREADS = 64
 """Names that are asked for at the same time, those that take long aside."""
@@ -83,6 +84,8 @@ class Resolver:
         self._begin(loop)
 
     def _start(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        import threading  # 0.2 MB that a process without names does not need
+
         # A daemon: the end of the process does not wait for a silent name.
         thread = threading.Thread(
             target=self._run, args=(name, loop), name=f"resolve {name}", daemon=True

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Callable, Hashable, Iterable
+from typing import TYPE_CHECKING
 
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, attempt
@@ -12,11 +12,13 @@ from v6fwd.model import ClientIP, Forward, Mesh
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.targets.loops import Loops
-from v6fwd.relay.targets.mesh import MeshTarget
 from v6fwd.relay.targets.resolver import Resolver
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.transparent.privileged import PrivilegedOps
-from v6fwd.relay.transparent.resources import TransparentResources
+
+if TYPE_CHECKING:  # imported on demand: a sixth of the relay, and SQLite
+    from v6fwd.relay.targets.mesh import MeshTarget
+    from v6fwd.relay.transparent.resources import TransparentResources
 
 LOOP_PAUSE = 60.0
 """Seconds for which a target is refused whose flows came in again."""
@@ -58,6 +60,8 @@ class Targets:
 
     async def resolve(self, forwards: Iterable[Forward]) -> None:
         """Learn the addresses of targets. Raises RelayError."""
+        from v6fwd.relay.event_loop import asyncio  # it is imported where one awaits
+
         targets = {self.of(forward) for forward in forwards}
         await asyncio.gather(*(target.resolve() for target in targets))
 
@@ -157,12 +161,13 @@ class Targets:
             return self._make_mesh(forward)
         if forward.client_ip is not ClientIP.TRANSPARENT or forward.target.is_absent:
             return DirectTarget(forward.target, self._reactor, self._resolver)
-        # Imported on demand: it is a sixth of the relay, and brings SQLite along.
         from v6fwd.relay.transparent.choose import make_target
 
         return make_target(forward, self._shared(), self._resolver)
 
     def _make_mesh(self, forward: Forward) -> Target:
+        from v6fwd.relay.targets.mesh import MeshTarget
+
         target: MeshTarget
         parts = self._reactor, self._shared().ops
         if forward.client_ip is ClientIP.TRANSPARENT:
@@ -177,6 +182,8 @@ class Targets:
     def _shared(self) -> TransparentResources:
         """What targets have in common that need privileges."""
         if self._privileged is None:
+            from v6fwd.relay.transparent.resources import TransparentResources
+
             self._privileged = TransparentResources(self._reactor, self._log, self.privileged_ops)
         return self._privileged
 

@@ -62,13 +62,18 @@ class Target(Interface):
         """A flow is connected to an address of several."""
 
     def dial(
-        self, address: SocketAddress | None, source: Address | None = None, hop_limit: int = 0
+        self,
+        address: SocketAddress | None,
+        source: Address | None = None,
+        hop_limit: int = 0,
+        *,
+        speaks: bool = False,
     ) -> int:
         """Start to connect to an address of `order`, or the only one; gives the descriptor.
 
         `source` is the client; `hop_limit` of what is sent, 0: the system's, and that of clients
-        whose address is preserved. Raises OSError, and ClientRefusedError where the target must see
-        its address and cannot.
+        whose address is preserved. `speaks`: something is written as soon as it is connected.
+        Raises OSError, and ClientRefusedError where the target must see its address and cannot.
         """
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:

@@ -73,9 +73,14 @@ class TransparentTasks(MeshTarget):
         return target
 
     def dial(
-        self, address: SocketAddress | None, source: Address | None = None, hop_limit: int = 0
+        self,
+        address: SocketAddress | None,
+        source: Address | None = None,
+        hop_limit: int = 0,
+        *,
+        speaks: bool = False,
     ) -> int:
-        return self._at(address or self._first(source)).dial(None, source, hop_limit)
+        return self._at(address or self._first(source)).dial(None, source, hop_limit, speaks=speaks)
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:
         address = self._first(source)

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from v6fwd.relay.admission import REFUSED, UNCOUNTED, Admission
-from v6fwd.relay.sockets import address_of, reset_on_close
+from v6fwd.model import Address
+from v6fwd.relay.admission import REFUSED, UNCOUNTED
+from v6fwd.relay.sockets import address_of, packed_of, reset_on_close
 from v6fwd.relay.targets.target import for_client
 from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.tcp.stream import StreamFlow
@@ -28,7 +29,7 @@ class Acceptor:
         forward = self.forward
         slot = UNCOUNTED
         if forward.admission is not None:
-            slot = self._slot(forward.admission, fd, sockaddr)
+            slot = self._judged(forward.admission.admit, fd, sockaddr)
             if slot == REFUSED:
                 return
         try:
@@ -44,6 +45,19 @@ class Acceptor:
         except Exception as error:
             flow.on_exception(error)
 
+    def unless_banned(self, fd: int, sockaddr: Any) -> None:
+        """As `accepted`, while there are bans: reset a banned client."""
+        judge = self.forward.judge_banned
+        if not self._seems_banned(sockaddr) or self._judged(judge, fd, sockaddr) != REFUSED:
+            self.accepted(fd, sockaddr)
+
+    def _seems_banned(self, sockaddr: Any) -> bool:
+        """Whether its address is banned; also if that cannot be told: then `_judged` says why."""
+        try:
+            return packed_of(sockaddr) in self.forward.resources.bans
+        except Exception:
+            return True
+
     def _drop(self, fd: int, slot: int) -> None:
         try:
             reset_on_close(fd)
@@ -52,8 +66,8 @@ class Acceptor:
             if slot >= 0:
                 self.forward.resources.clients.leave(slot)
 
-    def _slot(self, admission: Admission, fd: int, sockaddr: Any) -> int:
-        """Ask whether a new client may come in, and reset it if not.
+    def _judged(self, judge: Callable[[Address], int], fd: int, sockaddr: Any) -> int:
+        """Ask whether a new client may come in, for its slot, and reset it if not.
 
         A client that is trusted to name another one is asked for that name first.
         """
@@ -63,7 +77,7 @@ class Acceptor:
             client = address_of(sockaddr)
             if trusted is not None and client.packed in trusted:
                 return UNCOUNTED
-            slot = admission.admit(client)
+            slot = judge(client)
         except Exception as error:
             text = f"internal error: {error!r}{for_client(client)}"
             self.forward.resources.log.limited("defect", "defect", text)

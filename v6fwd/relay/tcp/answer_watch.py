@@ -1,12 +1,15 @@
 """Looks at the first bytes of both ends of a flow, before the pump takes them.
 
 It stands before a `Side` in the reactor, peeks (MSG_PEEK) and passes the event on. The client's
-is replaced by its side after the first event, the target's when the answer is judged.
+is replaced by its side after the first event, the target's when the answer is judged. Until then
+the target's side reads no byte that was not looked at: an error may come right behind a greeting.
 """
 
 from __future__ import annotations
 
+import select
 import socket
+from enum import IntEnum
 from typing import Protocol
 
 from v6fwd.client_ip.first_answer import ANSWER_SIZE, WORDS_SIZE, Answer, FirstAnswer, Words
@@ -36,6 +39,14 @@ class WatchedFlow(Protocol):
         """Drop this."""
 
 
+class Seen(IntEnum):
+    """What a look at the target gave, if it was no greeting."""
+
+    JUDGED = 0
+    NOTHING = -1
+    RESET = -2
+
+
 class AnswerWatch:
     """Judges one flow, and tells the forward's `Looks` once; `stop` when the flow ends before."""
 
@@ -55,34 +66,48 @@ class AnswerWatch:
 
     def on_event(self, mask: int) -> None:
         """Something has come from the target, or there is room at it."""
-        target = self._flow.target
-        if mask & NOT_OUT and not self.look():
-            self._flow.broke(target)
-        else:
+        flow = self._flow
+        target = flow.target
+        while mask & NOT_OUT and not (target.blocked or target.queued):
+            seen = self.look()
+            if seen == Seen.RESET:
+                flow.broke(target)
+                return
+            if seen == Seen.JUDGED:
+                break
+            if seen == Seen.NOTHING:  # an edge tells of more
+                mask &= ~NOT_OUT | select.EPOLLPRI
+                break
+            target.copy_exactly(seen)
+            if flow.closed:
+                return
+        if mask:
             target.on_event(mask)
 
     def on_exception(self, error: Exception) -> None:
         """Give up the flow."""
         self._flow.target.on_exception(error)
 
-    def look(self) -> bool:
-        """Judge what the target has said, or its end; False: it was reset, which nobody else hears.
+    def look(self) -> int:
+        """Judge what the target has said, or its end; gives a `Seen`, or the size of a greeting.
 
-        recv(2) gives the error of a socket once.
+        A reset nobody else hears: recv(2) gives the error of a socket once.
         """
         flow = self._flow
         try:
             data = _peek(flow.target.fd, ANSWER_SIZE)
         except BlockingIOError:
-            return True
+            return Seen.NOTHING
         except OSError:
             self._ended()
-            return False
+            return Seen.RESET
         if not data:
             self._ended()
         elif (answer := self._answer.target_said(data)) is not None:
             self._judged(answer)
-        return True
+        else:
+            return len(data)
+        return Seen.JUDGED
 
     def _ended(self) -> None:
         flow = self._flow

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 from collections.abc import Sequence
 
 from v6fwd.client_ip.proxy.read import Header
@@ -28,6 +29,8 @@ FIRST_SIZE = 16 * 1024
 RETRY = 0.010
 """Seconds until a connect is tried again for which there was no descriptor, or no room in the
 queue of a unix socket."""
+_FAILS = select.EPOLLERR | select.EPOLLHUP
+"""tcp_poll() in Linux gives EPOLLOUT without one of these only when the handshake is done."""
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 _first_buffers: Sequence[memoryview] = [buffer[:FIRST_SIZE]]
@@ -90,10 +93,15 @@ class Connect:
         target = self._forward.target
         if target.is_name and self._race is None and self._asks(target):
             return
+        if not self._first_read():
+            return
         race = self._race
         try:
             address = race.at if race is not None else None
-            self._fd = fd = self._dial(address)
+            if self._forward.resources.hops.is_on:
+                self._fd = fd = self._dial_counting(address)
+            else:
+                self._fd = fd = target.dial(address, self._source, speaks=bool(self._first))
         except LoopError as error:
             self.stop()
             self._owner.client_refused(str(error), LOOP)
@@ -108,8 +116,6 @@ class Connect:
             elif self._failed(error):
                 self._start_again_soon()
             return
-        if not self._first_read():
-            return
         if self._first and self._write_first(watched=False):
             return
         resources = self._forward.resources
@@ -120,16 +126,13 @@ class Connect:
             self._start_clock()
             race.began()
 
-    def _dial(self, address: SocketAddress | None) -> int:
+    def _dial_counting(self, address: SocketAddress | None) -> int:
         """Start to connect. Raises OSError, ClientRefusedError; LoopError for one of a loop."""
         forward = self._forward
-        hops = forward.resources.hops
-        if not hops.is_on:
-            return forward.target.dial(address, self._source)
-        limit = hops.onward(received_hop_limit(self._client_fd))
+        limit = forward.resources.hops.onward(received_hop_limit(self._client_fd))
         if not limit:
             raise LoopError(loop_text(forward.forward.listen, forward.forward.target))
-        return forward.target.dial(address, self._source, limit)
+        return forward.target.dial(address, self._source, limit, speaks=bool(self._first))
 
     def _start_clock(self) -> None:
         """One time limit for all addresses together."""
@@ -211,7 +214,7 @@ class Connect:
     def on_event(self, mask: int) -> None:
         """The kernel has connected, or gave up."""
         fd = self._fd
-        if not is_connected(fd):
+        if mask & _FAILS and not is_connected(fd):
             error = pending_error(fd)
             if error and self._failed(OSError(error, "")):
                 self.start()

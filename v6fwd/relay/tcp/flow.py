@@ -7,6 +7,7 @@ from v6fwd.model import ClientIP
 from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.side import Side, join
 from v6fwd.relay.tcp.stream import StreamFlow
+from v6fwd.relay.tcp.unix_side import UnixSide
 
 
 class TcpFlow(StreamFlow):
@@ -24,7 +25,8 @@ class TcpFlow(StreamFlow):
         self, fd: int, held: bytes, moved: int, *, watched: bool, client_ended: bool
     ) -> None:
         """Let the sides move the bytes from here on."""
-        client, target = Side(self._client_fd, self), Side(fd, self)
+        client = Side(self._client_fd, self)
+        target = (UnixSide if self._forward.forward.target.path else Side)(fd, self)
         self.client, self.target = client, target
         connect, self._wait = self._wait, None
         if self._forward.forward.client_ip is ClientIP.TRANSPARENT:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from v6fwd.client_ip.proxy.write import HeaderWriter, header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import Address, ClientIP, Forward
-from v6fwd.relay.admission import Admission, admission_of
+from v6fwd.relay.admission import BANNED, REFUSED, UNCOUNTED, Admission, admission_of, refuse
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.targets.mismatch import Looks
 from v6fwd.relay.targets.target import Target
@@ -31,6 +31,14 @@ class TcpForward:
     admission: Admission | None
     looks: Looks
     """Which flows are looked at to see whether the target understands the mode."""
+
+    def judge_banned(self, source: Address) -> int:
+        """REFUSED, counted and logged, for a client that is banned; else UNCOUNTED."""
+        resources = self.resources
+        if source.packed not in resources.bans:
+            return UNCOUNTED
+        refuse(source, self.forward.listen, BANNED, self.counters.refused, resources.log)
+        return REFUSED
 
     def note_shown(self, source: Address | None) -> None:
         """Count a client in mode `transparent` that the target does not see as it is."""

@@ -5,24 +5,36 @@ our next write to the server fails (EPIPE, ECONNRESET). The answer is in our rec
 and tcp_recvmsg() in Linux gives what is there before it tells of the reset. So the other direction
 is read to its end. The reset follows when the survivor has acknowledged every byte: SO_LINGER with
 0 seconds drops what waits in the send queue.
+
+What the survivor still sends has nobody left to go to. It is read all the same and dropped: a
+server that must write before it reads on, as one that echoes, would never take the rest. A survivor
+that takes nothing for PATIENCE seconds does not get it: with no idle timeout, which is the default,
+the flow would live for ever.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import fcntl
+import os
 import select
 import struct
 import termios
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.tcp.side import Side
+from v6fwd.relay.tcp.side import COPY_SIZE, Side, buffers
 
-LOOK_INTERVAL = 0.02
-"""Seconds between two looks at the send queue: epoll does not tell that it is empty."""
+if TYPE_CHECKING:
+    import asyncio
+
+FIRST_LOOK, LAST_LOOK = 0.02, 0.32
+"""Seconds between two looks at the survivor: epoll does not tell that its send queue is empty. Each
+is twice the one before until it takes or says something."""
 PATIENCE = 10.0
 """Seconds in which the survivor must acknowledge something; a path may lose a few segments."""
+DROPS = 16
+"""Full buffers of the survivor's that are dropped at one look."""
 
 
 class LastBytesEvents(Protocol):
@@ -42,13 +54,25 @@ class LastBytesEvents(Protocol):
 class LastBytes:
     """Delivers them, and reports once. The flow tells it when a side `ended` or `broke` again."""
 
-    __slots__ = ("_broken", "_flow", "_since", "_timer", "_unsent")
+    __slots__ = (
+        "_all_read",
+        "_broken",
+        "_flow",
+        "_pause",
+        "_reported",
+        "_since",
+        "_taken",
+        "_timer",
+    )
 
     def __init__(self, flow: LastBytesEvents, broken: Side) -> None:
         self._flow = flow
         self._broken = broken
-        self._unsent = -1  # bytes in the survivor's send queue at the last look; -1: none yet
+        self._all_read = False  # and written to the survivor's socket
+        self._reported = False
+        self._taken = float("-inf")  # bytes that the survivor had acknowledged at the last look
         self._since = 0.0
+        self._pause = FIRST_LOOK
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -57,8 +81,11 @@ class LastBytes:
         broken.other.mute()
         if broken.ended and not broken.blocked:
             self.read()
-        elif not (broken.blocked or broken.queued):  # else it goes on when it drains, or by itself
+            return
+        if not (broken.blocked or broken.queued):  # else it goes on when it drains, or by itself
             broken.go_on()
+        if not self._reported and self._timer is None:
+            self._look()
 
     def broke(self, side: Side) -> None:
         """Go on after another failure: of the survivor, or of reading what is left."""
@@ -69,8 +96,9 @@ class LastBytes:
 
     def read(self) -> None:
         """Wait for the survivor's send queue to be empty: all is read and written."""
-        if self._timer is None:
-            self._look()
+        self.stop()
+        self._all_read = True
+        self._look()
 
     def stop(self) -> None:
         """Report nothing any more."""
@@ -79,21 +107,42 @@ class LastBytes:
             self._timer = None
 
     def _look(self) -> None:
-        reactor, unsent = self._flow.reactor, unsent_bytes(self._broken.other.fd)
-        now = reactor.clock()
-        if unsent < self._unsent or self._unsent < 0:
-            self._unsent, self._since = unsent, now
-        if not unsent or now - self._since >= PATIENCE:
+        reactor, survivor = self._flow.reactor, self._broken.other.fd
+        if drop_unread(survivor):
+            self._pause = FIRST_LOOK
+        unsent, now = unsent_bytes(survivor), reactor.clock()
+        if self._takes_more(self._broken.moved - unsent):
+            self._since, self._pause = now, FIRST_LOOK
+        if (self._all_read and not unsent) or now - self._since >= PATIENCE:
             self._report()
-        else:
-            self._timer = reactor.loop.call_later(LOOK_INTERVAL, self._look_again)
+            return
+        self._timer = reactor.loop.call_later(self._pause, self._look_again)
+        self._pause = min(2 * self._pause, LAST_LOOK)
+
+    def _takes_more(self, taken: int) -> bool:
+        before, self._taken = self._taken, taken
+        return taken > before
 
     def _look_again(self) -> None:
+        self._timer = None
         self._flow.reactor.attempt(self._flow, self._look)
 
     def _report(self) -> None:
         self.stop()
+        self._reported = True
         self._flow.last_bytes_arrived(self._broken)
+
+
+def drop_unread(fd: int) -> bool:
+    """Read what has come, DROPS buffers at most, for nobody. Whether there was something."""
+    found = 0
+    with contextlib.suppress(OSError):  # nothing is there; or it broke, and that is told elsewhere
+        for _ in range(DROPS):
+            size = os.readv(fd, buffers)
+            found += size
+            if size < COPY_SIZE:
+                break
+    return found > 0
 
 
 def is_hung_up(fd: int) -> bool:

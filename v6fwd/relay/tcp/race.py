@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import is_connected, pending_error, reset_on_close
 from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.target import Target
+
+if TYPE_CHECKING:
+    import asyncio
 
 DELAY = 0.250
 """Seconds until the next address is tried beside a silent one: RFC 8305, section 8."""

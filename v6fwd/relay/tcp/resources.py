@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from v6fwd.log import Log
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.flows import Flows
+from v6fwd.relay.limits.bans import Bans
 from v6fwd.relay.limits.hops import Hops
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.mismatch import Heard
@@ -35,6 +36,7 @@ class TcpResources:
     log_flows: bool = False
     heard: Heard | None = None
     """Who hears what was seen of targets, beside the counters."""
+    bans: Bans = field(default_factory=Bans)
 
     def close(self) -> None:
         """Stop the timers. Pipes and flows have owners of their own."""

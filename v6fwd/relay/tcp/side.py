@@ -22,7 +22,7 @@ from typing import Protocol
 
 from v6fwd.relay.pump import FlowEvents
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import pending_error
+from v6fwd.relay.sockets import pending_error, sending_more
 from v6fwd.relay.tcp.pipes import Pipe, PipePool
 
 COPY_SIZE = 64 * 1024
@@ -46,6 +46,7 @@ _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 buffer = memoryview(bytearray(COPY_SIZE))
 buffers: Sequence[memoryview] = [buffer]
+_send_more = sending_more(buffer)
 
 
 class Owner(FlowEvents["Side"], Protocol):
@@ -112,7 +113,10 @@ class Side:
         if mask & _URGENT and not self.urgent:
             self._go_urgent()
         if mask & NOT_OUT and not (self.blocked or self.ended or self.queued):
-            self._move(to_end=mask & _STOPS != 0)
+            if (stops := mask & _STOPS) == _END:
+                self._move_last()
+            else:
+                self._move(to_end=stops != 0)
             if self.flow.closed:
                 return
         # An HTTP flow may have left its target by now, and waits for its client to close.
@@ -157,6 +161,26 @@ class Side:
         """Read to the end of what is there: no edge tells of it again."""
         self._move(to_end=True)
 
+    def copy_exactly(self, size: int) -> None:
+        """Move the next `size` bytes, which are there, and none of what has come behind them."""
+        flow, other = self.flow, self.other
+        try:
+            data = os.read(self.fd, size)
+        except OSError:
+            flow.broke(self)
+            return
+        try:
+            sent = os.write(other.fd, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            flow.broke(other)
+            return
+        self.moved += sent
+        if sent < len(data):
+            self.held = data[sent:]
+            self._block()
+
     def mute(self) -> None:
         """Read no more here, and drop what is held for the other side."""
         self.ended = True
@@ -176,6 +200,39 @@ class Side:
             self._copy(to_end=to_end)
         else:
             self._splice()
+
+    def _move_last(self) -> None:
+        """The FIN is here and no reset: the end is behind a short read.
+
+        Not at an urgent mark, where recv stops short.
+        """
+        if self.full_reads >= BULK_AFTER or self.urgent:
+            self._move(to_end=True)
+            return
+        try:
+            size = os.readv(self.fd, buffers)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.flow.broke(self)
+            return
+        if not size or (self._send_last(size) and size < COPY_SIZE):
+            self._end()
+        elif size == COPY_SIZE and not (self.flow.closed or self.blocked or self.ended):
+            self._copy(to_end=True)
+
+    def _send_last(self, size: int) -> bool:
+        """Write what is in the buffer; False where the other side does not take all."""
+        other = self.other
+        sent = _send_more(other.fd, size)
+        if sent < 0:
+            self.flow.broke(other)
+            return False
+        self.moved += sent
+        if sent < size:
+            self.held = bytes(buffer[sent:size])
+            self._block()
+        return sent == size
 
     def _copy(self, *, to_end: bool) -> None:
         """Messages: one recv, one send. A short read has emptied the socket, unless `to_end`."""

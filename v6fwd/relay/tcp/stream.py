@@ -85,6 +85,9 @@ class StreamFlow(ABC):
         self._wait = None
         if header.source is not None:
             self._source = header.source
+        if self._source is not None and self._forward.judge_banned(self._source) == REFUSED:
+            self.abort(End.REFUSED, "banned")
+            return
         admission = self._forward.admission
         if admission is not None and self._source is not None:
             self._slot = admission.admit(self._source)
@@ -245,7 +248,7 @@ class StreamFlow(ABC):
         if self._wait is not None:
             self._wait.stop()
             self._wait = None
-        if self._has_sides():
+        if hasattr(self, "target"):
             self._close_target()
         if self._slot >= 0:
             resources.clients.leave(self._slot)
@@ -257,9 +260,11 @@ class StreamFlow(ABC):
         """Close the target's descriptor, and leave no cycle for the collector."""
         client, target = self.client, self.target
         if target.fd >= 0:
-            self.reactor.close_fd(target.fd)
-        client.release()
-        target.release()
+            self._forward.resources.reactor.close_fd(target.fd)
+        if client.pipe is not None:
+            client.release()
+        if target.pipe is not None:
+            target.release()
         del client.other, target.other
         del self.client, self.target
 
@@ -287,7 +292,10 @@ class StreamFlow(ABC):
 
     def moved(self) -> tuple[int, int]:
         """Bytes up and down."""
-        return (self.client.moved, self.target.moved) if self._has_sides() else (0, 0)
+        try:
+            return self.client.moved, self.target.moved
+        except AttributeError:  # it is not connected yet, or no more
+            return 0, 0
 
     def progress(self) -> int:
         """Bytes moved so far, both ways."""
@@ -314,7 +322,7 @@ class StreamFlow(ABC):
 
     def seconds(self) -> float:
         """How long it lives."""
-        return self.reactor.clock() - self._started
+        return self._forward.resources.reactor.clock() - self._started
 
     def _has_sides(self) -> bool:
         return hasattr(self, "target")

@@ -90,12 +90,17 @@ class TransparentTarget:
         self._direct.answered(address)
 
     def dial(
-        self, address: SocketAddress | None, source: Address | None = None, hop_limit: int = 0
+        self,
+        address: SocketAddress | None,
+        source: Address | None = None,
+        hop_limit: int = 0,
+        *,
+        speaks: bool = False,
     ) -> int:
         assert source is not None
         try:
             if self._falls_back(source):
-                return self._direct.dial(address, source, hop_limit)
+                return self._direct.dial(address, source, hop_limit, speaks=speaks)
             return self._path.connect(address, source)
         except RelayError as error:
             raise self._unusable(error) from error

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass
 from v6fwd.log import Log
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.deadlines import Deadlines
+from v6fwd.relay.limits.bans import Bans
 from v6fwd.relay.limits.hops import Hops
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.udp.gso import Sender
@@ -57,6 +58,7 @@ class UdpResources:
         hops: Hops,
         *,
         log_flows: bool,
+        bans: Bans | None = None,
     ) -> None:
         self.reactor = reactor
         self.log = log
@@ -64,6 +66,7 @@ class UdpResources:
         self.clients = clients
         self.hops = hops
         self.log_flows = log_flows
+        self.bans = bans if bans is not None else Bans()
         self.inbox = Inbox()
         self.sender = Sender()
         self.replies = Replies(reactor, self.sender)

@@ -326,6 +326,9 @@ class UdpSession:
             resources.reactor.close_fd(self.fd)
             self.target.client_left(self.address, self.client)
 
+    def abort(self, end: End, detail: str = "") -> None:  # noqa: ARG002 - nothing to reset
+        self.close(end)
+
     def on_exception(self, error: Exception) -> None:
         """A defect of ours, or no memory: it costs this session alone."""
         text = f"internal error: {error!r}{for_client(self.client)}"
@@ -333,7 +336,12 @@ class UdpSession:
         self.close(End.INTERNAL_ERROR)
 
     def move_table(self, sessions: Sessions) -> None:
-        """Let another table see to the end of this session."""
+        """Let this table see to the end of this session.
+
+        In the table that it is in it keeps its place: it has moved no datagram.
+        """
+        if sessions is self._sessions:
+            return
         self._sessions.remove(self)
         self._sessions = sessions
         sessions.add(self)

@@ -7,7 +7,7 @@ import errno
 from v6fwd.client_ip.proxy.read import Header
 from v6fwd.errors import ClientRefusedError, reason
 from v6fwd.model import Address, ClientIP
-from v6fwd.relay.admission import REFUSED, UNCOUNTED, admission_of
+from v6fwd.relay.admission import BANNED, REFUSED, UNCOUNTED, admission_of, refuse
 from v6fwd.relay.limits.hops import set_hop_limit_of
 from v6fwd.relay.udp.forward import UdpForward
 from v6fwd.relay.udp.session import UdpSession
@@ -96,6 +96,12 @@ class SessionMaker:
 
     def _admit(self, source: Address) -> int:
         """The client's slot in the shared table. Raises ClientRefusedError."""
+        forward = self._forward
+        resources = forward.resources
+        if resources.bans and source.packed in resources.bans:
+            listen, refused = forward.forward.listen, forward.flows.refused
+            refuse(source, listen, BANNED, refused, resources.log)
+            raise ClientRefusedError
         if self._admission is None:
             return UNCOUNTED
         try:

@@ -41,6 +41,7 @@ class Table {
     this.key = key;
     this.items = [];
     this.rows = new Map();
+    this.current = new Map();
     this.sorted = { by: null, down: false };
     this.filter = "";
     this.heads = columns.map((column, at) => this.head(column, at));
@@ -50,6 +51,7 @@ class Table {
     if (sorted !== undefined) this.sort(sorted);
   }
   head(column, at) {
+    if (column.act) return make("th", { scope: "col", class: "action" }, column.name);
     const button = make("button", { type: "button" }, column.name);
     button.addEventListener("click", () => this.sort(at));
     const head = make("th", { scope: "col", title: column.metric || "" }, button);
@@ -87,6 +89,7 @@ class Table {
       if (!kept.has(key)) {
         row.remove();
         this.rows.delete(key);
+        this.current.delete(key);
       }
     }
     shown.forEach((item, at) => {
@@ -100,19 +103,31 @@ class Table {
     if (!row) {
       row = make("tr", {}, ...this.columns.map((column, at) => {
         const cell = at ? make("td") : make("th", { scope: "row" });
+        if (column.act) {
+          const button = make("button", { type: "button" }, column.name);
+          button.addEventListener("click", () => column.act(this.current.get(key)));
+          cell.append(button);
+          cell.className = "action";
+          return cell;
+        }
         if (column.metric) cell.title = column.metric;
         cell.className = column.number ? "number" : column.text ? "text" : "";
         return cell;
       }));
       this.rows.set(key, row);
     }
-    this.columns.forEach((column, at) => put(row.children[at], String(column.of(item))));
+    this.current.set(key, item);
+    this.columns.forEach((column, at) => {
+      if (column.act) row.children[at].firstChild.hidden = !column.may(item);
+      else put(row.children[at], String(column.of(item)));
+    });
     row.classList.toggle("bad", Boolean(item.note));
     return row;
   }
 }
 
 const column = (name, of, more = {}) => ({ name, of, ...more });
+const action = (name, act, may = () => true) => ({ name, act, may, of: () => "" });
 const number = (name, of, sort, metric) => ({ name, of, sort, metric, number: true });
 
 const ERRORS = "v6fwd_flow_ends_total, v6fwd_dial_failures_total, v6fwd_refused_total, v6fwd_udp_datagrams_dropped_total";
@@ -130,6 +145,8 @@ const forwards = new Table($("forwards"), "A marked row serves no client.", [
   number("Flows", (r) => whole(r.flows), (r) => r.flows, "v6fwd_flows_total"),
   number("Errors", (r) => whole(r.errors), (r) => r.errors, ERRORS),
   column("Note", (r) => r.note, { metric: "v6fwd_mismatch", text: true }),
+  action("Drain", (r) => ask(`Drain ${r.listen}? New clients are refused, flows may finish. The next reload opens it again.`,
+    "Drain", { do: "drain", listen: r.listen }), (r) => r.state === "open"),
 ], (r) => r.listen, 0);
 
 const groups = (id, name, command) => new Table($(id), `Of flows that live; ${command} lists all.`, [
@@ -139,11 +156,53 @@ const groups = (id, name, command) => new Table($(id), `Of flows that live; ${co
   number("Up", (g) => size(g.bytes_up), (g) => g.bytes_up, command),
   number("Down", (g) => size(g.bytes_down), (g) => g.bytes_down, command),
   number("For", (g) => span(g.seconds), (g) => g.seconds, command),
+  action("Ban", (g) => ban(g.client), (g) => g.client),
 ], (g) => g.client);
 const tables = {
   net: groups("net", "Network", "v6fwd flows --by net"),
   client: groups("client", "Client", "v6fwd flows --by client"),
 };
+const bans = new Table($("bans"), "At all forwards; v6fwd bans lists all.", [
+  column("Client", (b) => b.network),
+  column("Until", (b) => b.until ? moment(b.until) : "permanent"),
+  action("Unban", (b) => ask(`Let ${b.network} in again?`, "Unban", { do: "unban", networks: [b.network] })),
+], (b) => b.network, 0);
+
+// ---- changes, where the daemon lets us ----
+
+let token = "";
+let asked = null;
+function ask(what, verb, request) {
+  asked = request;
+  put($("confirm-what"), what);
+  put($("confirm-yes"), verb);
+  $("confirm-time").hidden = request.do !== "ban";
+  $("confirm").showModal();
+}
+const ban = (who) => ask(`Ban ${who} at all forwards, and reset its flows?`, "Ban", { do: "ban", networks: [who] });
+
+async function change(request) {
+  const headers = { "Content-Type": "application/json", "X-CSRF-Token": token };
+  const address = `${location.origin}/status/do`; // without a password that the page's address has
+  const answer = await fetch(address, { method: "POST", headers, body: JSON.stringify(request) });
+  const told = await answer.json();
+  if (told.error) return told.error.join(" ");
+  if (told.result) return told.result;
+  const who = told.bans.map((each) => each.network).join(", ");
+  return request.do === "ban" ? `${who} is banned, ${whole(told.ended)} flows reset` : `${who} is no longer banned`;
+}
+$("confirm-yes").addEventListener("click", async () => {
+  const request = asked;
+  const seconds = $("confirm-for").value;
+  if (request.do === "ban" && seconds) request.seconds = Number(seconds);
+  $("confirm").close();
+  put($("done"), "");
+  put($("done"), await change(request).catch((error) => `no answer: ${error.message}`));
+});
+$("confirm-no").addEventListener("click", () => $("confirm").close());
+$("reload").addEventListener("click", () => ask("Read the configuration again?", "Reload", { do: "reload" }));
+$("ban").addEventListener("click", () => $("ban-who").value.trim() && ban($("ban-who").value.trim()));
+
 $("filter").addEventListener("input", (event) => {
   forwards.filter = event.target.value;
   forwards.draw();
@@ -223,6 +282,16 @@ const draw = {
       tables[by].show(rows);
       put($(`${by}-more`), number > rows.length ? `and ${whole(number - rows.length)} others` : "");
     }
+  },
+  bans(b) {
+    bans.show(b.rows.filter((each) => !each.until || each.until * 1000 > Date.now()));
+    put($("bans-more"), b.more ? "and more" : "");
+    $("banned").hidden = !b.rows.length && !token;
+  },
+  admin(a) {
+    token = a.token;
+    document.body.classList.add("admin");
+    $("banned").hidden = false;
   },
   log(lines) {
     $("log").replaceChildren(...lines.reverse().map((line) => make("li", { class: line.level, title: line.event },

@@ -6,10 +6,9 @@ doubled; it sees this process's flows only. `limits/hops.py` ends loops through 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from v6fwd.log import Log, counted
 from v6fwd.model import Address, Forward
@@ -19,6 +18,9 @@ from v6fwd.relay.limits.hops import Hops
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import local_address, peer_address
 from v6fwd.relay.tcp.stream import StreamFlow
+
+if TYPE_CHECKING:
+    import asyncio
 
 INTERVAL = 1.0
 """Seconds between two looks at the number of flows."""

@@ -1,0 +1,153 @@
+"""The event loop of a shim in standalone mode: what is called when, and what an exception costs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from v6fwd.docker.shim import small_loop
+from v6fwd.docker.shim.small_loop import LONGEST, SmallLoop
+from v6fwd.log import Log
+
+
+class Clock:
+    """The module `time` for a loop: it stands still unless told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+class Lines(Log):
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def limited(self, key: str, event: str, text: str, **_: Any) -> None:  # noqa: ARG002
+        """See Log."""
+        self.lines.append(text)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(small_loop, "time", made)
+    return made
+
+
+@pytest.fixture
+def log() -> Lines:
+    return Lines()
+
+
+@pytest.fixture
+def loop(log: Lines, clock: Clock) -> Iterator[SmallLoop]:  # noqa: ARG001
+    made = SmallLoop(log)
+    yield made
+    made.close()
+
+
+def test_calls_are_made_in_their_order(loop: SmallLoop, clock: Clock) -> None:
+    made: list[str] = []
+    loop.call_later(2, made.append, "second")
+    loop.call_later(1, made.append, "first")
+    loop.call_later(1, made.append, "first, too")
+    loop.call_later(3, made.append, "later")
+    clock.now += 2
+    loop.call_soon(made.append, "soon")
+    loop.call_soon(loop.stop)
+    loop.run()
+    assert made == ["first", "first, too", "second", "soon"]
+
+
+def test_what_is_cancelled_is_not_called(loop: SmallLoop, clock: Clock) -> None:
+    made: list[str] = []
+    loop.call_later(1, made.append, "cancelled").cancel()
+    loop.call_soon(made.append, "cancelled").cancel()
+    clock.now += 1
+    loop.call_soon(loop.stop)
+    loop.run()
+    assert made == []
+
+
+def test_a_call_that_comes_while_calls_are_made_waits_for_the_next_turn(loop: SmallLoop) -> None:
+    """Descriptors have a turn between: a call that calls itself again starves nobody."""
+    made: list[int] = []
+    reader, writer = os.pipe()
+    os.write(writer, b"x")
+    loop.add_reader(reader, loop.stop)
+
+    def again() -> None:
+        made.append(1)
+        loop.call_soon(again)
+
+    loop.call_soon(again)
+    loop.run()
+    assert len(made) <= 2
+    os.close(reader)
+    os.close(writer)
+
+
+def test_an_exception_costs_one_call(loop: SmallLoop, log: Lines, clock: Clock) -> None:
+    made: list[str] = []
+    for call in (loop.call_soon, lambda *words: loop.call_later(0, *words)):
+        call(made.index, "nothing")  # ValueError
+        call(made.append, "next")
+    loop.call_soon(loop.stop)
+    clock.now += 1
+    loop.run()
+    assert made == ["next", "next"]
+    assert [line[:27] for line in log.lines] == ["internal error: ValueError("] * 2
+
+
+def test_a_reader_that_is_removed_is_not_called(loop: SmallLoop) -> None:
+    made: list[str] = []
+    pipes = [os.pipe() for _ in range(2)]
+    for _, writer in pipes:
+        os.write(writer, b"x")
+
+    def remove_both() -> None:
+        made.append("read")
+        for reader, _ in pipes:
+            loop.remove_reader(reader)
+        loop.stop()
+
+    for reader, _ in pipes:
+        loop.add_reader(reader, remove_both)
+    loop.run()
+    assert made == ["read"]
+    for pipe in pipes:
+        for fd in pipe:
+            os.close(fd)
+
+
+def test_a_signal_ends_it(loop: SmallLoop) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    loop.stop_on([signal.SIGUSR1])
+    loop.call_soon(signal.raise_signal, signal.SIGUSR1)
+    try:
+        loop.run()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_the_pause(loop: SmallLoop, clock: Clock) -> None:
+    assert loop._pause() == LONGEST
+    loop.call_later(2 * LONGEST, loop.stop)
+    assert loop._pause() == LONGEST
+    loop.call_later(5, loop.stop)
+    assert loop._pause() == 5
+    clock.now += 6
+    assert loop._pause() == 0
+    clock.now -= 6
+    loop.call_soon(loop.stop)
+    assert loop._pause() == 0
