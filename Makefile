@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SHIM := v6fwd/docker/shim/v6fwd-docker-proxy
-SHELL_SCRIPTS := $(SHIM) .ci/run $(filter-out scripts/run-tests scripts/test-mesh scripts/mutate scripts/reference scripts/screenshots,$(wildcard scripts/*))
+SHELL_SCRIPTS := $(SHIM) .ci/run $(filter-out scripts/run-tests scripts/mutate scripts/reference scripts/screenshots,$(wildcard scripts/*))
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install
 
 # Exactly the files that were tested, then this checkout without asking for anything more.
@@ -16,7 +16,7 @@ endef
 
 RINGS := unit process netns servers docker
 
-.PHONY: help demo test test-mesh check lint format $(RINGS) bench fuzz mutate docs screenshots reference lock dist deb release hold engine mail clean
+.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate docs screenshots reference lock dist deb release hold engine mail clean
 .PHONY: packages-demo packages-test packages-bench
 
 # A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
@@ -47,12 +47,9 @@ unit: .corpora/complete ## 1 min | tests in one process, without root; ARGS=... 
 process: packages-test $(VENV)/installed-test ## 4 min | tests of v6fwd as a process on loopback, without root
 netns: packages-test $(VENV)/installed-test ## 3 min | tests in network namespaces of their own; root
 servers: packages-test mail .corpora/complete ## 4 min | tests with real servers in network namespaces; root
-docker: packages-test engine $(VENV)/installed-test ## 9 min | tests with real Docker Engines; root
+docker: packages-test engine $(VENV)/installed-test ## 10 min | tests with real Docker Engines; root
 $(RINGS):
 	$(BIN)/pytest tests/$@ $(ARGS)
-
-test-mesh: packages-test $(VENV)/installed-test ## 3 min | tests of Swarm beside its real mesh (IPVS), in a user-mode Linux; root
-	$(BIN)/python scripts/test-mesh $(ARGS)
 
 bench: packages-bench $(VENV)/installed-bench ## 65 min | beside docker-proxy, HAProxy, nginx; QUICK=1: 4 min
 	@scripts/build-limit 2>/dev/null || true # where it cannot be built, the run says why

@@ -1,15 +1,13 @@
 """Ports of Swarm's mesh on three real Engines: whoever asks, at whichever node, is named.
 
 Namespaces have no IPVS, so Docker's own mesh does not work here, and dockerd holds no sockets: the
-listeners are ours. `make test-mesh` runs the same beside the real mesh, in a user-mode Linux, whose
-kernel has no nftables for IPv4: there only IPv6 clients are asked about.
+listeners are ours.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-import os
 import re
 import signal
 import subprocess
@@ -45,15 +43,7 @@ container = "nobody"
 client-ip = "none"
 """
 """The last one tells the protocol, where dockerd has no socket, and nothing else."""
-VERSIONS = ("20.10", "20.10", os.environ.get("V6FWD_SWARM_ENGINE", "20.10"))
-REAL_MESH = "V6FWD_REAL_MESH" in os.environ
-"""Whether this is the user-mode Linux."""
-ADDRESSES = [
-    (node, host)
-    for node in NODES
-    for host in (v6_of(node), v4_of(node))
-    if ":" in host or not REAL_MESH
-]
+ADDRESSES = [(node, host) for node in NODES for host in (v6_of(node), v4_of(node))]
 """By which a client asks: six, of which those of the manager have no task of `named`."""
 LABELS = {
     80: "proxy-v1",
@@ -94,25 +84,30 @@ def published(port: int) -> int:
 @pytest.fixture(scope="module")
 def swarm() -> Iterator[Swarm]:
     """Three nodes with a daemon of ours each; `named` has a task on each worker."""
-    with swarm_of(*VERSIONS) as swarm:
-        swarm.serve(RULES)
-        words = ["--replicas", "2", "--constraint", "node.role==worker"]
-        words += ["--publish", f"{UDP_PORT}:90/udp", "--publish", f"{UDP_BY_LABEL}:90/udp"]
-        words += ["--container-label", "v6fwd.client-ip.90-udp=proxy-v2"]
-        for port, mode in LABELS.items():
-            words += ["--publish", f"{published(port)}:{port}/tcp"]
-            words += ["--container-label", f"v6fwd.client-ip.{port}-tcp={mode}"]
-        swarm.create("named", *words)
-        swarm.create("ruled", "--replicas", "2", "--publish", "8200:80")
-        eventually(lambda: _all_served(swarm), "every port is served on every node")
+    with swarm_of("20.10", "20.10", "20.10") as swarm:
         try:
+            _prepare(swarm)
             yield swarm
         finally:
             for node, served in swarm.served.items():
-                print(node, served.log[-3000:])  # shown where a test failed
+                print(node, served.log[-3000:], served.engine.log[-2000:])  # where a test failed
         for served in swarm.served.values():
             assert "internal error" not in served.log
             assert "Traceback" not in served.log
+
+
+def _prepare(swarm: Swarm) -> None:
+    """Start the daemons and the services."""
+    swarm.serve(RULES)
+    words = ["--replicas", "2", "--constraint", "node.role==worker"]
+    words += ["--publish", f"{UDP_PORT}:90/udp", "--publish", f"{UDP_BY_LABEL}:90/udp"]
+    words += ["--container-label", "v6fwd.client-ip.90-udp=proxy-v2"]
+    for port, mode in LABELS.items():
+        words += ["--publish", f"{published(port)}:{port}/tcp"]
+        words += ["--container-label", f"v6fwd.client-ip.{port}-tcp={mode}"]
+    swarm.create("named", *words)
+    swarm.create("ruled", "--replicas", "2", "--publish", "8200:80")
+    eventually(lambda: _all_served(swarm), "every port is served on every node")
 
 
 def _all_served(swarm: Swarm) -> bool:
@@ -158,15 +153,6 @@ def test_six_of_six_are_named(swarm: Swarm, mode: str) -> None:
         said = page(swarm, host, published(port))
         assert SAYS[mode](client_of(host), host) in said
         assert said.count("PROXY") == (mode == "proxy-v1")
-
-
-def test_whose_the_listener_is(swarm: Swarm) -> None:
-    """Beside the real mesh it is dockerd's, taken over: a client in its queue is not lost."""
-    for node in NODES:
-        listed = swarm.lab.run(node, "ss", "-Htlnp", f"sport = :{published(80)}").stdout
-        assert len(listed.splitlines()) == 1, listed
-        assert "python" in listed
-        assert ("dockerd" in listed) == REAL_MESH
 
 
 def test_none_answers_over_ipv6(swarm: Swarm) -> None:

@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-PATIENCE = 20.0 * int(os.environ.get("V6FWD_SLOWER", "1"))
-"""Seconds after which something that should have happened counts as not happening; a user-mode
-Linux is slower."""
+PATIENCE = 20.0
+"""Seconds after which something that should have happened counts as not happening."""
 
 
 def eventually(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 _PORT_RE = re.compile(r"Target: ([0-9]{1,5}), Publish: ([0-9]{1,5})", re.ASCII)
 _NAME_RE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _CONTAINER_RE = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_SANDBOX = "ingress-sbox"
-"""What the Engine calls its own end of the network."""
+_SANDBOX, _ENDPOINT = "ingress-sbox", "ingress-endpoint"
+"""What the Engine calls its own end of the network, and the gossip that of each node."""
 _MOST = 10_000
 """Services, and tasks of one: a swarm has fewer."""
 
@@ -52,6 +52,10 @@ class Ingress:
     containers: Mapping[str, str]
     """The ids of this node's containers in the network, by address."""
 
+    def is_here(self, task: Task) -> bool:
+        """Whether a task is on this node."""
+        return task.address in self.containers or task.node == (self.node or None)
+
     @property
     def node(self) -> str:
         """The address of this node; "" where the gossip does not have it yet."""
@@ -80,11 +84,17 @@ def _read(answer: Any) -> Ingress:
     if not own:
         raise ValueError("this node is not in the ingress network yet")
     gossip = _bounded(answer.get("Services") or {})
-    nodes = {task.node: task.address for task in _tasks(gossip.get("", {}), network)}
     services = tuple(_services(gossip, network))
-    if services and own not in nodes.values():
-        raise ValueError("the gossip does not know this node yet")
-    return Ingress(network, own, services, nodes, containers)
+    return Ingress(network, own, services, _nodes(gossip, network), containers)
+
+
+def _nodes(gossip: Mapping[str, Any], network: ipaddress.IPv4Network) -> dict[str, str]:
+    """Return the sandboxes of nodes: tasks of no service. Engine 28 leaves out its own."""
+    return {
+        task.node: task.address
+        for service in gossip.values()
+        for task in _tasks(service, network, _ENDPOINT)
+    }
 
 
 def _services(services: Mapping[str, Any], network: ipaddress.IPv4Network) -> Iterator[Service]:
@@ -107,10 +117,14 @@ def _ports(ports: Sequence[str]) -> Iterator[tuple[int, int]]:
         yield published, target
 
 
-def _tasks(service: Mapping[str, Any], network: ipaddress.IPv4Network) -> list[Task]:
+def _tasks(
+    service: Mapping[str, Any], network: ipaddress.IPv4Network, named: str = ""
+) -> list[Task]:
+    """Return its tasks; `named`: those with this name alone."""
     tasks = {
         _address(task["EndpointIP"], network): str(ipaddress.ip_address(task["Info"]["Host IP"]))
         for task in _bounded(service.get("Tasks") or ())
+        if named in ("", task["Name"])
     }
     return [Task(address, node) for address, node in sorted(tasks.items())]
 

@@ -95,8 +95,8 @@ class Planner:
         target: int,
         uses: Mapping[int, int],
     ) -> Planned:
-        local = [task.address for task in service.tasks if task.node == ingress.node]
-        remote = [task for task in service.tasks if task.node != ingress.node]
+        local = [task.address for task in service.tasks if ingress.is_here(task)]
+        remote = [task for task in service.tasks if not ingress.is_here(task)]
         forward = Forward(
             listen,
             Endpoint(service.name, target, protocol=listen.protocol),

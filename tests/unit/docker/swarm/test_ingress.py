@@ -33,12 +33,28 @@ def test_a_node_without_services() -> None:
     assert read_ingress(answer).node == "", "the gossip has not come yet"
 
 
-def test_a_node_that_the_others_do_not_know() -> None:
-    """Its own tasks would be those of another node."""
+def test_a_node_that_the_gossip_leaves_out() -> None:
+    """Engine 28 does so with itself: a task is known to be here by its container."""
     answer = recorded()
-    del answer["Services"][""]
-    with pytest.raises(ValueError, match="does not know this node yet"):
-        read_ingress(answer)
+    sandboxes = answer["Services"][""]["Tasks"]
+    answer["Services"][""]["Tasks"] = [
+        each for each in sandboxes if each["EndpointIP"] != "10.0.0.3"
+    ]
+    ingress = read_ingress(answer)
+    assert ingress.node == ""
+    [service] = ingress.services
+    assert {task.address: ingress.is_here(task) for task in service.tasks} == {
+        HERE: True,
+        THERE: False,
+    }
+
+
+def test_a_task_whose_container_has_not_come_yet() -> None:
+    answer = recorded()
+    del answer["Containers"][CONTAINER]
+    ingress = read_ingress(answer)
+    [service] = ingress.services
+    assert [task.address for task in service.tasks if ingress.is_here(task)] == [HERE]
 
 
 def test_a_service_without_ports_is_none_of_the_mesh() -> None:
