@@ -118,7 +118,7 @@ def test_what_is_remembered_is_bounded() -> None:
     """Clients choose the names of fields."""
     largest = 0
     for number in range(crosscheck._MOST_AGREED + 10):
-        outcome = feed(maker(), [get(HOST + b"A%d: b\r\n" % number)])
+        outcome = feed(maker(), [get(HOST + b"A.%d: b\r\n" % number)])
         assert outcome.refused is None
         largest = max(largest, len(crosscheck._agreed))
     assert largest == crosscheck._MOST_AGREED
