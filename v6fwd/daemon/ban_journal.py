@@ -95,10 +95,10 @@ class BanJournal:
 
     def _bans(self, start: int) -> Iterator[Ban]:
         """The lines from a place on; -1 instead of an end: the ban is over."""
-        if not self._path.exists():
-            return
         unreadable = 0
         try:
+            if not self._path.exists():  # raises for a folder of another user's
+                return
             with TrustedFolder(self._path.parent) as folder:
                 fd = folder.open(self._path.name, os.O_RDONLY)
             with os.fdopen(fd, "rb") as file:

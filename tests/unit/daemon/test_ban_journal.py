@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 from collections.abc import Iterator
@@ -153,6 +154,24 @@ def test_a_file_that_another_user_could_write_is_not_read(
     assert len(told) == 1
     assert told[0].startswith(f"cannot use {path}: ")
     assert told[0].endswith("; nobody in it is banned")
+
+
+def test_a_folder_of_another_user_is_told(
+    journal: BanJournal,
+    table: BanTable,
+    told: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Root without CAP_DAC_OVERRIDE, as the service is, cannot look into it; it starts all the
+    same. A daemon with another `user` has made the folder."""
+
+    def refuse(_: Path) -> bool:
+        raise PermissionError(errno.EACCES, "permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    journal.load(table)
+    assert len(told) == 1
+    assert "permission denied" in told[0]
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path, told: list[str]) -> None:
