@@ -12,9 +12,11 @@ from typing import Any
 
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, in_background
-from v6fwd.model import Endpoint, Forward, Limits
+from v6fwd.model import Endpoint, Forward, Limits, RelayEngine
 from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.relay import Relay, listen_on
+from v6fwd.relay.ring.choose import choose, tell_engine
+from v6fwd.relay.ring.native import Ring
 from v6fwd.relay.targets.bridges import on_bridges, tell_bridges
 from v6fwd.relay.targets.mismatch import Mismatches
 from v6fwd.relay.targets.source import TargetSource
@@ -38,6 +40,7 @@ class Foreground:
         log_flows: bool = False,
         listen: Callable[[Endpoint], socket.socket] = listen_on,
         targets: TargetSource | None = None,
+        ring: Ring | None = None,
     ) -> None:
         self._forwards = {forward.listen: forward for forward in forwards}
         self._targets = targets
@@ -45,7 +48,7 @@ class Foreground:
         self._log = log
         self._listen = listen
         mismatches = Mismatches(log, self._forward_at)
-        self.relay = Relay(limits, log, log_flows=log_flows, heard=mismatches.note)
+        self.relay = Relay(limits, log, log_flows=log_flows, heard=mismatches.note, ring=ring)
         self.ready = asyncio.Event()
         self._stopping: asyncio.Future[float] = self.relay.reactor.loop.create_future()
 
@@ -132,11 +135,16 @@ def run(
     log_flows: bool,
     loop_factory: Callable[[], asyncio.AbstractEventLoop],
     targets: TargetSource | None = None,
+    engine: RelayEngine = RelayEngine.AUTO,
 ) -> None:
     """Serve until SIGINT or SIGTERM. Raises RelayError."""
 
     async def main() -> None:
-        foreground = Foreground(forwards, limits, log, log_flows=log_flows, targets=targets)
+        chosen = choose(engine)
+        tell_engine(log, chosen)
+        foreground = Foreground(
+            forwards, limits, log, log_flows=log_flows, targets=targets, ring=chosen.ring
+        )
         foreground.stop_on_signals()
         telling = in_background(_tell_bridges(foreground, forwards, log), "bridges")
         try:

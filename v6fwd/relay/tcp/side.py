@@ -153,6 +153,12 @@ class Side:
         else:
             self._move(to_end=True)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is held or remembered: another pump could go on."""
+        busy = self.blocked or self.ended or self.queued or self.urgent or self.full_reads
+        return not (busy or self.held or self.pipe)
+
     def go_on(self) -> None:
         """Read to the end of what is there: no edge tells of it again."""
         self._move(to_end=True)
