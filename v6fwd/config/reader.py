@@ -120,7 +120,7 @@ class Reader:
             metrics=Metrics(**_arguments(metrics, METRICS)),
             docker=_docker(parts["docker"], rules, _guard(defaults)),
             limits=_limits(base),
-            **_arguments(top, ("workers", "user", "log-format", "log-flows")),
+            **_arguments(top, ("workers", "engine", "user", "log-format", "log-flows")),
         )
 
     # -- files --

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 
 from v6fwd.config.rules import Rule
 from v6fwd.log import LogFormat
-from v6fwd.model import Endpoint, Forward, Guard, Limits, Transparent, TransparentFallback
+from v6fwd.model import (
+    Endpoint,
+    Forward,
+    Guard,
+    Limits,
+    RelayEngine,
+    Transparent,
+    TransparentFallback,
+)
 
 
 class ConfigError(ValueError):
@@ -83,6 +91,8 @@ class Config:
     forwards: tuple[Forward, ...] = ()
     workers: int = field(default_factory=_processors)
     """Processes that serve flows, 1 to 256."""
+    engine: RelayEngine = RelayEngine.AUTO
+    """What moves the bytes of plain TCP flows."""
     user: str = ""
     """The user to switch to once the sockets are open; "": none."""
     control: Control = Control()

@@ -35,6 +35,7 @@ from v6fwd.netns.owners import told
 from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.foreground import ignore_stray_signals
 from v6fwd.relay.ready import ready_text, tell_ready
+from v6fwd.relay.ring.choose import probe, tell_engine
 from v6fwd.relay.udp.own_listeners import is_local_address
 
 AT_RUN_TIME = ("forwards", "docker")
@@ -79,7 +80,9 @@ class Daemon:
             config.limits,
             log,
             log_flows=config.log_flows,
+            engine=config.engine,
         )
+        self._engine = probe(config.engine)
         control = config.control
         self._control = Control(control.socket, control.group, self._handle)
         self._stopping: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -137,6 +140,7 @@ class Daemon:
         if predecessor is not None:
             predecessor.leave(self.supervisor.forwards)
         tell_ready(self._log, self._ready_text(), self.supervisor.forwards.values())
+        tell_engine(self._log, self._engine)
         self._targets.tell(self._config.forwards)
         self._notifier.ready(self._ready_text())
 
@@ -328,6 +332,8 @@ class Daemon:
             "pid": os.getpid(),
             "since": self._since,
             "restarts": pool.restarts,
+            "engine": self._engine.name,
+            "no_ring": self._engine.why,
             "reloads": self._reloads.report(),
             **await self.supervisor.status(),
             "held": [each for source in self._sources for each in source.held()],

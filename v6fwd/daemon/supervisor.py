@@ -14,7 +14,7 @@ from v6fwd.daemon.pool import WorkerPool
 from v6fwd.daemon.worker import Setup
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
-from v6fwd.model import Endpoint, Forward, Limits
+from v6fwd.model import Endpoint, Forward, Limits, RelayEngine
 from v6fwd.relay.counters import Counters, Snapshot, added
 from v6fwd.relay.targets.mismatch import Mismatches
 
@@ -32,13 +32,14 @@ class Supervisor:
         log: Log,
         *,
         log_flows: bool = False,
+        engine: RelayEngine = RelayEngine.AUTO,
     ) -> None:
         self.limits = limits
         self.listen_sockets = ListenSockets(workers)
         self.forwards: dict[Endpoint, Forward] = {}
         self.since: dict[Endpoint, float] = {}
         """When each of them was opened, in seconds since 1970."""
-        setup = Setup(limits, log, log_flows, workers)
+        setup = Setup(limits, log, log_flows, workers, engine)
         self._mismatches = Mismatches(log, self._forward_at)
         self.pool = WorkerPool(workers, setup, log, self._brief, self._mismatches.note)
         self._log = log

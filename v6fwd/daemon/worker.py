@@ -32,10 +32,12 @@ from v6fwd.daemon.scoreboard import ScoreboardSlot
 from v6fwd.daemon.seccomp import confine, is_strict
 from v6fwd.daemon.usage import ChildUsage
 from v6fwd.log import Log, attempt, in_background, log_exceptions
-from v6fwd.model import Forward, Limits
+from v6fwd.model import Forward, Limits, RelayEngine
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.foreground import GC_THRESHOLD
 from v6fwd.relay.relay import Relay
+from v6fwd.relay.ring.choose import choose, tell_engine
+from v6fwd.relay.ring.native import Ring
 
 REPORT_EVERY = 2.0
 """Seconds between reports: what a killed worker did since the last one is counted nowhere."""
@@ -49,13 +51,19 @@ class Setup:
     log: Log
     log_flows: bool
     workers: int
+    engine: RelayEngine = RelayEngine.AUTO
 
 
 class Worker:
     """The relay of this process and its end of the channel."""
 
     def __init__(
-        self, sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients
+        self,
+        sock: socket.socket,
+        setup: Setup,
+        slot: ScoreboardSlot,
+        clients: Clients,
+        ring: Ring | None = None,
     ) -> None:
         self._limits = setup.limits
         self._log = setup.log
@@ -66,6 +74,7 @@ class Worker:
             log_flows=setup.log_flows,
             siblings=slot if setup.workers > 1 else None,
             clients=clients,
+            ring=ring,
         )
         self._channel = Channel(
             sock,
@@ -180,16 +189,24 @@ def fork_worker(
     """Start a worker at the other end of `sock`'s pair; see `fork`. Raises OSError."""
 
     def main() -> int:
-        for missing in (become_nobody(), confine(strict=is_strict())):
+        unprivileged = become_nobody()
+        chosen = choose(setup.engine)  # before the filter, which does not allow to open a ring
+        if chosen.why:
+            tell_engine(setup.log, chosen)
+        for missing in (unprivileged, confine(strict=is_strict(), ring=chosen.ring is not None)):
             if missing:
                 setup.log.warning("privileges", f"a worker has more rights than needed: {missing}")
         gc.set_threshold(GC_THRESHOLD)
-        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(sock, setup, slot, clients))
+        asyncio.Runner(loop_factory=uvloop.new_event_loop).run(
+            _serve(sock, setup, slot, clients, chosen.ring)
+        )
         return 0
 
     return fork(main, (sock.fileno(), *clients.descriptors), setup.log)
 
 
-async def _serve(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> None:
+async def _serve(
+    sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients, ring: Ring | None
+) -> None:
     log_exceptions(asyncio.get_running_loop(), setup.log)
-    await Worker(sock, setup, slot, clients).serve()
+    await Worker(sock, setup, slot, clients, ring).serve()

@@ -128,6 +128,7 @@ class Reason(IntEnum):
     FAILED = 4
     MEMORY = 5
     ASKED = 6
+    LONELY = 7
 
 
 class Flags(IntFlag):

@@ -57,6 +57,9 @@ class Site(Attempting):
         self.headers = iter([b""])
         self.path = ""
         self.takes = True
+        self.pair_takes = False
+        """Whether another pump waits for the target, which has `pair` then."""
+        self.pair = -1, b"", 0
         self._ours: list[socket.socket] = [self.client]
         reactor = cast("Reactor", self)
         self.connects = Deadlines(reactor, 5.0)
@@ -184,6 +187,14 @@ class Site(Attempting):
             raise MemoryError
         self._ours.append(socket.socket(fileno=fd))
 
+    def dialled(self, fd: int, first: bytes, header_size: int) -> bool:
+        if self.pair_takes:
+            self.pair = fd, first, header_size
+        return self.pair_takes
+
+    def leave_pair(self) -> None:
+        self.reports.append(("leave pair",))
+
     def connect_failed(self, error: OSError) -> None:
         self.reports.append(("failed", error.errno))
 
@@ -211,7 +222,9 @@ class Site(Attempting):
         forward = SimpleNamespace(
             target=self,
             write_header=write if first else None,
-            resources=SimpleNamespace(reactor=self, connects=self.connects, hops=self.hops),
+            resources=SimpleNamespace(
+                reactor=self, connects=self.connects, hops=self.hops, ring=self
+            ),
             forward=SimpleNamespace(
                 listen="[::]:1", target=Endpoint("", 0, path=self.path), limits=Limits()
             ),

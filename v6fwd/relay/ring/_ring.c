@@ -14,6 +14,7 @@
  *   FAILED  the target could not be connected; what the client said is held
  *   MEMORY  the kernel or we had none
  *   ASKED   Python wanted it
+ *   LONELY  one end has ended a while ago: no read is under way that would tell of its reset
  *
  * Slots are freed only when the kernel has nothing to tell of them any more, and are used again only
  * after the next wait, so that an event in Python's list cannot meet another flow. As a second
@@ -53,7 +54,7 @@ enum { CONNECTED, FINISHED, STOPPED, READABLE, KIND_BITS = 3 };
 enum { RECV_CLIENT = CLIENT, RECV_TARGET = TARGET, CONNECT, POLL, CANCEL };
 
 enum { FREE, CONNECTING, MOVING, FINISHING, STOPPING, STANDING, CLOSING };
-enum { FULL = 1, BULK, BROKE, FAILED, MEMORY, ASKED };
+enum { FULL = 1, BULK, BROKE, FAILED, MEMORY, ASKED, LONELY };
 enum { ENDED_CLIENT = 1, ENDED_TARGET = 2, BROKE_CLIENT = 4, BROKE_TARGET = 8 };
 
 typedef struct {
@@ -78,6 +79,7 @@ typedef struct {
     uint8_t state;
     uint8_t reason;
     uint8_t connecting;   /* the poll for the target's connection is under way */
+    uint8_t lonely;       /* one end had ended at the last sweep */
     uint8_t joined;       /* what comes first is on its way to the target */
 } slot_t;
 
@@ -503,7 +505,7 @@ static slot_t *new_slot(ring_t *self, int client, int target) {
     self->active++;
     slot->end[CLIENT].fd = client;
     slot->end[TARGET].fd = target;
-    slot->error = slot->reason = 0;
+    slot->error = slot->reason = slot->lonely = 0;
     return slot;
 }
 
@@ -568,6 +570,23 @@ static PyObject *ring_stop(ring_t *self, PyObject *number) {
     stop(self, at, ASKED);
     settle(self, at);
     io_uring_submit(&self->ring);
+    Py_RETURN_NONE;
+}
+
+/* Stop the flows that are half-closed since the sweep before. */
+static PyObject *ring_sweep(ring_t *self, PyObject *unused) {
+    (void)unused;
+    if (!check_open(self)) return NULL;
+    if (!make_room(self, self->active)) return PyErr_NoMemory();
+    for (uint32_t at = 0; at < self->count; at++) {
+        slot_t *slot = &self->slots[at];
+        if (slot->state != MOVING || slot->end[CLIENT].ended == slot->end[TARGET].ended) continue;
+        if (slot->lonely) {
+            stop(self, at, LONELY);
+            settle(self, at);
+        }
+        slot->lonely = 1;
+    }
     Py_RETURN_NONE;
 }
 
@@ -778,6 +797,7 @@ static PyMethodDef methods[] = {
     {"join", (PyCFunction)ring_join, METH_VARARGS,
      "Move bytes between connected sockets: (client, target, up, down) -> slot."},
     {"stop", (PyCFunction)ring_stop, METH_O, "Stop a flow; STOPPED tells that it can be taken."},
+    {"sweep", (PyCFunction)ring_sweep, METH_NOARGS, "Stop what was half-closed at the last one."},
     {"take", (PyCFunction)ring_take, METH_O,
      "Take a stopped flow: (reason, errno, flags, first, held up, held down, up, down)."},
     {"reset", (PyCFunction)ring_reset, METH_O, "Let the end of both be RST."},

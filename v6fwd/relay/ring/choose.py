@@ -30,6 +30,8 @@ class Chosen:
     """None: epoll."""
     why: str = ""
     """Why there is no ring, though one was wanted."""
+    wanted: bool = False
+    """Whether one was."""
 
     @property
     def name(self) -> str:
@@ -44,23 +46,35 @@ def choose(wanted: RelayEngine) -> Chosen:
     if wanted is not RelayEngine.RING:
         return Chosen(None)
     if (version := _kernel(platform.release())) < LEAST_KERNEL:
-        return Chosen(None, f"Linux {'.'.join(map(str, version))} is older than 6.1")
+        return _without(f"Linux {'.'.join(map(str, version))} is older than 6.1")
     try:
         from v6fwd.relay.ring import _ring
     except ImportError:
-        return Chosen(None, "the native module is not built or finds no liburing")
+        return _without("the native module is not built or finds no liburing")
     try:
-        return Chosen(_ring.Ring())
+        return Chosen(_ring.Ring(), wanted=True)
     except OSError as error:
-        return Chosen(None, _why(error))
+        return _without(_why(error))
+
+
+def probe(wanted: RelayEngine) -> Chosen:
+    """The same, with a ring that is closed again: workers open theirs."""
+    chosen = choose(wanted)
+    if chosen.ring is not None:
+        chosen.ring.close()
+    return chosen
+
+
+def _without(why: str) -> Chosen:
+    return Chosen(None, why, wanted=True)
 
 
 def tell_engine(log: Log, chosen: Chosen) -> None:
-    """Log which engine it is, and why not the other one."""
+    """Log which engine it is, if a ring was wanted, and why there is none."""
     text = f"engine: {chosen.name}"
     if chosen.why:
         log.warning("engine", f"{text}, no ring: {chosen.why}", engine=chosen.name, why=chosen.why)
-    else:
+    elif chosen.wanted:
         log.info("engine", text, engine=chosen.name)
 
 

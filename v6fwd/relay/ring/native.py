@@ -40,6 +40,9 @@ class Ring(Protocol):
     def stop(self, pair: int, /) -> None:
         """See PairPump."""
 
+    def sweep(self) -> None:
+        """Stop the pairs that were half-closed at the last sweep, too."""
+
     def take(self, pair: int, /) -> tuple[int, int, int, bytes, bytes, bytes, int, int]:
         """Give the fields of `Stopped`. Raises ValueError if the pair has not stopped."""
 

@@ -15,6 +15,9 @@ from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.ring.native import KIND, READABLE, Ring
 from v6fwd.relay.ring.pump import RingPump
 
+SWEEP_INTERVAL = 0.2
+"""Seconds between two looks for pairs of which one end has ended; after two the epoll has them."""
+
 
 class RingReactor(Reactor):
     """See the module. Takes over the ring, and closes it."""
@@ -33,11 +36,20 @@ class RingReactor(Reactor):
         self.pairs = RingPump(ring, lambda: loop.call_soon(self._ring_turn))
         self._poll = self._wait
         loop.add_reader(ring.fileno(), self._ring_turn)
+        self._sweeping = loop.call_later(SWEEP_INTERVAL, self._sweep)
 
     def close(self) -> None:
+        self._sweeping.cancel()
         self.loop.remove_reader(self._ring.fileno())
         self._ring.close()
         super().close()
+
+    def _sweep(self) -> None:
+        """No read of an end that has ended would tell that its peer is gone: epoll tells it."""
+        self._sweeping = self.loop.call_later(SWEEP_INTERVAL, self._sweep)
+        if self._ring.active:
+            self._ring.sweep()
+            self.pairs.rest()
 
     def _ring_turn(self) -> None:
         self._due = True
