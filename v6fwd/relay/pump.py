@@ -170,8 +170,11 @@ class PairPump(Protocol):
 
     def connect(
         self, owner: PairEvents, client: int, target: int, first: bytes, header_size: int
-    ) -> int:
-        """Move bytes once `target` is connected: `first`, whose header is not counted, first."""
+    ) -> tuple[int, bool]:
+        """Move bytes once `target` is connected: `first`, whose header is not counted, first.
+
+        Gives the pair, and whether it is connected already: `pair_connected` does not follow then.
+        """
 
     def join(self, owner: PairEvents, client: int, target: int, moved: tuple[int, int]) -> int:
         """Move bytes between connected ends."""

@@ -33,7 +33,10 @@ class Ends:
     def connect(self, first: bytes = b"", header_size: int = 0) -> None:
         """Let the ring have both; the target is connected already."""
         fds = self._mine.detach(), self._other.detach()
-        self.pair = self.ring.connect(*fds, first, header_size)
+        number = self.ring.connect(*fds, first, header_size)
+        self.pair = number >> 1
+        if number & 1:
+            self.events.append(self.pair << KIND_BITS | CONNECTED)
 
     def join(self) -> None:
         self.pair = self.ring.join(self._mine.detach(), self._other.detach(), 0, 0)
@@ -196,7 +199,7 @@ def test_a_target_that_refuses(ring: Ring) -> None:
     target.setblocking(False)
     target.connect_ex(closed)
     client.sendall(b"said")
-    pair = ring.connect(mine.detach(), target.fileno(), b"HEADER", 6)
+    pair = ring.connect(mine.detach(), target.fileno(), b"HEADER", 6) >> 1
     stopped = None
     for _ in range(100):
         if pair << KIND_BITS | STOPPED in (ring.wait(0.05) or ()):

@@ -80,6 +80,7 @@ typedef struct {
     uint8_t reason;
     uint8_t connecting;   /* the poll for the target's connection is under way */
     uint8_t lonely;       /* one end had ended at the last sweep */
+    uint8_t said;         /* the client's bytes are in `first` already: no more until connected */
     uint8_t joined;       /* what comes first is on its way to the target */
 } slot_t;
 
@@ -96,6 +97,7 @@ typedef struct {
     uint32_t under_way; /* operations whose completion is to come, polls of Python's not counted */
     uint32_t *events;
     uint32_t told, room;
+    unsigned char scratch[BUFFER_SIZE];
     int bell;           /* an eventfd, which the kernel rings while we rest */
     bool rests;
     bool is_open;
@@ -318,7 +320,9 @@ static void received(ring_t *self, uint32_t at, int end, int result, unsigned fl
 
 /* -- the connection to the target -- */
 
-/* Send the header and what the client has said in one segment. False: the target is gone. */
+/* Send the header and what the client has said in one segment. False: the target is gone.
+ *
+ * `first` is empty afterwards unless the target took nothing. */
 static bool send_first(ring_t *self, uint32_t at) {
     slot_t *slot = &self->slots[at];
     end_t *client = &slot->end[CLIENT];
@@ -334,10 +338,12 @@ static bool send_first(ring_t *self, uint32_t at) {
         free(client->held);
         client->held = NULL;
         client->held_size = 0;
+        slot->said = 1;
     }
     if (!slot->first_size) return true;
     ssize_t sent = send_now(slot->end[TARGET].fd, slot->first, slot->first_size);
     if (sent < 0) return false;
+    if (sent == 0) return true;
     client->moved = sent - (int64_t)slot->header_size;
     if (sent < slot->first_size) {
         hold(self, at, CLIENT, slot->first + sent, slot->first_size - sent);
@@ -352,6 +358,55 @@ static bool send_first(ring_t *self, uint32_t at) {
 static void failed(ring_t *self, uint32_t at, int error) {
     self->slots[at].error = error;
     stop(self, at, FAILED);
+}
+
+/* The target is there, and has what was to come first: move bytes from here on. */
+static void begin(ring_t *self, uint32_t at, bool is_empty) {
+    slot_t *slot = &self->slots[at];
+    slot->joined = 1;
+    if (slot->end[CLIENT].ended) pass_end_on(self, at, CLIENT);
+    for (int end = CLIENT; end <= TARGET; end++)
+        if (slot->state == MOVING && !slot->end[end].ended && !slot->end[end].reading)
+            read_end(self, at, end, is_empty);
+}
+
+/* Read what the client has said already, without waiting. False: it was reset; see errno. */
+static bool read_first(ring_t *self, uint32_t at) {
+    end_t *client = &self->slots[at].end[CLIENT];
+    ssize_t size = recv(client->fd, self->scratch, BUFFER_SIZE, MSG_DONTWAIT);
+    if (size > 0)
+        hold(self, at, CLIENT, self->scratch, size);
+    else if (size == 0)
+        client->ended = 1;
+    return size >= 0 || errno == EAGAIN || errno == EINTR;
+}
+
+/* Across a bridge or loopback the handshake is done when connect(2) returns: write at once. */
+static void try_at_once(ring_t *self, uint32_t at) {
+    slot_t *slot = &self->slots[at];
+    if (!slot->first_size && !slot->end[CLIENT].held_size) return; /* a write would tell nothing */
+    slot->state = MOVING;
+    if (!send_first(self, at))
+        failed(self, at, errno);
+    else if (slot->state == MOVING && slot->first_size)
+        slot->state = CONNECTING; /* not one byte was taken */
+    else
+        begin(self, at, true);
+}
+
+static void wait_for_target(ring_t *self, uint32_t at) {
+    slot_t *slot = &self->slots[at];
+    struct io_uring_sqe *sqe = next_sqe(self);
+    if (!sqe) {
+        stop(self, at, MEMORY);
+        return;
+    }
+    io_uring_prep_poll_add(sqe, slot->end[TARGET].fd, POLLOUT);
+    io_uring_sqe_set_data64(sqe, name_of(slot, at, CONNECT));
+    slot->connecting = 1;
+    self->under_way++;
+    end_t *client = &slot->end[CLIENT];
+    if (!client->ended && !client->held_size && !slot->said) read_end(self, at, CLIENT, true);
 }
 
 static void connected(ring_t *self, uint32_t at, int result) {
@@ -374,12 +429,14 @@ static void connected(ring_t *self, uint32_t at, int result) {
         failed(self, at, errno);
         return;
     }
-    slot->joined = 1;
+    if (slot->first_size) { /* writable, and yet it took nothing: the rest is for others */
+        hold(self, at, CLIENT, slot->first, slot->first_size);
+        slot->first_size = 0;
+        slot->end[CLIENT].moved = -(int64_t)slot->header_size;
+        stop(self, at, FULL);
+    }
     tell(self, at, CONNECTED);
-    if (slot->end[CLIENT].ended) pass_end_on(self, at, CLIENT);
-    for (int end = CLIENT; end <= TARGET; end++)
-        if (slot->state == MOVING && !slot->end[end].ended && !slot->end[end].reading)
-            read_end(self, at, end, end == CLIENT);
+    begin(self, at, false);
 }
 
 /* -- completions -- */
@@ -505,7 +562,7 @@ static slot_t *new_slot(ring_t *self, int client, int target) {
     self->active++;
     slot->end[CLIENT].fd = client;
     slot->end[TARGET].fd = target;
-    slot->error = slot->reason = slot->lonely = 0;
+    slot->error = slot->reason = slot->lonely = slot->said = 0;
     return slot;
 }
 
@@ -524,9 +581,7 @@ static PyObject *ring_connect(ring_t *self, PyObject *args) {
     slot_t *slot = new_slot(self, client, target);
     if (!slot) return NULL;
     uint32_t at = slot - self->slots;
-    slot->first = size ? malloc(size) : NULL;
-    struct io_uring_sqe *sqe = size && !slot->first ? NULL : next_sqe(self);
-    if (!sqe) {
+    if (size && !(slot->first = malloc(size))) {
         forget(self, at);
         return PyErr_NoMemory();
     }
@@ -535,12 +590,13 @@ static PyObject *ring_connect(ring_t *self, PyObject *args) {
     slot->header_size = header_size;
     slot->state = CONNECTING;
     slot->joined = 0;
-    slot->connecting = 1;
-    io_uring_prep_poll_add(sqe, target, POLLOUT);
-    io_uring_sqe_set_data64(sqe, name_of(slot, at, CONNECT));
-    self->under_way++;
-    read_end(self, at, CLIENT, false);
-    return PyLong_FromUnsignedLong(at);
+    if (read_first(self, at))
+        try_at_once(self, at);
+    else
+        broke(self, at, CLIENT, errno);
+    if (slot->state == CONNECTING) wait_for_target(self, at);
+    settle(self, at);
+    return PyLong_FromUnsignedLong((unsigned long)at << 1 | slot->joined);
 }
 
 static PyObject *ring_join(ring_t *self, PyObject *args) {
@@ -793,7 +849,8 @@ static PyMethodDef methods[] = {
      "Submit, and watch by descriptor from now on; True if there is something to wait for."},
     {"poll", (PyCFunction)ring_poll, METH_O, "Tell once when a descriptor is readable."},
     {"connect", (PyCFunction)ring_connect, METH_VARARGS,
-     "Move bytes once the target is connected: (client, target, first, header_size) -> slot."},
+     "Move bytes once the target is connected: (client, target, first, header_size)"
+     " -> slot << 1 | connected."},
     {"join", (PyCFunction)ring_join, METH_VARARGS,
      "Move bytes between connected sockets: (client, target, up, down) -> slot."},
     {"stop", (PyCFunction)ring_stop, METH_O, "Stop a flow; STOPPED tells that it can be taken."},

@@ -32,7 +32,7 @@ class Ring(Protocol):
         """Tell once, as READABLE, that a descriptor can be read."""
 
     def connect(self, client: int, target: int, first: bytes, header_size: int, /) -> int:
-        """See PairPump."""
+        """See PairPump; gives `pair << 1 | connected`."""
 
     def join(self, client: int, target: int, up: int, down: int, /) -> int:
         """See PairPump."""

@@ -32,9 +32,9 @@ class RingPump:
 
     def connect(
         self, owner: PairEvents, client: int, target: int, first: bytes, header_size: int
-    ) -> int:
-        pair = self._ring.connect(client, target, first, header_size)
-        return self._added(pair, owner)
+    ) -> tuple[int, bool]:
+        number = self._ring.connect(client, target, first, header_size)
+        return self._added(number >> 1, owner), bool(number & 1)
 
     def join(self, owner: PairEvents, client: int, target: int, moved: tuple[int, int]) -> int:
         pair = self._ring.join(client, target, *moved)

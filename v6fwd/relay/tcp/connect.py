@@ -233,7 +233,7 @@ class Connect:
         finally:
             if not self._is_pair:
                 self._fd = fd
-        if self._is_pair:
+        if self._is_pair and not self._done:
             self._start_clock()
         return self._is_pair
 

@@ -66,8 +66,10 @@ class TcpFlow(StreamFlow):
         looked_at = self._started >= self._forward.looks.look_from
         if ring is None or not ring.wants(len(resources.flows), looked_at=looked_at):
             return False
-        self._pair = ring.connect(self, self._client_fd, fd, first, header_size)
+        self._pair, connected = ring.connect(self, self._client_fd, fd, first, header_size)
         self._target_fd = fd
+        if connected:
+            self.pair_connected()
         return True
 
     def leave_pair(self) -> None:
