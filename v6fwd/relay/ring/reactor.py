@@ -11,12 +11,16 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.reactor import Handler, Reactor
 from v6fwd.relay.ring.native import KIND, READABLE, Ring
 from v6fwd.relay.ring.pump import RingPump
+from v6fwd.relay.tcp.side import Side
 
 SWEEP_INTERVAL = 0.2
 """Seconds between two looks for pairs of which one end has ended; after two the epoll has them."""
+
+BUSY = 4
+"""Events at once on the epoll from which on its flows are better served by the ring."""
 
 
 class RingReactor(Reactor):
@@ -50,6 +54,27 @@ class RingReactor(Reactor):
         if self._ring.active:
             self._ring.sweep()
             self.pairs.rest()
+
+    def _dispatch(self, events: list[tuple[int, int]]) -> None:
+        """In a busy turn, let flows that began on the epoll move to the ring by their next event.
+
+        They began alone, or their target's first answer was looked at. Reading tells the ring what
+        the event has told us.
+        """
+        if len(events) < BUSY:
+            super()._dispatch(events)
+            return
+        rest = [each for each in events if not self._moves(self._handlers.get(each[0]))]
+        super()._dispatch(rest)
+
+    def _moves(self, handler: Handler | None) -> bool:
+        if type(handler) is not Side:
+            return False
+        try:
+            return handler.flow.become_pair()
+        except Exception as error:
+            self._give_up(handler, error)
+            return True
 
     def _ring_turn(self) -> None:
         self._due = True

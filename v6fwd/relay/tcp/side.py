@@ -59,6 +59,9 @@ class Owner(FlowEvents["Side"], Protocol):
     def pipes(self) -> PipePool:
         """Where pipes are borrowed."""
 
+    def become_pair(self) -> bool:
+        """Let another pump go on, if there is one and nothing unusual is under way."""
+
 
 class Side:
     """One end of a flow, and the direction that leads from it to the other end.

@@ -124,6 +124,10 @@ class StreamFlow(ABC):
         """Let the connect wait itself."""
         return False
 
+    def become_pair(self) -> bool:
+        """Stay as it is."""
+        return False
+
     def leave_pair(self) -> None:  # noqa: B027 - not abstract: most flows are none
         """Do nothing: it is none."""
 
