@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import cast
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.relaying import Running, echo, relaying, target, until
 from v6fwd.model import RelayEngine
 from v6fwd.relay.ring.choose import ENVIRONMENT, choose
 from v6fwd.relay.ring.pump import FROM_FLOWS, TAKES_ALL
+from v6fwd.relay.tcp import flow as flow_module
 from v6fwd.relay.tcp.flow import NO_PAIR, TcpFlow
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -104,3 +106,25 @@ async def test_a_half_closed_flow_is_watched_by_epoll(monkeypatch: pytest.Monkey
         assert await client[0].read() == b""
         client[1].close()
         await running.no_flows()
+
+
+async def test_no_memory_for_sides_costs_the_flow_and_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(TAKES_ALL, "1")
+
+    def no_memory(_fd: int, _flow: TcpFlow) -> None:
+        raise MemoryError
+
+    async with target(echo) as behind, relaying(behind) as running:
+        before = len(os.listdir("/proc/self/fd"))
+        client = await running.connect()
+        await all_say([client], b"hello")
+        with monkeypatch.context() as patch:
+            patch.setattr(flow_module, "Side", no_memory)
+            client[1].write(bytes(1 << 20))
+            await running.no_flows()
+        with pytest.raises(ConnectionError):
+            await client[0].read()
+        client[1].close()
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before)

@@ -12,6 +12,7 @@ from v6fwd.client_ip.proxy.read import Header
 from v6fwd.model import ClientIP
 from v6fwd.relay.ends import End
 from v6fwd.relay.pump import Flags, PairPump, Reason, Stopped
+from v6fwd.relay.sockets import reset_on_close
 from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.tcp.side import READ, READ_WRITE, Side, join
@@ -28,7 +29,7 @@ class TcpFlow(StreamFlow):
     def __init__(self, forward: TcpForward, client_fd: int, slot: int) -> None:
         super().__init__(forward, client_fd, slot)
         self._pair = NO_PAIR
-        self._target_fd = -1  # while there is a pair
+        self._target_fd = -1  # while there is a pair, and until there are sides
 
     def identified(self, header: Header | None, rest: bytes) -> None:
         """Connect to the target; `rest` goes behind the PROXY header."""
@@ -95,15 +96,16 @@ class TcpFlow(StreamFlow):
 
     def pair_stopped(self, stopped: Stopped) -> None:
         """Go on with the epoll pump."""
-        fd, self._pair, self._target_fd = self._target_fd, NO_PAIR, -1
+        self._pair = NO_PAIR
         if isinstance(self._wait, Connect):
+            fd, self._target_fd = self._target_fd, -1
             self._wait.pair_stopped(fd, stopped)
         else:
-            self._be_sides(fd, stopped)
+            self._be_sides(self._target_fd, stopped)
 
     def _be_sides(self, fd: int, stopped: Stopped) -> None:
         client, target = Side(self._client_fd, self), Side(fd, self)
-        self.client, self.target = client, target
+        self.client, self.target, self._target_fd = client, target, -1
         join(client, target, stopped.up, stopped.moved_up, watched=False)
         target.moved, target.held = stopped.moved_down, stopped.down
         target.blocked = client.watches_out = bool(stopped.down)
@@ -160,8 +162,11 @@ class TcpFlow(StreamFlow):
 
     def _close_client(self) -> None:
         """Close both while they are a pair."""
-        if self._pair == NO_PAIR:
-            super()._close_client()
-        else:
-            pair, self._pair = self._pair, NO_PAIR
+        pair, self._pair = self._pair, NO_PAIR
+        if pair != NO_PAIR:
             self._ring.drop(pair)
+            return
+        super()._close_client()
+        if self._target_fd >= 0:  # no memory for the sides of a pair that has stopped
+            reset_on_close(self._target_fd)
+            self.reactor.close_fd(self._target_fd)
