@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import platform
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +32,7 @@ def native(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setitem(sys.modules, "v6fwd.relay.ring._ring", one)
     monkeypatch.setattr(ring, "_ring", one, raising=False)
     monkeypatch.delenv(ENVIRONMENT, raising=False)
-    monkeypatch.setattr(platform, "release", lambda: "6.1.0-18-amd64")
+    monkeypatch.setattr(module, "_release", lambda: "6.1.0-18-amd64")
     return one
 
 
@@ -58,7 +57,7 @@ def test_a_probe_closes_what_it_opened() -> None:
 
 @pytest.mark.parametrize("release", ["5.15.0-91-generic", "6.0.9", "nonsense"])
 def test_an_old_kernel(monkeypatch: pytest.MonkeyPatch, release: str) -> None:
-    monkeypatch.setattr(platform, "release", lambda: release)
+    monkeypatch.setattr(module, "_release", lambda: release)
     chosen = choose(RelayEngine.RING)
     assert chosen.ring is None
     assert "older than 6.1" in chosen.why
@@ -108,7 +107,7 @@ def test_one_line_names_the_engine(monkeypatch: pytest.MonkeyPatch, logged: Logg
     tell_engine(logged.log, choose(RelayEngine.EPOLL))
     assert logged.lines() == [], "nothing else was wanted"
     tell_engine(logged.log, choose(RelayEngine.RING))
-    monkeypatch.setattr(platform, "release", lambda: "5.10.0")
+    monkeypatch.setattr(module, "_release", lambda: "5.10.0")
     tell_engine(logged.log, choose(RelayEngine.RING))
     assert logged.lines() == [
         ("engine", "engine: ring"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,7 @@ def choose(wanted: RelayEngine) -> Chosen:
         wanted = RelayEngine(os.environ.get(ENVIRONMENT) or AUTO)
     if wanted is not RelayEngine.RING:
         return Chosen(None)
-    if (version := _kernel(platform.release())) < LEAST_KERNEL:
+    if (version := _kernel(_release())) < LEAST_KERNEL:
         return _without(f"Linux {'.'.join(map(str, version))} is older than 6.1")
     try:
         from v6fwd.relay.ring import _ring
@@ -76,6 +75,10 @@ def tell_engine(log: Log, chosen: Chosen) -> None:
         log.warning("engine", f"{text}, no ring: {chosen.why}", engine=chosen.name, why=chosen.why)
     elif chosen.wanted:
         log.info("engine", text, engine=chosen.name)
+
+
+def _release() -> str:
+    return os.uname().release
 
 
 def _kernel(release: str) -> tuple[int, ...]:
