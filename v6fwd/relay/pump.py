@@ -86,8 +86,15 @@ class ConnectEvents(Protocol):
     def dialled(self, fd: int, first: bytes, header_size: int) -> bool:
         """A connection to the target is on its way: whether another pump waits for it.
 
-        If so, that pump has `fd`, and writes `first` and what the client says behind it.
+        If so, that pump has `fd`, and writes `first` and what the client says behind it. An
+        exception means that it has not.
         """
+
+    def is_joined(self) -> bool:
+        """Whether that pump is connected already."""
+
+    def pair_connected(self) -> None:
+        """See PairEvents."""
 
     def leave_pair(self) -> None:
         """Ask for that descriptor back."""
@@ -149,8 +156,8 @@ class PairEvents(Protocol):
     def pair_finished(self) -> None:
         """Both ends have ended, and all is passed on."""
 
-    def pair_stopped(self, stopped: Stopped) -> None:
-        """Both descriptors are the flow's again: something came that this pump does not do."""
+    def pair_stopped(self) -> None:
+        """`take` the pair: something came that this pump does not do."""
 
     def on_exception(self, error: Exception) -> None:
         """An exception that nobody expected. It costs this flow and no other."""
@@ -170,11 +177,17 @@ class PairPump(Protocol):
 
     def connect(
         self, owner: PairEvents, client: int, target: int, first: bytes, header_size: int
-    ) -> tuple[int, bool]:
+    ) -> int:
         """Move bytes once `target` is connected: `first`, whose header is not counted, first.
 
-        Gives the pair, and whether it is connected already: `pair_connected` does not follow then.
+        Where the pair `is_connected` when this returns, `pair_connected` does not follow.
         """
+
+    def is_connected(self, pair: int) -> bool:
+        """Whether the target has what was to come first."""
+
+    def take(self, pair: int) -> Stopped:
+        """Have back what has stopped."""
 
     def join(self, owner: PairEvents, client: int, target: int, moved: tuple[int, int]) -> int:
         """Move bytes between connected ends."""

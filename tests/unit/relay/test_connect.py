@@ -193,6 +193,12 @@ class Site(Attempting):
             self.pair = fd, first, header_size
         return self.pair_takes
 
+    def is_joined(self) -> bool:
+        return False
+
+    def pair_connected(self) -> None:
+        self.reports.append(("pair connected",))
+
     def leave_pair(self) -> None:
         self.reports.append(("leave pair",))
 

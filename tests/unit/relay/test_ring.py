@@ -33,13 +33,12 @@ class Ends:
     def connect(self, first: bytes = b"", header_size: int = 0) -> None:
         """Let the ring have both; the target is connected already."""
         fds = self._mine.detach(), self._other.detach()
-        number = self.ring.connect(*fds, first, header_size)
-        self.pair = number >> 1
-        if number & 1:
+        self.pair = self.ring.connect(self, *fds, first, header_size)
+        if self.ring.is_connected(self.pair):
             self.events.append(self.pair << KIND_BITS | CONNECTED)
 
     def join(self) -> None:
-        self.pair = self.ring.join(self._mine.detach(), self._other.detach(), 0, 0)
+        self.pair = self.ring.join(self, self._mine.detach(), self._other.detach(), 0, 0)
 
     def turn(self, seconds: float = 0) -> None:
         self.events += self.ring.wait(seconds) or ()
@@ -199,7 +198,7 @@ def test_a_target_that_refuses(ring: Ring) -> None:
     target.setblocking(False)
     target.connect_ex(closed)
     client.sendall(b"said")
-    pair = ring.connect(mine.detach(), target.fileno(), b"HEADER", 6) >> 1
+    pair = ring.connect(None, mine.detach(), target.fileno(), b"HEADER", 6)
     stopped = None
     for _ in range(100):
         if pair << KIND_BITS | STOPPED in (ring.wait(0.05) or ()):
@@ -215,9 +214,11 @@ def test_a_target_that_refuses(ring: Ring) -> None:
 def test_who_asks_gets_both_back(ends: Ends) -> None:
     ends.join()
     ends.turn()
+    assert ends.ring.owner(ends.pair) is ends
     ends.ring.stop(ends.pair)
     stopped = ends.take()
     assert (stopped.reason, stopped.flags) == (Reason.ASKED, 0)
+    assert ends.ring.owner(ends.pair) is None
     assert ends.ring.active == 0
 
 
@@ -318,7 +319,7 @@ def test_what_cannot_be(ends: Ends) -> None:
         with pytest.raises(ValueError, match=r"no such flow|has not stopped"):
             call(ends.pair if call == ends.ring.take else 1 << 24)
     with pytest.raises(ValueError, match="no such header"):
-        ends.ring.connect(0, 0, b"short", 6)
+        ends.ring.connect(None, 0, 0, b"short", 6)
     with pytest.raises((TypeError, OverflowError)):
         ends.ring.moved(-1)
 

@@ -70,6 +70,7 @@ typedef struct {
 
 typedef struct {
     end_t end[2];
+    PyObject *owner;      /* who hears of it */
     unsigned char *first; /* what the target gets before the client's bytes */
     uint32_t first_size;
     uint32_t header_size;
@@ -199,6 +200,7 @@ static void forget(ring_t *self, uint32_t at) {
     free(slot->first);
     memset(slot->end, 0, sizeof slot->end);
     slot->first = NULL;
+    Py_CLEAR(slot->owner);
     slot->generation++;
     slot->state = FREE;
     slot->next = self->limbo;
@@ -551,13 +553,17 @@ static PyObject *ring_rest(ring_t *self, PyObject *unused) {
     return PyBool_FromLong(self->told || io_uring_cq_ready(&self->ring));
 }
 
-/* Take a free slot. NULL with an exception set if there is no memory. */
-static slot_t *new_slot(ring_t *self, int client, int target) {
+/* Take a free slot. NULL with an exception set if there is no memory.
+ *
+ * `number` is what Python gets: made before, so that nothing fails once the descriptors are ours. */
+static slot_t *new_slot(ring_t *self, PyObject *owner, int client, int target, PyObject **number) {
     if (!make_room(self, 1) || (self->free == NONE && !grow(self))) {
         PyErr_NoMemory();
         return NULL;
     }
+    if (!(*number = PyLong_FromUnsignedLong(self->free))) return NULL;
     slot_t *slot = &self->slots[self->free];
+    slot->owner = Py_NewRef(owner);
     self->free = slot->next;
     self->active++;
     slot->end[CLIENT].fd = client;
@@ -567,21 +573,23 @@ static slot_t *new_slot(ring_t *self, int client, int target) {
 }
 
 static PyObject *ring_connect(ring_t *self, PyObject *args) {
+    PyObject *owner, *number;
     int client, target;
     const char *first;
     Py_ssize_t size;
     unsigned header_size;
-    if (!PyArg_ParseTuple(args, "iiy#I", &client, &target, &first, &size, &header_size) ||
+    if (!PyArg_ParseTuple(args, "Oiiy#I", &owner, &client, &target, &first, &size, &header_size) ||
         !check_open(self))
         return NULL;
     if (size > INT32_MAX || header_size > size) {
         PyErr_SetString(PyExc_ValueError, "no such header");
         return NULL;
     }
-    slot_t *slot = new_slot(self, client, target);
+    slot_t *slot = new_slot(self, owner, client, target, &number);
     if (!slot) return NULL;
     uint32_t at = slot - self->slots;
     if (size && !(slot->first = malloc(size))) {
+        Py_DECREF(number);
         forget(self, at);
         return PyErr_NoMemory();
     }
@@ -596,15 +604,17 @@ static PyObject *ring_connect(ring_t *self, PyObject *args) {
         broke(self, at, CLIENT, errno);
     if (slot->state == CONNECTING) wait_for_target(self, at);
     settle(self, at);
-    return PyLong_FromUnsignedLong((unsigned long)at << 1 | slot->joined);
+    return number;
 }
 
 static PyObject *ring_join(ring_t *self, PyObject *args) {
+    PyObject *owner, *number;
     int client, target;
     long long up, down;
-    if (!PyArg_ParseTuple(args, "iiLL", &client, &target, &up, &down) || !check_open(self))
+    if (!PyArg_ParseTuple(args, "OiiLL", &owner, &client, &target, &up, &down) ||
+        !check_open(self))
         return NULL;
-    slot_t *slot = new_slot(self, client, target);
+    slot_t *slot = new_slot(self, owner, client, target, &number);
     if (!slot) return NULL;
     uint32_t at = slot - self->slots;
     slot->end[CLIENT].moved = up;
@@ -614,7 +624,21 @@ static PyObject *ring_join(ring_t *self, PyObject *args) {
     read_end(self, at, CLIENT, false);
     if (slot->state == MOVING) read_end(self, at, TARGET, false);
     settle(self, at);
-    return PyLong_FromUnsignedLong(at);
+    return number;
+}
+
+/* Who hears of a flow; None if it has been given up since the event. */
+static PyObject *ring_owner(ring_t *self, PyObject *number) {
+    unsigned long at = PyLong_AsUnsignedLong(number);
+    if (PyErr_Occurred() || !check_open(self)) return NULL;
+    bool is_there = at < self->count && self->slots[at].state != FREE &&
+                    self->slots[at].state != CLOSING;
+    return Py_NewRef(is_there ? self->slots[at].owner : Py_None);
+}
+
+static PyObject *ring_is_connected(ring_t *self, PyObject *number) {
+    slot_t *slot = slot_of(self, number);
+    return slot ? PyBool_FromLong(slot->joined) : NULL;
 }
 
 static PyObject *ring_stop(ring_t *self, PyObject *number) {
@@ -689,6 +713,7 @@ static PyObject *ring_drop(ring_t *self, PyObject *number) {
     uint32_t at = slot - self->slots;
     bool waits = !is_quiet(slot) && slot->state != STOPPING; /* else it is cancelled already */
     slot->state = CLOSING;
+    Py_CLEAR(slot->owner);
     if (waits) {
         cancel_all(self, at);
         io_uring_submit(&self->ring);
@@ -849,10 +874,12 @@ static PyMethodDef methods[] = {
      "Submit, and watch by descriptor from now on; True if there is something to wait for."},
     {"poll", (PyCFunction)ring_poll, METH_O, "Tell once when a descriptor is readable."},
     {"connect", (PyCFunction)ring_connect, METH_VARARGS,
-     "Move bytes once the target is connected: (client, target, first, header_size)"
-     " -> slot << 1 | connected."},
+     "Move bytes once the target is connected: (owner, client, target, first,"
+     " header_size) -> slot."},
     {"join", (PyCFunction)ring_join, METH_VARARGS,
-     "Move bytes between connected sockets: (client, target, up, down) -> slot."},
+     "Move bytes between connected sockets: (owner, client, target, up, down) -> slot."},
+    {"owner", (PyCFunction)ring_owner, METH_O, "Who hears of a flow; None if it has closed."},
+    {"is_connected", (PyCFunction)ring_is_connected, METH_O, "Whether the target has the first bytes."},
     {"stop", (PyCFunction)ring_stop, METH_O, "Stop a flow; STOPPED tells that it can be taken."},
     {"sweep", (PyCFunction)ring_sweep, METH_NOARGS, "Stop what was half-closed at the last one."},
     {"take", (PyCFunction)ring_take, METH_O,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 CONNECTED, FINISHED, STOPPED, READABLE = range(4)
 KIND_BITS = 3
@@ -31,10 +31,18 @@ class Ring(Protocol):
     def poll(self, fd: int, /) -> None:
         """Tell once, as READABLE, that a descriptor can be read."""
 
-    def connect(self, client: int, target: int, first: bytes, header_size: int, /) -> int:
-        """See PairPump; gives `pair << 1 | connected`."""
+    def connect(
+        self, owner: object, client: int, target: int, first: bytes, header_size: int, /
+    ) -> int:
+        """See PairPump."""
 
-    def join(self, client: int, target: int, up: int, down: int, /) -> int:
+    def join(self, owner: object, client: int, target: int, up: int, down: int, /) -> int:
+        """See PairPump."""
+
+    def owner(self, pair: int, /) -> Any:
+        """Who hears of a pair; None if it has been given up."""
+
+    def is_connected(self, pair: int, /) -> bool:
         """See PairPump."""
 
     def stop(self, pair: int, /) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -23,7 +24,6 @@ class RingPump:
         self._ring = ring
         self.on_waiting = on_waiting
         self._takes_all = bool(os.environ.get(TAKES_ALL))
-        self._owners: dict[int, PairEvents] = {}
         self.turning = False
         """Whether a wait is sure to follow, which submits what is asked for."""
 
@@ -32,19 +32,24 @@ class RingPump:
 
     def connect(
         self, owner: PairEvents, client: int, target: int, first: bytes, header_size: int
-    ) -> tuple[int, bool]:
-        number = self._ring.connect(client, target, first, header_size)
-        return self._added(number >> 1, owner), bool(number & 1)
+    ) -> int:
+        pair = self._ring.connect(owner, client, target, first, header_size)
+        self._submit()
+        return pair
 
     def join(self, owner: PairEvents, client: int, target: int, moved: tuple[int, int]) -> int:
-        pair = self._ring.join(client, target, *moved)
-        return self._added(pair, owner)
-
-    def _added(self, pair: int, owner: PairEvents) -> int:
-        self._owners[pair] = owner
-        if not self.turning:
-            self.rest()
+        pair = self._ring.join(owner, client, target, *moved)
+        self._submit()
         return pair
+
+    def is_connected(self, pair: int) -> bool:
+        return self._ring.is_connected(pair)
+
+    def _submit(self) -> None:
+        """Raise nothing: the pair is ours by now. The next sweep submits, too."""
+        if not self.turning:
+            with contextlib.suppress(MemoryError):
+                self.rest()
 
     def rest(self) -> None:
         """Leave the ring alone: the event loop hears when there is something to do."""
@@ -54,11 +59,13 @@ class RingPump:
     def stop(self, pair: int) -> None:
         self._ring.stop(pair)
 
+    def take(self, pair: int) -> Stopped:
+        return Stopped(*self._ring.take(pair))
+
     def reset(self, pair: int) -> None:
         self._ring.reset(pair)
 
     def drop(self, pair: int) -> None:
-        self._owners.pop(pair, None)
         self._ring.drop(pair)
 
     def moved(self, pair: int) -> tuple[int, int]:
@@ -69,7 +76,8 @@ class RingPump:
 
     def owner(self, event: int) -> PairEvents | None:
         """Whose event it is; None if that flow has closed meanwhile."""
-        return self._owners.get(event >> KIND_BITS)
+        found: PairEvents | None = self._ring.owner(event >> KIND_BITS)
+        return found
 
     def tell(self, event: int, owner: PairEvents) -> None:
         """Tell an owner what has happened."""
@@ -79,7 +87,4 @@ class RingPump:
         elif kind == FINISHED:
             owner.pair_finished()
         else:
-            pair = event >> KIND_BITS
-            stopped = Stopped(*self._ring.take(pair))
-            del self._owners[pair]
-            owner.pair_stopped(stopped)
+            owner.pair_stopped()

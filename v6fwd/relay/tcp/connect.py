@@ -227,15 +227,14 @@ class Connect:
                 self.stop()
                 self._owner.client_reset()
                 return True
-        fd, self._fd = self._fd, -1
-        try:
-            self._is_pair = self._owner.dialled(fd, self._first, self._header_size)
-        finally:
-            if not self._is_pair:
-                self._fd = fd
-        if self._is_pair and not self._done:
+        if not self._owner.dialled(self._fd, self._first, self._header_size):
+            return False
+        self._fd, self._is_pair = -1, True
+        if self._owner.is_joined():
+            self._owner.pair_connected()
+        else:
             self._start_clock()
-        return self._is_pair
+        return True
 
     def joined(self) -> None:
         """The target has what was to come first, and the flow goes on without this."""

@@ -67,11 +67,13 @@ class TcpFlow(StreamFlow):
         looked_at = self._started >= self._forward.looks.look_from
         if ring is None or not ring.wants(len(resources.flows), looked_at=looked_at):
             return False
-        self._pair, connected = ring.connect(self, self._client_fd, fd, first, header_size)
+        self._pair = ring.connect(self, self._client_fd, fd, first, header_size)
         self._target_fd = fd
-        if connected:
-            self.pair_connected()
         return True
+
+    def is_joined(self) -> bool:
+        """Whether the ring is connected already."""
+        return self._ring.is_connected(self._pair)
 
     def leave_pair(self) -> None:
         """Have both descriptors back; `pair_stopped` follows."""
@@ -94,8 +96,9 @@ class TcpFlow(StreamFlow):
         """Both have ended."""
         self.close(End.CLOSED)
 
-    def pair_stopped(self, stopped: Stopped) -> None:
+    def pair_stopped(self) -> None:
         """Go on with the epoll pump."""
+        stopped = self._ring.take(self._pair)
         self._pair = NO_PAIR
         if isinstance(self._wait, Connect):
             fd, self._target_fd = self._target_fd, -1

@@ -124,6 +124,13 @@ class StreamFlow(ABC):
         """Let the connect wait itself."""
         return False
 
+    def is_joined(self) -> bool:
+        """Say no: it is no pair."""
+        return False
+
+    def pair_connected(self) -> None:  # noqa: B027 - not abstract: most flows are none
+        """Do nothing: it is none."""
+
     def become_pair(self) -> bool:
         """Stay as it is."""
         return False
