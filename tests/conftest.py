@@ -55,6 +55,12 @@ def looks_at_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def on_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test breaks what is the epoll pump's own."""
+    monkeypatch.setenv("V6FWD_ENGINE", "epoll")
+
+
+@pytest.fixture
 def lab() -> Iterator[Lab]:
     """The namespaces client, host and container, for one test."""
     with Lab() as lab:
