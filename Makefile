@@ -16,7 +16,7 @@ endef
 
 RINGS := unit process netns servers docker
 
-.PHONY: help demo test check lint format $(RINGS) bench fuzz mutate docs screenshots reference lock dist deb release hold engine mail clean
+.PHONY: help demo test check lint format $(RINGS) bench fuzz asan mutate docs screenshots reference lock dist deb release hold engine mail clean
 .PHONY: packages-demo packages-test packages-bench
 
 # A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
@@ -58,6 +58,9 @@ bench: packages-bench $(VENV)/installed-bench ## 65 min | beside docker-proxy, H
 fuzz: $(VENV)/installed-fuzz ## 13 min | random bytes against each reader of foreign bytes, for SECONDS=60; TARGETS='toml shim'
 	@set -e; for target in $(or $(TARGETS),$(notdir $(wildcard tests/fuzz/corpus/*))); do \
 	  $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60); done
+
+asan: packages-test $(VENV)/installed-test ## 5 min | tests of the native ring under AddressSanitizer and UBSan; ARGS=... goes to pytest
+	@scripts/build-asan $(ARGS)
 
 mutate: $(VENV)/installed-test ## 60 min | faults put into copies of the code that no test finds: SAMPLE=150 SEED=1 ONLY=
 	nice $(BIN)/python scripts/mutate --sample $(or $(SAMPLE),150) --seed $(or $(SEED),1) --only '$(ONLY)'
@@ -110,11 +113,13 @@ clean: ## 1 s | remove what the other targets made
 $(BIN)/python: | packages-demo
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml requirements/run.txt $(SHIM) | $(BIN)/python
+RING := setup.py v6fwd/relay/ring/_ring.c
+
+$(VENV)/installed: pyproject.toml requirements/run.txt $(SHIM) $(RING) | $(BIN)/python
 	$(call install,run)
 	@touch $@
 
-$(VENV)/installed-test: pyproject.toml requirements/test.txt $(SHIM) | $(BIN)/python
+$(VENV)/installed-test: pyproject.toml requirements/test.txt $(SHIM) $(RING) | $(BIN)/python
 	$(call install,test)
 	@touch $@ $(VENV)/installed
 

@@ -29,9 +29,35 @@ pytest_plugins = ["tests.support.left_out"]
 os.environ["V6FWD_SECCOMP"] = "strict"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take --engine: which engine moves the bytes of plain TCP flows."""
+    parser.addoption("--engine", choices=("auto", "ring", "epoll"), default="auto")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let every relay use that engine; a ring takes even lonely flows then."""
+    engine = config.getoption("--engine")
+    if engine != "auto":
+        os.environ["V6FWD_ENGINE"] = engine
+    if engine == "ring":
+        os.environ["V6FWD_RING_TAKES_ALL"] = "1"
+
+
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run asynchronous tests in the loop that v6fwd runs in."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def looks_at_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ring leaves the flows alone whose first answer is to be looked at, as it does outside."""
+    monkeypatch.delenv("V6FWD_RING_TAKES_ALL", raising=False)
+
+
+@pytest.fixture
+def on_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test breaks what is the epoll pump's own."""
+    monkeypatch.setenv("V6FWD_ENGINE", "epoll")
 
 
 @pytest.fixture

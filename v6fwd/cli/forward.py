@@ -24,6 +24,7 @@ from v6fwd.model import (
     IPNetwork,
     Limits,
     OnOpaque,
+    RelayEngine,
     Transparent,
     TransparentFallback,
     UdpProxy,
@@ -116,6 +117,7 @@ GROUPS = {
         "half_closed_timeout",
         "drain_timeout",
         "interrupt_timeout",
+        "engine",
     ),
     "UDP": ("udp_proxy", "udp_timeout"),
     "HTTP": (
@@ -273,6 +275,13 @@ GROUPS = {
     "New flows per second of one client; 0: no limit.",
 )
 @_field("client_prefix", whole(1, 128), "Prefix length that counts as one IPv6 client.")
+@click.option(
+    "--engine",
+    type=OneOf(RelayEngine),
+    default=RelayEngine.AUTO.value,
+    show_default=True,
+    help="What moves the bytes of plain TCP connections: io_uring, or epoll.",
+)
 @click.option("--log-flows", is_flag=True, help="Log a line when a flow ends.")
 @click.option(
     "--log-format",
@@ -285,6 +294,7 @@ def forward(
     pairs: list[tuple[Endpoint, Endpoint]],
     log_flows: bool,
     log_format: str,
+    engine: str,
     **others: Any,
 ) -> None:
     """Forward connections or datagrams from LISTEN to TARGET, until SIGINT or SIGTERM.
@@ -324,6 +334,7 @@ def forward(
             log_flows=log_flows,
             loop_factory=new_event_loop,
             targets=_targets(forwards, log),
+            engine=RelayEngine(engine),
         )
     except RelayError as error:
         fail(log, error)

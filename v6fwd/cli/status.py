@@ -36,7 +36,7 @@ def text(answer: dict[str, Any]) -> str:
     workers = len(answer["workers"])
     first = (
         f"v6fwd {answer['version']}, process {answer['pid']}, since {moment(answer['since'])},"
-        f" {counted(workers, 'worker')}, {answer['restarts']} restarted"
+        f" {counted(workers, 'worker')}, {answer['restarts']} restarted{_engine(answer)}"
     )
     rows = [[column(each) for column in _COLUMNS.values()] for each in answer["forwards"]]
     lines = [first, table(tuple(_COLUMNS), rows, right=_RIGHT) if rows else "no forward is open"]
@@ -44,6 +44,13 @@ def text(answer: dict[str, Any]) -> str:
     for held in answer.get("held", ()):  # a daemon of release 0.1 has none
         lines.append(escaped(f"{held['listen']} is not served: {held['why']}"))
     return "\n".join(lines)
+
+
+def _engine(answer: Mapping[str, Any]) -> str:
+    """The engine where it is not plain epoll; a daemon of release 0.1 does not say."""
+    if why := answer.get("no_ring"):
+        return f", engine epoll: {why}"
+    return ", engine ring" if answer.get("engine") == "ring" else ""
 
 
 def _target(forward: Forward) -> str:

@@ -25,6 +25,7 @@ from v6fwd.model import (
     IPNetwork,
     OnOpaque,
     Protocol,
+    RelayEngine,
     TransparentFallback,
     UdpProxy,
     did_you_mean,
@@ -222,6 +223,7 @@ GUARD: dict[str, Parse] = {
 }
 TOP: dict[str, Parse] = {
     "workers": functools.partial(_whole, least=1, most=MAX_WORKERS),
+    "engine": functools.partial(_choice, kind=RelayEngine),
     "user": functools.partial(_name, what="user", look_up=pwd.getpwnam),
     "include": _parts,
     "log-format": functools.partial(_choice, kind=LogFormat),

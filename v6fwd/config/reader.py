@@ -121,7 +121,7 @@ class Reader:
             metrics=self._metrics(path, metrics),
             docker=_docker(parts["docker"], rules, _guard(defaults)),
             limits=_limits(base),
-            **_arguments(top, ("workers", "user", "log-format", "log-flows")),
+            **_arguments(top, ("workers", "engine", "user", "log-format", "log-flows")),
         )
 
     def _metrics(self, path: Path, values: Values) -> Metrics:

@@ -15,6 +15,7 @@ from v6fwd.model import (
     Forward,
     Guard,
     Limits,
+    RelayEngine,
     Transparent,
     TransparentFallback,
     is_ip,
@@ -128,6 +129,8 @@ class Config:
     forwards: tuple[Forward, ...] = ()
     workers: int = field(default_factory=_processors)
     """Processes that serve flows, 1 to 256."""
+    engine: RelayEngine = RelayEngine.AUTO
+    """What moves the bytes of plain TCP flows."""
     user: str = ""
     """The user to switch to once the sockets are open; "": none."""
     control: Control = Control()

@@ -21,7 +21,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from v6fwd.daemon.syscalls import ALLOWED, BPF, CHECKED, FATAL, PRIVILEGED, PROBED
+from v6fwd.daemon.syscalls import ALLOWED, BPF, CHECKED, FATAL, PRIVILEGED, PROBED, RING
 
 ENVIRONMENT = "V6FWD_SECCOMP"
 
@@ -74,11 +74,11 @@ def refuse(number: int) -> int:
     return _ERRNO | number
 
 
-def program(machine: Machine, *, strict: bool, privileged: bool) -> list[Step]:
-    """Return the filter. `privileged`: with what a helper calls in addition."""
+def program(machine: Machine, *, strict: bool, privileged: bool, ring: bool = False) -> list[Step]:
+    """Return the filter. `privileged`: with what a helper calls in addition; `ring`: with RING."""
     column = machine.column
     otherwise = KILL if strict else refuse(errno.ENOSYS)
-    allowed = ALLOWED | (PRIVILEGED | BPF if privileged else {})
+    allowed = ALLOWED | (PRIVILEGED | BPF if privileged else {}) | (RING if ring else {})
     fatal = FATAL if privileged else FATAL | BPF
     steps: list[Step] = [
         (_LOAD, 0, 0, _ARCH),
@@ -139,7 +139,7 @@ def is_strict() -> bool:
     return os.environ.get(ENVIRONMENT) == "strict"
 
 
-def confine(*, privileged: bool = False, strict: bool = False) -> str:
+def confine(*, privileged: bool = False, strict: bool = False, ring: bool = False) -> str:
     """Filter the system calls of this process for good; return why not, "" if it is done.
 
     no_new_privs must be set. A kernel or a sandbox around us may not have seccomp(2).
@@ -147,7 +147,7 @@ def confine(*, privileged: bool = False, strict: bool = False) -> str:
     machine = MACHINES.get(platform.machine())
     if machine is None:
         return f"no filter of system calls for {platform.machine()}"
-    steps = program(machine, strict=strict, privileged=privileged)
+    steps = program(machine, strict=strict, privileged=privileged, ring=ring)
     code = b"".join(struct.pack("=HBBI", *step) for step in steps)
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(buffer))  # struct sock_fprog

@@ -36,6 +36,7 @@ from v6fwd.netns.owners import told
 from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.foreground import ignore_stray_signals
 from v6fwd.relay.ready import ready_text, tell_ready
+from v6fwd.relay.ring.choose import probe, tell_engine
 from v6fwd.relay.udp.own_listeners import is_local_address
 
 AT_RUN_TIME = ("forwards", "docker")
@@ -75,7 +76,9 @@ class Daemon:
             config.limits,
             log,
             log_flows=config.log_flows,
+            engine=config.engine,
         )
+        self._engine = probe(config.engine)
         control = config.control
         self._bans = Banning(
             self.supervisor, journal_path(control.socket), log, partial(passing, sources)
@@ -141,6 +144,7 @@ class Daemon:
             predecessor.leave(self.supervisor.forwards)
             await self._bans.catch_up()
         tell_ready(self._log, self._ready_text(), self.supervisor.forwards.values())
+        tell_engine(self._log, self._engine)
         self._targets.tell(self._config.forwards)
         self._notifier.ready(self._ready_text())
 
@@ -321,6 +325,8 @@ class Daemon:
             "pid": os.getpid(),
             "since": self._since,
             "restarts": pool.restarts,
+            "engine": self._engine.name,
+            "no_ring": self._engine.why,
             "reloads": self._reloads.report(),
             **await self.supervisor.status(),
             "held": [each for source in self._sources for each in source.held()],

@@ -14,7 +14,7 @@ from v6fwd.daemon.pool import WorkerPool
 from v6fwd.daemon.worker import Setup
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
-from v6fwd.model import Endpoint, Forward, Limits
+from v6fwd.model import Endpoint, Forward, Limits, RelayEngine
 from v6fwd.relay.counters import Counters, Snapshot, added
 from v6fwd.relay.limits.bans import BanTable
 from v6fwd.relay.targets.mismatch import Mismatches
@@ -33,6 +33,7 @@ class Supervisor:
         log: Log,
         *,
         log_flows: bool = False,
+        engine: RelayEngine = RelayEngine.AUTO,
     ) -> None:
         self.limits = limits
         self.listen_sockets = ListenSockets(workers)
@@ -40,7 +41,7 @@ class Supervisor:
         self.since: dict[Endpoint, float] = {}
         """When each of them was opened, in seconds since 1970."""
         self.bans = BanTable(time.time)
-        setup = Setup(limits, log, log_flows, workers, self.bans)
+        setup = Setup(limits, log, log_flows, workers, self.bans, engine)
         self._mismatches = Mismatches(log, self._forward_at)
         self.pool = WorkerPool(workers, setup, log, self._brief, self._mismatches.note)
         self._log = log

@@ -159,6 +159,9 @@ PRIVILEGED = {
 BPF = {"bpf": (321, 280)}
 """Loads the filter of sockets that a helper makes ahead."""
 
+RING = {"io_uring_enter": (426, 426)}
+"""Where a ring was opened before the filter: it allows the operations alone that are used."""
+
 FATAL = {
     "execve": (59, 221),
     "execveat": (322, 281),

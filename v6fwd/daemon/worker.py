@@ -31,7 +31,7 @@ from v6fwd.daemon.process import Child, fork
 from v6fwd.daemon.scoreboard import ScoreboardSlot
 from v6fwd.daemon.seccomp import confine, is_strict
 from v6fwd.log import Log, attempt, in_background, log_exceptions
-from v6fwd.model import Forward, Limits
+from v6fwd.model import Forward, Limits, RelayEngine
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.ends import End
 from v6fwd.relay.event_loop import import_uvloop, new_event_loop
@@ -40,6 +40,8 @@ from v6fwd.relay.limits.bans import Bans, BanTable
 from v6fwd.relay.limits.chosen import Chosen
 from v6fwd.relay.ports import import_all
 from v6fwd.relay.relay import Relay
+from v6fwd.relay.ring.choose import choose, tell_engine
+from v6fwd.relay.ring.native import Ring
 
 REPORT_EVERY = 2.0
 """Seconds between reports: what a killed worker did since the last one is counted nowhere."""
@@ -54,13 +56,20 @@ class Setup:
     log_flows: bool
     workers: int
     bans: BanTable
+    engine: RelayEngine = RelayEngine.AUTO
 
 
 class Worker:
     """The relay of this process and its end of the channel."""
 
     def __init__(
-        self, sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients, bans: Bans
+        self,
+        sock: socket.socket,
+        setup: Setup,
+        slot: ScoreboardSlot,
+        clients: Clients,
+        bans: Bans,
+        ring: Ring | None = None,
     ) -> None:
         self._limits = setup.limits
         self._log = setup.log
@@ -72,6 +81,7 @@ class Worker:
             siblings=slot if setup.workers > 1 else None,
             clients=clients,
             bans=bans,
+            ring=ring,
         )
         self._channel = Channel(
             sock,
@@ -201,11 +211,15 @@ def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients
 
     def main() -> int:
         bans = setup.bans.reader()
-        for missing in (become_nobody(), confine(strict=is_strict())):
+        unprivileged = become_nobody()
+        chosen = choose(setup.engine)  # before the filter, which does not allow to open a ring
+        if chosen.why:
+            tell_engine(setup.log, chosen)
+        for missing in (unprivileged, confine(strict=is_strict(), ring=chosen.ring is not None)):
             if missing:
                 setup.log.warning("privileges", f"a worker has more rights than needed: {missing}")
         gc.set_threshold(GC_THRESHOLD)
-        serving = _serve(sock, setup, slot, clients, bans)
+        serving = _serve(sock, setup, slot, clients, bans, chosen.ring)
         asyncio.Runner(loop_factory=new_event_loop).run(serving)
         return 0
 
@@ -215,7 +229,12 @@ def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients
 
 
 async def _serve(
-    sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients, bans: Bans
+    sock: socket.socket,
+    setup: Setup,
+    slot: ScoreboardSlot,
+    clients: Clients,
+    bans: Bans,
+    ring: Ring | None,
 ) -> None:
     log_exceptions(asyncio.get_running_loop(), setup.log)
-    await Worker(sock, setup, slot, clients, bans).serve()
+    await Worker(sock, setup, slot, clients, bans, ring).serve()

@@ -35,6 +35,14 @@ class ClientIP(enum.StrEnum):
         return self in (ClientIP.X_FORWARDED_FOR, ClientIP.FORWARDED)
 
 
+class RelayEngine(enum.StrEnum):
+    """What moves the bytes of plain TCP flows."""
+
+    AUTO = "auto"
+    RING = "ring"
+    EPOLL = "epoll"
+
+
 class OnOpaque(enum.StrEnum):
     """What an HTTP mode does with a connection that is not HTTP/1: TLS, HTTP/2, CONNECT."""
 

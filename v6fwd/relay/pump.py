@@ -16,7 +16,8 @@ pump's own affair: today it is epoll, and event masks, edge-triggering and short
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from enum import IntEnum, IntFlag
+from typing import NamedTuple, Protocol, TypeVar
 
 from v6fwd.client_ip.proxy.read import Header
 from v6fwd.relay.admission import NOT_PRESERVED
@@ -82,6 +83,22 @@ class ConnectEvents(Protocol):
     def connect_failed(self, error: OSError) -> None:
         """The target cannot be reached."""
 
+    def dialled(self, fd: int, first: bytes, header_size: int) -> bool:
+        """A connection to the target is on its way: whether another pump waits for it.
+
+        If so, that pump has `fd`, and writes `first` and what the client says behind it. An
+        exception means that it has not.
+        """
+
+    def is_joined(self) -> bool:
+        """Whether that pump is connected already."""
+
+    def pair_connected(self) -> None:
+        """See PairEvents."""
+
+    def leave_pair(self) -> None:
+        """Ask for that descriptor back."""
+
     def client_refused(self, why: str, label: str = NOT_PRESERVED) -> None:
         """The target must not get this client: `label` for the metrics, `why` for the log."""
 
@@ -90,3 +107,102 @@ class ConnectEvents(Protocol):
 
     def on_exception(self, error: Exception) -> None:
         """An exception that nobody expected. It costs this flow and no other."""
+
+
+class Stopped(NamedTuple):
+    """What a pump of pairs gives back of a flow that it stopped."""
+
+    reason: int
+    """A `Reason`."""
+    errno: int
+    flags: int
+    """`Flags`, or-ed."""
+    first: bytes
+    """What the target has not got of what was to come first."""
+    up: bytes
+    """Read from the client, and not taken by the target."""
+    down: bytes
+    moved_up: int
+    moved_down: int
+
+
+class Reason(IntEnum):
+    """Why it stopped."""
+
+    FULL = 1
+    BULK = 2
+    BROKE = 3
+    FAILED = 4
+    MEMORY = 5
+    ASKED = 6
+    LONELY = 7
+
+
+class Flags(IntFlag):
+    """What was read of the two ends before."""
+
+    ENDED_CLIENT = 1
+    ENDED_TARGET = 2
+    BROKE_CLIENT = 4
+    BROKE_TARGET = 8
+
+
+class PairEvents(Protocol):
+    """What a flow hears of a pump that moves the bytes of both its ends, and passes ends on."""
+
+    def pair_connected(self) -> None:
+        """The target is there, and has what was to come first."""
+
+    def pair_finished(self) -> None:
+        """Both ends have ended, and all is passed on."""
+
+    def pair_stopped(self) -> None:
+        """`take` the pair: something came that this pump does not do."""
+
+    def on_exception(self, error: Exception) -> None:
+        """An exception that nobody expected. It costs this flow and no other."""
+
+
+class PairPump(Protocol):
+    """Moves the bytes of plain flows. A pair is known by a number; both descriptors are the pump's.
+
+    Raises MemoryError where there is no room for another pair.
+    """
+
+    def wants(self, flows: int, *, looked_at: bool) -> bool:
+        """Whether a new flow among so many is better served here.
+
+        `looked_at`: the first answer of its target is to be looked at.
+        """
+
+    def connect(
+        self, owner: PairEvents, client: int, target: int, first: bytes, header_size: int
+    ) -> int:
+        """Move bytes once `target` is connected: `first`, whose header is not counted, first.
+
+        Where the pair `is_connected` when this returns, `pair_connected` does not follow.
+        """
+
+    def is_connected(self, pair: int) -> bool:
+        """Whether the target has what was to come first."""
+
+    def take(self, pair: int) -> Stopped:
+        """Have back what has stopped."""
+
+    def join(self, owner: PairEvents, client: int, target: int, moved: tuple[int, int]) -> int:
+        """Move bytes between connected ends."""
+
+    def stop(self, pair: int) -> None:
+        """Stop, and tell the owner with all that is held."""
+
+    def reset(self, pair: int) -> None:
+        """Let both connections end with RST."""
+
+    def drop(self, pair: int) -> None:
+        """Close both descriptors as soon as the kernel has let go of them, and tell nothing."""
+
+    def moved(self, pair: int) -> tuple[int, int]:
+        """Bytes up and down."""
+
+    def is_half_closed(self, pair: int) -> bool:
+        """Whether one end has ended, and the other not."""

@@ -95,6 +95,9 @@ class Reactor:
         """Called when some of them fail for HOPELESS_AFTER."""
         self.at_once = 0
         """Number of events that the last poll returned."""
+        self._poll: Callable[[float, int], list[tuple[int, int]]] = self._epoll.poll
+        self._moved = False
+        """Whether `_poll` has itself handled what had happened."""
         loop.add_reader(self._epoll.fileno(), self._turn)
 
     def close(self) -> None:
@@ -162,13 +165,14 @@ class Reactor:
                 self.loop.call_later(RETRY, self._turn)
 
     def _turn(self) -> None:
-        poll, clock, resumables = self._epoll.poll, self.clock, self._resumables
+        """Take events until there are none, or until the event loop must have its turn."""
+        poll, clock, resumables = self._poll, self.clock, self._resumables
         until = clock() + SLICE
         self._turning = True
         try:
             while True:
                 events = poll(0 if resumables else LINGER, BATCH)
-                if not (events or resumables or self._failing):
+                if not (events or resumables or self._failing or self._moved):
                     return
                 self.at_once = len(events)
                 if resumables:

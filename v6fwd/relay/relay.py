@@ -27,8 +27,10 @@ from v6fwd.relay.limits.loop_watch import LoopWatch
 from v6fwd.relay.limits.siblings import Siblings
 from v6fwd.relay.listener import Gate, Listener
 from v6fwd.relay.ports import Port, open_port
+from v6fwd.relay.pump import PairPump
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources
+from v6fwd.relay.ring.native import Ring
 from v6fwd.relay.sockets import open_listener
 from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.targets.shared import Targets
@@ -70,8 +72,10 @@ class Relay:
         clients: Clients | None = None,
         heard: Heard | None = None,
         bans: Bans | None = None,
+        ring: Ring | None = None,
     ) -> None:
-        self.reactor = Reactor(asyncio.get_running_loop())
+        """`ring` moves the bytes of plain TCP flows, and is closed with the relay."""
+        self.reactor, pairs = make_reactor(ring)
         clients = clients or Clients(ClientTable(), 0, self.reactor.clock)
         self.resources = Resources(
             self.reactor,
@@ -81,6 +85,7 @@ class Relay:
             log_flows=log_flows,
             heard=heard,
             bans=bans,
+            ring=pairs,
         )
         self.flows = self.resources.flows
         self._log = log
@@ -321,6 +326,17 @@ class Relay:
                 "bytes_down": down,
                 "seconds": round(flow.seconds(), 3),
             }
+
+
+def make_reactor(ring: Ring | None) -> tuple[Reactor, PairPump | None]:
+    """A reactor for the running loop, and the pump of pairs if there is a ring."""
+    loop = asyncio.get_running_loop()
+    if ring is None:
+        return Reactor(loop), None
+    from v6fwd.relay.ring.reactor import RingReactor
+
+    reactor = RingReactor(loop, ring)
+    return reactor, reactor.pairs
 
 
 def listen_on(endpoint: Endpoint) -> socket.socket:

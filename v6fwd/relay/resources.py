@@ -15,6 +15,7 @@ from v6fwd.relay.flows import Flows
 from v6fwd.relay.http.linger import LINGER_TIME
 from v6fwd.relay.limits.bans import Bans
 from v6fwd.relay.limits.hops import Hops
+from v6fwd.relay.pump import PairPump
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.tcp.pipes import PipePool
@@ -38,7 +39,9 @@ class Resources:
         log_flows: bool,
         heard: Heard | None = None,
         bans: Bans | None = None,
+        ring: PairPump | None = None,
     ) -> None:
+        self._ring = ring
         self._reactor = reactor
         self._max_flows = max_flows
         self._log = log
@@ -71,6 +74,7 @@ class Resources:
                 heads=Deadlines(self._reactor, limits.request_timeout),
                 lingers=Deadlines(self._reactor, LINGER_TIME),
                 log_flows=self._log_flows,
+                ring=self._ring,
                 heard=self._heard,
                 bans=self.bans,
             )

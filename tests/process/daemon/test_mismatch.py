@@ -14,6 +14,8 @@ from tests.support.process import eventually, free_port
 from tests.support.rig import read_all
 from tests.support.site import Site
 
+pytestmark = pytest.mark.usefixtures("looks_at_answers")
+
 GET = b"GET / HTTP/1.0\r\n\r\n"
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 BAD = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -15,6 +15,8 @@ from tests.support.relaying import Running, relaying, reset, target, until
 from v6fwd.model import ClientIP
 from v6fwd.relay.targets.mismatch import LOOK_INTERVAL, NEEDED
 
+pytestmark = pytest.mark.usefixtures("looks_at_answers")
+
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 GOOD = GET[:14]
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"

@@ -362,7 +362,10 @@ MISTAKES = [
     ("worker = 2", "v6fwd.toml: worker = 2: unknown key in the main file; did you mean workers?"),
     ("forwards = []", "unknown key in the main file; did you mean forward?"),
     ('client-ip = "none"', "unknown key in the main file; it belongs in [defaults] or a [[forwa"),
-    ("zzz = 1", "unknown key in the main file; there are workers, user, include, log-format,"),
+    (
+        "zzz = 1",
+        "unknown key in the main file; there are workers, engine, user, include,",
+    ),
     ('"a b\\n" = 1', 'v6fwd.toml: "a b\\n" = 1: unknown key'),
     ('user = "no-such-user"', 'user = "no-such-user": there is no such user on this machine'),
     ('log-format = "xml"', 'log-format = "xml": not one of text, json'),

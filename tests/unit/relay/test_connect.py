@@ -18,6 +18,7 @@ from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address, Endpoint, Limits
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.limits.hops import MOST, START, Hops
+from v6fwd.relay.pump import Flags, Reason, Stopped
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import reset_on_close
 from v6fwd.relay.tcp import connect as connect_module
@@ -58,6 +59,9 @@ class Site(Attempting):
         self.headers = iter([b""])
         self.path = ""
         self.takes = True
+        self.pair_takes = False
+        """Whether another pump waits for the target, which has `pair` then."""
+        self.pair = -1, b"", 0
         self._ours: list[socket.socket] = [self.client]
         reactor = cast("Reactor", self)
         self.connects = Deadlines(reactor, 5.0)
@@ -188,6 +192,20 @@ class Site(Attempting):
             raise MemoryError
         self._ours.append(socket.socket(fileno=fd))
 
+    def dialled(self, fd: int, first: bytes, header_size: int) -> bool:
+        if self.pair_takes:
+            self.pair = fd, first, header_size
+        return self.pair_takes
+
+    def is_joined(self) -> bool:
+        return False
+
+    def pair_connected(self) -> None:
+        self.reports.append(("pair connected",))
+
+    def leave_pair(self) -> None:
+        self.reports.append(("leave pair",))
+
     def connect_failed(self, error: OSError) -> None:
         self.reports.append(("failed", error.errno))
 
@@ -215,7 +233,9 @@ class Site(Attempting):
         forward = SimpleNamespace(
             target=self,
             write_header=write if first else None,
-            resources=SimpleNamespace(reactor=self, connects=self.connects, hops=self.hops),
+            resources=SimpleNamespace(
+                reactor=self, connects=self.connects, hops=self.hops, ring=self
+            ),
             forward=SimpleNamespace(
                 listen="[::]:1", target=Endpoint("", 0, path=self.path), limits=Limits()
             ),
@@ -599,3 +619,68 @@ def test_a_flow_of_a_loop_goes_no_further(site: Site, monkeypatch: pytest.Monkey
     site.begin(b"x")
     assert [(report[0], report[2]) for report in site.reports] == [("refused", "loop")]
     assert (site.asked, len(site.connects)) == ([], 0)
+
+
+def waited_for(site: Site, said: bytes = b"") -> Connect:
+    """Begin where another pump waits for the target."""
+    site.pair_takes = True
+    site.a_target()
+    return site.begin(said)
+
+
+def stopped(reason: Reason, *, flags: int = 0, up: bytes = b"", error: int = 0) -> Stopped:
+    """What that pump gives back before it has written anything."""
+    return Stopped(reason, error, flags, b"HEADERsaid", up, b"", 0, 0)
+
+
+def test_another_pump_waits_and_reads(site: Site) -> None:
+    site.headers = iter([b"HEADER"])
+    site.client.send(b" later")
+    connect = waited_for(site, b"said")
+    assert site.pair[1:] == (b"HEADERsaid", 6), "it reads the rest itself"
+    assert not site.watched
+    assert len(site.connects) == 1, "within the time limit"
+    connect.joined()
+    assert len(site.connects) == 0
+    assert site.reports == []
+
+
+def test_a_target_that_fails_the_other_pump_is_tried_again(site: Site) -> None:
+    """What the client has said by then goes to the next address."""
+    site.headers = iter([b"HEADER"])
+    site.can_refresh = True
+    connect = waited_for(site, b"said")
+    connect.pair_stopped(
+        site.pair[0], stopped(Reason.FAILED, up=b" more", error=errno.ECONNREFUSED)
+    )
+    site.pair_takes = False
+    target = site.a_target()
+    assert site.resolved is not None
+    site.resolved()
+    assert target.recv(100) == b"HEADERsaid more"
+
+
+def test_the_time_limit_takes_the_target_back(site: Site) -> None:
+    site.headers = iter([b"HEADER"])
+    connect = waited_for(site)
+    connect.expired()
+    assert site.reports == [("leave pair",)]
+    connect.pair_stopped(site.pair[0], stopped(Reason.ASKED))
+    assert site.reports[1:] == [("failed", errno.ETIMEDOUT)]
+
+
+def test_a_client_that_is_reset_while_the_other_pump_waits(site: Site) -> None:
+    site.headers = iter([b"HEADER"])
+    connect = waited_for(site)
+    connect.pair_stopped(site.pair[0], stopped(Reason.BROKE, flags=Flags.BROKE_CLIENT))
+    assert site.reports == [("client reset",)]
+
+
+def test_want_of_memory_in_the_other_pump_costs_the_flow(site: Site) -> None:
+    site.headers = iter([b"HEADER"])
+    connect = waited_for(site)
+    connect.pair_stopped(site.pair[0], stopped(Reason.MEMORY))
+    ((kind, error),) = site.reports
+    assert kind == "exception"
+    assert isinstance(error, MemoryError)
+    connect.stop()

@@ -16,7 +16,7 @@ from v6fwd.errors import ClientRefusedError, LoopError
 from v6fwd.model import Address
 from v6fwd.relay.admission import LOOP
 from v6fwd.relay.limits.hops import loop_text, received_hop_limit
-from v6fwd.relay.pump import ConnectEvents
+from v6fwd.relay.pump import ConnectEvents, Flags, Reason, Stopped
 from v6fwd.relay.sockets import is_connected, local_address, pending_error, reset_on_close
 from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.target import Target
@@ -52,6 +52,8 @@ class Connect:
         "_first",
         "_forward",
         "_header_size",
+        "_is_late",
+        "_is_pair",
         "_owner",
         "_race",
         "_refreshed",
@@ -86,6 +88,8 @@ class Connect:
         self._race: Race | None = None  # where the target has several addresses
         self._refreshed = False  # the resolver has been asked again
         self._client_ended = False
+        self._is_pair = False  # another pump waits for the target
+        self._is_late = False  # it has been told to stop
         self._done = False
 
     def start(self) -> None:
@@ -115,6 +119,8 @@ class Connect:
                 self._start_again_later()
             elif self._failed(error):
                 self._start_again_soon()
+            return
+        if self._may_be_pair() and self._is_waited_for():
             return
         if self._first and self._write_first(watched=False):
             return
@@ -209,6 +215,43 @@ class Connect:
         else:
             self._client_ended = True
 
+    # -- while another pump waits --
+
+    def _may_be_pair(self) -> bool:
+        has_ring = self._forward.resources.ring is not None
+        is_plain = not self._forward.forward.target.path  # reads of a unix socket may end short
+        return has_ring and is_plain and self._race is None and not self._client_ended
+
+    def _is_waited_for(self) -> bool:
+        """Let the other pump wait, and move the bytes then; False if it does not."""
+        if not self._owner.dialled(self._fd, self._first or b"", self._header_size):
+            return False
+        self._fd, self._is_pair = -1, True
+        if self._owner.is_joined():
+            self._owner.pair_connected()
+        else:
+            self._start_clock()
+        return True
+
+    def joined(self) -> None:
+        """The target has what was to come first, and the flow goes on without this."""
+        self._done = True
+        self._forward.resources.connects.discard(self)
+
+    def pair_stopped(self, fd: int, stopped: Stopped) -> None:
+        """The other pump does not wait any more: the target has failed, or the client has."""
+        self._is_pair = False
+        self._fd = fd
+        self._first = stopped.first + stopped.up
+        self._client_ended = bool(stopped.flags & Flags.ENDED_CLIENT)
+        if stopped.flags & Flags.BROKE_CLIENT:
+            self.stop()
+            self._owner.client_reset()
+        elif stopped.reason == Reason.MEMORY:
+            self._owner.on_exception(MemoryError())
+        elif self._failed(OSError(errno.ETIMEDOUT if self._is_late else stopped.errno, "")):
+            self.start()
+
     # -- what the target does --
 
     def on_event(self, mask: int) -> None:
@@ -262,7 +305,11 @@ class Connect:
         if not self._refreshed:
             self._refreshed = True
             self._forward.target.refresh(_nothing)
-        self._failed(OSError(errno.ETIMEDOUT, ""))
+        if self._is_pair:
+            self._is_late = True
+            self._owner.leave_pair()
+        else:
+            self._failed(OSError(errno.ETIMEDOUT, ""))
 
     # -- other addresses --
 

@@ -1,19 +1,36 @@
-"""A TCP flow: whatever one end says, the other hears. `side` moves the bytes."""
+"""A TCP flow: whatever one end says, the other hears.
+
+Two pumps can move its bytes. A `PairPump` (the ring, where there is one) has both descriptors while
+nothing unusual happens; `_pair` is their number there. Otherwise they are two `Side` objects.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from v6fwd.client_ip.proxy.read import Header
 from v6fwd.model import ClientIP
+from v6fwd.relay.ends import End
+from v6fwd.relay.pump import Flags, PairPump, Reason, Stopped
+from v6fwd.relay.sockets import reset_on_close
 from v6fwd.relay.tcp.connect import Connect
-from v6fwd.relay.tcp.side import Side, join
+from v6fwd.relay.tcp.forward import TcpForward
+from v6fwd.relay.tcp.side import READ, READ_WRITE, Side, join
 from v6fwd.relay.tcp.stream import StreamFlow
 from v6fwd.relay.tcp.unix_side import UnixSide
+
+NO_PAIR = -1
 
 
 class TcpFlow(StreamFlow):
     """Connects at once, and passes everything on."""
 
-    __slots__ = ()
+    __slots__ = ("_pair", "_target_fd")
+
+    def __init__(self, forward: TcpForward, client_fd: int, slot: int) -> None:
+        super().__init__(forward, client_fd, slot)
+        self._pair = NO_PAIR
+        self._target_fd = -1  # while there is a pair, and until there are sides
 
     def identified(self, header: Header | None, rest: bytes) -> None:
         """Connect to the target; `rest` goes behind the PROXY header."""
@@ -29,8 +46,7 @@ class TcpFlow(StreamFlow):
         target = (UnixSide if self._forward.forward.target.path else Side)(fd, self)
         self.client, self.target = client, target
         connect, self._wait = self._wait, None
-        if self._forward.forward.client_ip is ClientIP.TRANSPARENT:
-            self._forward.note_shown(self._source)
+        self._note_shown()
         join(client, target, held, moved, watched=watched)
         client.watch()
         if self._started >= self._forward.looks.look_from:
@@ -39,3 +55,123 @@ class TcpFlow(StreamFlow):
             client.ended = True
             if not client.blocked:
                 self.ended(client)
+
+    def _note_shown(self) -> None:
+        if self._forward.forward.client_ip is ClientIP.TRANSPARENT:
+            self._forward.note_shown(self._source)
+
+    # -- while a pair --
+
+    def dialled(self, fd: int, first: bytes, header_size: int) -> bool:
+        """Let the ring wait for the target and move all bytes, unless the answer is looked at."""
+        resources = self._forward.resources
+        ring = resources.ring
+        looked_at = self._started >= self._forward.looks.look_from
+        if ring is None or not ring.wants(len(resources.flows), looked_at=looked_at):
+            return False
+        self._pair = ring.connect(self, self._client_fd, fd, first, header_size)
+        self._target_fd = fd
+        return True
+
+    def is_joined(self) -> bool:
+        """Whether the ring is connected already."""
+        return self._ring.is_connected(self._pair)
+
+    def leave_pair(self) -> None:
+        """Have both descriptors back; `pair_stopped` follows."""
+        self._ring.stop(self._pair)
+
+    @property
+    def _ring(self) -> PairPump:
+        ring = self._forward.resources.ring
+        assert ring is not None
+        return ring
+
+    def pair_connected(self) -> None:
+        """The connection to the target is there."""
+        connect, self._wait = self._wait, None
+        assert isinstance(connect, Connect)
+        connect.joined()
+        self._note_shown()
+
+    def pair_finished(self) -> None:
+        """Both have ended."""
+        self.close(End.CLOSED)
+
+    def pair_stopped(self) -> None:
+        """Go on with the epoll pump."""
+        stopped = self._ring.take(self._pair)
+        self._pair = NO_PAIR
+        if isinstance(self._wait, Connect):
+            fd, self._target_fd = self._target_fd, -1
+            self._wait.pair_stopped(fd, stopped)
+        else:
+            self._be_sides(self._target_fd, stopped)
+
+    def _be_sides(self, fd: int, stopped: Stopped) -> None:
+        client, target = Side(self._client_fd, self), Side(fd, self)
+        self.client, self.target, self._target_fd = client, target, -1
+        join(client, target, stopped.up, stopped.moved_up, watched=False)
+        target.moved, target.held = stopped.moved_down, stopped.down
+        target.blocked = client.watches_out = bool(stopped.down)
+        client.ended = bool(stopped.flags & Flags.ENDED_CLIENT)
+        target.ended = bool(stopped.flags & Flags.ENDED_TARGET)
+        self.reactor.watch(client.fd, READ_WRITE if client.watches_out else READ, client)
+        if stopped.reason == Reason.MEMORY:
+            self.on_exception(MemoryError())
+        elif stopped.flags & (Flags.BROKE_CLIENT | Flags.BROKE_TARGET):
+            self._pass_breaks_on(stopped.flags)
+        elif client.ended and target.ended and not (client.blocked or target.blocked):
+            self.close(End.CLOSED)
+
+    def _pass_breaks_on(self, flags: int) -> None:
+        if flags & Flags.BROKE_CLIENT:
+            self.broke(self.client)
+        if flags & Flags.BROKE_TARGET and not self.closed:
+            self.broke(self.target)
+
+    def become_pair(self) -> bool:
+        """Let the ring go on, if nothing unusual is under way; False if it cannot."""
+        ring = self._forward.resources.ring
+        if ring is None or self._wait is not None or self._watch is not None:
+            return False
+        client, target = self.client, self.target
+        if not (client.is_idle and target.is_idle) or isinstance(target, UnixSide):
+            return False
+        self._pair = ring.join(self, client.fd, target.fd, self.moved())
+        self._target_fd = target.fd
+        self.reactor.unwatch(client.fd)
+        self.reactor.unwatch(target.fd)
+        del client.other, target.other
+        del self.client, self.target
+        return True
+
+    def moved(self) -> tuple[int, int]:
+        return super().moved() if self._pair == NO_PAIR else self._ring.moved(self._pair)
+
+    def descriptors(self) -> Sequence[int]:
+        if self._pair == NO_PAIR or self._wait is not None:
+            return super().descriptors()
+        return self._client_fd, self._target_fd
+
+    def _is_half_closed(self) -> bool:
+        if self._pair == NO_PAIR:
+            return super()._is_half_closed()
+        return self._ring.is_half_closed(self._pair)
+
+    def abort(self, end: End, detail: str = "") -> None:
+        """Reset both connections."""
+        if self._pair != NO_PAIR and not self.closed:
+            self._ring.reset(self._pair)
+        super().abort(end, detail)
+
+    def _close_client(self) -> None:
+        """Close both while they are a pair."""
+        pair, self._pair = self._pair, NO_PAIR
+        if pair != NO_PAIR:
+            self._ring.drop(pair)
+            return
+        super()._close_client()
+        if self._target_fd >= 0:  # no memory for the sides of a pair that has stopped
+            reset_on_close(self._target_fd)
+            self.reactor.close_fd(self._target_fd)

@@ -10,6 +10,7 @@ from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.flows import Flows
 from v6fwd.relay.limits.bans import Bans
 from v6fwd.relay.limits.hops import Hops
+from v6fwd.relay.pump import PairPump
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.tcp.pipes import PipePool
@@ -34,6 +35,8 @@ class TcpResources:
     lingers: Deadlines
     """Waits for an HTTP client to close."""
     log_flows: bool = False
+    ring: PairPump | None = None
+    """Moves the bytes of plain flows; None: the epoll pump moves all."""
     heard: Heard | None = None
     """Who hears what was seen of targets, beside the counters."""
     bans: Bans = field(default_factory=Bans)

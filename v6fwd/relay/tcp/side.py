@@ -60,6 +60,9 @@ class Owner(FlowEvents["Side"], Protocol):
     def pipes(self) -> PipePool:
         """Where pipes are borrowed."""
 
+    def become_pair(self) -> bool:
+        """Let another pump go on, if there is one and nothing unusual is under way."""
+
 
 class Side:
     """One end of a flow, and the direction that leads from it to the other end.
@@ -156,6 +159,12 @@ class Side:
             self.flow.ended(self)
         else:
             self._move(to_end=True)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is held or remembered: another pump could go on."""
+        busy = self.blocked or self.ended or self.queued or self.urgent or self.full_reads
+        return not (busy or self.held or self.pipe)
 
     def go_on(self) -> None:
         """Read to the end of what is there: no edge tells of it again."""

@@ -123,6 +123,24 @@ class StreamFlow(ABC):
     ) -> None:
         """Begin to move bytes; see pump.ConnectEvents."""
 
+    def dialled(self, fd: int, first: bytes, header_size: int) -> bool:  # noqa: ARG002
+        """Let the connect wait itself."""
+        return False
+
+    def is_joined(self) -> bool:
+        """Say no: it is no pair."""
+        return False
+
+    def pair_connected(self) -> None:  # noqa: B027 - not abstract: most flows are none
+        """Do nothing: it is none."""
+
+    def become_pair(self) -> bool:
+        """Stay as it is."""
+        return False
+
+    def leave_pair(self) -> None:  # noqa: B027 - not abstract: most flows are none
+        """Do nothing: it is none."""
+
     def connect_failed(self, error: OSError) -> None:
         """Reset the client of a target that cannot be reached."""
         self.abort(End.TARGET_FAILED, self._tell_failed(error))
@@ -244,7 +262,7 @@ class StreamFlow(ABC):
             self._give_back(resources)
 
     def _give_back(self, resources: TcpResources) -> None:
-        resources.reactor.close_fd(self._client_fd)
+        self._close_client()
         if self._wait is not None:
             self._wait.stop()
             self._wait = None
@@ -255,6 +273,9 @@ class StreamFlow(ABC):
         resources.flows.remove(self)
         if self._watch is not None:
             self._watch.stop()
+
+    def _close_client(self) -> None:
+        self.reactor.close_fd(self._client_fd)
 
     def _close_target(self) -> None:
         """Close the target's descriptor, and leave no cycle for the collector."""

@@ -1,0 +1,49 @@
+"""`engine = "ring"`: workers serve by it behind their filter of system calls; status names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import failing
+from tests.support.site import Site
+from v6fwd.model import RelayEngine
+from v6fwd.relay.ring.choose import probe
+from v6fwd.relay.ring.pump import TAKES_ALL
+
+
+def rings_of(pid: int) -> int:
+    """How many rings a process has open, beside the one that libuv may have."""
+    links = [each.readlink() for each in Path(f"/proc/{pid}/fd").iterdir()]
+    return sum("io_uring" in str(link) for link in links)
+
+
+def test_workers_serve_by_the_ring(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    if why := probe(RelayEngine.RING).why:
+        pytest.skip(why)
+    monkeypatch.setenv(TAKES_ALL, "1")
+    site.run(more='engine = "ring"')
+    assert "engine: ring" in site.daemon.log
+    status = site.daemon.status()
+    assert (status["engine"], status["no_ring"]) == ("ring", "")
+    assert all(rings_of(worker["pid"]) == 1 for worker in status["workers"])
+    assert ", engine ring" in site.daemon.command_line("status").stdout
+    for _ in range(4):
+        client, target = site.pair()
+        target.sendall(b"answer")
+        assert client.recv(6) == b"answer"
+        client.close()
+        assert target.recv(1) == b""
+
+
+def test_epoll_serves_where_no_ring_can_be_had(site: Site) -> None:
+    site.run(more='engine = "ring"', prefix=failing("io_uring_setup", "EPERM", "1+"))
+    why = "io_uring_setup is not permitted: a seccomp policy, of a container say"
+    assert f"engine: epoll, no ring: {why}" in site.daemon.log
+    status = site.daemon.status()
+    assert (status["engine"], status["no_ring"]) == ("epoll", why)
+    assert f", engine epoll: {why}" in site.daemon.command_line("status").stdout
+    client, target = site.pair()
+    target.sendall(b"answer")
+    assert client.recv(6) == b"answer"

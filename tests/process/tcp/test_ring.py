@@ -1,0 +1,130 @@
+"""Which flows the ring serves, and when the epoll pump goes on in its place."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import cast
+
+import pytest
+
+from tests.support.relaying import Running, echo, relaying, target, until
+from v6fwd.model import RelayEngine
+from v6fwd.relay.ring.choose import ENVIRONMENT, choose
+from v6fwd.relay.ring.pump import FROM_FLOWS, TAKES_ALL
+from v6fwd.relay.tcp import flow as flow_module
+from v6fwd.relay.tcp.flow import NO_PAIR, TcpFlow
+
+Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@pytest.fixture(autouse=True)
+def ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ring, as it is outside of tests."""
+    chosen = choose(RelayEngine.RING)
+    if chosen.ring is None:
+        pytest.skip(chosen.why)
+    chosen.ring.close()
+    monkeypatch.setenv(ENVIRONMENT, "ring")
+    monkeypatch.delenv(TAKES_ALL, raising=False)
+
+
+def pairs(running: Running) -> int:
+    """Flows whose bytes the ring moves."""
+    return sum(cast("TcpFlow", flow)._pair != NO_PAIR for flow in running.relay.flows.live)
+
+
+async def all_say(clients: list[Pair], data: bytes) -> None:
+    """All of them write before the relay has a turn, and hear the echo."""
+    for _, writer in clients:
+        writer.write(data)
+    for reader, _ in clients:
+        assert await reader.readexactly(len(data)) == data
+
+
+async def test_a_lonely_flow_stays_on_epoll() -> None:
+    async with target(echo) as behind, relaying(behind) as running:
+        client = await running.connect()
+        for _ in range(3):
+            await all_say([client], b"hello")
+        assert pairs(running) == 0
+        client[1].close()
+        await running.no_flows()
+
+
+async def test_busy_flows_move_to_the_ring_and_lose_nothing() -> None:
+    """They began on the epoll, where the target's first answers were looked at."""
+    async with target(echo) as behind, relaying(behind) as running:
+        clients = [await running.connect() for _ in range(4 * FROM_FLOWS)]
+        moved = [0]
+
+        async def some_have_moved() -> None:
+            while not pairs(running):
+                moved[0] += 1
+                await all_say(clients, b"%05d" % moved[0])
+
+        async with asyncio.timeout(20):
+            await some_have_moved()
+        await all_say(clients, b"after")
+        totals = [flow.moved() for flow in running.relay.flows.live]
+        assert set(totals) == {(5 * moved[0] + 5, 5 * moved[0] + 5)}
+        for _, writer in clients:
+            writer.close()
+        await running.no_flows()
+
+
+async def test_bulk_goes_on_by_splice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TAKES_ALL, "1")
+    async with target(echo) as behind, relaying(behind) as running:
+        client = await running.connect()
+        await all_say([client], b"hello")
+        assert pairs(running) == 1
+        data = bytes(range(256)) * 4096
+        await all_say([client], data)
+        assert pairs(running) == 0
+        (flow,) = running.relay.flows.live
+        assert flow.moved() == (len(data) + 5, len(data) + 5)
+        client[1].close()
+        await running.no_flows()
+
+
+async def test_a_half_closed_flow_is_watched_by_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No read of the end that has ended would tell of its reset."""
+    monkeypatch.setenv(TAKES_ALL, "1")
+    told = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        await told.wait()
+        writer.close()
+
+    async with target(serve) as behind, relaying(behind) as running:
+        client = await running.connect()
+        client[1].write_eof()
+        await until(lambda: running.relay.flows.live and pairs(running) == 0)
+        told.set()
+        assert await client[0].read() == b""
+        client[1].close()
+        await running.no_flows()
+
+
+async def test_no_memory_for_sides_costs_the_flow_and_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(TAKES_ALL, "1")
+
+    def no_memory(_fd: int, _flow: TcpFlow) -> None:
+        raise MemoryError
+
+    async with target(echo) as behind, relaying(behind) as running:
+        before = len(os.listdir("/proc/self/fd"))
+        client = await running.connect()
+        await all_say([client], b"hello")
+        with monkeypatch.context() as patch:
+            patch.setattr(flow_module, "Side", no_memory)
+            client[1].write(bytes(1 << 20))
+            await running.no_flows()
+        with pytest.raises(ConnectionError):
+            await client[0].read()
+        client[1].close()
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before)

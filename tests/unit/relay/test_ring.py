@@ -1,0 +1,338 @@
+"""The native ring: bytes, ends, resets, what it gives back, and what it refuses."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import select
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.rig import noise, read_all, read_exactly, reset
+from v6fwd.relay.pump import Flags, Reason, Stopped
+from v6fwd.relay.ring.native import CONNECTED, FINISHED, KIND, KIND_BITS, READABLE, STOPPED, Ring
+
+native = pytest.importorskip("v6fwd.relay.ring._ring", reason="the native ring is not built")
+BUFFER = 16 * 1024
+
+
+class Ends:
+    """A ring with one flow: two connections over TCP, our ends of which are the ring's."""
+
+    def __init__(self, ring: Ring) -> None:
+        self.ring = ring
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.client, self._mine = _connected(server)
+            self.target, self._other = _connected(server)
+        self.events: list[int] = []
+        self.pair = -1
+
+    def connect(self, first: bytes = b"", header_size: int = 0) -> None:
+        """Let the ring have both; the target is connected already."""
+        fds = self._mine.detach(), self._other.detach()
+        self.pair = self.ring.connect(self, *fds, first, header_size)
+        if self.ring.is_connected(self.pair):
+            self.events.append(self.pair << KIND_BITS | CONNECTED)
+
+    def join(self) -> None:
+        self.pair = self.ring.join(self, self._mine.detach(), self._other.detach(), 0, 0)
+
+    def turn(self, seconds: float = 0) -> None:
+        self.events += self.ring.wait(seconds) or ()
+
+    def until(self, kind: int) -> None:
+        """Turn until the ring has told it."""
+        for _ in range(400):
+            if self.pair << KIND_BITS | kind in self.events:
+                return
+            self.turn(0.05)
+        raise AssertionError(f"not told: {kind}, but {self.events}")
+
+    def until_readable(self, sock: socket.socket) -> None:
+        poll = select.poll()  # select(2) knows no descriptor above 1023
+        poll.register(sock, select.POLLIN)
+        for _ in range(400):
+            if poll.poll(0):
+                return
+            self.turn(0.05)
+        raise AssertionError("nothing came")
+
+    def take(self) -> Stopped:
+        self.until(STOPPED)
+        return Stopped(*self.ring.take(self.pair))
+
+    def close(self) -> None:
+        for sock in (self.client, self.target, self._mine, self._other):
+            sock.close()
+
+
+def _connected(server: socket.socket) -> tuple[socket.socket, socket.socket]:
+    theirs = socket.create_connection(server.getsockname())
+    ours = server.accept()[0]
+    theirs.settimeout(10)
+    ours.setblocking(False)
+    return theirs, ours
+
+
+@pytest.fixture
+def ring() -> Iterator[Ring]:
+    try:
+        one = native.Ring()
+    except OSError as error:
+        pytest.skip(f"no ring here: {error}")
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def ends(ring: Ring) -> Iterator[Ends]:
+    one = Ends(ring)
+    yield one
+    one.close()
+
+
+def test_header_and_first_bytes_go_together(ends: Ends) -> None:
+    ends.client.sendall(b"hello")
+    ends.connect(b"HEADER", 6)
+    ends.until(CONNECTED)
+    assert ends.target.recv(100) == b"HEADERhello"
+    assert ends.ring.moved(ends.pair) == (5, 0), "the header is not counted"
+
+
+def test_a_silent_client_does_not_hold_the_header_up(ends: Ends) -> None:
+    ends.connect(b"HEADER", 6)
+    ends.until(CONNECTED)
+    assert ends.target.recv(100) == b"HEADER"
+    assert ends.ring.moved(ends.pair) == (0, 0)
+
+
+def test_bytes_arrive_in_order_both_ways(ends: Ends) -> None:
+    ends.join()
+    for size in (1, 100, BUFFER - 1, 7):
+        for here, there in ((ends.client, ends.target), (ends.target, ends.client)):
+            data = noise(size, seed=size)
+            here.sendall(data)
+            ends.until_readable(there)
+            assert read_exactly(there, size) == data
+    total = 1 + 100 + BUFFER - 1 + 7
+    assert ends.ring.moved(ends.pair) == (total, total)
+
+
+def test_ends_are_passed_on_and_both_finish_it(ends: Ends) -> None:
+    ends.join()
+    ends.client.sendall(b"question")
+    ends.client.shutdown(socket.SHUT_WR)
+    ends.until_readable(ends.target)
+    ends.turn(0.05)
+    assert read_all(ends.target) == b"question"
+    assert ends.ring.is_half_closed(ends.pair)
+    ends.target.sendall(b"answer")
+    ends.target.close()
+    ends.until(FINISHED)
+    assert ends.ring.moved(ends.pair) == (8, 6)
+    ends.ring.drop(ends.pair)
+    assert read_all(ends.client) == b"answer"
+    assert ends.ring.active == 0
+
+
+def test_an_end_before_the_connection_is_passed_on_behind_the_bytes(ends: Ends) -> None:
+    ends.client.sendall(b"all")
+    ends.client.shutdown(socket.SHUT_WR)
+    ends.connect(b"H", 1)
+    ends.until(CONNECTED)
+    for _ in range(3):
+        ends.turn(0.02)
+    assert read_all(ends.target) == b"Hall"
+
+
+@pytest.mark.parametrize("who", ["client", "target"])
+def test_a_reset_stops_it(ends: Ends, who: str) -> None:
+    ends.join()
+    ends.turn()
+    reset(getattr(ends, who))
+    stopped = ends.take()
+    assert stopped.reason == Reason.BROKE
+    assert stopped.errno == errno.ECONNRESET
+    assert stopped.flags == (Flags.BROKE_CLIENT if who == "client" else Flags.BROKE_TARGET)
+
+
+def test_what_does_not_fit_is_given_back_in_order(ends: Ends) -> None:
+    ends.target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    ends._other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    ends.join()
+    data = noise(BUFFER, seed=3)
+    sent = b""
+    for _ in range(1000):
+        piece = data[: BUFFER - 1]  # never a full buffer: that would be bulk
+        ends.client.sendall(piece)
+        sent += piece
+        for _ in range(3):
+            ends.turn(0.01)
+        if ends.events:
+            break
+    stopped = ends.take()
+    assert stopped.reason == Reason.FULL
+    assert 0 < len(stopped.up) < BUFFER, "one buffer is held at most"
+    moved = stopped.moved_up
+    assert sent[moved : moved + len(stopped.up)] == stopped.up
+    assert read_exactly(ends.target, moved) == sent[:moved]
+
+
+def test_full_buffers_in_a_row_are_bulk(ends: Ends) -> None:
+    ends.client.sendall(bytes(4 * BUFFER))
+    ends.join()
+    stopped = ends.take()
+    assert (stopped.reason, stopped.up) == (Reason.BULK, b"")
+    assert stopped.moved_up == 2 * BUFFER
+
+
+def test_a_target_that_refuses(ring: Ring) -> None:
+    """What the client has said is given back, for the next address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client, mine = _connected(server)
+        closed = server.getsockname()
+    target = socket.socket()
+    target.setblocking(False)
+    target.connect_ex(closed)
+    client.sendall(b"said")
+    pair = ring.connect(None, mine.detach(), target.fileno(), b"HEADER", 6)
+    stopped = None
+    for _ in range(100):
+        if pair << KIND_BITS | STOPPED in (ring.wait(0.05) or ()):
+            stopped = Stopped(*ring.take(pair))
+            break
+    assert stopped is not None
+    assert (stopped.reason, stopped.errno) == (Reason.FAILED, errno.ECONNREFUSED)
+    assert stopped.first + stopped.up == b"HEADERsaid"
+    client.close()
+    target.close()
+
+
+def test_who_asks_gets_both_back(ends: Ends) -> None:
+    ends.join()
+    ends.turn()
+    assert ends.ring.owner(ends.pair) is ends
+    ends.ring.stop(ends.pair)
+    stopped = ends.take()
+    assert (stopped.reason, stopped.flags) == (Reason.ASKED, 0)
+    assert ends.ring.owner(ends.pair) is None
+    assert ends.ring.active == 0
+
+
+def test_two_sweeps_stop_what_is_half_closed(ends: Ends) -> None:
+    ends.join()
+    ends.ring.sweep()
+    ends.client.shutdown(socket.SHUT_WR)
+    ends.until_readable(ends.target)
+    ends.ring.sweep()
+    ends.turn()
+    assert not ends.events
+    ends.ring.sweep()
+    stopped = ends.take()
+    assert (stopped.reason, stopped.flags) == (Reason.LONELY, Flags.ENDED_CLIENT)
+
+
+@pytest.mark.parametrize("resets", [False, True])
+def test_a_flow_that_is_dropped_closes_once_nothing_is_under_way(ends: Ends, resets: bool) -> None:
+    ends.join()
+    ends.turn()
+    if resets:
+        ends.ring.reset(ends.pair)
+    ends.ring.drop(ends.pair)
+    for _ in range(100):
+        if not ends.ring.active:
+            break
+        ends.turn(0.05)
+    assert ends.ring.active == 0
+    assert not ends.events, "a dropped flow tells nothing"
+    if resets:
+        with pytest.raises(ConnectionResetError):
+            ends.client.recv(1)
+    else:
+        assert ends.client.recv(1) == b""
+
+
+def test_a_slot_is_used_again_after_the_next_wait_only(ring: Ring) -> None:
+    """An event in a list that is being read must not meet another flow."""
+    first, second, third = Ends(ring), Ends(ring), Ends(ring)
+    first.join()
+    old = first.pair
+    first.client.close()
+    first.target.close()
+    first.until(FINISHED)
+    ring.drop(old)
+    second.join()
+    assert second.pair != old
+    ring.wait(0)
+    third.join()
+    assert third.pair == old
+    with pytest.raises(ValueError, match="no such flow"):
+        ring.moved(999)
+    for one in (first, second, third):
+        one.close()
+
+
+def test_more_flows_than_buffers_lose_nothing(ring: Ring) -> None:
+    """ENOBUFS is no error: who gets no buffer is read again."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(2048, limits[0]), limits[1]))
+    many = [Ends(ring) for _ in range(300)]
+    for number, one in enumerate(many):
+        one.join()
+        one.client.sendall(number.to_bytes(2, "big"))
+    for number, one in enumerate(many):
+        one.until_readable(one.target)
+        assert read_exactly(one.target, 2) == number.to_bytes(2, "big")
+        one.close()
+    ring.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_another_descriptor_is_watched_once(ring: Ring) -> None:
+    reader, writer = os.pipe()
+    ring.poll(reader)
+    assert ring.wait(0) is None
+    os.write(writer, b"x")
+    assert ring.wait(1) == [READABLE]
+    assert ring.wait(0) is None
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_resting_ring_rings_its_bell(ends: Ends) -> None:
+    ends.join()
+    assert not ends.ring.rest()
+    assert not select.select([ends.ring.fileno()], [], [], 0)[0]
+    ends.client.sendall(b"x")
+    assert select.select([ends.ring.fileno()], [], [], 10)[0]
+    ends.turn()
+    assert not select.select([ends.ring.fileno()], [], [], 0)[0]
+    assert ends.target.recv(1) == b"x"
+
+
+def test_what_cannot_be(ends: Ends) -> None:
+    ends.join()
+    for call in (ends.ring.take, ends.ring.moved, ends.ring.drop):
+        with pytest.raises(ValueError, match=r"no such flow|has not stopped"):
+            call(ends.pair if call == ends.ring.take else 1 << 24)
+    with pytest.raises(ValueError, match="no such header"):
+        ends.ring.connect(None, 0, 0, b"short", 6)
+    with pytest.raises((TypeError, OverflowError)):
+        ends.ring.moved(-1)
+
+
+def test_a_closed_ring_says_so(ends: Ends) -> None:
+    ends.join()
+    ends.turn()
+    ends.ring.close()
+    ends.ring.close()
+    assert ends.client.recv(1) == b""
+    with pytest.raises(ValueError, match="closed"):
+        ends.ring.wait(0)
+
+
+def test_kinds_fit_into_an_event() -> None:
+    assert {CONNECTED, FINISHED, STOPPED, READABLE} <= set(range(KIND + 1))

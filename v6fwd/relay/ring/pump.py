@@ -1,0 +1,90 @@
+"""Tells flows what the native ring has seen of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from v6fwd.relay.pump import PairEvents, Stopped
+from v6fwd.relay.ring.native import CONNECTED, FINISHED, KIND, KIND_BITS, Ring
+
+FROM_FLOWS = 4
+"""Flows from which on a ring pays: below, a wait brings one event, and epoll is cheaper."""
+
+TAKES_ALL = "V6FWD_RING_TAKES_ALL"
+"""In the environment: even a lonely flow, and one whose answer would be looked at, for tests."""
+
+
+class RingPump:
+    """The pairs of a ring and their owners; meets the contract `PairPump`."""
+
+    def __init__(self, ring: Ring, on_waiting: Callable[[], object]) -> None:
+        """`on_waiting` is called outside of a turn when a turn is wanted."""
+        self._ring = ring
+        self.on_waiting = on_waiting
+        self._takes_all = bool(os.environ.get(TAKES_ALL))
+        self.turning = False
+        """Whether a wait is sure to follow, which submits what is asked for."""
+
+    def wants(self, flows: int, *, looked_at: bool) -> bool:
+        return self._takes_all or (flows >= FROM_FLOWS and not looked_at)
+
+    def connect(
+        self, owner: PairEvents, client: int, target: int, first: bytes, header_size: int
+    ) -> int:
+        pair = self._ring.connect(owner, client, target, first, header_size)
+        self._submit()
+        return pair
+
+    def join(self, owner: PairEvents, client: int, target: int, moved: tuple[int, int]) -> int:
+        pair = self._ring.join(owner, client, target, *moved)
+        self._submit()
+        return pair
+
+    def is_connected(self, pair: int) -> bool:
+        return self._ring.is_connected(pair)
+
+    def _submit(self) -> None:
+        """Raise nothing: the pair is ours by now. The next sweep submits, too."""
+        if not self.turning:
+            with contextlib.suppress(MemoryError):
+                self.rest()
+
+    def rest(self) -> None:
+        """Leave the ring alone: the event loop hears when there is something to do."""
+        if self._ring.rest():
+            self.on_waiting()
+
+    def stop(self, pair: int) -> None:
+        self._ring.stop(pair)
+
+    def take(self, pair: int) -> Stopped:
+        return Stopped(*self._ring.take(pair))
+
+    def reset(self, pair: int) -> None:
+        self._ring.reset(pair)
+
+    def drop(self, pair: int) -> None:
+        self._ring.drop(pair)
+
+    def moved(self, pair: int) -> tuple[int, int]:
+        return self._ring.moved(pair)
+
+    def is_half_closed(self, pair: int) -> bool:
+        return self._ring.is_half_closed(pair)
+
+    def owner(self, event: int) -> PairEvents | None:
+        """Whose event it is; None if that flow has closed meanwhile."""
+        found: PairEvents | None = self._ring.owner(event >> KIND_BITS)
+        return found
+
+    def tell(self, event: int, owner: PairEvents) -> None:
+        """Tell an owner what has happened."""
+        kind = event & KIND
+        if kind == CONNECTED:
+            owner.pair_connected()
+        elif kind == FINISHED:
+            owner.pair_finished()
+        else:
+            owner.pair_stopped()
