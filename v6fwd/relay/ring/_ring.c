@@ -598,7 +598,8 @@ static PyObject *ring_connect(ring_t *self, PyObject *args) {
     slot->header_size = header_size;
     slot->state = CONNECTING;
     slot->joined = 0;
-    if (read_first(self, at))
+    slot->said = size > header_size; /* then its bytes have been read already */
+    if (slot->said || read_first(self, at))
         try_at_once(self, at);
     else
         broke(self, at, CLIENT, errno);
