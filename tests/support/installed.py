@@ -19,11 +19,15 @@ _LIBRARY = f"opt/v6fwd/lib/python{sys.version_info.major}.{sys.version_info.mino
 
 
 def install_v6fwd(*units: str) -> str:
-    """Lines of `setup` for a machine: v6fwd in /usr/local/bin, and these of its units."""
+    """Lines of `setup` for a machine: v6fwd in /usr/local/bin, and these of its units.
+
+    What this host has in /var/lib/v6fwd goes: systemd could not rename it in an overlay.
+    """
     python = shlex.quote(getattr(sys, "_base_executable", sys.executable))
     packages = shlex.quote(site.getsitepackages()[0])
     mine, shim = (shlex.quote(str(ROOT / name)) for name in ("v6fwd", "v6fwd/docker/shim"))
     return f"""
+rm -rf var/lib/v6fwd var/lib/private/v6fwd
 mkdir -p opt/v6fwd/bin opt/v6fwd/packages {_LIBRARY}/v6fwd etc/v6fwd
 ln -s {python} opt/v6fwd/bin/python
 printf 'home = /usr/bin\\ninclude-system-site-packages = false\\n' >opt/v6fwd/pyvenv.cfg

@@ -23,6 +23,7 @@ from v6fwd.relay.limits.loop_watch import LoopWatch
 from v6fwd.relay.listener import Gate
 from v6fwd.relay.ports import open_port
 from v6fwd.relay.reactor import Reactor
+from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.targets.shared import Targets
 
@@ -40,6 +41,8 @@ class OnePort:
     def __init__(self, forward: Forward, sock: socket.socket, limits: Limits, log: Log) -> None:
         """Raises RelayError if the target is this port."""
         log_exceptions_without_loop(log)
+        self._forward = forward
+        self._log = log
         self._loop = SmallLoop(log)
         self._reactor = Reactor(cast("asyncio.AbstractEventLoop", self._loop))
         clients = Clients(ClientTable(), 0, self._reactor.clock)
@@ -67,6 +70,7 @@ class OnePort:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
+        tell_ready(self._log, ready_text(1), [self._forward])
         ready()
         self._loop.run()
 
