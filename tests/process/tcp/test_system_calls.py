@@ -15,6 +15,8 @@ import pytest
 from tests.support.process import eventually
 from tests.support.rig import Rig, echoed, read_all, read_exactly
 
+pytestmark = pytest.mark.usefixtures("on_epoll")
+
 SHORT = [
     "accept4",  # and not once more in vain
     "readv",
