@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import select
+import signal
 from pathlib import Path
 
 from v6fwd.errors import RelayError, reason
@@ -18,11 +19,31 @@ def find_holder(folder: Path = FOLDER) -> Path:
     """Return the one that runs on this machine. Raises RelayError, which says what to do."""
     path = folder / f"{HOLDER}{os.uname().machine}"
     try:
-        subprocess.run([path], check=True, timeout=_PATIENCE)
+        status = _run(path)
     except FileNotFoundError:
         raise RelayError(f"{path} is missing; scripts/build-hold builds it") from None
     except OSError as error:
         raise RelayError(f"{path} does not run here: {reason(error)}") from error
-    except subprocess.SubprocessError as error:
-        raise RelayError(f"{path} does not run here: {error}") from error
+    if status:
+        raise RelayError(f"{path} does not run here: exit status {status}")
     return path
+
+
+def _run(path: Path) -> int:
+    """Run a program without words; gives its exit status, negative for a signal. Raises OSError.
+
+    Not by subprocess, which waits without a limit until nobody has its pipe for errors open.
+    """
+    pid = os.posix_spawn(path, [str(path)], os.environ)
+    try:
+        child = os.pidfd_open(pid)
+        try:
+            ended = select.poll()
+            ended.register(child, select.POLLIN)
+            if not ended.poll(_PATIENCE * 1000):
+                os.kill(pid, signal.SIGKILL)
+        finally:
+            os.close(child)
+    finally:
+        status = os.waitpid(pid, 0)[1]
+    return os.waitstatus_to_exitcode(status)
