@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -244,27 +243,6 @@ def test_a_container_is_not_believed(swarm: Swarm) -> None:
     assert any("its network is denied" in served.log for served in swarm.served.values())
 
 
-def test_a_task_in_mode_host_on_an_overlay(swarm: Swarm) -> None:
-    """Its docker_gwbridge address, to which its port leads, is in no list of the Engine's."""
-    manager = swarm.manager
-    manager.docker("network", "create", "--driver", "overlay", "app")
-    swarm.create(
-        "hosted",
-        *("--network", "app", "--container-label", "v6fwd.client-ip=transparent"),
-        *("--publish", "mode=host,published=8300,target=80"),
-    )
-    try:
-        [node] = swarm.tasks("hosted")
-        served = swarm.served[node]
-        eventually(lambda: served.modes().get("[::]:8300") == "transparent", "it is served")
-        said = page(swarm, v6_of(node), 8300)
-        assert " from 24" in said, "the server is IPv4-only: it sees a pseudo address"
-        assert page(swarm, v4_of(node), 8300).split(" from ")[1].startswith(f"{CLIENT_V4}|")
-    finally:
-        swarm.remove("hosted")
-        eventually(lambda: not swarm.tasks("hosted"), "its task has gone", 60)
-
-
 def test_the_stack_of_the_page(swarm: Swarm) -> None:
     """docs/swarm.md, with another server in nginx's place."""
     [stack] = [block for block in blocks("docs/swarm.md") if block[0].startswith("version:")]
@@ -333,17 +311,6 @@ def test_update_and_scale_under_load(swarm: Swarm) -> None:
     assert sum(found.values()) <= 4, f"four tasks went, each with a client in its queue? {found}"
 
 
-def test_a_task_is_killed(swarm: Swarm) -> None:
-    """The next one is tried, and Swarm starts another one."""
-    [node, (task, *_)] = next(iter(swarm.tasks("ruled").items()))
-    swarm.engines[node].docker("kill", task)
-    # What it had in its queue when it was killed is reset; nobody can help these.
-    eventually(lambda: task not in swarm.tasks("ruled").get(node, ()), "it has ended")
-    for _, host in ADDRESSES:
-        assert "|PROXY TCP" in page(swarm, host, 8200)
-    eventually(lambda: swarm.runs("ruled"), "another one runs", 60)
-
-
 def test_dockerd_restarts(swarm: Swarm) -> None:
     """It takes its namespace down and makes another one, from which the tasks are reached then; the
     listener stays ours."""
@@ -359,9 +326,13 @@ def test_dockerd_restarts(swarm: Swarm) -> None:
 
 
 def _is_named(swarm: Swarm, host: str) -> bool:
+    return f" {client_of(host)} " in _said(swarm, host)
+
+
+def _said(swarm: Swarm, host: str) -> str:
+    """What a task says, if it is served."""
     where = f"[{host}]:8200" if ":" in host else f"{host}:8200"
-    asked = swarm.lab.run("client", "curl", "-sS", "--max-time", "9", f"http://{where}/")
-    return f" {client_of(host)} " in asked.stdout
+    return swarm.lab.run("client", "curl", "-sS", "--max-time", "9", f"http://{where}/").stdout
 
 
 def test_a_daemon_takes_over(swarm: Swarm) -> None:
@@ -372,13 +343,3 @@ def test_a_daemon_takes_over(swarm: Swarm) -> None:
     for host in (v6_of(node), v4_of(node)):
         assert SAYS["proxy-v1"](client_of(host), host) in page(swarm, host, 8200)
         assert SAYS["proxy-v1"](client_of(host), host) in page(swarm, host, published(80))
-
-
-def test_dockerd_is_killed(swarm: Swarm) -> None:
-    """The last one of this module: what was known goes on, by the namespace that it has left."""
-    node = NODES[1]
-    swarm.engines[node].stop(signal.SIGKILL)
-    served = swarm.served[node]
-    eventually(lambda: "are served as they were known last" in served.log, "it is noticed")
-    for _, host in ADDRESSES:
-        assert SAYS["proxy-v1"](client_of(host), host) in page(swarm, host, 8200)
