@@ -20,6 +20,11 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
+def state_folder(pseudo_store: str) -> Path:
+    """Return where state is kept: systemd's StateDirectory=, else beside the pseudo addresses."""
+    return Path(os.environ.get("STATE_DIRECTORY") or Path(pseudo_store).parent)
+
+
 class NotTrustedError(OSError):
     """Another user decides what is in a folder or a file. The text says which."""
 

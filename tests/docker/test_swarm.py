@@ -326,13 +326,9 @@ def test_dockerd_restarts(swarm: Swarm) -> None:
 
 
 def _is_named(swarm: Swarm, host: str) -> bool:
-    return f" {client_of(host)} " in _said(swarm, host)
-
-
-def _said(swarm: Swarm, host: str) -> str:
-    """What a task says, if it is served."""
     where = f"[{host}]:8200" if ":" in host else f"{host}:8200"
-    return swarm.lab.run("client", "curl", "-sS", "--max-time", "9", f"http://{where}/").stdout
+    asked = swarm.lab.run("client", "curl", "-sS", "--max-time", "9", f"http://{where}/")
+    return f" {client_of(host)} " in asked.stdout
 
 
 def test_a_daemon_takes_over(swarm: Swarm) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from v6fwd.config import Control
 from v6fwd.errors import reason
-from v6fwd.folder import TrustedFolder
+from v6fwd.folder import TrustedFolder, state_folder
 from v6fwd.log import Log
 from v6fwd.model import IPNetwork, Transparent
 from v6fwd.relay.limits.bans import BanTable, TableFullError
@@ -41,10 +41,9 @@ def journal_path(control: str) -> Path:
 
     By the socket's name: with `user`, that becomes a link.
     """
-    state = os.environ.get("STATE_DIRECTORY") or Path(Transparent().pseudo_store).parent
     mark = blake2b(os.path.abspath(control).encode(), digest_size=4).hexdigest()
     name = NAME if control == Control().socket else f"{NAME}-{mark}"
-    return Path(state) / FOLDER / name
+    return state_folder(Transparent().pseudo_store) / FOLDER / name
 
 
 class BanJournal:

@@ -21,12 +21,13 @@ from v6fwd.docker.engine.containers import Container
 from v6fwd.docker.engine.watcher import Watcher
 from v6fwd.docker.intake import Intake
 from v6fwd.docker.ipv4_clients import Ipv4Clients
-from v6fwd.docker.memory import Memory, state_folder
+from v6fwd.docker.memory import Memory
 from v6fwd.docker.policy.modes import Modes, needs_all
 from v6fwd.docker.prestart import Prestart
 from v6fwd.docker.report import report
 from v6fwd.docker.shim.process import LET_GO, Shim
 from v6fwd.docker.swarm.mesh import SwarmMesh
+from v6fwd.folder import state_folder
 from v6fwd.log import Log, attempt, counted, in_background
 from v6fwd.model import Endpoint, Limits
 

@@ -8,7 +8,6 @@ for as long as the shim is the same process. The file is void after a reboot, as
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,11 +25,6 @@ NAME = "docker-ports.json"
 MAX_SIZE = 16 << 20
 """Bytes that are read: thousands of ports with a label or two."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-def state_folder(pseudo_store: str) -> Path:
-    """Return where state is kept: systemd's StateDirectory=, else beside the pseudo addresses."""
-    return Path(os.environ.get("STATE_DIRECTORY") or Path(pseudo_store).parent)
 
 
 class Memory:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
+from tests.support.logged import Logged
 from v6fwd.docker.shim import small_loop
 from v6fwd.docker.shim.small_loop import LONGEST, SmallLoop
-from v6fwd.log import Log
 
 
 class Clock:
@@ -25,18 +24,6 @@ class Clock:
         return self.now
 
 
-class Lines(Log):
-    """A log that keeps its lines."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def limited(self, key: str, event: str, text: str, **_: Any) -> None:  # noqa: ARG002
-        """See Log."""
-        self.lines.append(text)
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
@@ -45,13 +32,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def log() -> Lines:
-    return Lines()
+def log() -> Iterator[Logged]:
+    logged = Logged()
+    yield logged
+    logged.close()
 
 
 @pytest.fixture
-def loop(log: Lines, clock: Clock) -> Iterator[SmallLoop]:  # noqa: ARG001
-    made = SmallLoop(log)
+def loop(log: Logged, clock: Clock) -> Iterator[SmallLoop]:  # noqa: ARG001
+    made = SmallLoop(log.log)
     yield made
     made.close()
 
@@ -97,7 +86,7 @@ def test_a_call_that_comes_while_calls_are_made_waits_for_the_next_turn(loop: Sm
     os.close(writer)
 
 
-def test_an_exception_costs_one_call(loop: SmallLoop, log: Lines, clock: Clock) -> None:
+def test_an_exception_costs_one_call(loop: SmallLoop, log: Logged, clock: Clock) -> None:
     made: list[str] = []
     for call in (loop.call_soon, lambda *words: loop.call_later(0, *words)):
         call(made.index, "nothing")  # ValueError
@@ -106,7 +95,7 @@ def test_an_exception_costs_one_call(loop: SmallLoop, log: Lines, clock: Clock) 
     clock.now += 1
     loop.run()
     assert made == ["next", "next"]
-    assert [line[:27] for line in log.lines] == ["internal error: ValueError("] * 2
+    assert [text[:27] for _, text in log.lines()] == ["internal error: ValueError("] * 2
 
 
 def test_a_reader_that_is_removed_is_not_called(loop: SmallLoop) -> None:

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from tests.support.logged import Logged
 from v6fwd import log as log_module
-from v6fwd.log import Log, attempt, log_exceptions_without_loop
-
-
-class Lines(Log):
-    """A log that keeps its lines."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def limited(self, key: str, event: str, text: str, **_: Any) -> None:  # noqa: ARG002
-        """See Log."""
-        self.lines.append(text)
+from v6fwd.log import attempt, log_exceptions_without_loop
 
 
 def fail() -> None:
@@ -28,7 +15,8 @@ def fail() -> None:
 
 def test_without_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_module, "_without_loop", None)
-    lines = Lines()
-    log_exceptions_without_loop(lines)
+    logged = Logged()
+    log_exceptions_without_loop(logged.log)
     attempt(fail)
-    assert lines.lines == ["internal error: ValueError('why')"]
+    assert [text for _, text in logged.lines()] == ["internal error: ValueError('why')"]
+    logged.close()
