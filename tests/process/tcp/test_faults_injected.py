@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import errno
 import os
@@ -79,10 +78,21 @@ def test_no_pipe(own_rig: Rig) -> None:
         assert read_all(client) == data
 
 
-def send_what_goes(sock: socket.socket, data: bytes) -> None:
-    with contextlib.suppress(OSError):  # reset, broken pipe, not connected: it has been cut
-        sock.sendall(data)
-        sock.shutdown(socket.SHUT_WR)
+class Sender(threading.Thread):
+    """Sends until all has gone or the socket was cut, and tells which it was."""
+
+    def __init__(self, sock: socket.socket, data: bytes) -> None:
+        super().__init__()
+        self._sock = sock
+        self._data = data
+        self.was_cut = False
+
+    def run(self) -> None:
+        try:
+            self._sock.sendall(self._data)
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:  # reset, broken pipe, not connected
+            self.was_cut = True
 
 
 @strace
@@ -104,17 +114,21 @@ def transfer(rig: Rig, data: bytes) -> bool:
     except ConnectionResetError:  # as early as that
         assert was_reset(rig.accept())
         return False
-    thread = threading.Thread(target=send_what_goes, args=(client, data))
-    thread.start()
+    sender = Sender(client, data)
+    sender.start()
     try:
         if rig.server not in select.select([rig.server, client], [], [], PATIENCE)[0]:
-            assert was_reset(client)  # before its target was tried
+            # Cut before its target was tried. A socket gives its error to one call only, and the
+            # next reads an end of stream: so the reset may have been the sender's.
+            reset = was_reset(client)
+            sender.join()
+            assert reset or sender.was_cut
             return False
         assert read_all(rig.accept()) == data
     except ConnectionResetError:
         return False
     finally:
-        thread.join()
+        sender.join()
     return True
 
 
