@@ -70,7 +70,7 @@ def test_what_is_changed(source: str, expected: set[str]) -> None:
 def test_every_file_has_tests(mutate: Any) -> None:
     for found, tests in mutate.NEAREST.items():
         assert (ROOT / found).exists()
-        assert all((ROOT / test).exists() for test in tests)
+        assert all((ROOT / test).exists() for test in tests if not test.startswith("-"))
     assert len(mutate.files("")) > 20
     for file in mutate.files(""):
         named_after = {
