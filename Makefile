@@ -59,7 +59,7 @@ fuzz: $(VENV)/installed-fuzz ## 13 min | random bytes against each reader of for
 	@set -e; for target in $(or $(TARGETS),$(notdir $(wildcard tests/fuzz/corpus/*))); do \
 	  $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60); done
 
-asan: packages-test $(VENV)/installed-test ## 5 min | tests of the native ring under AddressSanitizer and UBSan; ARGS=... goes to pytest
+asan: packages-test $(VENV)/installed-test ## 5 min | tests of the native modules under AddressSanitizer and UBSan; ARGS=... goes to pytest
 	@scripts/build-asan $(ARGS)
 
 mutate: $(VENV)/installed-test ## 60 min | faults put into copies of the code that no test finds: SAMPLE=150 SEED=1 ONLY=
@@ -113,13 +113,13 @@ clean: ## 1 s | remove what the other targets made
 $(BIN)/python: | packages-demo
 	$(PYTHON) -m venv $(VENV)
 
-RING := setup.py v6fwd/relay/ring/_ring.c
+NATIVE := setup.py v6fwd/relay/ring/_ring.c v6fwd/client_ip/http/_chunk_scan.c
 
-$(VENV)/installed: pyproject.toml requirements/run.txt $(SHIM) $(RING) | $(BIN)/python
+$(VENV)/installed: pyproject.toml requirements/run.txt $(SHIM) $(NATIVE) | $(BIN)/python
 	$(call install,run)
 	@touch $@
 
-$(VENV)/installed-test: pyproject.toml requirements/test.txt $(SHIM) $(RING) | $(BIN)/python
+$(VENV)/installed-test: pyproject.toml requirements/test.txt $(SHIM) $(NATIVE) | $(BIN)/python
 	$(call install,test)
 	@touch $@ $(VENV)/installed
 

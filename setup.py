@@ -1,4 +1,8 @@
-"""The native ring, where it can be built; without it the wheel is pure, and epoll does the work."""
+"""The native modules, where they can be built. Without them the wheel is pure, and complete.
+
+The ring moves bytes of TCP flows; epoll does where it is missing. The scanner reads small chunks of
+HTTP bodies; a pattern does where it is missing, at ten times the cost.
+"""
 
 from __future__ import annotations
 
@@ -13,36 +17,47 @@ from setuptools import Extension, setup
 
 STATIC = ["-l:liburing.a"]
 """A wheel needs no liburing where it is installed."""
-NEEDED = "#define Py_LIMITED_API 0x030B0000\n#include <Python.h>\n#include <liburing.h>\n"
-FLAGS = os.environ.get("V6FWD_RING_FLAGS", "").split()
+PYTHON = "#define Py_LIMITED_API 0x030B0000\n#include <Python.h>\n"
+LIBURING = "#include <liburing.h>\n"
+FLAGS = os.environ.get("V6FWD_NATIVE_FLAGS", "").split()
 """More for compiler and linker, such as -fsanitize=address,undefined."""
 
 
-def can_build() -> bool:
-    """Whether there are a compiler, the headers of Python and liburing."""
+def can_build(needed: str, *libraries: str) -> bool:
+    """Whether there are a compiler, these headers and libraries."""
     compiler = (os.environ.get("CC") or "cc").split()
     if shutil.which(compiler[0]) is None:
         return False
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "needed.c")
-        source.write_text(NEEDED + "int main(void) { return 0; }\n")
+        source.write_text(needed + "int main(void) { return 0; }\n")
         include = f"-I{sysconfig.get_path('include')}"
-        words = [*compiler, include, str(source), "-o", f"{folder}/needed", *STATIC]
+        words = [*compiler, include, str(source), "-o", f"{folder}/needed", *libraries]
         return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
-ring = Extension(
-    "v6fwd.relay.ring._ring",
-    ["v6fwd/relay/ring/_ring.c"],
-    extra_compile_args=["-Wall", "-Wextra", *FLAGS],
-    extra_link_args=[*STATIC, *FLAGS],
-    py_limited_api=True,
-    optional=True,
-)
-is_native = can_build()
-if not is_native:
+def native(name: str, *libraries: str) -> Extension:
+    """A module of one file; if that does not compile, setuptools says so and goes on."""
+    return Extension(
+        name,
+        [f"{name.replace('.', '/')}.c"],
+        extra_compile_args=["-Wall", "-Wextra", *FLAGS],
+        extra_link_args=[*libraries, *FLAGS],
+        py_limited_api=True,
+        optional=True,
+    )
+
+
+modules = []
+if can_build(PYTHON):
+    modules.append(native("v6fwd.client_ip.http._chunk_scan"))
+else:
+    print("no compiler or Python headers: without the native scanner")
+if can_build(PYTHON + LIBURING, *STATIC):
+    modules.append(native("v6fwd.relay.ring._ring", *STATIC))
+else:
     print("no compiler, Python headers or liburing-dev: without the native ring")
 setup(
-    ext_modules=[ring] if is_native else [],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}} if is_native else {},
+    ext_modules=modules,
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if modules else {},
 )

@@ -37,6 +37,18 @@ _HTTP_MARKS = [
     b"\0",
     b"\xff",
 ]
+_CHUNK_WORDS = [
+    b"\r\n",
+    b"\r",
+    b"\n",
+    b";",
+    b" ",
+    b"0",
+    b"00000000000000",
+    b"f",
+    b"fffffffffffffff",
+]
+_CHUNK_WORDS += [b"1\r\nx\r\n", b"A\r\n0123456789\r\n", b"02\r\nxx\r\n" * 8, b"7fffffffffffffff"]
 _PROXY_WORDS = [b"PROXY ", b"TCP4", b"TCP6", b"UNKNOWN", b"\r\n", b" ", b"::1", b"192.0.2.1"]
 _PROXY_WORDS += [
     b"\r\n\r\n\0\r\nQUIT\n",
@@ -81,6 +93,7 @@ WORDS = {
     "requests": [*_HTTP_WORDS, *_HTTP_MARKS],
     "heads": [*_HTTP_WORDS, *_HTTP_MARKS],
     "answers": [*_HTTP_WORDS, *_HTTP_MARKS],
+    "chunks": _CHUNK_WORDS,
     "proxy-stream": _PROXY_WORDS,
     "proxy-datagram": _PROXY_WORDS,
     "engine": [*_JSON_WORDS, *_ENGINE_WORDS],

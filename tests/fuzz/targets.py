@@ -11,6 +11,7 @@ from tests.fuzz.machine import MACHINE_TARGETS
 from tests.support.http_reading import FORWARDED, XFF, assert_agreed, feed, hurry, maker
 from tests.support.usual_heads import Verdicts, assert_read_alike
 from v6fwd.client_ip.budget import UNBOUNDED, TimeBudget
+from v6fwd.client_ip.http.chunk_runs import plain_end_by_pattern, scanner
 from v6fwd.client_ip.http.responses import ResponseStream
 from v6fwd.client_ip.http.syntax import Kind
 from v6fwd.client_ip.proxy.read import (
@@ -111,6 +112,21 @@ def answers(data: bytes) -> None:
         assert (stream.outstanding, stream.passing) == (whole.outstanding, whole.passing)
 
 
+def chunks(data: bytes) -> None:
+    """Both scanners end a run at the same place, wherever the bytes begin and end.
+
+    The first two bytes choose the cut.
+    """
+    if len(data) < 3:
+        return
+    raw = data[2:]
+    native, at = scanner(), int.from_bytes(data[:2], "big") % (len(raw) + 1)
+    for part, start in ((raw, 0), (raw, at), (raw[:at], 0)):
+        end = plain_end_by_pattern(part, start)
+        assert native(part, start) == end
+        assert plain_end_by_pattern(part[:end], start) == native(part[:end], start) == end
+
+
 def _outcome(read: Callable[[bytes], Header | None], data: bytes) -> Header | str | None:
     try:
         return read(data)
@@ -176,6 +192,7 @@ TARGETS: dict[str, Target] = {
     "requests": requests,
     "heads": heads,
     "answers": answers,
+    "chunks": chunks,
     "proxy-stream": proxy_stream,
     "proxy-datagram": proxy_datagram,
 }

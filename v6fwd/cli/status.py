@@ -37,6 +37,7 @@ def text(answer: dict[str, Any]) -> str:
     first = (
         f"v6fwd {answer['version']}, process {answer['pid']}, since {moment(answer['since'])},"
         f" {counted(workers, 'worker')}, {answer['restarts']} restarted{_engine(answer)}"
+        f"{_bans(answer)}"
     )
     rows = [[column(each) for column in _COLUMNS.values()] for each in answer["forwards"]]
     lines = [first, table(tuple(_COLUMNS), rows, right=_RIGHT) if rows else "no forward is open"]
@@ -51,6 +52,11 @@ def _engine(answer: Mapping[str, Any]) -> str:
     if why := answer.get("no_ring"):
         return f", engine epoll: {why}"
     return ", engine ring" if answer.get("engine") == "ring" else ""
+
+
+def _bans(answer: Mapping[str, Any]) -> str:
+    """How many there are, if any."""
+    return f", {counted(bans, 'ban')}" if (bans := answer.get("bans")) else ""
 
 
 def _target(forward: Forward) -> str:

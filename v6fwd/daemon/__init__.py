@@ -12,7 +12,8 @@ privileges   privileges drops them, seccomp (syscalls) filters calls. A worker's
 questions    control reads requests at a unix_listener in control_folder, requests answers them;
              ask asks there, peer is who asks; web serves the pages of metrics; view/ is the
              status page
-bans         bans changes them, ban_journal keeps them over a restart; see relay/limits/bans.py
+bans         bans changes them, ban_journal keeps them over a restart, following has a predecessor
+             that drains obey, too; see relay/limits/bans.py
 """
 
 import v6fwd.relay.event_loop  # noqa: F401 - before anything imports asyncio

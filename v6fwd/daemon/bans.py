@@ -1,6 +1,7 @@
 """Bans, as asked for at the control socket: `ban`, `unban`, `bans`.
 
-A ban is answered when all workers refuse the client. See relay/limits/bans.py for how they know.
+A ban is answered when all workers refuse the client, and a predecessor that still has flows has
+reset his. See relay/limits/bans.py for how workers know.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from v6fwd.client_ip.pseudo_ipv4 import is_pseudo
-from v6fwd.daemon.ban_journal import BanJournal
+from v6fwd.daemon.ban_journal import Ban, BanJournal
 from v6fwd.daemon.control import failed
+from v6fwd.daemon.following import Following, is_of_successor, joined, numbered
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, attempt, counted
@@ -86,6 +88,7 @@ class Banning:
         self._journal = BanJournal(path, self._tell)
         self._part = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._predecessor: Following | None = None
 
     def _tell(self, text: str) -> None:
         self._log.warning("ban-file", text)
@@ -102,14 +105,15 @@ class Banning:
             self._journal.tidy(self._table, at_once=True)
         self._timer = asyncio.get_running_loop().call_later(SWEEP_EVERY, self._sweep)
 
-    async def catch_up(self) -> None:
-        """Ban whom a predecessor has banned since `load`."""
+    async def succeed(self, predecessor: Following) -> None:
+        """Ban whom a predecessor has banned since `load`; from now on it follows us."""
+        self._predecessor = predecessor
         self._journal.catch_up(self._table)
         self._journal.tidy(self._table, at_once=True)
         await self._pool.demand("bans")
 
     def close(self) -> None:
-        """Stop the timer."""
+        """Stop the timer. A predecessor is followed up to the end of this process."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -129,9 +133,16 @@ class Banning:
         """Do what a request says, one of CHANGES."""
         do = {"ban": self.ban, "unban": self.unban, "kill": self.kill}[request["do"]]
         try:
-            return await do(request) | {"done": True}
+            done = await do(request) | {"done": True}
         except InputError as error:
-            return failed(str(error))
+            done = failed(str(error))
+        if self._predecessor is not None:  # it may have done a part of what failed, too
+            done = joined(done, await self._predecessor.change(request))
+        return numbered(done, request)
+
+    def _keep(self, request: Answer, bans: Iterable[Ban]) -> str:
+        """Write what has changed to the file; return what failed. A successor writes it itself."""
+        return "" if is_of_successor(request) else self._journal.append(bans)
 
     async def ban(self, request: Answer) -> Answer:
         """Ban the clients in `networks` for `seconds`. Raises InputError."""
@@ -139,9 +150,9 @@ class Banning:
         until = self._until(request.get("seconds"))
         told, failure = self._add(asked, until)
         changed = [each for each in told if each["change"] != "kept"]
-        unkept = self._journal.append(
-            (one.network, until) for one, each in zip(asked, told, strict=False) if each in changed
-        )
+        pairs = zip(asked, told, strict=False)
+        bans = ((one.network, until) for one, each in pairs if each in changed)
+        unkept = self._keep(request, bans)
         done = await self._pool.demand("bans")
         ended = done.numbers.total()
         if changed:
@@ -182,7 +193,7 @@ class Banning:
             asked = self._asked(request, parse_client)
             told = [each.told() | self._remove(each.network) for each in asked]
             bans = [(each.network, -1) for each in asked]
-        unkept = self._journal.append(bans)
+        unkept = self._keep(request, bans)
         done = await self._pool.demand("bans")
         if ended := [each for each in told if each.get("was_banned", True)]:
             self._log.info("unbanned", f"unbanned {_named(ended)}")

@@ -45,7 +45,8 @@ class _Conversation:
         self.task: asyncio.Task[None] | None = None
         self.is_waiting = True
         """For a request: it may be closed without harm."""
-        self.patience = SILENCE
+        self.patience: float | None = SILENCE
+        """Seconds for a request to come; None: any time."""
 
     def drop(self) -> None:
         if self.task is not None:
@@ -131,6 +132,8 @@ class Control:
                         await asyncio.get_running_loop().sock_sendall(sock, data)
                     if "sockets" in answer:
                         client.patience = TAKEOVER
+                    elif answer.get("followed"):
+                        client.patience = None
                 client.is_waiting = True
 
     async def _answers(self, line: bytes, sock: socket.socket) -> Answers:

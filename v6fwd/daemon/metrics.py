@@ -112,6 +112,7 @@ def _of_the_daemon(status: Status) -> Iterator[Metric]:
         "v6fwd_start_time_seconds", "When the daemon began, since 1970.", status["since"]
     )
     yield GaugeMetricFamily("v6fwd_workers", "Worker processes alive.", len(status["workers"]))
+    yield GaugeMetricFamily("v6fwd_bans", "Networks and addresses that are banned.", status["bans"])
     yield CounterMetricFamily(
         "v6fwd_worker_restarts", "Workers started in place of dead ones.", status["restarts"]
     )

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from v6fwd.config import Config
 from v6fwd.daemon.bans import CHANGES, Banning
 from v6fwd.daemon.control import Request, failed
+from v6fwd.daemon.following import is_of_successor
 from v6fwd.daemon.peer import may_rule, peer_of
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.daemon.takeover import hand_over, listing
@@ -88,7 +89,7 @@ class Requests:
             case "leave":
                 kept = [parse_listen(text)[0] for text in request["kept"]]
                 life.leave(kept, peer_of(sock).pid)
-                yield {"done": True}
+                yield {"followed": True, "done": True}
             case other:
                 yield failed(f"cannot do {other!r}")
 
@@ -102,7 +103,7 @@ class Requests:
                 return failed(*errors) if errors else {"result": life.reloaded, "done": True}
             case "drain":
                 return self._drain(request.get("listen"))
-        if life.is_stopping:
+        if life.is_stopping and not is_of_successor(request):
             return failed("this daemon is stopping")
         return await self._bans.change(request)
 

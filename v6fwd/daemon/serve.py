@@ -141,8 +141,8 @@ class Daemon:
         if path:
             self._control.open()
         if predecessor is not None:
-            predecessor.leave(self.supervisor.forwards)
-            await self._bans.catch_up()
+            # No request is answered between this and the control socket's opening.
+            await self._bans.succeed(predecessor.leave(self.supervisor.forwards))
         tell_ready(self._log, self._ready_text(), self.supervisor.forwards.values())
         tell_engine(self._log, self._engine)
         self._targets.tell(self._config.forwards)
@@ -328,6 +328,7 @@ class Daemon:
             "engine": self._engine.name,
             "no_ring": self._engine.why,
             "reloads": self._reloads.report(),
+            "bans": len(self.supervisor.bans),
             **await self.supervisor.status(),
             "held": [each for source in self._sources for each in source.held()],
             "done": True,

@@ -3,7 +3,8 @@
 The successor sends `{"do": "takeover"}` to the control socket. The answer lists the sockets, by
 endpoint and shard, and the endpoint of the metrics; the sockets follow as descriptors, CHUNK with a
 byte. Both daemons accept for a while. When its workers are ready the successor takes the path of
-the control socket and sends `{"do": "leave"}`. If it fails before, nothing has changed.
+the control socket and sends `{"do": "leave"}`. If it fails before, nothing has changed. The
+connection stays, for what the predecessor has to do about its last flows: see following.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from v6fwd.daemon.channel import SHORT
+from v6fwd.daemon.following import Following
 from v6fwd.daemon.listen_sockets import ListenSockets, Sockets
 from v6fwd.daemon.peer import peer_of
 from v6fwd.errors import RelayError, reason
@@ -80,10 +82,14 @@ class Predecessor:
         """
         return self._metrics in (None, str(listen))
 
-    def leave(self, kept: Iterable[Endpoint]) -> None:
-        """Tell it to finish its flows and go; we serve the endpoints in `kept`."""
+    def leave(self, kept: Iterable[Endpoint]) -> Following:
+        """Tell it to finish its flows and go; we serve the endpoints in `kept`.
+
+        Raises RelayError.
+        """
         self._ask({"do": "leave", "kept": [str(listen) for listen in kept]})
-        self._socket.close()
+        self._lines.close()
+        return Following(self._socket)
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -9,7 +9,7 @@ from typing import Protocol
 from v6fwd.docker.shim.holder import find_holder
 from v6fwd.docker.shim.process import LET_GO, NoShimError, Shim, shims_of
 from v6fwd.docker.shim.rendezvous import Rendezvous, run_folder
-from v6fwd.errors import RelayError
+from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log
 
 FREE_WITHIN = 2.0
@@ -92,8 +92,13 @@ class Intake:
 
     def _find(self, pid: int, started: int | None = None) -> Shim:
         shim = Shim.find(pid, self._rendezvous.rest, started)
+        try:
+            shim.watch(lambda: self._on_end(shim))
+        except OSError as error:
+            shim.tell(LET_GO)
+            shim.close()
+            raise NoShimError(f"cannot watch process {pid}: {reason(error)}") from error
         self._shims[pid] = shim
-        shim.watch(lambda: self._on_end(shim))
         return shim
 
     def _try(self, pid: int) -> bool:

@@ -155,7 +155,11 @@ class Prestart:
             self._warn(f"container {name[:12]}: {error}")
             return
         process = starting.policy.namespace.process
-        asyncio.get_running_loop().add_reader(process, self._remove_address, name)
+        try:
+            asyncio.get_running_loop().add_reader(process, self._remove_address, name)
+        except OSError as error:
+            self._remove_address(name)
+            self._warn(f"container {name[:12]}: {reason(error)}")
 
     def _remove_address(self, name: str) -> None:
         """Remove the address: it listens, or has ended, or is no longer expected."""

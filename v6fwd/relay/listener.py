@@ -180,11 +180,11 @@ class Gate:
         flows.on_left = self._flow_left
 
     def add(self, listener: Listener) -> None:
-        """Accept clients on this listener, too."""
-        self._listeners.append(listener)
-        self.is_shared = len(self._listeners) > 1
+        """Accept clients on this listener, too. Raises OSError: then it is none of ours."""
         if self._open:
             self._watch(listener)
+        self._listeners.append(listener)
+        self.is_shared = len(self._listeners) > 1
 
     def remove(self, listener: Listener, *, take_queue: bool) -> None:
         """Close a listener. `take_queue`: accept the clients in its queue first."""

@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.daemon import ServeProcess
 from tests.support.process import PATIENCE, eventually
-from tests.support.rig import was_reset
+from tests.support.rig import reset, was_reset
 from tests.support.site import Site
 from v6fwd.daemon.ask import AskError, ask
 
@@ -181,6 +181,28 @@ def test_bans_outlive_a_takeover(town: Town, successor: ServeProcess) -> None:
     assert town.is_refused_by_all()
     town.say("unban", CLIENT)
     assert town.is_served()
+
+
+def test_a_ban_reaches_flows_that_a_predecessor_has(
+    town: Town, successor: ServeProcess, state: Path
+) -> None:
+    """It drains: they would go on for as long as it lets them."""
+    banned, killed, other = town.come(), town.come("2001:db8:3::3"), town.come(OTHER)
+    assert banned.recv(5) == killed.recv(5) == other.recv(5) == b"hello"
+    successor.run()
+    mine = town.come()
+    assert mine.recv(5) == b"hello"
+    assert town.say("ban", CLIENT) == f"{CLIENT} is banned permanently\n2 flows reset\n"
+    assert was_reset(banned)
+    assert was_reset(mine)
+    (file,) = state.glob("daemon/bans*")
+    assert file.read_text() == f"+ {CLIENT}/128 0\n"  # one of them has written it
+    assert town.say("unban", CLIENT) == f"{CLIENT} is no longer banned\n"
+    assert "1 flow" in town.say("flows", "--kill", "--client", "2001:db8:3::3")
+    assert was_reset(killed)
+    reset(other)
+    assert town.daemon.wait() == 0  # nothing is left there
+    assert town.say("ban", CLIENT) == f"{CLIENT} is banned permanently\n"
 
 
 def test_the_command_waits_for_every_worker(town: Town, state: Path) -> None:

@@ -83,6 +83,8 @@ def test_a_status() -> None:
     first, head, one, other = status.text(answer).splitlines()
     assert first.startswith("v6fwd 1.2.3, process 7, since ")
     assert first.endswith(", 1 worker, 0 restarted")
+    assert status.text(answer | {"bans": 0}).splitlines()[0] == first
+    assert status.text(answer | {"bans": 2}).splitlines()[0] == f"{first}, 2 bans"
     assert one.split()[:5] == ["[::]:80", "172.17.0.2:80", "proxy-v2", "2", "3"]
     assert one.endswith("2 connection refused")
     assert other.split()[:4] == ["[::]:80", "(draining)", "1", "1"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import NamedTuple
 from unittest.mock import patch
 
@@ -10,9 +12,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from v6fwd.client_ip.http import chunks
-from v6fwd.client_ip.http.chunk_runs import plain_end
+from v6fwd.client_ip.http.chunk_runs import plain_end_by_pattern, scanner
 from v6fwd.client_ip.http.chunks import LOOSE, STRICT, ChunkReader, Grammar, never_late
 from v6fwd.client_ip.http.syntax import HttpRefused
+
+Scanner = Callable[[bytes, int], int]
+SCANNERS: list[Scanner] = [plain_end_by_pattern]
+if scanner() is not plain_end_by_pattern:
+    SCANNERS.append(scanner())
+each_scanner = pytest.mark.parametrize("plain_end", SCANNERS)
 
 
 def plain(size: int, form: bytes = b"%x") -> bytes:
@@ -33,7 +41,12 @@ class Read(NamedTuple):
     error: HttpRefused | None
 
 
-def read(grammar: Grammar, parts: list[bytes]) -> Read:
+def read(grammar: Grammar, parts: list[bytes], plain_end: Scanner = SCANNERS[-1]) -> Read:
+    with patch.object(chunks, "plain_end", plain_end):
+        return _read(grammar, parts)
+
+
+def _read(grammar: Grammar, parts: list[bytes]) -> Read:
     reader = ChunkReader(grammar, SPARE)
     held, passed = b"", b""
     for part in parts:
@@ -51,11 +64,8 @@ def read(grammar: Grammar, parts: list[bytes]) -> Read:
 
 
 def read_singly(grammar: Grammar, parts: list[bytes]) -> Read:
-    with (
-        patch.object(chunks, "plain_end", lambda data, at: at),  # noqa: ARG005
-        patch.object(chunks, "even_end", lambda data, at, size, form: at),  # noqa: ARG005
-    ):
-        return read(grammar, parts)
+    with patch.object(chunks, "even_end", lambda data, at, size, form: at):  # noqa: ARG005
+        return read(grammar, parts, lambda data, at: at)  # noqa: ARG005
 
 
 SIZES = st.one_of(st.integers(1, 20), st.sampled_from([100, 255, 256, 257, 300, 4096]))
@@ -95,7 +105,8 @@ def test_takes_what_the_reader_of_single_chunks_takes(
     places = sorted({cut % (len(body) + 1) for cut in cuts})
     parts = [body[a:b] for a, b in zip([0, *places], [*places, len(body)], strict=True)]
     singly = read_singly(grammar, [body])
-    assert read(grammar, parts) == singly
+    for each in SCANNERS:
+        assert read(grammar, parts, each) == singly
     assert read_singly(grammar, parts) == singly
 
 
@@ -103,12 +114,23 @@ def test_takes_what_the_reader_of_single_chunks_takes(
 @settings(max_examples=50, deadline=None)
 def test_byte_by_byte(body: bytes, grammar: Grammar) -> None:
     bytes_ = [body[at : at + 1] for at in range(min(len(body), 2000))]
-    assert read(grammar, bytes_) == read(grammar, [body[:2000]])
+    for each in SCANNERS:
+        assert read(grammar, bytes_, each) == read(grammar, [body[:2000]], each)
 
 
+@given(BODIES, st.integers(0, 10_000), st.integers(0, 10_000))
+@settings(max_examples=200, deadline=None)
+def test_both_scanners_find_the_same_end(body: bytes, at: int, end: int) -> None:
+    """Wherever it is cut, and from any place on."""
+    body = body[: end % (len(body) + 1)]
+    at %= len(body) + 1
+    assert len({each(body, at) for each in SCANNERS}) == 1
+
+
+@each_scanner
 @pytest.mark.parametrize("wrong", range(6))
 @pytest.mark.parametrize("behind", [0, 1, 7, 8, 63, 64, 65, 319, 320, 321, 999])
-def test_a_wrong_byte_in_a_long_run(behind: int, wrong: int) -> None:
+def test_a_wrong_byte_in_a_long_run(behind: int, wrong: int, plain_end: Scanner) -> None:
     """Each column is compared in each chunk."""
     run = bytearray(plain(1) * 1000)
     run[6 * behind + wrong] ^= 4
@@ -116,8 +138,9 @@ def test_a_wrong_byte_in_a_long_run(behind: int, wrong: int) -> None:
     assert plain_end(bytes(run), 0) == 6 * good
 
 
+@each_scanner
 @pytest.mark.parametrize("form", [b"%x", b"%X", b"00%x", b"%015x"])
-def test_every_size_alone_in_a_run_and_among_others(form: bytes) -> None:
+def test_every_size_alone_in_a_run_and_among_others(form: bytes, plain_end: Scanner) -> None:
     for size in (*range(1, 300), 4095, 70_000):
         chunk, other = plain(size, form), plain(1 + size % 20)
         for data in (chunk, chunk * 9, chunk + other, other + chunk + other + chunk):
@@ -126,11 +149,49 @@ def test_every_size_alone_in_a_run_and_among_others(form: bytes) -> None:
             assert plain_end(data + chunk[:-1], 0) == len(data)
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"1", b"0\r\n\r\n", b"000\r\n\r\n", b"1\r\nx\r", b"%016x\r\nx\r\n" % 1]
-)
-def test_takes_nothing_else(data: bytes) -> None:
+_NO_RUN = [b"", b"1", b"1\r", b"1\r\n", b"1\r\n\r\n", b"1\r\nx", b"1\r\nx\r", b"1\r\nx\n\r"]
+_NO_RUN += [b"0\r\n\r\n", b"000\r\n\r\n", b"%016x\r\nx\r\n" % 1, b"f" * 15 + b"\r\nx\r\n"]
+_NO_RUN += [b"7fffffffffffff" + b"\r\n", b"f" * 16 + b"\r\n\r\n", b"2\r\nx\r\n", b"1\rxx\r\n"]
+
+
+@each_scanner
+@pytest.mark.parametrize("data", _NO_RUN)
+def test_takes_nothing_else(data: bytes, plain_end: Scanner) -> None:
     assert plain_end(data, 0) == 0
+    assert plain_end(plain(1) + data, 6) == 6
+    assert plain_end(plain(1) + data, 0) == 6
+
+
+@each_scanner
+@pytest.mark.parametrize("digit", range(256))
+def test_digits_are_those_of_int(digit: int, plain_end: Scanner) -> None:
+    one = bytes([digit])
+    size = int(one, 16) if one in b"0123456789abcdefABCDEF" else 0
+    data = one + b"\r\n" + b"x" * size + b"\r\n"
+    assert plain_end(data, 0) == (len(data) if size else 0)
+
+
+native = pytest.mark.skipif(len(SCANNERS) < 2, reason="the native scanner is not built")
+
+
+@native
+def test_the_native_scanner_reads_nothing_outside_of_its_bytes() -> None:
+    find = SCANNERS[-1]
+    for at in (-1, 2, 1 << 62):
+        with pytest.raises(ValueError, match="outside"):
+            find(b"1", at)
+    for wrong in (("1", 0), (bytearray(b"1"), 0), (b"1", "0"), (b"1",), (b"1", 0, 0)):
+        with pytest.raises(TypeError):
+            find(*wrong)
+    with pytest.raises(OverflowError):
+        find(b"1", 1 << 64)
+
+
+@native
+def test_without_the_native_scanner_the_pattern_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scanner() is not plain_end_by_pattern
+    monkeypatch.setitem(sys.modules, "v6fwd.client_ip.http._chunk_scan", None)
+    assert scanner() is plain_end_by_pattern
 
 
 def test_what_extensions_may_have_does_not_depend_on_cuts() -> None:

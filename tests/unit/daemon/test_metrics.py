@@ -46,6 +46,7 @@ def status(*forwards: dict[str, Any]) -> dict[str, Any]:
     """A daemon with two workers."""
     workers = [{"slot": 0, "pid": 1, "since": 1.0}, {"slot": 1, "pid": 2, "since": 1.0}]
     daemon = {"version": "1.2.3", "pid": 3, "since": 1.5e9, "workers": workers, "restarts": 4}
+    daemon["bans"] = 5
     daemon |= {"reloads": Reloads().report(), "processes": {"supervisor": Usage(1.5, 4096, 9, 64)}}
     return {**daemon, "forwards": list(forwards)}
 
@@ -73,6 +74,7 @@ def test_a_daemon_without_forwards() -> None:
     assert found["v6fwd_start_time_seconds"] == {(): 1.5e9}
     assert found["v6fwd_workers"] == {(): 2}
     assert found["v6fwd_worker_restarts_total"] == {(): 4}
+    assert found["v6fwd_bans"] == {(): 5}
 
 
 def test_flows_and_bytes() -> None:

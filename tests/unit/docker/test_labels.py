@@ -114,6 +114,23 @@ def test_which_ports_a_wrong_label_refuses(
 
 
 @pytest.mark.parametrize("port", [1, 65535])
+def test_a_wrong_label_of_the_first_or_last_port_refuses_that_port_alone(port: int) -> None:
+    read = read_labels({"v6fwd.client-ip": "proxy-v2", f"v6fwd.client-ip.{port}": "proxy-v3"})
+    wrong, other = read.find(port, TCP), read.find(80, TCP)
+    assert wrong is not None
+    assert other is not None
+    assert (wrong.client_ip, other.client_ip) == (None, V2)
+
+
+def test_a_wrong_label_contradicts_nothing() -> None:
+    """Its own mistake is one line, and says all."""
+    for first, second in (("proxy-v3", "none"), ("none", "proxy-v3")):
+        labels = {"v6fwd.client-ip.53-udp": first, "v6fwd.client-ip.53/udp": second}
+        (error,) = read_labels(labels).errors
+        assert "'proxy-v3' is not a mode" in error
+
+
+@pytest.mark.parametrize("port", [1, 65535])
 @pytest.mark.parametrize("mode", [V1, ClientIP.FORWARDED])
 def test_the_first_and_the_last_port(port: int, mode: ClientIP) -> None:
     read = read_labels({f"v6fwd.client-ip.{port}-tcp": mode})

@@ -6,7 +6,7 @@ import pytest
 
 from v6fwd.config.rules import Rule
 from v6fwd.docker.engine.containers import Container, HostPort
-from v6fwd.docker.policy.mistakes import label_mistakes
+from v6fwd.docker.policy.mistakes import label_mistakes, labels_without_port
 from v6fwd.model import ClientIP, Protocol
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -51,6 +51,13 @@ def test_one_line_for_a_wrong_label(key: str, value: str, why: str) -> None:
     (line,) = label_mistakes(container({key: value}, (80, TCP)))
     assert line.startswith(f"label {key}={value}: ")
     assert why in line
+
+
+def test_labels_of_others_are_no_business_of_ours() -> None:
+    """Whatever port they name."""
+    labels = {"com.8080": "x", "traefik.8080": "x", "v6fwd.client-ip.8080": "none"}
+    found = [*labels_without_port(labels, [(80, Protocol.TCP)])]
+    assert found == [("v6fwd.client-ip.8080", 8080)]
 
 
 def test_nothing_is_published() -> None:

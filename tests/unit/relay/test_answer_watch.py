@@ -114,6 +114,18 @@ def test_what_comes_behind_the_last_look_waits_for_the_next(
     assert flow.flow.judged[0] is Answer.ERROR  # type: ignore[attr-defined]
 
 
+def test_an_edge_with_nothing_behind_it_ends_nothing(
+    flow: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another handler of the same batch may have read it."""
+    made = watch(flow, monkeypatch)
+    made.on_event(IN)
+    flow.send(GREETING)
+    made.on_event(IN)
+    assert flow.flow.told == []
+    assert flow.got(len(GREETING)) == GREETING
+
+
 def test_an_end_behind_a_greeting_is_passed_on(
     flow: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

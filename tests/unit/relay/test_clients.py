@@ -74,6 +74,23 @@ def test_a_key_is_found_in_its_field_alone() -> None:
     table.close()
 
 
+def test_a_key_across_two_fields_hides_no_client_behind_it() -> None:
+    """The search goes on at the next field, not at the next slot's end."""
+    table = ClientTable(slots=BUCKET)
+    here = Clients(table, 0, lambda: 0.0)
+    second = table.slot_size + 8
+    table.memory[second : second + KEY_SIZE] = key(1)
+    table.memory[second - KEY_SIZE : second] = key(1)  # it ends where the next one begins
+    assert here._find(key(1), 0) == table.slot_size
+    table.close()
+
+
+def test_one_worker_alone_needs_no_locks() -> None:
+    table = ClientTable(workers=1)
+    assert table.fd == -1
+    table.close()
+
+
 @pytest.mark.parametrize("change", [-1, 1])
 def test_nobody_changes_the_tables_size(table: ClientTable, change: int) -> None:
     """A worker that could shrink it would end all others by SIGBUS."""

@@ -3,14 +3,16 @@
 A plain chunk is strict, has data and no extensions. One at a time in Python, chunks of one byte
 cost 150 ms of CPU per MB. Here no work is done per chunk: chunks of equal size are compared column
 by column (0.4 ms per MB), small ones of any size match one pattern (2.3 ms per MB, most of it
-branches that the processor predicts wrongly). Whatever these steps do not take is left to
-ChunkReader, which judges every chunk alike.
+branches that the processor predicts wrongly). The native scanner, where it was built, takes what
+both take in 0.4 ms per MB. Whatever these steps do not take is left to ChunkReader, which judges
+every chunk alike.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 SMALL = 256
@@ -38,7 +40,7 @@ class Form(NamedTuple):
     close: bytes
 
 
-def plain_end(data: bytes, at: int) -> int:
+def plain_end_by_pattern(data: bytes, at: int) -> int:
     """Return the end of the plain chunks that are complete at data[at:]; `at` if there are none."""
     end = len(data)
     while (line := _LINE_RE.match(data, at)) is not None:
@@ -152,3 +154,15 @@ def _data(size: int) -> bytes:
     syntax) and takes the same time for each size. A few dots are faster.
     """
     return rb"\r\n" + (b"." * size if size < _DOTS else b".{%d}+" % size) + rb"\r\n"
+
+
+def scanner() -> Callable[[bytes, int], int]:
+    """The fastest `plain_end` that there is here."""
+    try:
+        from v6fwd.client_ip.http._chunk_scan import plain_end
+    except ImportError:  # it has not been built
+        return plain_end_by_pattern
+    return plain_end
+
+
+plain_end = scanner()

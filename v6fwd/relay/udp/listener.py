@@ -72,8 +72,8 @@ class UdpListener:
         self._gathers = False
         self._hop_limits = HopLimits(self._fd, family)
         self._renewal = Renewal(self._resume_later)
-        resources.own.add(sock)
         resources.reactor.watch(self._fd, select.EPOLLIN, self)
+        resources.own.add(sock)
 
     @property
     def forward(self) -> UdpForward:

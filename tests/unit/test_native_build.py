@@ -1,0 +1,56 @@
+"""setup.py builds each native module where it can, and goes on where it cannot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+HEADER = Path(sysconfig.get_path("include"), "Python.h")
+pytestmark = pytest.mark.skipif(
+    shutil.which("cc") is None or not HEADER.exists(), reason="no compiler or Python headers"
+)
+
+
+def built(folder: Path, compiler: str) -> set[str]:
+    """The modules that setup.py builds with a compiler."""
+    words = ["build_ext", "--build-lib", str(folder / "lib"), "--build-temp", str(folder / "temp")]
+    subprocess.run(
+        [sys.executable, "setup.py", "--quiet", *words],
+        cwd=ROOT,
+        env=os.environ | {"CC": compiler},
+        check=True,
+        capture_output=True,
+    )
+    return {path.name.split(".")[0] for path in (folder / "lib").rglob("*.so")}
+
+
+def test_without_liburing_the_scanner_is_built(tmp_path: Path) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-l:liburing*) exit 1 ;; esac\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    assert built(tmp_path, str(compiler)) == {"_chunk_scan"}
+
+
+def test_without_a_compiler_nothing_is_built(tmp_path: Path) -> None:
+    assert built(tmp_path, str(tmp_path / "none")) == set()
+    assert built(tmp_path, "false") == set()
+
+
+def test_every_native_module_has_a_stub_in_the_wheel() -> None:
+    """mypy reads it; setup.py names the module, the Makefile its source."""
+    told = (ROOT / "pyproject.toml").read_text()
+    setup, makefile = (ROOT / "setup.py").read_text(), (ROOT / "Makefile").read_text()
+    for source in (ROOT / "v6fwd").rglob("_*.c"):
+        assert source.with_suffix(".pyi").exists()
+        name = source.relative_to(ROOT)
+        assert f'"{name.parent.relative_to("v6fwd")}/*.pyi"' in told
+        assert str(name.with_suffix("")).replace("/", ".") in setup
+        assert str(name) in makefile
