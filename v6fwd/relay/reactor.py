@@ -73,7 +73,10 @@ class Failing(Protocol):
 
 
 class Reactor:
-    """Watches descriptors and calls their handlers."""
+    """Watches descriptors and calls their handlers.
+
+    Large because whatever owns a descriptor asks it: to watch, to close, to be told, to go on.
+    """
 
     def __init__(
         self,
