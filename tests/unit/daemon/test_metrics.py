@@ -268,7 +268,8 @@ def families() -> Iterator[Any]:
     """All that there are."""
     everything = a_forward("[::]:53/udp", udp=True, refused={"denied": 1}, ends={"closed": 1})
     everything["dial_failures"] = {"connection refused": 1}
-    yield from text_string_to_metric_families(render(status(everything)).decode())
+    told = status(everything) | a_swarm("served", web=1)
+    yield from text_string_to_metric_families(render(told).decode())
 
 
 def test_names_follow_the_conventions() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,8 @@ from v6fwd.errors import RelayError
 from v6fwd.model import Address, Balance, Endpoint, Mesh, Protocol
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.mesh import CUT_GRACE, GRACE, MeshTarget
+from v6fwd.relay.tcp.flow import TcpFlow
+from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.transparent.privileged import MeshSocket, PrivilegedOps
 
 CLIENT = Address(bytes((192, 0, 2, 7)), 4711)
@@ -206,6 +209,18 @@ def test_least_flows_where_another_pump_closes(bench: Bench) -> None:
     assert len({bench.first() for _ in range(4)}) == 2
     bench.reactor.close_fd(fd)
     assert len({bench.first() for _ in range(4)}) == 2, "told once"
+
+
+def test_a_flow_tells_that_the_ring_closes_its_target(bench: Bench) -> None:
+    told: list[int] = []
+    bench.reactor.when_closed(77, lambda: told.append(77))
+    ring = SimpleNamespace(drop=told.append)
+    flow = TcpFlow.__new__(TcpFlow)
+    resources = SimpleNamespace(ring=ring, reactor=bench.reactor)
+    flow._forward = cast("TcpForward", SimpleNamespace(resources=resources))
+    flow._pair, flow._target_fd = 3, 77
+    flow._close_client()
+    assert told == [3, 77]
 
 
 def test_least_flows_where_a_descriptor_was_closed_by_hand(bench: Bench) -> None:
