@@ -85,7 +85,7 @@ def swarm() -> Iterator[Swarm]:
     """Three nodes with a daemon of ours each; `named` has a task on each worker."""
     with swarm_of("20.10", "20.10", "20.10") as swarm:
         try:
-            _prepare(swarm)
+            prepare(swarm)
             yield swarm
         finally:
             for node, served in swarm.served.items():
@@ -95,9 +95,16 @@ def swarm() -> Iterator[Swarm]:
             assert "Traceback" not in served.log
 
 
-def _prepare(swarm: Swarm) -> None:
+def prepare(swarm: Swarm) -> None:
     """Start the daemons and the services."""
     swarm.serve(RULES)
+    create_named(swarm)
+    swarm.create("ruled", "--replicas", "2", "--publish", "8200:80")
+    eventually(lambda: served(swarm, "[::]:8200"), "every port is served on every node")
+
+
+def create_named(swarm: Swarm) -> None:
+    """Start `named`, with a task on each worker."""
     words = ["--replicas", "2", "--constraint", "node.role==worker"]
     words += ["--publish", f"{UDP_PORT}:90/udp", "--publish", f"{UDP_BY_LABEL}:90/udp"]
     words += ["--container-label", "v6fwd.client-ip.90-udp=proxy-v2"]
@@ -105,14 +112,13 @@ def _prepare(swarm: Swarm) -> None:
         words += ["--publish", f"{published(port)}:{port}/tcp"]
         words += ["--container-label", f"v6fwd.client-ip.{port}-tcp={mode}"]
     swarm.create("named", *words)
-    swarm.create("ruled", "--replicas", "2", "--publish", "8200:80")
-    eventually(lambda: _all_served(swarm), "every port is served on every node")
 
 
-def _all_served(swarm: Swarm) -> bool:
+def served(swarm: Swarm, *more: str) -> bool:
+    """Whether all ports of `named`, and more, are open on every node."""
     wanted = {f"[::]:{published(port)}" for port in LABELS}
-    wanted |= {"[::]:8200", f"[::]:{UDP_PORT}/udp", f"[::]:{UDP_BY_LABEL}/udp"}
-    return all(wanted <= served.modes().keys() for served in swarm.served.values())
+    wanted |= {*more, f"[::]:{UDP_PORT}/udp", f"[::]:{UDP_BY_LABEL}/udp"}
+    return all(wanted <= each.modes().keys() for each in swarm.served.values())
 
 
 def page(swarm: Swarm, host: str, port: int) -> str:

@@ -9,9 +9,11 @@ import subprocess
 import tarfile
 import zipfile
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 
 from tests.support.engine import Engine
+from tests.support.paths import ROOT
 
 _LIBRARY_RE = re.compile(r"(/\S+) \(0x")
 
@@ -218,8 +220,8 @@ def load_bare(engine: Engine, name: str) -> None:
 PYTHON_LEFT_OUT = ("test", "config-3", "idlelib", "lib2to3", "pydoc_data", "__pycache__")
 
 
-def load_python(engine: Engine, name: str) -> None:
-    """Let an engine have Debian's Python with pip, in the shape of the official image `python`."""
+def python_image() -> Image:
+    """Debian's Python, without pip."""
     image = Image()
     image.busybox(("sh", "cat", "rm", "mkdir"))
     python = Path("/usr/bin/python3").resolve()
@@ -234,6 +236,50 @@ def load_python(engine: Engine, name: str) -> None:
     for module in library.glob("lib-dynload/*.so"):
         for each in libraries(str(module)):
             image.copy(Path(each), each)
+    return image
+
+
+def v6fwd_image() -> Image:
+    """v6fwd in the shape of the Dockerfile, from this checkout and the packages of its tests."""
+    image = python_image()
+    pinned = re.findall(
+        "^([a-z0-9-]+)==", (ROOT / "requirements/run.txt").read_text(), re.MULTILINE
+    )
+    installed = [file for name in pinned for file in metadata.files(name) or ()]
+    found = {str(file): Path(file.locate()) for file in installed if ".." not in file.parts}
+    found |= {str(path.relative_to(ROOT)): path for path in (ROOT / "v6fwd").rglob("*.*")}
+    for name, path in found.items():
+        if (
+            path.is_file()
+            and path.suffix != ".pyc"
+            and not name.startswith(("setuptools", "_dist"))
+        ):
+            image.copy(path, f"/opt/v6fwd/{name}")
+            for each in libraries(str(path)) if path.suffix == ".so" else ():
+                image.copy(Path(each), each)
+    image.text("/opt/v6fwd/bin/v6fwd", V6FWD_SCRIPT, 0o755)
+    image.text("/etc/passwd", "root:x:0:0::/:/bin/sh\n")
+    return image
+
+
+V6FWD_SCRIPT = """\
+#!/usr/bin/python3
+import sys
+sys.path.insert(0, "/opt/v6fwd")
+from v6fwd.cli import main
+sys.exit(main())
+"""
+V6FWD_CHANGES = (
+    'ENTRYPOINT ["v6fwd"]',
+    "ENV PATH=/opt/v6fwd/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1",
+    "USER 65532:65532",
+)
+
+
+def load_python(engine: Engine, name: str) -> None:
+    """Let an engine have Debian's Python with pip, in the shape of the official image `python`."""
+    image = python_image()
+    python = Path("/usr/bin/python3").resolve()
     [wheel] = Path("/usr/share/python-wheels").glob("pip-*.whl")
     with zipfile.ZipFile(wheel) as pip:
         for member in pip.namelist():

@@ -127,7 +127,8 @@ def status(daemon_json: Path | None, path: str) -> None:
     """Show who serves each published port, for which container, in which mode, and why.
 
     LIVE counts flows of this moment, FLOWS all since the port was opened. Labels that are wrong,
-    or for a port that is not published, have a line each.
+    or for a port that is not published, have a line each. Of a swarm whose mesh is served, the
+    services with their tasks and the nodes have tables of their own.
     """
     default = DAEMON_JSON if os.geteuid() == 0 else rootless_daemon_json()
     file = DaemonJson(daemon_json or default)
@@ -141,7 +142,7 @@ def status(daemon_json: Path | None, path: str) -> None:
     found = rows(ports, told)
     if not found:
         click.echo("no port is published, or dockerd starts no proxies")
-    if found or told.labels:
+    if found or told.labels or told.nodes:
         click.echo(text(found, told))
 
 

@@ -23,6 +23,9 @@ class Told:
     published: Mapping[str, Described] = field(default_factory=dict)
     labels: Sequence[str] = ()
     """A line for each mistake in a label."""
+    services: Sequence[Described] = ()
+    """Of a swarm: those with ports in its mesh."""
+    nodes: Sequence[Described] = ()
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Told:
@@ -32,6 +35,8 @@ class Told:
             _by_listen(answer.get("held", ())),
             _by_listen(answer.get("published", ())),
             tuple(answer.get("labels", ())),
+            tuple(answer.get("services", ())),
+            tuple(answer.get("nodes", ())),
         )
 
 
@@ -51,8 +56,9 @@ class Row:
 
     @property
     def container(self) -> str:
-        """Its name; "-" where the daemon does not know it."""
-        return str(self.told.published.get(self.listen, {}).get("container") or "-")
+        """Its name, or its service's and where the tasks are; "-": the daemon does not know."""
+        told = self.told.published.get(self.listen, {})
+        return ": ".join(str(told[key]) for key in ("container", "tasks") if told.get(key)) or "-"
 
     @property
     def client_ip(self) -> str:
@@ -110,10 +116,34 @@ def rows(ports: Sequence[PublishedPort], told: Told) -> list[Row]:
 
 
 def text(found: Sequence[Row], told: Told) -> str:
-    """Return the table, why ports are held, and what is wrong with labels."""
+    """Return the table, why ports are held, what is wrong with labels, and the swarm's tables."""
     cells = [[column(row) for column in _COLUMNS.values()] for row in found]
     lines = [table(tuple(_COLUMNS), cells, right="LIVE FLOWS")] if found else []
-    return "\n".join((*lines, *map(escaped, _notes(found, told))))
+    return "\n".join((*lines, *map(escaped, _notes(found, told)), *_swarm(told)))
+
+
+def _swarm(told: Told) -> Iterator[str]:
+    """Yield the services of a swarm with ports in its mesh, and its nodes."""
+    if told.services:
+        cells = [
+            [
+                str(each["service"]),
+                " ".join(map(str, each["ports"])),
+                str(each["here"]),
+                str(each["elsewhere"]),
+            ]
+            for each in told.services
+        ]
+        yield ""
+        yield table(("SERVICE", "PORTS", "HERE", "ELSEWHERE"), cells, right="HERE ELSEWHERE")
+    if told.nodes:
+        cells = [[_node(each), str(each["tasks"])] for each in told.nodes]
+        yield ""
+        yield table(("NODE", "TASKS"), cells, right="TASKS")
+
+
+def _node(told: Described) -> str:
+    return " ".join(filter(None, (str(told["node"]), "(this one)" if told["here"] else "")))
 
 
 def _notes(found: Sequence[Row], told: Told) -> Iterator[str]:

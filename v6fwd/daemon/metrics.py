@@ -2,7 +2,8 @@
 
 Imported only where metrics are wanted: prometheus-client takes 2.6 MB.
 
-Labels are bounded: `listen` is one of the forwards, everything else one of the words below.
+Labels are bounded: `listen` is one of the forwards, `service` one of those with ports in Swarm's
+mesh, everything else one of the words below.
 `v6fwd_forward_info` alone has a forward's target, mode and container, to be joined where wanted: a
 reload that changes them begins no new series. `process` is `supervisor`, or has a worker's slot:
 one that is replaced goes on with the series of the dead one.
@@ -11,6 +12,7 @@ one that is replaced goes on with the series of the dead one.
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -100,6 +102,8 @@ class _Once(Collector):
         yield from _of_failures(forwards)
         yield _mismatches(forwards)
         yield from _of_datagrams(forwards)
+        for told in self._status.get("swarm", ()):
+            yield from _of_the_swarm(self._status, told["told"])
 
 
 def _of_the_daemon(status: Status) -> Iterator[Metric]:
@@ -249,6 +253,34 @@ def _of_datagrams(forwards: Iterable[Status]) -> Iterator[Metric]:
             dropped.add_metric([each["listen"], name.replace("_", "-")], each["udp"][name])
         gone.add_metric([each["listen"]], each["udp"]["refused"])
     yield from (dropped, gone)
+
+
+def _of_the_swarm(status: Status, told: float) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "v6fwd_swarm_answer_timestamp_seconds",
+        "When the local Engine last told of the swarm, since 1970; 0: not yet.",
+        told,
+    )
+    yield GaugeMetricFamily(
+        "v6fwd_swarm_nodes", "Nodes of the swarm that the Engine knows.", len(status["nodes"])
+    )
+    tasks = GaugeMetricFamily(
+        "v6fwd_swarm_tasks",
+        "Tasks of a service with ports in the routing mesh, on this node or elsewhere.",
+        labels=["service", "where"],
+    )
+    for each in status["services"]:
+        for where in ("here", "elsewhere"):
+            tasks.add_metric([each["service"], where], each[where])
+    ports = GaugeMetricFamily(
+        "v6fwd_swarm_ports",
+        "Ports of the routing mesh, by how this node serves them.",
+        labels=["state"],
+    )
+    states = Counter(each["state"] for each in status["published"] if "state" in each)
+    for state in ("served", "handed-over", "left"):
+        ports.add_metric([state], states[state])
+    yield from (tasks, ports)
 
 
 def _add(

@@ -133,7 +133,8 @@ class Controller:
         """Return the published ports with their containers, and the mistakes in labels."""
         told = report(self._ports, self._direct_ports, self._decisions, self._modes)
         if self._mesh is not None:
-            told["published"] += self._mesh.ports.report()
+            mesh = self._mesh.report()
+            told = {**mesh, **told, "published": told["published"] + mesh["published"]}
         return told
 
     def reconfigure(self, docker: Docker) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from v6fwd.doctor import containers, daemon_json, docker, host, ports, rootless, serving
+from v6fwd.doctor import containers, daemon_json, docker, host, ports, rootless, serving, swarm
 from v6fwd.doctor.facts import Facts, Unknown
 from v6fwd.doctor.finding import Diagnosis, Finding, NotLookedAt, Severity
 
@@ -26,7 +26,9 @@ CHECKS: tuple[Check, ...] = (
     host.bindv6only,
     host.denials,
     ports.listeners,
-    ports.held_by_dockerd,
+    swarm.held_by_dockerd,
+    swarm.left_to_docker,
+    swarm.without_mode,
     ports.firewall,
     ports.docker_user,
     ports.replies,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from v6fwd.doctor.facts import Facts, Port, is_ingress, known
+from v6fwd.doctor.facts import Facts, Port, known
 from v6fwd.doctor.finding import Finding, Severity
 from v6fwd.doctor.firewall import Dropped, Packet, Way
 from v6fwd.doctor.host import global_addresses
@@ -36,24 +36,6 @@ def listeners(facts: Facts) -> Iterator[Finding]:
             yield _ipv6_only(facts, port, sockets[0])
         if 6 in families and facts.named:  # a published port may be meant for one address
             yield from _some_addresses(facts, port, sockets)
-
-
-def held_by_dockerd(facts: Facts) -> Iterator[Finding]:
-    """Swarm's routing mesh: dockerd has the port's socket, and accepts nobody."""
-    for port in facts.ports():
-        for socket in facts.listeners(port):
-            owner = facts.owners.get(socket.inode)
-            if owner is not None and is_ingress(socket, owner):
-                yield Finding(
-                    "swarm-ingress",
-                    Severity.ERROR,
-                    f"the listener of port {port}",
-                    f"{socket.host}:{port} is held by {owner}, which never accepts",
-                    "an ingress port of Swarm is for IPv4 alone: IPv6 clients connect, and hang",
-                    "swarm = true below [docker] in v6fwd.toml and v6fwd serve --docker, on every"
-                    f" node; or docker service update --publish-rm {port.number} --publish-add"
-                    f" mode=host,published={port.number},target=TARGET SERVICE",
-                )
 
 
 def _nobody(facts: Facts, port: Port) -> Finding:

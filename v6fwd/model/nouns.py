@@ -232,6 +232,7 @@ class Balance(enum.StrEnum):
 
     LOCAL = "local"  # one of this node, by turns; else one elsewhere
     ROUND_ROBIN = "round-robin"  # all by turns
+    LEAST_FLOWS = "least-flows"  # the one with the fewest flows of this process; ties by turns
 
 
 @dataclass(frozen=True, slots=True)

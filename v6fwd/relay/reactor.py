@@ -73,7 +73,10 @@ class Failing(Protocol):
 
 
 class Reactor:
-    """Watches descriptors and calls their handlers."""
+    """Watches descriptors and calls their handlers.
+
+    Large because whatever owns a descriptor asks it: to watch, to close, to be told, to go on.
+    """
 
     def __init__(
         self,
@@ -87,6 +90,8 @@ class Reactor:
         self._handlers: dict[int, Handler] = {}
         self._resumables: deque[Resumable] = deque()
         self._doomed: list[int] = []
+        self._when_closed: dict[int, Callable[[], object]] = {}
+        """Of few descriptors, by number."""
         self._turning = False
         self._failing: list[Failing] = []
         """Handlers whose `on_exception` failed, too."""
@@ -130,6 +135,8 @@ class Reactor:
         earlier can meet a new descriptor of the same number.
         """
         self._handlers.pop(fd, None)
+        if self._when_closed:
+            self.tell_closed(fd)
         if self._turning:
             try:
                 self._doomed.append(fd)
@@ -137,6 +144,17 @@ class Reactor:
                 os.close(fd)
         else:
             os.close(fd)
+
+    def when_closed(self, fd: int, tell: Callable[[], object]) -> None:
+        """Call `tell`, which must not raise, when `fd` is closed."""
+        self.tell_closed(fd)  # an earlier one of that number was closed without us
+        self._when_closed[fd] = tell
+
+    def tell_closed(self, fd: int) -> None:
+        """Call what `when_closed` has set, where another pump closes `fd`."""
+        tell = self._when_closed.pop(fd, None)
+        if tell is not None:
+            tell()
 
     def pass_on(self, fd: int, mask: int) -> None:
         """Give the rest of an event to a new handler of `fd`: no second edge will tell it.

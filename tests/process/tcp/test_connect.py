@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -202,13 +203,15 @@ async def is_refused(running: Running) -> None:
 async def test_an_address_that_answers_is_found(
     monkeypatch: pytest.MonkeyPatch, dead_ones: int
 ) -> None:
-    """Behind a refusing one, and behind more than the interpreter may recurse."""
+    """Behind a refusing one, and behind more than the interpreter may recurse; the resolver is not
+    waited for."""
     dead = (await dead_endpoint()).port
     refusing = [Endpoint(f"127.1.{n // 250}.{1 + n % 250}", dead) for n in range(dead_ones)]
     async with (
         target(echo) as alive,
         resolving(monkeypatch, *refusing, alive) as (running, resolver),
     ):
+        monkeypatch.setattr(direct_module, "REFRESH_INTERVAL", math.inf)
         await is_served(running)
         assert resolver.asked == 1
         assert "internal error" not in running.log

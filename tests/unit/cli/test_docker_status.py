@@ -104,6 +104,39 @@ def test_a_port_that_dockerd_starts_no_process_for() -> None:
     assert (row["SERVED BY"], row["CONTAINER"], row["PROCESS"]) == ("v6fwd serve", "web", "-")
 
 
+def test_a_swarm() -> None:
+    """Its ports, and tables of services and nodes below."""
+    port_of_mesh = published(1, "service web", "hop") | {"tasks": "by 2 nodes with tasks"}
+    answer = {
+        "published": [port_of_mesh],
+        "services": [
+            {"service": "web", "ports": [8080, 8443], "here": 0, "elsewhere": 12},
+            {"service": "x\x1b", "ports": [53], "here": 1, "elsewhere": 0},
+        ],
+        "nodes": [
+            {"node": "203.0.113.11", "here": True, "tasks": 1},
+            {"node": "203.0.113.12", "here": False, "tasks": 12},
+        ],
+    }
+    (row,), below = shown(answer)
+    assert row["CONTAINER"] == "service web: by 2 nodes with tasks"
+    assert below == [
+        "",
+        "SERVICE  PORTS      HERE  ELSEWHERE",
+        "web      8080 8443     0         12",
+        "x\\x1b    53            1          0",
+        "",
+        "NODE                     TASKS",
+        "203.0.113.11 (this one)      1",
+        "203.0.113.12                12",
+    ]
+
+
+def test_a_node_that_the_gossip_leaves_out() -> None:
+    _, below = shown({"nodes": [{"node": "", "here": True, "tasks": 0}]}, port(1))
+    assert below == ["", "NODE        TASKS", "(this one)      0"]
+
+
 def test_wrong_labels_are_below_and_nothing_in_them_is_obeyed() -> None:
     label = "container web: label v6fwd.client-ip.81=\x1b[2J: the container publishes no port 81"
     _, below = shown({"labels": [label]}, port(1))

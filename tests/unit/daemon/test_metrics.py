@@ -119,6 +119,40 @@ def test_the_container_of_a_port_of_dockers() -> None:
     assert 'container=""' in containers["[::]:81"]
 
 
+def a_swarm(*states: str, **tasks: int) -> dict[str, Any]:
+    """What the daemon tells of one, with ports that are served in these ways."""
+    services = [
+        {"service": name, "ports": [80], "here": 1, "elsewhere": count}
+        for name, count in tasks.items()
+    ]
+    ports = [
+        {"listen": f"[::]:{at}", "container": "service web", "state": state}
+        for at, state in enumerate(states)
+    ]
+    nodes = [{"node": "203.0.113.11", "here": True, "tasks": 0}] * 3
+    return {"services": services, "nodes": nodes, "published": ports, "swarm": [{"told": 1.25e9}]}
+
+
+def test_a_swarm() -> None:
+    told = status() | a_swarm("served", "left", "served", web=2, dns=0)
+    lines = render(told).decode().splitlines()
+    assert [line for line in lines if line.startswith("v6fwd_swarm")] == [
+        "v6fwd_swarm_answer_timestamp_seconds 1.25e+09",
+        "v6fwd_swarm_nodes 3.0",
+        'v6fwd_swarm_tasks{service="web",where="here"} 1.0',
+        'v6fwd_swarm_tasks{service="web",where="elsewhere"} 2.0',
+        'v6fwd_swarm_tasks{service="dns",where="here"} 1.0',
+        'v6fwd_swarm_tasks{service="dns",where="elsewhere"} 0.0',
+        'v6fwd_swarm_ports{state="served"} 2.0',
+        'v6fwd_swarm_ports{state="handed-over"} 0.0',
+        'v6fwd_swarm_ports{state="left"} 1.0',
+    ]
+
+
+def test_without_a_swarm_there_is_nothing_of_it() -> None:
+    assert not [name for name in samples() if "swarm" in name]
+
+
 def test_processes() -> None:
     found = samples()
     who = (("process", "supervisor"),)
@@ -236,7 +270,8 @@ def families() -> Iterator[Any]:
     """All that there are."""
     everything = a_forward("[::]:53/udp", udp=True, refused={"denied": 1}, ends={"closed": 1})
     everything["dial_failures"] = {"connection refused": 1}
-    yield from text_string_to_metric_families(render(status(everything)).decode())
+    told = status(everything) | a_swarm("served", web=1)
+    yield from text_string_to_metric_families(render(told).decode())
 
 
 def test_names_follow_the_conventions() -> None:

@@ -46,6 +46,7 @@ NETWORK: dict[str, Any] = {
     "Options": {"com.docker.network.bridge.name": "docker0"},
     "IPAM": {"Config": [{"Subnet": "172.17.0.0/16", "Gateway": GATEWAY}]},
 }
+SAYS_NONE = {"com.docker.swarm.service.name": "demo_web", "v6fwd.client-ip": "none"}
 NONE, TRANSPARENT = {}, {"v6fwd.client-ip": "transparent"}  # type: ignore[var-annotated]
 
 
@@ -95,6 +96,28 @@ IPV4 = {"c1": (Listening(Protocol.TCP, "0.0.0.0", 80, False, 1),)}
 LOOPBACK = {"c1": (Listening(Protocol.TCP, "127.0.0.1", 80, False, 1),)}
 DAEMON = Process(5, "v6fwd", capabilities=1 << 21 | 1 << 12)
 OWN_V6 = {"GlobalIPv6Address": "2001:db8:5::2"}
+
+INGRESS = replace(
+    RIGHT,
+    listening=(Listening(Protocol.TCP, "::", 8080, False, 8080),),
+    owners={8080: Process(9, "dockerd")},
+)
+"""dockerd holds a port of Swarm's mesh."""
+
+
+def mesh(
+    state: str,
+    *,
+    mode: str = "proxy-v1",
+    source: str = "label",
+    listen: str = "[::]:8080",
+    **more: Any,
+) -> dict[str, Any]:
+    """What a daemon answers that knows that port."""
+    port = {"listen": listen, "container": "service demo_web", "state": state, "source": source}
+    forwards = [] if state == "left" else [{"listen": listen, "client_ip": mode, "state": "open"}]
+    return status(published=[port], forwards=forwards) | more
+
 
 OLD = Engine("unix:///x", info={"ServerVersion": "20.10.24"})
 
@@ -233,6 +256,24 @@ WRONG: dict[str, tuple[Facts, str, str]] = {
         "swarm-ingress",
         "docker service update --publish-rm 8080",
     ),
+    "a port of a swarm that is left to Docker": (
+        replace(
+            INGRESS,
+            status=mesh("left", held=[{"listen": "[::]:8080", "why": "several services"}]),
+        ),
+        "mesh-left",
+        'service = "demo_web"',
+    ),
+    "a service of a swarm without a mode": (
+        replace(INGRESS, status=mesh("served", mode="none")),
+        "mesh-client-lost",
+        "--container-label-add v6fwd.client-ip=transparent demo_web",
+    ),
+    "a port that is served on other nodes' behalf alone": (
+        replace(INGRESS, status=mesh("served", listen="[::]:8081")),
+        "swarm-ingress",
+        "swarm = true below [docker]",
+    ),
     "wrong label": (
         with_engine(container({"v6fwd.client-ip": "transparent", "v6fwd.client-ip.80": "proxy"})),
         "wrong-label",
@@ -297,8 +338,17 @@ def test_a_wrong_host(facts: Facts, which: str, mend: str) -> None:
         published(ServedBy.DAEMON, status=status(), daemon=DAEMON, shim_installed=True),
         with_engine(container(NONE, State="exited")),
         with_engine(container({"v6fwd.client-ip.80": "proxy-v2"})),
+        replace(INGRESS, status=mesh("served")),
+        replace(INGRESS, status=mesh("handed-over", mode="proxy-v2", source="hop")),
+        replace(INGRESS, status=mesh("served", mode="none", source="rule")),
+        replace(
+            INGRESS,
+            status=mesh("served", mode="none"),
+            engine=Engine("unix:///x", (container(SAYS_NONE, Ports=[]),)),
+        ),
     ],
-    ids=["bare", "file", "engine", "whole", "shim", "stopped", "label"],
+    ids=["bare", "file", "engine", "whole", "shim", "stopped", "label",
+         "mesh", "hop", "none by rule", "none by label"],
 )  # fmt: skip
 def test_a_right_host(facts: Facts) -> None:
     diagnosis = examine(facts)

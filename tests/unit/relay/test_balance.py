@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from v6fwd.model import Balance, Mesh
 from v6fwd.relay.targets.balance import PASS_OVER, Balancer
 
@@ -28,6 +30,75 @@ def test_round_robin() -> None:
     balancer = Balancer()
     firsts = Counter(balancer.order(mesh(Balance.ROUND_ROBIN), 0.0)[0] for _ in range(8))
     assert firsts == dict.fromkeys(ALL, 2)
+
+
+@pytest.mark.parametrize(
+    ("flows", "wanted"),
+    [
+        ({}, {*LOCAL, *REMOTE}),
+        ({LOCAL[0]: 1}, {LOCAL[1], *REMOTE}),
+        ({LOCAL[0]: 1, LOCAL[1]: 2, REMOTE[0]: 3}, {REMOTE[1]}),
+        (dict.fromkeys(ALL, 5), ALL),
+        ({LOCAL[0]: 2, LOCAL[1]: 3, REMOTE[0]: 2, REMOTE[1]: 4}, {LOCAL[0], REMOTE[0]}),
+    ],
+)
+def test_least_flows(flows: dict[str, int], wanted: set[str]) -> None:
+    """Those with the fewest, on whatever node, by turns."""
+    balancer = Balancer()
+    for task, count in flows.items():
+        for _ in range(count):
+            balancer.began(task)
+    firsts = Counter(balancer.order(mesh(Balance.LEAST_FLOWS), 0.0)[0] for _ in range(8))
+    assert set(firsts) == wanted
+
+
+def test_least_flows_evens_out() -> None:
+    balancer = Balancer()
+    had = Counter[str]()
+    for _ in range(40):
+        task = balancer.order(mesh(Balance.LEAST_FLOWS), 0.0)[0]
+        balancer.began(task)
+        had[task] += 1
+    assert had == dict.fromkeys(ALL, 10)
+    for _ in range(5):
+        balancer.ended(REMOTE[1])
+    for _ in range(5):
+        assert balancer.order(mesh(Balance.LEAST_FLOWS), 0.0)[0] == REMOTE[1]
+        balancer.began(REMOTE[1])
+    assert len({balancer.order(mesh(Balance.LEAST_FLOWS), 0.0)[0] for _ in range(4)}) == 4
+
+
+def test_least_flows_passes_over_what_failed() -> None:
+    balancer = Balancer()
+    balancer.failed(LOCAL[0], 0.0)
+    for task in ALL - {LOCAL[0]}:
+        balancer.began(task)
+    assert all(balancer.order(mesh(Balance.LEAST_FLOWS), 1.0)[-1] == LOCAL[0] for _ in range(4))
+
+
+def test_least_flows_and_a_task_that_drains() -> None:
+    """It is not in the mesh any more: its flows end, and it gets none."""
+    balancer = Balancer()
+    for task in (*LOCAL, *REMOTE, *REMOTE):
+        balancer.began(task)
+    fewer = Mesh("/sandbox", "1", LOCAL[1:], REMOTE, balance=Balance.LEAST_FLOWS)
+    assert balancer.order(fewer, 0.0)[0] == LOCAL[1]
+    balancer.ended(LOCAL[0])
+    assert LOCAL[0] not in balancer.order(fewer, 0.0)
+
+
+def test_a_task_that_comes_back_begins_with_none() -> None:
+    balancer = Balancer()
+    least = mesh(Balance.LEAST_FLOWS)
+    for task in ALL:
+        balancer.began(task)
+    balancer.began(LOCAL[0])
+    balancer.ended(LOCAL[0])
+    balancer.ended(LOCAL[0])
+    assert balancer.order(least, 0.0)[0] == LOCAL[0]
+    balancer.ended(LOCAL[0])
+    balancer.began(LOCAL[0])
+    assert {balancer.order(least, 0.0)[0] for _ in range(4)} == ALL, "never less than none"
 
 
 def test_what_failed_comes_last_for_a_while() -> None:

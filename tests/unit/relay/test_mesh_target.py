@@ -6,14 +6,17 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from v6fwd.errors import RelayError
-from v6fwd.model import Address, Endpoint, Mesh, Protocol
+from v6fwd.model import Address, Balance, Endpoint, Mesh, Protocol
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.mesh import CUT_GRACE, GRACE, MeshTarget
+from v6fwd.relay.tcp.flow import TcpFlow
+from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.transparent.privileged import MeshSocket, PrivilegedOps
 
 CLIENT = Address(bytes((192, 0, 2, 7)), 4711)
@@ -64,6 +67,15 @@ class Bench:
 
     def follow(self, *local: str, remote: tuple[str, ...] = (), identity: str = "1") -> None:
         self.target.follow(Mesh("/sandbox", identity, local, remote))
+
+    def follow_least(self, *local: str) -> None:
+        self.target.follow(Mesh("/sandbox", "1", local, balance=Balance.LEAST_FLOWS))
+
+    def first(self) -> str:
+        """The task that the next flow tries first."""
+        task = self.target.order(CLIENT)[0][1][0]
+        assert isinstance(task, str)
+        return task
 
 
 @pytest.fixture
@@ -167,3 +179,61 @@ def test_closed_it_leads_nowhere(bench: Bench) -> None:
     bench.target.close()
     with pytest.raises(OSError, match="no task now"):
         bench.target.dial(None, CLIENT)
+
+
+def test_least_flows_until_the_descriptor_is_closed(bench: Bench) -> None:
+    bench.follow_least(ONE, OTHER)
+    connection = bench.target.dial(None, CLIENT)
+    busy = socket.inet_ntoa(bench.ops.asked[0].task)
+    [idle] = {ONE, OTHER} - {busy}
+    assert [bench.first() for _ in range(4)] == [idle] * 4
+    sessions = []
+    for _ in range(2):
+        fd, address = bench.target.connect_datagrams(CLIENT)
+        sessions.append(fd)
+        assert address[1][0] in {ONE, OTHER}
+    assert [bench.ops.asked[1].task] == [socket.inet_aton(idle)], "sessions count, too"
+    for fd in sessions:
+        bench.reactor.close_fd(fd)
+    assert [bench.first() for _ in range(4)] == [idle] * 4
+    bench.reactor.close_fd(connection)
+    assert {bench.first() for _ in range(4)} == {ONE, OTHER}
+
+
+def test_least_flows_where_another_pump_closes(bench: Bench) -> None:
+    """The ring closes descriptors itself."""
+    bench.follow_least(ONE, OTHER)
+    fd = bench.target.dial(None, CLIENT)
+    assert len({bench.first() for _ in range(4)}) == 1
+    bench.reactor.tell_closed(fd)
+    assert len({bench.first() for _ in range(4)}) == 2
+    bench.reactor.close_fd(fd)
+    assert len({bench.first() for _ in range(4)}) == 2, "told once"
+
+
+def test_a_flow_tells_that_the_ring_closes_its_target(bench: Bench) -> None:
+    told: list[int] = []
+    bench.reactor.when_closed(77, lambda: told.append(77))
+    ring = SimpleNamespace(drop=told.append)
+    flow = TcpFlow.__new__(TcpFlow)
+    resources = SimpleNamespace(ring=ring, reactor=bench.reactor)
+    flow._forward = cast("TcpForward", SimpleNamespace(resources=resources))
+    flow._pair, flow._target_fd = 3, 77
+    flow._close_client()
+    assert told == [3, 77]
+
+
+def test_least_flows_where_a_descriptor_was_closed_by_hand(bench: Bench) -> None:
+    """As for want of memory: its number comes again, and the flow of before is none."""
+    bench.follow_least(ONE, OTHER)
+    close(bench.target.dial((socket.AF_INET, (ONE, 80)), CLIENT))
+    again = bench.target.dial((socket.AF_INET, (OTHER, 80)), CLIENT)
+    assert [bench.first() for _ in range(4)] == [ONE] * 4
+    bench.reactor.close_fd(again)
+
+
+def test_nothing_is_counted_in_other_orders(bench: Bench) -> None:
+    bench.follow(ONE, OTHER)
+    fd = bench.target.dial(None, CLIENT)
+    assert {bench.first() for _ in range(4)} == {ONE, OTHER}
+    bench.reactor.close_fd(fd)

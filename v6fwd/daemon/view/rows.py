@@ -76,7 +76,7 @@ def _row(
         target=forward.get("target", ""),
         state=forward["state"],
         mode=str(forward.get("client_ip", "")),
-        container=of_docker.get("container", ""),
+        container=container(of_docker),
         why=of_docker.get("source", ""),
         note=str(forward.get("mismatch") or held.get(listen, {}).get("why", "")),
         not_real=", ".join(f"{count} {what}" for what, count in instead),
@@ -94,7 +94,7 @@ def _held(held: Described, published: Mapping[str, Described]) -> Row:
         target=held.get("target", ""),
         state=HELD,
         mode="",
-        container=of_docker.get("container", ""),
+        container=container(of_docker),
         why=of_docker.get("source", ""),
         note=held["why"],
         not_real="",
@@ -103,6 +103,11 @@ def _held(held: Described, published: Mapping[str, Described]) -> Row:
         errors=0,
         rates=Rates(),
     )
+
+
+def container(of_docker: Described) -> str:
+    """Return whose port it is, and where the tasks of a service are; "": nobody knows."""
+    return ": ".join(filter(None, (of_docker.get("container", ""), of_docker.get("tasks", ""))))
 
 
 def summed(rows: Iterable[Row]) -> Rates:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 from v6fwd.config import Docker
 from v6fwd.daemon.supervisor import Supervisor
@@ -19,6 +21,7 @@ from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox, find_sandbox
 from v6fwd.docker.swarm.ingress import Ingress, gateway_address, read_ingress
 from v6fwd.docker.swarm.mesh_ports import LINGER, MeshPorts
 from v6fwd.docker.swarm.plan import Node, Planner
+from v6fwd.docker.swarm.report import nodes, services
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits, Protocol
@@ -33,7 +36,11 @@ FIRST = 2.0
 
 
 class SwarmMesh:
-    """The mesh of one Engine, on a running event loop."""
+    """The mesh of one Engine, on a running event loop.
+
+    Large because what the gossip, dockerd, containers and rules tell comes together here, and stays
+    known while one of them is silent.
+    """
 
     def __init__(
         self,
@@ -59,6 +66,10 @@ class SwarmMesh:
         """Protocols of ports, as dockerd's sockets told once."""
         self._gateway = ""
         self._sandbox: Sandbox | None = None
+        self._ingress: Ingress | None = None
+        """What the Engine told last."""
+        self._told_at = 0.0
+        """When, in seconds since 1970."""
         self._lost_at = float("-inf")
         """When the Engine did not answer last, in seconds of the loop's clock."""
         self._task: asyncio.Task[None] | None = None
@@ -120,6 +131,7 @@ class SwarmMesh:
         ingress = read_ingress(await self._api.get("/networks/ingress?verbose=true"))
         self._gateway = gateway_address(await self._api.get("/networks/docker_gwbridge"))
         self._sandbox = find_sandbox(before=self._sandbox)
+        self._ingress, self._told_at = ingress, time.time()
         self._follow(ingress, self._sandbox, HeldSockets(self._sandbox.pid))
 
     def _follow(self, ingress: Ingress, sandbox: Sandbox, held: HeldSockets) -> None:
@@ -154,6 +166,16 @@ class SwarmMesh:
         self._docker = docker
         self.ports.reopen_drained()
         self._stirred.set()
+
+    def report(self) -> dict[str, list[Any]]:
+        """Return ports, services and nodes as the Engine told of them last; and when."""
+        known = self._ingress
+        return {
+            "published": self.ports.report(),
+            "services": services(known) if known is not None else [],
+            "nodes": nodes(known) if known is not None else [],
+            "swarm": [{"told": self._told_at}],
+        }
 
     def endpoints(self) -> list[Endpoint]:
         """Return all listeners that are open."""

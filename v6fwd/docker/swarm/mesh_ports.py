@@ -208,20 +208,37 @@ class MeshPorts:
 
 
 def _described(planned: Planned) -> dict[str, str]:
+    """`container` is a label of a metric, and does not change with the tasks."""
     forward = planned.forward or _named(planned)
     here, elsewhere = len(forward.mesh.local), len(forward.mesh.remote)
     if planned.source == "hop":
-        where = f": by {counted(elsewhere, 'node')} with tasks"
+        tasks = f"by {counted(elsewhere, 'node')} with tasks"
     elif planned.forward is not None:
-        where = f": {counted(here, 'task')} here, {elsewhere} elsewhere"
+        tasks = f"{counted(here, 'task')} here, {elsewhere} elsewhere"
     else:
-        where = ""
+        tasks = ""
     return {
         "listen": str(planned.listen),
         "target": str(forward.target),
-        "container": f"service {planned.service}{where}",
+        "container": f"service {planned.service}",
+        "tasks": tasks,
         "source": planned.source,
+        "ipv4": _ipv4(planned),
+        "state": _state(planned),
     }
+
+
+def _state(planned: Planned) -> str:
+    """How this node serves the port: `served`, `handed-over`, `left` to Docker."""
+    if planned.forward is None:
+        return "left"
+    return "handed-over" if planned.source == "hop" else "served"
+
+
+def _ipv4(planned: Planned) -> str:
+    """By whom the port's IPv4 clients come: `v6fwd` or `docker`, by IPVS."""
+    forward = planned.forward
+    return "docker" if forward is None or forward.client_ip is ClientIP.NONE else "v6fwd"
 
 
 def _tasks(forward: Forward) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 from v6fwd.model import Balance, Mesh
@@ -15,11 +16,12 @@ _CLIENT = {4: 4, 16: 8}
 
 
 class Balancer:
-    """Remembers whose turn it is, and which tasks failed lately."""
+    """Remembers whose turn it is, which tasks failed lately, and how many flows each has."""
 
     def __init__(self) -> None:
         self._turn = 0
         self._failed: dict[str, float] = {}  # until when
+        self._flows: Counter[str] = Counter()
 
     def order(self, mesh: Mesh, now: float, client: bytes = b"") -> list[str]:
         """All tasks, the first choice first. `client`: its packed address, for affinity."""
@@ -35,7 +37,20 @@ class Balancer:
         if mesh.affinity and client:
             return sorted(group, key=lambda task: _weight(client, task))
         start = self._turn % len(group) if group else 0
-        return (*group[start:], *group[:start])
+        by_turns = (*group[start:], *group[:start])
+        if mesh.balance is Balance.LEAST_FLOWS:
+            return sorted(by_turns, key=lambda task: self._flows[task])
+        return by_turns
+
+    def began(self, task: str) -> None:
+        """Count a flow of a task, from its first connect on."""
+        self._flows[task] += 1
+
+    def ended(self, task: str) -> None:
+        """Count it no more."""
+        self._flows[task] -= 1
+        if self._flows[task] <= 0:
+            del self._flows[task]
 
     def failed(self, task: str, now: float) -> None:
         """Pass over a task for a while."""

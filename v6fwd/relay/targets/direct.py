@@ -167,7 +167,9 @@ class DirectTarget:
         return known.all if len(known.all) < 2 else known.order(self._reactor.clock())
 
     def failed(self, address: SocketAddress) -> None:
+        """Ask the resolver at once: once all have failed, flows would wait for its answer."""
         self.known.failed(address, self._reactor.clock())
+        self._refresh_after(REFRESH_INTERVAL)
 
     def answered(self, address: SocketAddress) -> None:
         self.known.answered(address, self._reactor.clock())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError
-from v6fwd.model import Address, Endpoint, Mesh, Protocol
+from v6fwd.model import Address, Balance, Endpoint, Mesh, Protocol
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import tune
 from v6fwd.relay.targets.addresses import SocketAddress
@@ -103,13 +104,22 @@ class MeshTarget:
         *,
         speaks: bool = False,  # noqa: ARG002 - the handshake is under way already
     ) -> int:
-        sock = self._connected(address or self._first(source), Protocol.TCP, hop_limit)
+        task = address or self._first(source)
+        sock = self._connected(task, Protocol.TCP, hop_limit)
         try:
             tune(sock)
         except BaseException:
             sock.close()
             raise
-        return sock.detach()
+        return self._counted(sock.detach(), task)
+
+    def _counted(self, fd: int, address: SocketAddress) -> int:
+        """Count the flow of a new descriptor, until that is closed, if the balance needs it."""
+        if self._mesh.balance is Balance.LEAST_FLOWS:
+            task = address[1][0]
+            self._reactor.when_closed(fd, functools.partial(self._balancer.ended, task))
+            self._balancer.began(task)
+        return fd
 
     def _first(self, source: Address | None) -> SocketAddress:
         """The task of choice. Raises OSError where there is none."""
@@ -142,7 +152,7 @@ class MeshTarget:
         except BaseException:
             sock.close()
             raise
-        return sock.detach(), address
+        return self._counted(sock.detach(), address), address
 
     def has_moved(self, address: Any) -> bool:
         """A session keeps its task as long as that is there and answers."""

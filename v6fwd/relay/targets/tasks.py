@@ -80,12 +80,13 @@ class TransparentTasks(MeshTarget):
         *,
         speaks: bool = False,
     ) -> int:
-        return self._at(address or self._first(source)).dial(None, source, hop_limit, speaks=speaks)
+        task = address or self._first(source)
+        return self._counted(self._at(task).dial(None, source, hop_limit, speaks=speaks), task)
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:
         address = self._first(source)
         fd, inner = self._at(address).connect_datagrams(source)
-        return fd, (address, inner)
+        return self._counted(fd, address), (address, inner)
 
     def has_moved(self, address: Any) -> bool:
         task, inner = address

@@ -170,6 +170,7 @@ class TcpFlow(StreamFlow):
         pair, self._pair = self._pair, NO_PAIR
         if pair != NO_PAIR:
             self._ring.drop(pair)
+            self.reactor.tell_closed(self._target_fd)
             return
         super()._close_client()
         if self._target_fd >= 0:  # no memory for the sides of a pair that has stopped

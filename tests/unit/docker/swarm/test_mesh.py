@@ -179,6 +179,24 @@ async def test_a_rule_tells_the_protocol_where_dockerd_does_not(bench: Bench) ->
     assert bench.forward is None
 
 
+async def test_what_is_told_of_the_swarm(bench: Bench) -> None:
+    bench.mesh.told([LABELLED])
+    await bench.until(lambda: bench.forward)
+    told = bench.mesh.report()
+    assert [each["listen"] for each in told["published"]] == [str(bench.listen)]
+    assert told["services"] == [
+        {"service": "pub", "ports": [bench.port], "here": 1, "elsewhere": 1}
+    ]
+    assert told["nodes"][0] == {"node": "203.0.113.12", "here": True, "tasks": 1}
+    [swarm] = told["swarm"]
+    assert swarm["told"] > 0
+
+
+async def test_nothing_is_told_before_the_engine_has(tmp_path: Path) -> None:
+    told = Bench(tmp_path).mesh.report()
+    assert told == {"published": [], "services": [], "nodes": [], "swarm": [{"told": 0.0}]}
+
+
 async def test_it_ends(bench: Bench) -> None:
     bench.mesh.told([LABELLED])
     await bench.until(lambda: bench.forward)

@@ -7,11 +7,13 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from tests.support.logged import Logged
 from tests.support.process import free_port
+from v6fwd.daemon.sources import ForwardSource, passing
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox, find_sandbox
 from v6fwd.docker.swarm.mesh_ports import LINGER, MeshPorts
@@ -235,17 +237,31 @@ def test_what_docker_status_shows(bench: Bench) -> None:
     planned = bench.planned(ClientIP.NONE, "10.0.0.6")
     assert planned.forward is not None
     bench.follow(planned)
-    row = {"listen": str(bench.listen), "target": "web:80", "source": "rule"}
-    where = "service web: 1 task here, 0 elsewhere"
-    assert bench.ports.report() == [row | {"container": where}]
+    row = {"listen": str(bench.listen), "target": "web:80", "container": "service web"}
+    tasks = {"tasks": "1 task here, 0 elsewhere"}
+    told = {"source": "rule", "ipv4": "docker", "state": "served"}
+    assert bench.ports.report() == [row | tasks | told]
     mesh = replace(planned.forward.mesh, local=(), remote=("10.0.0.3", "10.0.0.4"))
     bench.follow(replace(planned, forward=replace(planned.forward, mesh=mesh), source="hop"))
-    where = "service web: by 2 nodes with tasks"
-    assert bench.ports.report() == [row | {"container": where, "source": "hop"}]
+    tasks = {"tasks": "by 2 nodes with tasks"}
+    told = {"source": "hop", "ipv4": "docker", "state": "handed-over"}
+    assert bench.ports.report() == [row | tasks | told]
     bench.follow(Planned(bench.listen, "web", why="its label is wrong"))
-    assert bench.ports.report() == [
-        row | {"target": "web:0", "container": "service web", "source": ""}
-    ]
+    told = {"source": "", "ipv4": "docker", "state": "left"}
+    assert bench.ports.report() == [row | {"target": "web:0", "tasks": ""} | told]
+
+
+def test_a_ban_counts_the_ports_that_ipv4_clients_reach_past_us(bench: Bench) -> None:
+    """IPVS takes them in mode `none`."""
+
+    class Source:
+        def report(self) -> dict[str, list[Any]]:
+            return {"published": list(bench.ports.report())}
+
+    bench.follow(bench.planned(ClientIP.PROXY_V1, "10.0.0.6"))
+    assert passing([cast("ForwardSource", Source())]) == 0
+    bench.follow(bench.planned(ClientIP.NONE, "10.0.0.6"))
+    assert passing([cast("ForwardSource", Source())]) == 1
 
 
 def test_what_was_drained_is_served_after_a_reload(bench: Bench) -> None:
