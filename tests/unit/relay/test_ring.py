@@ -186,7 +186,7 @@ def test_full_buffers_in_a_row_are_bulk(ends: Ends) -> None:
     ends.join()
     stopped = ends.take()
     assert (stopped.reason, stopped.up) == (Reason.BULK, b"")
-    assert stopped.moved_up == 2 * BUFFER
+    assert 2 * BUFFER <= stopped.moved_up <= 4 * BUFFER
 
 
 def test_a_target_that_refuses(ring: Ring) -> None:
@@ -310,6 +310,7 @@ def test_a_resting_ring_rings_its_bell(ends: Ends) -> None:
     assert select.select([ends.ring.fileno()], [], [], 10)[0]
     ends.turn()
     assert not select.select([ends.ring.fileno()], [], [], 0)[0]
+    ends.until_readable(ends.target)
     assert ends.target.recv(1) == b"x"
 
 

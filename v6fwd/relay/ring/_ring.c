@@ -1,9 +1,13 @@
 /* Moves the bytes of plain TCP flows over io_uring, and tells Python what happened.
  *
- * A flow is a slot with two ends: 0 the client, 1 the target. Each end has at most one recv under
- * way, with a buffer from a pool that all share. What it brings is sent to the other end at once by
- * send(2), which does not block, and only then is the next recv begun. So the order of the bytes is
- * that of the reads, and a direction holds one buffer at most.
+ * A flow is a slot with two ends: 0 the client, 1 the target. Each end has one recv under way, which
+ * goes on by itself (multishot) for MOST_AT_ONCE bytes, with buffers from a pool that all share. What
+ * it brings is sent to the other end by one send at a time, which the next io_uring_enter(2) executes
+ * and which does not wait. What comes meanwhile is held, MOST_AT_ONCE bytes and one buffer at most.
+ * Linux before 6.17 cannot limit a multishot recv: there each recv brings one buffer.
+ *
+ * Bytes that an end of stream follows go by send(2) with MSG_MORE and shutdown(2): one segment. The
+ * ring would hand each shutdown to a kernel thread.
  *
  * There is no policy here. What is unusual stops the flow: its reads are cancelled, and when none is
  * under way Python takes the flow with all that is held of it. A slot's reasons:
@@ -29,6 +33,8 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -45,14 +51,23 @@
 
 enum { BUFFERS = 256, BUFFER_SIZE = 16 * 1024, GROUP = 0 }; /* 4 MiB, touched when used */
 enum { ENTRIES = 1024, COMPLETIONS = 8192, BATCH = 256 };
-enum { BULK_AFTER = 2, FIRST_SLOTS = 64, MOST_SLOTS = 1 << 20 };
+enum { MOST_AT_ONCE = 4 * BUFFER_SIZE, BULK_AFTER = 2, FIRST_SLOTS = 64, MOST_SLOTS = 1 << 20 };
 
 /* What Python is told: (slot << KIND_BITS) | kind. */
 enum { CONNECTED, FINISHED, STOPPED, READABLE, KIND_BITS = 3 };
 
 /* What a completion is about: user_data is generation (32 bits), slot (24), operation (8). */
-enum { RECV_CLIENT = CLIENT, RECV_TARGET = TARGET, CONNECT, POLL, CANCEL };
+enum {
+    RECV_CLIENT = CLIENT,
+    RECV_TARGET = TARGET,
+    SEND_CLIENT, /* what the client said, to the target */
+    SEND_TARGET,
+    CONNECT,
+    POLL,
+    CANCEL
+};
 
+enum { ONE = 1, MANY };
 enum { FREE, CONNECTING, MOVING, FINISHING, STOPPING, STANDING, CLOSING };
 enum { FULL = 1, BULK, BROKE, FAILED, MEMORY, ASKED, LONELY };
 enum { ENDED_CLIENT = 1, ENDED_TARGET = 2, BROKE_CLIENT = 4, BROKE_TARGET = 8 };
@@ -61,8 +76,10 @@ typedef struct {
     int64_t moved;    /* bytes read here that the other end has taken; headers are not counted */
     unsigned char *held;
     uint32_t held_size;
+    uint32_t sending; /* bytes of a send to the other end that is under way, 0: none is */
     int fd;
-    uint8_t reading;  /* a recv is under way */
+    uint16_t buffer;  /* where they are */
+    uint8_t reading;  /* a recv is under way: ONE buffer or MANY */
     uint8_t ended;    /* the end of stream was read */
     uint8_t broke;
     uint8_t full;     /* full buffers in a row */
@@ -96,12 +113,14 @@ typedef struct {
     uint32_t limbo;     /* freed since the last wait */
     uint32_t active;    /* slots in use */
     uint32_t under_way; /* operations whose completion is to come, polls of Python's not counted */
+    uint32_t sends;     /* sends among them */
     uint32_t *events;
     uint32_t told, room;
     unsigned char scratch[BUFFER_SIZE];
     int bell;           /* an eventfd, which the kernel rings while we rest */
     bool rests;
     bool is_open;
+    bool once;          /* the kernel knows no limit for a multishot recv */
 } ring_t;
 
 #define NONE UINT32_MAX
@@ -140,6 +159,16 @@ static struct io_uring_sqe *next_sqe(ring_t *self) {
     return sqe;
 }
 
+static void prepare_recv(struct io_uring_sqe *sqe, int fd, bool many) {
+    io_uring_prep_recv(sqe, fd, NULL, many ? 0 : BUFFER_SIZE, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = GROUP;
+    if (!many) return;
+    sqe->ioprio |= IORING_RECV_MULTISHOT;
+    sqe->file_index = MOST_AT_ONCE; /* `optlen` in newer headers: then it is over */
+}
+
+/* Before the target has what comes first, one buffer of the client's is enough. */
 static void read_end(ring_t *self, uint32_t at, int end, bool is_empty) {
     slot_t *slot = &self->slots[at];
     struct io_uring_sqe *sqe = next_sqe(self);
@@ -147,12 +176,11 @@ static void read_end(ring_t *self, uint32_t at, int end, bool is_empty) {
         stop(self, at, MEMORY);
         return;
     }
-    io_uring_prep_recv(sqe, slot->end[end].fd, NULL, BUFFER_SIZE, 0);
-    sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = GROUP;
+    bool many = slot->joined && !self->once;
+    prepare_recv(sqe, slot->end[end].fd, many);
     if (is_empty) sqe->ioprio |= IORING_RECVSEND_POLL_FIRST; /* saves a vain attempt */
     io_uring_sqe_set_data64(sqe, name_of(slot, at, RECV_CLIENT + end));
-    slot->end[end].reading = 1;
+    slot->end[end].reading = many ? MANY : ONE;
     self->under_way++;
 }
 
@@ -209,7 +237,9 @@ static void forget(ring_t *self, uint32_t at) {
 }
 
 static bool is_quiet(const slot_t *slot) {
-    return !(slot->end[CLIENT].reading || slot->end[TARGET].reading || slot->connecting);
+    const end_t *client = &slot->end[CLIENT], *target = &slot->end[TARGET];
+    return !(client->reading || target->reading || client->sending || target->sending ||
+             slot->connecting);
 }
 
 /* An operation has completed: was it the last one that a stop or a close waits for? */
@@ -243,7 +273,9 @@ static void broke(ring_t *self, uint32_t at, int end, int error) {
 
 /* -- moving bytes -- */
 
-static void hold(ring_t *self, uint32_t at, int end, const unsigned char *data, size_t size) {
+/* Hold bytes of a direction: behind the others, or before them. */
+static void hold(ring_t *self, uint32_t at, int end, const unsigned char *data, size_t size,
+                 bool before) {
     end_t *here = &self->slots[at].end[end];
     unsigned char *held = realloc(here->held, here->held_size + size);
     if (!held) { /* bytes are lost: the flow cannot go on */
@@ -251,46 +283,78 @@ static void hold(ring_t *self, uint32_t at, int end, const unsigned char *data, 
         stop(self, at, MEMORY);
         return;
     }
-    memcpy(held + here->held_size, data, size);
+    if (before) memmove(held + size, held, here->held_size);
+    memcpy(held + (before ? 0 : here->held_size), data, size);
     here->held = held;
     here->held_size += size;
 }
 
-static ssize_t send_now(int fd, const unsigned char *data, size_t size) {
-    ssize_t sent = send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+static void hold_no_more(end_t *here) {
+    free(here->held);
+    here->held = NULL;
+    here->held_size = 0;
+}
+
+static ssize_t send_now(int fd, const unsigned char *data, size_t size, int more) {
+    ssize_t sent = send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL | more);
     return sent < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : sent;
 }
 
-static void pass_on(ring_t *self, uint32_t at, int end, const unsigned char *data, size_t size) {
-    slot_t *slot = &self->slots[at];
-    end_t *here = &slot->end[end], *there = &slot->end[OTHER(end)];
-    if (there->broke || slot->state == CLOSING) return; /* nobody takes it */
-    if (!slot->joined || here->held) {
-        hold(self, at, end, data, size);
-        return;
-    }
-    ssize_t sent = send_now(there->fd, data, size);
+/* Send these bytes at once. The rest of them is held, and the flow stops. */
+static void write_now(ring_t *self, uint32_t at, int end, const unsigned char *data, size_t size,
+                      int more) {
+    end_t *here = &self->slots[at].end[end];
+    ssize_t sent = send_now(self->slots[at].end[OTHER(end)].fd, data, size, more);
     if (sent < 0) {
         broke(self, at, OTHER(end), errno);
         return;
     }
     here->moved += sent;
-    if ((size_t)sent < size) {
-        hold(self, at, end, data + sent, size - sent);
-        stop(self, at, FULL);
-    } else if (size < BUFFER_SIZE) {
+    if ((size_t)sent == size) return;
+    hold(self, at, end, data + sent, size - sent, false);
+    stop(self, at, FULL);
+}
+
+/* Let the next enter send a buffer. False: there is no room for that. */
+static bool send_soon(ring_t *self, uint32_t at, int end, unsigned id, size_t size) {
+    slot_t *slot = &self->slots[at];
+    struct io_uring_sqe *sqe = next_sqe(self);
+    if (!sqe) return false;
+    const unsigned char *data = self->buffers + (size_t)id * BUFFER_SIZE;
+    io_uring_prep_send(sqe, slot->end[OTHER(end)].fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    io_uring_sqe_set_data64(sqe, name_of(slot, at, SEND_CLIENT + end));
+    slot->end[end].sending = size;
+    slot->end[end].buffer = id;
+    self->under_way++;
+    self->sends++;
+    return true;
+}
+
+/* Pass a buffer's bytes on. True: the buffer is still in use. `last`: the end comes next. */
+static bool pass_on(ring_t *self, uint32_t at, int end, unsigned id, size_t size, bool last) {
+    slot_t *slot = &self->slots[at];
+    end_t *here = &slot->end[end];
+    const unsigned char *data = self->buffers + (size_t)id * BUFFER_SIZE;
+    if (slot->end[OTHER(end)].broke || slot->state == CLOSING) return false; /* nobody takes it */
+    if (size < BUFFER_SIZE)
         here->full = 0;
-    } else if (++here->full >= BULK_AFTER) {
-        stop(self, at, BULK);
-    }
+    else if (here->full < BULK_AFTER)
+        here->full++;
+    bool waits = false;
+    if (!slot->joined || here->held || here->sending)
+        hold(self, at, end, data, size, false);
+    else if (last || !(waits = send_soon(self, at, end, id, size)))
+        write_now(self, at, end, data, size, last ? MSG_MORE : 0);
+    if (slot->joined && here->full >= BULK_AFTER) stop(self, at, BULK);
+    return waits;
 }
 
 static void pass_end_on(ring_t *self, uint32_t at, int end) {
     slot_t *slot = &self->slots[at];
     end_t *here = &slot->end[end], *there = &slot->end[OTHER(end)];
     here->ended = 1;
-    if (!slot->joined || here->held) return; /* once the rest is sent */
-    if (there->ended && !there->held) {
+    if (!slot->joined || here->held || here->sending) return; /* once the rest is sent */
+    if (there->ended && !there->held && !there->sending) {
         if (slot->state == MOVING) {
             slot->state = FINISHING;
             tell(self, at, FINISHED);
@@ -300,20 +364,55 @@ static void pass_end_on(ring_t *self, uint32_t at, int end) {
     }
 }
 
-static void received(ring_t *self, uint32_t at, int end, int result, unsigned flags) {
+/* A send is over: what was held meanwhile follows, and an end behind it. */
+static void was_sent(ring_t *self, uint32_t at, int end, int result) {
     slot_t *slot = &self->slots[at];
-    slot->end[end].reading = 0;
+    end_t *here = &slot->end[end];
+    const unsigned char *data = self->buffers + (size_t)here->buffer * BUFFER_SIZE;
+    uint32_t size = here->sending, sent = result < 0 ? 0 : result;
+    here->sending = 0;
+    self->sends--;
+    if (sent > size) sent = size;
+    here->moved += sent;
+    if (result < 0 && result != -EAGAIN && result != -EINTR && slot->state != CLOSING) {
+        broke(self, at, OTHER(end), -result);
+    } else if (sent < size) {
+        hold(self, at, end, data + sent, size - sent, true);
+        stop(self, at, FULL);
+    } else if (here->held && slot->state != CLOSING) {
+        unsigned char *held = here->held;
+        uint32_t held_size = here->held_size;
+        here->held = NULL;
+        here->held_size = 0;
+        write_now(self, at, end, held, held_size, 0);
+        free(held);
+    }
+    give_buffer_back(self, here->buffer);
+    if (here->ended && slot->state != CLOSING) pass_end_on(self, at, end);
+}
+
+static bool is_failure(int result) {
+    return result < 0 && result != -ENOBUFS && result != -EAGAIN && result != -EINTR &&
+           result != -ECANCELED;
+}
+
+static void received(ring_t *self, uint32_t at, int end, int result, unsigned flags, bool last) {
+    slot_t *slot = &self->slots[at];
+    bool is_unknown = result == -EINVAL && slot->end[end].reading == MANY; /* before Linux 6.17 */
+    if (!(flags & IORING_CQE_F_MORE)) slot->end[end].reading = 0;
     if (flags & IORING_CQE_F_BUFFER) {
         unsigned id = flags >> IORING_CQE_BUFFER_SHIFT;
-        if (id < BUFFERS && result > 0 && result <= BUFFER_SIZE)
-            pass_on(self, at, end, self->buffers + (size_t)id * BUFFER_SIZE, result);
-        if (id < BUFFERS) give_buffer_back(self, id);
+        bool is_data = id < BUFFERS && result > 0 && result <= BUFFER_SIZE;
+        if (!(is_data && pass_on(self, at, end, id, result, last)) && id < BUFFERS)
+            give_buffer_back(self, id);
     }
     if (result == 0)
         pass_end_on(self, at, end);
-    else if (result < 0 && result != -ENOBUFS && result != -EAGAIN && result != -EINTR &&
-             result != -ECANCELED)
+    else if (is_unknown)
+        self->once = true;
+    else if (is_failure(result))
         broke(self, at, end, -result);
+    if (slot->end[end].reading) return;
     if (slot->state == MOVING && !slot->end[end].ended)
         read_end(self, at, end, result > 0 && !(flags & IORING_CQE_F_SOCK_NONEMPTY));
     else if (slot->state == CONNECTING && result < 0)
@@ -337,18 +436,16 @@ static bool send_first(ring_t *self, uint32_t at) {
         memcpy(first + slot->first_size, client->held, client->held_size);
         slot->first = first;
         slot->first_size += client->held_size;
-        free(client->held);
-        client->held = NULL;
-        client->held_size = 0;
+        hold_no_more(client);
         slot->said = 1;
     }
     if (!slot->first_size) return true;
-    ssize_t sent = send_now(slot->end[TARGET].fd, slot->first, slot->first_size);
+    ssize_t sent = send_now(slot->end[TARGET].fd, slot->first, slot->first_size, 0);
     if (sent < 0) return false;
     if (sent == 0) return true;
     client->moved = sent - (int64_t)slot->header_size;
     if (sent < slot->first_size) {
-        hold(self, at, CLIENT, slot->first + sent, slot->first_size - sent);
+        hold(self, at, CLIENT, slot->first + sent, slot->first_size - sent, false);
         stop(self, at, FULL);
     }
     free(slot->first);
@@ -377,7 +474,7 @@ static bool read_first(ring_t *self, uint32_t at) {
     end_t *client = &self->slots[at].end[CLIENT];
     ssize_t size = recv(client->fd, self->scratch, BUFFER_SIZE, MSG_DONTWAIT);
     if (size > 0)
-        hold(self, at, CLIENT, self->scratch, size);
+        hold(self, at, CLIENT, self->scratch, size, false);
     else if (size == 0)
         client->ended = 1;
     return size >= 0 || errno == EAGAIN || errno == EINTR;
@@ -432,7 +529,7 @@ static void connected(ring_t *self, uint32_t at, int result) {
         return;
     }
     if (slot->first_size) { /* writable, and yet it took nothing: the rest is for others */
-        hold(self, at, CLIENT, slot->first, slot->first_size);
+        hold(self, at, CLIENT, slot->first, slot->first_size, false);
         slot->first_size = 0;
         slot->end[CLIENT].moved = -(int64_t)slot->header_size;
         stop(self, at, FULL);
@@ -443,26 +540,28 @@ static void connected(ring_t *self, uint32_t at, int result) {
 
 /* -- completions -- */
 
-static void complete(ring_t *self, uint64_t name, int result, unsigned flags) {
-    unsigned operation = name & 0xFF;
-    uint32_t at = name >> 8 & 0xFFFFFF;
+/* `last`: the completion behind this one is the end of the same stream. */
+static void complete(ring_t *self, const struct io_uring_cqe *cqe, bool last) {
+    unsigned operation = cqe->user_data & 0xFF, flags = cqe->flags;
+    uint32_t at = cqe->user_data >> 8 & 0xFFFFFF;
     if (operation == POLL) {
         tell(self, 0, READABLE);
         return;
     }
-    self->under_way--;
-    if (operation == CANCEL) return;
-    if (operation > CONNECT || at >= self->count) return;
+    if (!(flags & IORING_CQE_F_MORE)) self->under_way--;
+    if (operation > CONNECT || at >= self->count) return; /* a CANCEL is of no interest */
     slot_t *slot = &self->slots[at];
-    if (slot->state == FREE || slot->generation != (uint32_t)(name >> 32)) {
+    if (slot->state == FREE || slot->generation != (uint32_t)(cqe->user_data >> 32)) {
         if (flags & IORING_CQE_F_BUFFER && flags >> IORING_CQE_BUFFER_SHIFT < BUFFERS)
             give_buffer_back(self, flags >> IORING_CQE_BUFFER_SHIFT);
         return;
     }
     if (operation == CONNECT)
-        connected(self, at, result);
+        connected(self, at, cqe->res);
+    else if (operation >= SEND_CLIENT)
+        was_sent(self, at, operation - SEND_CLIENT, cqe->res);
     else
-        received(self, at, operation - RECV_CLIENT, result, flags);
+        received(self, at, operation - RECV_CLIENT, cqe->res, flags, last);
     settle(self, at);
 }
 
@@ -471,13 +570,16 @@ static unsigned take_completions(ring_t *self) {
     unsigned count = io_uring_peek_batch_cqe(&self->ring, cqes, BATCH);
     for (unsigned i = 0; i < count; i++) {
         struct io_uring_cqe cqe = *cqes[i];
-        complete(self, cqe.user_data, cqe.res, cqe.flags);
+        const struct io_uring_cqe *next = i + 1 < count ? cqes[i + 1] : NULL;
+        complete(self, &cqe, next && next->user_data == cqe.user_data && next->res == 0);
     }
     io_uring_cq_advance(&self->ring, count);
     return count;
 }
 
-/* Submit, and wait for a completion, for that time at most. Gives 0 or a negative errno. */
+/* Submit, and wait for that time at most. Gives 0 or a negative errno.
+ *
+ * Sends are complete when they are submitted: wait for something else beside them. */
 static int submit(ring_t *self, double seconds) {
     if (seconds <= 0) return io_uring_submit_and_get_events(&self->ring);
     struct io_uring_cqe *cqe;
@@ -485,7 +587,7 @@ static int submit(ring_t *self, double seconds) {
         .tv_sec = (int64_t)seconds,
         .tv_nsec = (int64_t)((seconds - (double)(int64_t)seconds) * 1e9),
     };
-    return io_uring_submit_and_wait_timeout(&self->ring, &cqe, 1, &most, NULL);
+    return io_uring_submit_and_wait_timeout(&self->ring, &cqe, self->sends + 1, &most, NULL);
 }
 
 /* -- what Python calls -- */
@@ -550,6 +652,7 @@ static PyObject *ring_rest(ring_t *self, PyObject *unused) {
     io_uring_cq_eventfd_toggle(&self->ring, true);
     self->rests = true;
     submit(self, 0);
+    if (make_room(self, 2 * BATCH)) take_completions(self); /* of sends; without memory: later */
     return PyBool_FromLong(self->told || io_uring_cq_ready(&self->ring));
 }
 
@@ -572,6 +675,23 @@ static slot_t *new_slot(ring_t *self, PyObject *owner, int client, int target, P
     return slot;
 }
 
+/* Keep what the target gets before anything that is read from the client. */
+static bool keep_first(slot_t *slot, const char *first, Py_ssize_t size, uint32_t header_size) {
+    if (size && !(slot->first = malloc(size))) return false;
+    if (size) memcpy(slot->first, first, size);
+    slot->first_size = size;
+    slot->header_size = header_size;
+    slot->said = size > header_size; /* then its bytes have been read already */
+    slot->state = CONNECTING;
+    slot->joined = 0;
+    return true;
+}
+
+static void wait_if_not_joined(ring_t *self, uint32_t at) {
+    if (self->slots[at].state == CONNECTING) wait_for_target(self, at);
+    settle(self, at);
+}
+
 static PyObject *ring_connect(ring_t *self, PyObject *args) {
     PyObject *owner, *number;
     int client, target;
@@ -588,24 +708,88 @@ static PyObject *ring_connect(ring_t *self, PyObject *args) {
     slot_t *slot = new_slot(self, owner, client, target, &number);
     if (!slot) return NULL;
     uint32_t at = slot - self->slots;
-    if (size && !(slot->first = malloc(size))) {
+    if (!keep_first(slot, first, size, header_size)) {
         Py_DECREF(number);
         forget(self, at);
         return PyErr_NoMemory();
     }
-    if (size) memcpy(slot->first, first, size);
-    slot->first_size = size;
-    slot->header_size = header_size;
-    slot->state = CONNECTING;
-    slot->joined = 0;
-    slot->said = size > header_size; /* then its bytes have been read already */
     if (slot->said || read_first(self, at))
         try_at_once(self, at);
     else
         broke(self, at, CLIENT, errno);
-    if (slot->state == CONNECTING) wait_for_target(self, at);
-    settle(self, at);
+    wait_if_not_joined(self, at);
     return number;
+}
+
+/* A socket for a target, tuned as sockets.tune() does. Gives -1 with errno set. */
+static int target_socket(int family) {
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
+    if (fd >= 0 && (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ||
+                    setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on) < 0)) {
+        int error = errno;
+        close(fd);
+        errno = error;
+        return -1;
+    }
+    return fd;
+}
+
+/* Connect, without waiting. A failure stops the flow; it is told as one that comes later. */
+static void connect_target(ring_t *self, uint32_t at, const struct sockaddr *address,
+                           socklen_t size, int hop_limit) {
+    slot_t *slot = &self->slots[at];
+    int fd = slot->end[TARGET].fd, off = 0;
+    if (slot->first_size || slot->end[CLIENT].held_size) /* as sockets.save_ack() */
+        setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof off);
+    if (hop_limit) { /* of a v4-mapped address it is a TTL */
+        if (address->sa_family == AF_INET6)
+            setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &hop_limit, sizeof hop_limit);
+        setsockopt(fd, IPPROTO_IP, IP_TTL, &hop_limit, sizeof hop_limit);
+    }
+    if (connect(fd, address, size) < 0 && errno != EINPROGRESS)
+        failed(self, at, errno);
+    else
+        try_at_once(self, at);
+}
+
+static PyObject *ring_dial(ring_t *self, PyObject *args) {
+    PyObject *owner, *number;
+    int client, hop_limit;
+    const char *header, *bytes;
+    Py_ssize_t header_size, size;
+    if (!PyArg_ParseTuple(args, "Oiy#y#i", &owner, &client, &bytes, &size, &header, &header_size,
+                          &hop_limit) ||
+        !check_open(self))
+        return NULL;
+    struct sockaddr_storage address;
+    if (size < (Py_ssize_t)sizeof(struct sockaddr_in) || size > (Py_ssize_t)sizeof address ||
+        header_size > INT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "no such address or header");
+        return NULL;
+    }
+    memcpy(&address, bytes, size);
+    int fd = target_socket(address.ss_family);
+    if (fd < 0) return PyErr_SetFromErrno(PyExc_OSError);
+    slot_t *slot = new_slot(self, owner, client, fd, &number);
+    if (!slot) {
+        close(fd);
+        return NULL;
+    }
+    uint32_t at = slot - self->slots;
+    PyObject *dialled = Py_BuildValue("[NiO]", number, fd, Py_False);
+    if (!dialled || !keep_first(slot, header, header_size, header_size)) {
+        Py_XDECREF(dialled);
+        close(fd);
+        forget(self, at);
+        return PyErr_NoMemory();
+    }
+    if (read_first(self, at))
+        connect_target(self, at, (struct sockaddr *)&address, size, hop_limit);
+    else
+        broke(self, at, CLIENT, errno);
+    wait_if_not_joined(self, at);
+    if (slot->joined) PyList_SetItem(dialled, 2, Py_NewRef(Py_True)); /* cannot fail: it is there */
+    return dialled;
 }
 
 static PyObject *ring_join(ring_t *self, PyObject *args) {
@@ -761,6 +945,7 @@ static PyObject *ring_active(ring_t *self, void *unused) {
 static int restrict_to_what_is_used(struct io_uring *ring) {
     struct io_uring_restriction allowed[] = {
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_RECV},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_SEND},
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_POLL_ADD},
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_ASYNC_CANCEL},
         {.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_BUFFER_SELECT},
@@ -877,6 +1062,9 @@ static PyMethodDef methods[] = {
     {"connect", (PyCFunction)ring_connect, METH_VARARGS,
      "Move bytes once the target is connected: (owner, client, target, first,"
      " header_size) -> slot."},
+    {"dial", (PyCFunction)ring_dial, METH_VARARGS,
+     "Connect to a struct sockaddr, and move bytes then: (owner, client, address, header,"
+     " hop_limit) -> [slot, descriptor, whether it is connected]. Raises OSError."},
     {"join", (PyCFunction)ring_join, METH_VARARGS,
      "Move bytes between connected sockets: (owner, client, target, up, down) -> slot."},
     {"owner", (PyCFunction)ring_owner, METH_O, "Who hears of a flow; None if it has closed."},
