@@ -145,6 +145,8 @@ class Flags(IntFlag):
     ENDED_TARGET = 2
     BROKE_CLIENT = 4
     BROKE_TARGET = 8
+    BULK_CLIENT = 16
+    BULK_TARGET = 32
 
 
 class PairEvents(Protocol):

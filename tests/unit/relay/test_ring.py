@@ -185,7 +185,7 @@ def test_full_buffers_in_a_row_are_bulk(ends: Ends) -> None:
     ends.client.sendall(bytes(4 * BUFFER))
     ends.join()
     stopped = ends.take()
-    assert (stopped.reason, stopped.up) == (Reason.BULK, b"")
+    assert (stopped.reason, stopped.flags, stopped.up) == (Reason.BULK, Flags.BULK_CLIENT, b"")
     assert 2 * BUFFER <= stopped.moved_up <= 4 * BUFFER
 
 

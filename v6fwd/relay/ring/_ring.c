@@ -70,7 +70,7 @@ enum {
 enum { ONE = 1, MANY };
 enum { FREE, CONNECTING, MOVING, FINISHING, STOPPING, STANDING, CLOSING };
 enum { FULL = 1, BULK, BROKE, FAILED, MEMORY, ASKED, LONELY };
-enum { ENDED_CLIENT = 1, ENDED_TARGET = 2, BROKE_CLIENT = 4, BROKE_TARGET = 8 };
+enum { ENDED_CLIENT = 1, ENDED_TARGET = 2, BROKE_CLIENT = 4, BROKE_TARGET = 8, BULK_CLIENT = 16, BULK_TARGET = 32 };
 
 typedef struct {
     int64_t moved;    /* bytes read here that the other end has taken; headers are not counted */
@@ -868,7 +868,9 @@ static PyObject *ring_take(ring_t *self, PyObject *number) {
     }
     end_t *client = &slot->end[CLIENT], *target = &slot->end[TARGET];
     unsigned flags = (client->ended ? ENDED_CLIENT : 0) | (target->ended ? ENDED_TARGET : 0) |
-                     (client->broke ? BROKE_CLIENT : 0) | (target->broke ? BROKE_TARGET : 0);
+                     (client->broke ? BROKE_CLIENT : 0) | (target->broke ? BROKE_TARGET : 0) |
+                     (client->full >= BULK_AFTER ? BULK_CLIENT : 0) |
+                     (target->full >= BULK_AFTER ? BULK_TARGET : 0);
     PyObject *first = bytes_of(slot->first, slot->first_size);
     PyObject *up = bytes_of(client->held, client->held_size);
     PyObject *down = bytes_of(target->held, target->held_size);

@@ -15,7 +15,7 @@ from v6fwd.relay.pump import Flags, PairPump, Reason, Stopped
 from v6fwd.relay.sockets import local_address, reset_on_close
 from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.forward import TcpForward
-from v6fwd.relay.tcp.side import READ, READ_WRITE, Side, join
+from v6fwd.relay.tcp.side import BULK_AFTER, READ, READ_WRITE, Side, join
 from v6fwd.relay.tcp.stream import StreamFlow
 from v6fwd.relay.tcp.unix_side import UnixSide
 
@@ -151,6 +151,8 @@ class TcpFlow(StreamFlow):
         target.blocked = client.watches_out = bool(stopped.down)
         client.ended = bool(stopped.flags & Flags.ENDED_CLIENT)
         target.ended = bool(stopped.flags & Flags.ENDED_TARGET)
+        client.full_reads = BULK_AFTER if stopped.flags & Flags.BULK_CLIENT else 0
+        target.full_reads = BULK_AFTER if stopped.flags & Flags.BULK_TARGET else 0
         self.reactor.watch(client.fd, READ_WRITE if client.watches_out else READ, client)
         if stopped.reason == Reason.MEMORY:
             self.on_exception(MemoryError())
