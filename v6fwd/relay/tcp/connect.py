@@ -255,6 +255,9 @@ class Connect:
             self._owner.client_reset()
         elif stopped.reason == Reason.MEMORY:
             self._owner.on_exception(MemoryError())
+        elif stopped.errno in _NO_DESCRIPTOR:
+            self._drop_target()
+            self._start_again_later()
         elif self._failed(OSError(errno.ETIMEDOUT if self._is_late else stopped.errno, "")):
             self.start()
 
