@@ -113,7 +113,7 @@ clean: ## 1 s | remove what the other targets made
 $(BIN)/python: | packages-demo
 	$(PYTHON) -m venv $(VENV)
 
-RING := setup.py v6fwd/relay/ring/_ring.c
+RING := setup.py $(wildcard v6fwd/relay/ring/*.[ch])
 
 $(VENV)/installed: pyproject.toml requirements/run.txt $(SHIM) $(RING) | $(BIN)/python
 	$(call install,run)

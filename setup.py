@@ -33,7 +33,8 @@ def can_build() -> bool:
 
 ring = Extension(
     "v6fwd.relay.ring._ring",
-    ["v6fwd/relay/ring/_ring.c"],
+    ["v6fwd/relay/ring/_ring.c", "v6fwd/relay/ring/_pairs.c"],
+    depends=["v6fwd/relay/ring/_pairs.h"],
     extra_compile_args=["-Wall", "-Wextra", *FLAGS],
     extra_link_args=[*STATIC, *FLAGS],
     py_limited_api=True,

@@ -130,8 +130,21 @@ class TcpFlow(StreamFlow):
             self._note_shown()
 
     def pair_finished(self) -> None:
-        """Both have ended."""
-        self.close(End.CLOSED)
+        """Both have ended: do what `close` does, which looks for sides and waits besides."""
+        forward = self._forward
+        resources = forward.resources
+        if resources.log_flows:
+            self.close(End.CLOSED)
+            return
+        self.closed = True
+        try:
+            seconds = resources.reactor.clock() - self._started
+            forward.counters.flow_ended(End.CLOSED, *self._ring.moved(self._pair), seconds)
+        finally:
+            self._close_client()
+            if self._slot >= 0:
+                resources.clients.leave(self._slot)
+            resources.flows.remove(self)
 
     def pair_stopped(self) -> None:
         """Go on with the epoll pump."""
