@@ -64,7 +64,8 @@ static PyObject *ring_rest(ring_t *self, PyObject *unused) {
     self->rests = true;
     submit(self, 0);
     if (make_room(self, 2 * BATCH)) take_completions(self); /* of sends; without memory: later */
-    return PyBool_FromLong(self->told || io_uring_cq_ready(&self->ring));
+    bool is_more = self->told || io_uring_cq_ready(&self->ring) || io_uring_sq_ready(&self->ring);
+    return PyBool_FromLong(is_more);
 }
 
 /* Take a free slot. NULL with an exception set if there is no memory.
