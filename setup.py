@@ -19,6 +19,7 @@ STATIC = ["-l:liburing.a"]
 """A wheel needs no liburing where it is installed."""
 PYTHON = "#define Py_LIMITED_API 0x030B0000\n#include <Python.h>\n"
 LIBURING = "#include <liburing.h>\n"
+SCANNER, RING = "v6fwd.client_ip.http._chunk_scan", "v6fwd.relay.ring._ring"
 FLAGS = os.environ.get("V6FWD_NATIVE_FLAGS", "").split()
 """More for compiler and linker, such as -fsanitize=address,undefined."""
 
@@ -36,11 +37,12 @@ def can_build(needed: str, *libraries: str) -> bool:
         return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
-def native(name: str, *libraries: str) -> Extension:
-    """A module of one file; if that does not compile, setuptools says so and goes on."""
+def native(name: str, sources: list[str], *libraries: str) -> Extension:
+    """A module; if it does not compile, setuptools says so and goes on."""
     return Extension(
         name,
-        [f"{name.replace('.', '/')}.c"],
+        sources,
+        depends=[str(path) for path in Path(sources[0]).parent.glob("*.h")],
         extra_compile_args=["-Wall", "-Wextra", *FLAGS],
         extra_link_args=[*libraries, *FLAGS],
         py_limited_api=True,
@@ -50,11 +52,11 @@ def native(name: str, *libraries: str) -> Extension:
 
 modules = []
 if can_build(PYTHON):
-    modules.append(native("v6fwd.client_ip.http._chunk_scan"))
+    modules.append(native(SCANNER, ["v6fwd/client_ip/http/_chunk_scan.c"]))
 else:
     print("no compiler or Python headers: without the native scanner")
 if can_build(PYTHON + LIBURING, *STATIC):
-    modules.append(native("v6fwd.relay.ring._ring", *STATIC))
+    modules.append(native(RING, ["v6fwd/relay/ring/_ring.c", "v6fwd/relay/ring/_pairs.c"], *STATIC))
 else:
     print("no compiler, Python headers or liburing-dev: without the native ring")
 setup(

@@ -145,6 +145,8 @@ class Flags(IntFlag):
     ENDED_TARGET = 2
     BROKE_CLIENT = 4
     BROKE_TARGET = 8
+    BULK_CLIENT = 16
+    BULK_TARGET = 32
 
 
 class PairEvents(Protocol):
@@ -169,7 +171,7 @@ class PairPump(Protocol):
     Raises MemoryError where there is no room for another pair.
     """
 
-    def wants(self, flows: int, *, looked_at: bool) -> bool:
+    def wants(self, flows: int, looked_at: bool) -> bool:
         """Whether a new flow among so many is better served here.
 
         `looked_at`: the first answer of its target is to be looked at.
@@ -181,6 +183,15 @@ class PairPump(Protocol):
         """Move bytes once `target` is connected: `first`, whose header is not counted, first.
 
         Where the pair `is_connected` when this returns, `pair_connected` does not follow.
+        """
+
+    def dial(
+        self, owner: PairEvents, client: int, address: bytes, header: bytes, hop_limit: int
+    ) -> tuple[int, int, bool]:
+        """Connect to a struct sockaddr, and move bytes then: `header` first.
+
+        Gives the pair, the target's descriptor, and whether it is connected; else `pair_connected`
+        follows, or `pair_stopped`. Raises OSError where there is no descriptor for it.
         """
 
     def is_connected(self, pair: int) -> bool:

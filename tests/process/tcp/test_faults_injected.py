@@ -99,7 +99,12 @@ class Sender(threading.Thread):
 @pytest.mark.parametrize("call", ["readv", "write", "splice"])
 @pytest.mark.parametrize("error", ["ENOMEM", "ENOBUFS"])
 def test_want_of_memory_while_moving(own_rig: Rig, call: str, error: str) -> None:
-    """It costs that flow, whose ends are reset, and no other."""
+    """It costs that flow, whose ends are reset, and no other.
+
+    The ring writes by send(2), and what it gives back as bulk data is spliced at once.
+    """
+    if call == "write" and os.environ.get("V6FWD_ENGINE") == "ring":
+        call = "sendto"
     own_rig.start(prefix=failing(call, error, "6"))
     data = noise(MIB, seed=1)
     assert [transfer(own_rig, data) for _ in range(6)].count(False) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from typing import cast
 
@@ -127,4 +128,36 @@ async def test_no_memory_for_sides_costs_the_flow_and_no_descriptor(
         with pytest.raises(ConnectionError):
             await client[0].read()
         client[1].close()
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+@pytest.mark.parametrize("step", ["pair_connected", "pair_finished", "pair_stopped"])
+async def test_an_exception_costs_one_flow(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """In whatever the ring tells of it: its ends are reset, and no descriptor is left."""
+    monkeypatch.setenv(TAKES_ALL, "1")
+
+    def fails(_flow: TcpFlow) -> None:
+        raise RuntimeError("a defect")
+
+    async with target(echo) as behind, relaying(behind) as running:
+        before = len(os.listdir("/proc/self/fd"))
+        other = await running.connect()
+        await all_say([other], b"hello")
+        with monkeypatch.context() as patch, contextlib.suppress(ConnectionError):
+            patch.setattr(TcpFlow, step, fails)
+            client = await running.connect()
+            await all_say([client], b"hello")
+            if step == "pair_finished":
+                client[1].write_eof()
+            else:
+                client[1].write(bytes(1 << 20))
+            await until(lambda: len(running.relay.flows.live) == 1)
+            if step == "pair_stopped":
+                with pytest.raises(ConnectionError):
+                    await client[0].read(-1)
+            client[1].close()
+        await until(lambda: len(running.relay.flows.live) == 1)
+        await all_say([other], b"after")
+        other[1].close()
+        await running.no_flows()
         await until(lambda: len(os.listdir("/proc/self/fd")) <= before)

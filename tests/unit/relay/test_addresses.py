@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import socket
+import sys
 
 import pytest
 
-from v6fwd.relay.targets.addresses import PASS_OVER, Addresses, SocketAddress
+from v6fwd.relay.targets.addresses import PASS_OVER, Addresses, SocketAddress, raw_address
 
 
 def v4(last: int) -> SocketAddress:
@@ -98,3 +100,28 @@ def test_who_answers_elsewhere() -> None:
     assert not addresses.has_answered_elsewhere(v4(2), 0.0)
     addresses.replace([v4(1)])
     assert not addresses.has_answered_elsewhere(v4(1), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+)
+def test_the_kernel_takes_a_raw_address(family: int, host: str) -> None:
+    """As it would take the tuple."""
+    with socket.create_server((host, 0), family=family) as server:
+        address = server.getsockname()
+        raw = raw_address(family, address)
+        libc = ctypes.CDLL(None, use_errno=True)
+        with socket.socket(family) as client:
+            assert libc.connect(client.fileno(), raw, len(raw)) == 0
+            assert client.getpeername() == address
+
+
+def test_an_only_address_is_straight() -> None:
+    only = known(v4(1))
+    assert only.straight == raw_address(*v4(1))
+    only.refuse([v4(1)])
+    assert only.straight == b"", "it may not be used"
+    assert known(v4(1), v4(2)).straight == b"", "each flow has to ask"
+    assert known((socket.AF_UNIX, "/run/target")).straight == b""
+    zone = (socket.AF_INET6, ("fe80::1%lo", 80, 0, 7))
+    assert known(zone).straight[-4:] == (7).to_bytes(4, sys.byteorder)

@@ -17,11 +17,11 @@ from v6fwd.client_ip.proxy.read import Header
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address, Endpoint, Limits
 from v6fwd.relay.deadlines import Deadlines
+from v6fwd.relay.limits import hops as hops_module
 from v6fwd.relay.limits.hops import MOST, START, Hops
 from v6fwd.relay.pump import Flags, Reason, Stopped
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import reset_on_close
-from v6fwd.relay.tcp import connect as connect_module
 from v6fwd.relay.tcp.connect import FIRST_SIZE, Connect
 from v6fwd.relay.tcp.forward import TcpForward
 
@@ -598,7 +598,7 @@ def test_a_flow_that_fails_to_take_the_target_leaks_no_descriptor(site: Site) ->
 def test_relays_are_counted_once_a_loop_is_suspected(
     site: Site, monkeypatch: pytest.MonkeyPatch, received: int, sent: int
 ) -> None:
-    monkeypatch.setattr(connect_module, "received_hop_limit", lambda _: received)
+    monkeypatch.setattr(hops_module, "received_hop_limit", lambda _: received)
     target = site.a_target()
     site.hops.suspect()
     site.begin(b"x")
@@ -614,7 +614,7 @@ def test_no_relays_are_counted_before(site: Site) -> None:
 
 
 def test_a_flow_of_a_loop_goes_no_further(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect_module, "received_hop_limit", lambda _: START - MOST)
+    monkeypatch.setattr(hops_module, "received_hop_limit", lambda _: START - MOST)
     site.hops.suspect()
     site.begin(b"x")
     assert [(report[0], report[2]) for report in site.reports] == [("refused", "loop")]

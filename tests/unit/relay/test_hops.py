@@ -7,10 +7,12 @@ import socket
 
 import pytest
 
+from v6fwd.relay.limits import hops as hops_module
 from v6fwd.relay.limits.hops import (
     MANY,
     MOST,
     QUIET,
+    SAMPLE,
     START,
     TRIAL,
     Hops,
@@ -71,6 +73,38 @@ def test_suspicion_comes_before_rest() -> None:
     assert not all(site.begin(MANY, 0.5) for _ in range(int(2 * TRIAL)))
     site.hops.suspect()
     assert site.hops.is_on
+
+
+def test_clients_are_asked_rarely_until_one_has_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sent has a count always: others rely on it."""
+    came, asked = [64], [0]
+
+    def received(_fd: int) -> int:
+        asked[0] += 1
+        return came[0]
+
+    monkeypatch.setattr(hops_module, "received_hop_limit", received)
+    hops = Site().hops
+    hops.suspect()
+    assert [hops.onward_of(0) for _ in range(3 * SAMPLE)] == [START] * 3 * SAMPLE
+    assert asked[0] == 3
+    came[0] = START - 1
+    assert [hops.onward_of(0) for _ in range(SAMPLE)][-1] == START - 2, "one has been asked"
+    asked[0] = 0
+    assert [hops.onward_of(0) for _ in range(SAMPLE)] == [START - 2] * SAMPLE
+    assert asked[0] == SAMPLE, "all from now on"
+
+
+def test_a_sampled_loop_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pass is a flow of a relay that samples: the count is lost until one is asked."""
+    limit, passes = [64], 0
+    monkeypatch.setattr(hops_module, "received_hop_limit", lambda _: limit[0])
+    hops = Site().hops
+    hops.suspect()
+    while limit[0]:
+        limit[0] = hops.onward_of(0)
+        passes += 1
+    assert passes <= MOST + 1 + SAMPLE
 
 
 @pytest.mark.parametrize("foreign", [0, 1, 41, 64, 128, START - 48, START + 1, 240, 255])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
 import select
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -14,9 +16,11 @@ import pytest
 from tests.support.rig import noise, read_all, read_exactly, reset
 from v6fwd.relay.pump import Flags, Reason, Stopped
 from v6fwd.relay.ring.native import CONNECTED, FINISHED, KIND, KIND_BITS, READABLE, STOPPED, Ring
+from v6fwd.relay.targets.addresses import raw_address
 
 native = pytest.importorskip("v6fwd.relay.ring._ring", reason="the native ring is not built")
 BUFFER = 16 * 1024
+MOST_AT_ONCE = 4 * BUFFER
 
 
 class Ends:
@@ -148,6 +152,129 @@ def test_an_end_before_the_connection_is_passed_on_behind_the_bytes(ends: Ends) 
     assert read_all(ends.target) == b"Hall"
 
 
+def test_an_answer_and_its_end_are_one_segment(ends: Ends) -> None:
+    ends.join()
+    ends.turn()
+    before = segments_in(ends.client)
+    ends.target.sendall(b"answer")
+    ends.target.close()
+    for _ in range(100):
+        if ends.ring.is_half_closed(ends.pair):
+            break
+        ends.turn(0.05)
+    assert read_all(ends.client) == b"answer"
+    assert segments_in(ends.client) == before + 1
+
+
+def segments_in(sock: socket.socket) -> int:
+    """Segments that have come: tcpi_segs_in of struct tcp_info."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 144)
+    return int.from_bytes(info[140:144], sys.byteorder)
+
+
+class Dialled:
+    """A ring with one flow to a server, whose socket the ring has made."""
+
+    def __init__(self, ring: Ring, said: bytes, header: bytes = b"", hop_limit: int = 0) -> None:
+        self.ring = ring
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.server.settimeout(10)
+        self.client, mine = _connected(self.server)
+        self.client.sendall(said)
+        self.address = raw_address(socket.AF_INET, self.server.getsockname())
+        self.pair, self.fd, self.is_connected = ring.dial(
+            self, mine.detach(), self.address, header, hop_limit
+        )
+
+    def until(self, kind: int) -> None:
+        for _ in range(400):
+            if self.pair << KIND_BITS | kind in (self.ring.wait(0.05) or ()):
+                return
+        raise AssertionError(f"not told: {kind}")
+
+    def close(self) -> None:
+        self.client.close()
+        self.server.close()
+
+
+@pytest.mark.parametrize("hop_limit", [0, 77])
+def test_it_dials_and_sends_what_is_there(ring: Ring, hop_limit: int) -> None:
+    """Across loopback the handshake is done at once, so nothing needs to be waited for."""
+    one = Dialled(ring, b"hello", b"HEADER", hop_limit)
+    assert one.is_connected
+    target = one.server.accept()[0]
+    assert target.recv(100) == b"HEADERhello"
+    assert segments_in(target) == 2, "the SYN, and what acknowledges ours"
+    sock = socket.socket(fileno=os.dup(one.fd))
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE)
+    assert not hop_limit or sock.getsockopt(socket.IPPROTO_IP, socket.IP_TTL) == hop_limit
+    sock.close()
+    assert ring.moved(one.pair) == (5, 0)
+    target.close()
+    one.client.close()
+    one.until(FINISHED)
+    one.close()
+
+
+def test_it_dials_for_a_silent_client(ring: Ring) -> None:
+    one = Dialled(ring, b"")
+    assert not one.is_connected
+    target = one.server.accept()[0]
+    one.until(CONNECTED)
+    target.sendall(b"220 welcome")
+    one.client.settimeout(0.02)
+    for _ in range(400):
+        ring.wait(0.02)
+        with contextlib.suppress(TimeoutError):
+            assert one.client.recv(100) == b"220 welcome"
+            break
+    target.close()
+    one.close()
+
+
+def test_it_dials_what_refuses(ring: Ring) -> None:
+    """What has been read of the client is given back."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = raw_address(socket.AF_INET, server.getsockname())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client, mine = _connected(server)
+    client.sendall(b"said")
+    pair, fd, is_connected = ring.dial(None, mine.detach(), closed, b"HEADER", 0)
+    assert not is_connected
+    while pair << KIND_BITS | STOPPED not in (ring.wait(0.05) or ()):
+        pass
+    stopped = Stopped(*ring.take(pair))
+    assert (stopped.reason, stopped.errno) == (Reason.FAILED, errno.ECONNREFUSED)
+    assert stopped.first + stopped.up == b"HEADERsaid"
+    os.close(fd)
+    client.close()
+
+
+def test_a_dial_without_descriptors_takes_nothing(ring: Ring) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client, mine = _connected(server)
+        address = raw_address(socket.AF_INET, server.getsockname())
+    client.sendall(b"said")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (mine.fileno() + 1, limits[1]))
+    spare = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                spare.append(os.dup(0))
+        with pytest.raises(OSError, match="Too many open files"):
+            ring.dial(None, mine.fileno(), address, b"", 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in spare:
+            os.close(fd)
+    assert ring.active == 0
+    assert mine.recv(10) == b"said"
+    client.close()
+    mine.close()
+
+
 @pytest.mark.parametrize("who", ["client", "target"])
 def test_a_reset_stops_it(ends: Ends, who: str) -> None:
     ends.join()
@@ -181,12 +308,29 @@ def test_what_does_not_fit_is_given_back_in_order(ends: Ends) -> None:
     assert read_exactly(ends.target, moved) == sent[:moved]
 
 
+def test_a_burst_for_a_full_receiver_is_held_within_bounds(ends: Ends) -> None:
+    ends.target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    ends._other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    ends._mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+    ends.join()
+    ends.turn()
+    ends.client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
+    ends.client.settimeout(0)
+    data = noise(4 << 20, seed=5)
+    ends.client.send(data)
+    stopped = ends.take()
+    assert 0 < len(stopped.up) <= MOST_AT_ONCE + BUFFER
+    moved = stopped.moved_up
+    assert data[moved : moved + len(stopped.up)] == stopped.up
+    assert read_exactly(ends.target, moved) == data[:moved]
+
+
 def test_full_buffers_in_a_row_are_bulk(ends: Ends) -> None:
     ends.client.sendall(bytes(4 * BUFFER))
     ends.join()
     stopped = ends.take()
-    assert (stopped.reason, stopped.up) == (Reason.BULK, b"")
-    assert stopped.moved_up == 2 * BUFFER
+    assert (stopped.reason, stopped.flags, stopped.up) == (Reason.BULK, Flags.BULK_CLIENT, b"")
+    assert 2 * BUFFER <= stopped.moved_up <= 4 * BUFFER
 
 
 def test_a_target_that_refuses(ring: Ring) -> None:
@@ -310,6 +454,7 @@ def test_a_resting_ring_rings_its_bell(ends: Ends) -> None:
     assert select.select([ends.ring.fileno()], [], [], 10)[0]
     ends.turn()
     assert not select.select([ends.ring.fileno()], [], [], 0)[0]
+    ends.until_readable(ends.target)
     assert ends.target.recv(1) == b"x"
 
 
@@ -320,6 +465,11 @@ def test_what_cannot_be(ends: Ends) -> None:
             call(ends.pair if call == ends.ring.take else 1 << 24)
     with pytest.raises(ValueError, match="no such header"):
         ends.ring.connect(None, 0, 0, b"short", 6)
+    for address in (b"", b"\2\0", bytes(500)):
+        with pytest.raises(ValueError, match="no such address"):
+            ends.ring.dial(None, 0, address, b"", 0)
+    with pytest.raises(OSError, match="not supported"):
+        ends.ring.dial(None, 0, bytes(16), b"", 0)
     with pytest.raises((TypeError, OverflowError)):
         ends.ring.moved(-1)
 

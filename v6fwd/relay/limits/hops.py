@@ -4,7 +4,7 @@ The count is in the hop limit (IPv4: TTL) of what we send to a target. Another v
 sends one less. Systems begin with 64, 128 or 255 and a path takes some 40 routers at most, so
 nobody else's packets arrive with 153 to 200. What a client forges costs that client alone.
 
-Counting costs a flow two system calls. So it begins when many flows do, and stops if nobody
+Counting costs a flow a system call, or two. So it begins when many flows do, and stops if nobody
 counts with us.
 """
 
@@ -27,6 +27,9 @@ TRIAL = 2.0
 QUIET = 8.0
 """Seconds without counting after a trial in which no count came in, however many flows begin."""
 
+SAMPLE = 8
+"""Clients of which one is asked for its count while none has come in. A loop soon meets it."""
+
 _OURS = range(START - MOST - 15, START + 1)
 _MULTICAST_HOPS = (  # of an accepted socket: that of the packet that made it, tcp_v6_syn_recv_sock
     (socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS),
@@ -43,6 +46,7 @@ class Hops:
         self._left = MANY
         self._since = self._quiet_until = self._until = float("-inf")
         self._seen = False
+        self._unread = 1  # clients until the next that is asked
 
     def began(self) -> None:
         """Note that a flow begins."""
@@ -53,7 +57,7 @@ class Hops:
     def suspect(self) -> None:
         """Count from now on: flows have become many."""
         if not self.is_on:
-            self.is_on, self._seen = True, False
+            self.is_on, self._seen, self._unread = True, False, 1
             self._until = self._clock() + TRIAL
 
     def _look(self) -> None:
@@ -71,6 +75,19 @@ class Hops:
                 self.suspect()
             else:
                 self._quiet_until = now + QUIET
+
+    def onward_of(self, fd: int) -> int:
+        """The same as `onward` for an accepted TCP client.
+
+        What we send has a count always; what came is read of one client in SAMPLE until one has a
+        count, and then of all: reading costs as much as all else that counting does.
+        """
+        if not self._seen:
+            self._unread -= 1
+            if self._unread:
+                return START
+            self._unread = SAMPLE
+        return self.onward(received_hop_limit(fd))
 
     def onward(self, received: int) -> int:
         """The hop limit towards the target for a flow that came with `received`; 0: it loops."""

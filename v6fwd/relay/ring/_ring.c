@@ -1,494 +1,7 @@
-/* Moves the bytes of plain TCP flows over io_uring, and tells Python what happened.
- *
- * A flow is a slot with two ends: 0 the client, 1 the target. Each end has at most one recv under
- * way, with a buffer from a pool that all share. What it brings is sent to the other end at once by
- * send(2), which does not block, and only then is the next recv begun. So the order of the bytes is
- * that of the reads, and a direction holds one buffer at most.
- *
- * There is no policy here. What is unusual stops the flow: its reads are cancelled, and when none is
- * under way Python takes the flow with all that is held of it. A slot's reasons:
- *
- *   FULL    the other end took only a part; the rest is held
- *   BULK    full buffers came in a row: splice is better at that
- *   BROKE   an end was reset or died; which one, the flags say
- *   FAILED  the target could not be connected; what the client said is held
- *   MEMORY  the kernel or we had none
- *   ASKED   Python wanted it
- *   LONELY  one end has ended a while ago: no read is under way that would tell of its reset
- *
- * Slots are freed only when the kernel has nothing to tell of them any more, and are used again only
- * after the next wait, so that an event in Python's list cannot meet another flow. As a second
- * safeguard each completion names the generation of its slot.
- *
- * Nothing that the kernel writes to belongs to a slot: the table may be moved by realloc.
- */
-#define _GNU_SOURCE
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
+/* The type `Ring`: Python's side of _pairs.c. Arguments are checked here, each flow's number too. */
+#include "_pairs.h"
 
-#include <errno.h>
-#include <liburing.h>
-#include <poll.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#define CLIENT 0
-#define TARGET 1
-#define OTHER(end) (1 - (end))
-
-enum { BUFFERS = 256, BUFFER_SIZE = 16 * 1024, GROUP = 0 }; /* 4 MiB, touched when used */
-enum { ENTRIES = 1024, COMPLETIONS = 8192, BATCH = 256 };
-enum { BULK_AFTER = 2, FIRST_SLOTS = 64, MOST_SLOTS = 1 << 20 };
-
-/* What Python is told: (slot << KIND_BITS) | kind. */
-enum { CONNECTED, FINISHED, STOPPED, READABLE, KIND_BITS = 3 };
-
-/* What a completion is about: user_data is generation (32 bits), slot (24), operation (8). */
-enum { RECV_CLIENT = CLIENT, RECV_TARGET = TARGET, CONNECT, POLL, CANCEL };
-
-enum { FREE, CONNECTING, MOVING, FINISHING, STOPPING, STANDING, CLOSING };
-enum { FULL = 1, BULK, BROKE, FAILED, MEMORY, ASKED, LONELY };
-enum { ENDED_CLIENT = 1, ENDED_TARGET = 2, BROKE_CLIENT = 4, BROKE_TARGET = 8 };
-
-typedef struct {
-    int64_t moved;    /* bytes read here that the other end has taken; headers are not counted */
-    unsigned char *held;
-    uint32_t held_size;
-    int fd;
-    uint8_t reading;  /* a recv is under way */
-    uint8_t ended;    /* the end of stream was read */
-    uint8_t broke;
-    uint8_t full;     /* full buffers in a row */
-} end_t;
-
-typedef struct {
-    end_t end[2];
-    PyObject *owner;      /* who hears of it */
-    unsigned char *first; /* what the target gets before the client's bytes */
-    uint32_t first_size;
-    uint32_t header_size;
-    uint32_t generation;
-    uint32_t next;        /* of the free ones */
-    int error;
-    uint8_t state;
-    uint8_t reason;
-    uint8_t connecting;   /* the poll for the target's connection is under way */
-    uint8_t lonely;       /* one end had ended at the last sweep */
-    uint8_t said;         /* the client's bytes are in `first` already: no more until connected */
-    uint8_t joined;       /* what comes first is on its way to the target */
-} slot_t;
-
-typedef struct {
-    PyObject_HEAD
-    struct io_uring ring;
-    struct io_uring_buf_ring *pool;
-    unsigned char *buffers;
-    slot_t *slots;
-    uint32_t count;     /* slots in the table */
-    uint32_t free;      /* the first free one, NONE if there is none */
-    uint32_t limbo;     /* freed since the last wait */
-    uint32_t active;    /* slots in use */
-    uint32_t under_way; /* operations whose completion is to come, polls of Python's not counted */
-    uint32_t *events;
-    uint32_t told, room;
-    unsigned char scratch[BUFFER_SIZE];
-    int bell;           /* an eventfd, which the kernel rings while we rest */
-    bool rests;
-    bool is_open;
-} ring_t;
-
-#define NONE UINT32_MAX
-
-static void stop(ring_t *self, uint32_t at, int reason);
-
-/* -- what is told -- */
-
-static bool make_room(ring_t *self, uint32_t more) {
-    if (self->told + more <= self->room) return true;
-    uint32_t room = 2 * (self->told + more);
-    uint32_t *events = realloc(self->events, room * sizeof *events);
-    if (!events) return false;
-    self->events = events;
-    self->room = room;
-    return true;
-}
-
-static void tell(ring_t *self, uint32_t at, unsigned kind) {
-    if (make_room(self, 1)) /* a batch has its room before it begins: see wait */
-        self->events[self->told++] = at << KIND_BITS | kind;
-}
-
-/* -- submissions -- */
-
-static uint64_t name_of(const slot_t *slot, uint32_t at, unsigned operation) {
-    return (uint64_t)slot->generation << 32 | (uint64_t)at << 8 | operation;
-}
-
-static struct io_uring_sqe *next_sqe(ring_t *self) {
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&self->ring);
-    if (!sqe) {
-        io_uring_submit(&self->ring);
-        sqe = io_uring_get_sqe(&self->ring);
-    }
-    return sqe;
-}
-
-static void read_end(ring_t *self, uint32_t at, int end, bool is_empty) {
-    slot_t *slot = &self->slots[at];
-    struct io_uring_sqe *sqe = next_sqe(self);
-    if (!sqe) {
-        stop(self, at, MEMORY);
-        return;
-    }
-    io_uring_prep_recv(sqe, slot->end[end].fd, NULL, BUFFER_SIZE, 0);
-    sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = GROUP;
-    if (is_empty) sqe->ioprio |= IORING_RECVSEND_POLL_FIRST; /* saves a vain attempt */
-    io_uring_sqe_set_data64(sqe, name_of(slot, at, RECV_CLIENT + end));
-    slot->end[end].reading = 1;
-    self->under_way++;
-}
-
-static void cancel(ring_t *self, uint32_t at, unsigned operation) {
-    struct io_uring_sqe *sqe = next_sqe(self);
-    if (!sqe) return; /* it completes with the next bytes, or when the peer gives up */
-    io_uring_prep_cancel64(sqe, name_of(&self->slots[at], at, operation), 0);
-    io_uring_sqe_set_data64(sqe, CANCEL);
-    self->under_way++;
-}
-
-static void cancel_all(ring_t *self, uint32_t at) {
-    slot_t *slot = &self->slots[at];
-    for (int end = CLIENT; end <= TARGET; end++)
-        if (slot->end[end].reading) cancel(self, at, RECV_CLIENT + end);
-    if (slot->connecting) cancel(self, at, CONNECT);
-}
-
-static void give_buffer_back(ring_t *self, unsigned id) {
-    int mask = io_uring_buf_ring_mask(BUFFERS);
-    unsigned char *at = self->buffers + (size_t)id * BUFFER_SIZE;
-    io_uring_buf_ring_add(self->pool, at, BUFFER_SIZE, id, mask, 0);
-    io_uring_buf_ring_advance(self->pool, 1);
-}
-
-/* -- slots -- */
-
-static bool grow(ring_t *self) {
-    uint32_t count = self->count ? 2 * self->count : FIRST_SLOTS;
-    if (count > MOST_SLOTS) return false;
-    slot_t *slots = realloc(self->slots, count * sizeof *slots);
-    if (!slots) return false;
-    memset(slots + self->count, 0, (count - self->count) * sizeof *slots);
-    for (uint32_t at = self->count; at < count; at++)
-        slots[at].next = at + 1 < count ? at + 1 : self->free;
-    self->slots = slots;
-    self->free = self->count;
-    self->count = count;
-    return true;
-}
-
-static void forget(ring_t *self, uint32_t at) {
-    slot_t *slot = &self->slots[at];
-    for (int end = CLIENT; end <= TARGET; end++) free(slot->end[end].held);
-    free(slot->first);
-    memset(slot->end, 0, sizeof slot->end);
-    slot->first = NULL;
-    Py_CLEAR(slot->owner);
-    slot->generation++;
-    slot->state = FREE;
-    slot->next = self->limbo;
-    self->limbo = at;
-    self->active--;
-}
-
-static bool is_quiet(const slot_t *slot) {
-    return !(slot->end[CLIENT].reading || slot->end[TARGET].reading || slot->connecting);
-}
-
-/* An operation has completed: was it the last one that a stop or a close waits for? */
-static void settle(ring_t *self, uint32_t at) {
-    slot_t *slot = &self->slots[at];
-    if (!is_quiet(slot)) return;
-    if (slot->state == STOPPING) {
-        slot->state = STANDING;
-        tell(self, at, STOPPED);
-    } else if (slot->state == CLOSING) {
-        close(slot->end[CLIENT].fd);
-        close(slot->end[TARGET].fd);
-        forget(self, at);
-    }
-}
-
-static void stop(ring_t *self, uint32_t at, int reason) {
-    slot_t *slot = &self->slots[at];
-    if (slot->state == STOPPING || slot->state == CLOSING) return; /* the first reason counts */
-    slot->state = STOPPING;
-    slot->reason = reason;
-    cancel_all(self, at);
-}
-
-static void broke(ring_t *self, uint32_t at, int end, int error) {
-    slot_t *slot = &self->slots[at];
-    slot->end[end].broke = 1;
-    slot->error = error;
-    stop(self, at, BROKE);
-}
-
-/* -- moving bytes -- */
-
-static void hold(ring_t *self, uint32_t at, int end, const unsigned char *data, size_t size) {
-    end_t *here = &self->slots[at].end[end];
-    unsigned char *held = realloc(here->held, here->held_size + size);
-    if (!held) { /* bytes are lost: the flow cannot go on */
-        here->broke = 1;
-        stop(self, at, MEMORY);
-        return;
-    }
-    memcpy(held + here->held_size, data, size);
-    here->held = held;
-    here->held_size += size;
-}
-
-static ssize_t send_now(int fd, const unsigned char *data, size_t size) {
-    ssize_t sent = send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return sent < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : sent;
-}
-
-static void pass_on(ring_t *self, uint32_t at, int end, const unsigned char *data, size_t size) {
-    slot_t *slot = &self->slots[at];
-    end_t *here = &slot->end[end], *there = &slot->end[OTHER(end)];
-    if (there->broke || slot->state == CLOSING) return; /* nobody takes it */
-    if (!slot->joined || here->held) {
-        hold(self, at, end, data, size);
-        return;
-    }
-    ssize_t sent = send_now(there->fd, data, size);
-    if (sent < 0) {
-        broke(self, at, OTHER(end), errno);
-        return;
-    }
-    here->moved += sent;
-    if ((size_t)sent < size) {
-        hold(self, at, end, data + sent, size - sent);
-        stop(self, at, FULL);
-    } else if (size < BUFFER_SIZE) {
-        here->full = 0;
-    } else if (++here->full >= BULK_AFTER) {
-        stop(self, at, BULK);
-    }
-}
-
-static void pass_end_on(ring_t *self, uint32_t at, int end) {
-    slot_t *slot = &self->slots[at];
-    end_t *here = &slot->end[end], *there = &slot->end[OTHER(end)];
-    here->ended = 1;
-    if (!slot->joined || here->held) return; /* once the rest is sent */
-    if (there->ended && !there->held) {
-        if (slot->state == MOVING) {
-            slot->state = FINISHING;
-            tell(self, at, FINISHED);
-        }
-    } else if (slot->state != CLOSING && shutdown(there->fd, SHUT_WR) < 0) {
-        broke(self, at, OTHER(end), errno);
-    }
-}
-
-static void received(ring_t *self, uint32_t at, int end, int result, unsigned flags) {
-    slot_t *slot = &self->slots[at];
-    slot->end[end].reading = 0;
-    if (flags & IORING_CQE_F_BUFFER) {
-        unsigned id = flags >> IORING_CQE_BUFFER_SHIFT;
-        if (id < BUFFERS && result > 0 && result <= BUFFER_SIZE)
-            pass_on(self, at, end, self->buffers + (size_t)id * BUFFER_SIZE, result);
-        if (id < BUFFERS) give_buffer_back(self, id);
-    }
-    if (result == 0)
-        pass_end_on(self, at, end);
-    else if (result < 0 && result != -ENOBUFS && result != -EAGAIN && result != -EINTR &&
-             result != -ECANCELED)
-        broke(self, at, end, -result);
-    if (slot->state == MOVING && !slot->end[end].ended)
-        read_end(self, at, end, result > 0 && !(flags & IORING_CQE_F_SOCK_NONEMPTY));
-    else if (slot->state == CONNECTING && result < 0)
-        read_end(self, at, end, false);
-}
-
-/* -- the connection to the target -- */
-
-/* Send the header and what the client has said in one segment. False: the target is gone.
- *
- * `first` is empty afterwards unless the target took nothing. */
-static bool send_first(ring_t *self, uint32_t at) {
-    slot_t *slot = &self->slots[at];
-    end_t *client = &slot->end[CLIENT];
-    if (client->held_size) {
-        unsigned char *first = realloc(slot->first, slot->first_size + client->held_size);
-        if (!first) {
-            stop(self, at, MEMORY);
-            return true;
-        }
-        memcpy(first + slot->first_size, client->held, client->held_size);
-        slot->first = first;
-        slot->first_size += client->held_size;
-        free(client->held);
-        client->held = NULL;
-        client->held_size = 0;
-        slot->said = 1;
-    }
-    if (!slot->first_size) return true;
-    ssize_t sent = send_now(slot->end[TARGET].fd, slot->first, slot->first_size);
-    if (sent < 0) return false;
-    if (sent == 0) return true;
-    client->moved = sent - (int64_t)slot->header_size;
-    if (sent < slot->first_size) {
-        hold(self, at, CLIENT, slot->first + sent, slot->first_size - sent);
-        stop(self, at, FULL);
-    }
-    free(slot->first);
-    slot->first = NULL;
-    slot->first_size = 0;
-    return true;
-}
-
-static void failed(ring_t *self, uint32_t at, int error) {
-    self->slots[at].error = error;
-    stop(self, at, FAILED);
-}
-
-/* The target is there, and has what was to come first: move bytes from here on. */
-static void begin(ring_t *self, uint32_t at, bool is_empty) {
-    slot_t *slot = &self->slots[at];
-    slot->joined = 1;
-    if (slot->end[CLIENT].ended) pass_end_on(self, at, CLIENT);
-    for (int end = CLIENT; end <= TARGET; end++)
-        if (slot->state == MOVING && !slot->end[end].ended && !slot->end[end].reading)
-            read_end(self, at, end, is_empty);
-}
-
-/* Read what the client has said already, without waiting. False: it was reset; see errno. */
-static bool read_first(ring_t *self, uint32_t at) {
-    end_t *client = &self->slots[at].end[CLIENT];
-    ssize_t size = recv(client->fd, self->scratch, BUFFER_SIZE, MSG_DONTWAIT);
-    if (size > 0)
-        hold(self, at, CLIENT, self->scratch, size);
-    else if (size == 0)
-        client->ended = 1;
-    return size >= 0 || errno == EAGAIN || errno == EINTR;
-}
-
-/* Across a bridge or loopback the handshake is done when connect(2) returns: write at once. */
-static void try_at_once(ring_t *self, uint32_t at) {
-    slot_t *slot = &self->slots[at];
-    if (!slot->first_size && !slot->end[CLIENT].held_size) return; /* a write would tell nothing */
-    slot->state = MOVING;
-    if (!send_first(self, at))
-        failed(self, at, errno);
-    else if (slot->state == MOVING && slot->first_size)
-        slot->state = CONNECTING; /* not one byte was taken */
-    else
-        begin(self, at, true);
-}
-
-static void wait_for_target(ring_t *self, uint32_t at) {
-    slot_t *slot = &self->slots[at];
-    struct io_uring_sqe *sqe = next_sqe(self);
-    if (!sqe) {
-        stop(self, at, MEMORY);
-        return;
-    }
-    io_uring_prep_poll_add(sqe, slot->end[TARGET].fd, POLLOUT);
-    io_uring_sqe_set_data64(sqe, name_of(slot, at, CONNECT));
-    slot->connecting = 1;
-    self->under_way++;
-    end_t *client = &slot->end[CLIENT];
-    if (!client->ended && !client->held_size && !slot->said) read_end(self, at, CLIENT, true);
-}
-
-static void connected(ring_t *self, uint32_t at, int result) {
-    slot_t *slot = &self->slots[at];
-    slot->connecting = 0;
-    if (slot->state != CONNECTING) return;
-    if (result < 0) {
-        failed(self, at, -result);
-        return;
-    }
-    int error = 0;
-    socklen_t size = sizeof error;
-    if (result & (POLLERR | POLLHUP) &&
-        (getsockopt(slot->end[TARGET].fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 || error)) {
-        failed(self, at, error ? error : errno);
-        return;
-    }
-    slot->state = MOVING;
-    if (!send_first(self, at)) {
-        failed(self, at, errno);
-        return;
-    }
-    if (slot->first_size) { /* writable, and yet it took nothing: the rest is for others */
-        hold(self, at, CLIENT, slot->first, slot->first_size);
-        slot->first_size = 0;
-        slot->end[CLIENT].moved = -(int64_t)slot->header_size;
-        stop(self, at, FULL);
-    }
-    tell(self, at, CONNECTED);
-    begin(self, at, false);
-}
-
-/* -- completions -- */
-
-static void complete(ring_t *self, uint64_t name, int result, unsigned flags) {
-    unsigned operation = name & 0xFF;
-    uint32_t at = name >> 8 & 0xFFFFFF;
-    if (operation == POLL) {
-        tell(self, 0, READABLE);
-        return;
-    }
-    self->under_way--;
-    if (operation == CANCEL) return;
-    if (operation > CONNECT || at >= self->count) return;
-    slot_t *slot = &self->slots[at];
-    if (slot->state == FREE || slot->generation != (uint32_t)(name >> 32)) {
-        if (flags & IORING_CQE_F_BUFFER && flags >> IORING_CQE_BUFFER_SHIFT < BUFFERS)
-            give_buffer_back(self, flags >> IORING_CQE_BUFFER_SHIFT);
-        return;
-    }
-    if (operation == CONNECT)
-        connected(self, at, result);
-    else
-        received(self, at, operation - RECV_CLIENT, result, flags);
-    settle(self, at);
-}
-
-static unsigned take_completions(ring_t *self) {
-    struct io_uring_cqe *cqes[BATCH];
-    unsigned count = io_uring_peek_batch_cqe(&self->ring, cqes, BATCH);
-    for (unsigned i = 0; i < count; i++) {
-        struct io_uring_cqe cqe = *cqes[i];
-        complete(self, cqe.user_data, cqe.res, cqe.flags);
-    }
-    io_uring_cq_advance(&self->ring, count);
-    return count;
-}
-
-/* Submit, and wait for a completion, for that time at most. Gives 0 or a negative errno. */
-static int submit(ring_t *self, double seconds) {
-    if (seconds <= 0) return io_uring_submit_and_get_events(&self->ring);
-    struct io_uring_cqe *cqe;
-    struct __kernel_timespec most = {
-        .tv_sec = (int64_t)seconds,
-        .tv_nsec = (int64_t)((seconds - (double)(int64_t)seconds) * 1e9),
-    };
-    return io_uring_submit_and_wait_timeout(&self->ring, &cqe, 1, &most, NULL);
-}
-
-/* -- what Python calls -- */
+#include <netinet/in.h>
 
 static bool check_open(ring_t *self) {
     if (!self->is_open) PyErr_SetString(PyExc_ValueError, "the ring is closed");
@@ -550,7 +63,9 @@ static PyObject *ring_rest(ring_t *self, PyObject *unused) {
     io_uring_cq_eventfd_toggle(&self->ring, true);
     self->rests = true;
     submit(self, 0);
-    return PyBool_FromLong(self->told || io_uring_cq_ready(&self->ring));
+    if (make_room(self, 2 * BATCH)) take_completions(self); /* of sends; without memory: later */
+    bool is_more = self->told || io_uring_cq_ready(&self->ring) || io_uring_sq_ready(&self->ring);
+    return PyBool_FromLong(is_more);
 }
 
 /* Take a free slot. NULL with an exception set if there is no memory.
@@ -588,24 +103,57 @@ static PyObject *ring_connect(ring_t *self, PyObject *args) {
     slot_t *slot = new_slot(self, owner, client, target, &number);
     if (!slot) return NULL;
     uint32_t at = slot - self->slots;
-    if (size && !(slot->first = malloc(size))) {
+    if (!keep_first(slot, first, size, header_size)) {
         Py_DECREF(number);
         forget(self, at);
         return PyErr_NoMemory();
     }
-    if (size) memcpy(slot->first, first, size);
-    slot->first_size = size;
-    slot->header_size = header_size;
-    slot->state = CONNECTING;
-    slot->joined = 0;
-    slot->said = size > header_size; /* then its bytes have been read already */
     if (slot->said || read_first(self, at))
         try_at_once(self, at);
     else
         broke(self, at, CLIENT, errno);
-    if (slot->state == CONNECTING) wait_for_target(self, at);
-    settle(self, at);
+    wait_if_not_joined(self, at);
     return number;
+}
+
+static PyObject *ring_dial(ring_t *self, PyObject *args) {
+    PyObject *owner, *number;
+    int client, hop_limit;
+    const char *header, *bytes;
+    Py_ssize_t header_size, size;
+    if (!PyArg_ParseTuple(args, "Oiy#y#i", &owner, &client, &bytes, &size, &header, &header_size,
+                          &hop_limit) ||
+        !check_open(self))
+        return NULL;
+    struct sockaddr_storage address;
+    if (size < (Py_ssize_t)sizeof(struct sockaddr_in) || size > (Py_ssize_t)sizeof address ||
+        header_size > INT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "no such address or header");
+        return NULL;
+    }
+    memcpy(&address, bytes, size);
+    int fd = target_socket(address.ss_family);
+    if (fd < 0) return PyErr_SetFromErrno(PyExc_OSError);
+    slot_t *slot = new_slot(self, owner, client, fd, &number);
+    if (!slot) {
+        close(fd);
+        return NULL;
+    }
+    uint32_t at = slot - self->slots;
+    PyObject *dialled = Py_BuildValue("[NiO]", number, fd, Py_False);
+    if (!dialled || !keep_first(slot, header, header_size, header_size)) {
+        Py_XDECREF(dialled);
+        close(fd);
+        forget(self, at);
+        return PyErr_NoMemory();
+    }
+    if (read_first(self, at))
+        connect_target(self, at, (struct sockaddr *)&address, size, hop_limit);
+    else
+        broke(self, at, CLIENT, errno);
+    wait_if_not_joined(self, at);
+    if (slot->joined) PyList_SetItem(dialled, 2, Py_NewRef(Py_True)); /* cannot fail: it is there */
+    return dialled;
 }
 
 static PyObject *ring_join(ring_t *self, PyObject *args) {
@@ -684,7 +232,9 @@ static PyObject *ring_take(ring_t *self, PyObject *number) {
     }
     end_t *client = &slot->end[CLIENT], *target = &slot->end[TARGET];
     unsigned flags = (client->ended ? ENDED_CLIENT : 0) | (target->ended ? ENDED_TARGET : 0) |
-                     (client->broke ? BROKE_CLIENT : 0) | (target->broke ? BROKE_TARGET : 0);
+                     (client->broke ? BROKE_CLIENT : 0) | (target->broke ? BROKE_TARGET : 0) |
+                     (client->full >= BULK_AFTER ? BULK_CLIENT : 0) |
+                     (target->full >= BULK_AFTER ? BULK_TARGET : 0);
     PyObject *first = bytes_of(slot->first, slot->first_size);
     PyObject *up = bytes_of(client->held, client->held_size);
     PyObject *down = bytes_of(target->held, target->held_size);
@@ -756,82 +306,6 @@ static PyObject *ring_active(ring_t *self, void *unused) {
     return PyLong_FromUnsignedLong(self->active);
 }
 
-/* -- the beginning and the end -- */
-
-static int restrict_to_what_is_used(struct io_uring *ring) {
-    struct io_uring_restriction allowed[] = {
-        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_RECV},
-        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_POLL_ADD},
-        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_ASYNC_CANCEL},
-        {.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_BUFFER_SELECT},
-    };
-    /* Not by io_uring_register_restrictions(): the library of Debian 12 forgets to export it. */
-    return io_uring_register(ring->ring_fd, IORING_REGISTER_RESTRICTIONS, allowed,
-                             sizeof allowed / sizeof *allowed);
-}
-
-static int add_pool(ring_t *self) {
-    size_t size = (size_t)BUFFERS * BUFFER_SIZE, table = BUFFERS * sizeof(struct io_uring_buf);
-    int shared = MAP_PRIVATE | MAP_ANONYMOUS;
-    void *pool = mmap(NULL, table, PROT_READ | PROT_WRITE, shared, -1, 0);
-    if (pool == MAP_FAILED) return -errno;
-    self->pool = pool;
-    void *buffers = mmap(NULL, size, PROT_READ | PROT_WRITE, shared, -1, 0);
-    if (buffers == MAP_FAILED) return -errno;
-    self->buffers = buffers;
-    struct io_uring_buf_reg place = {
-        .ring_addr = (uintptr_t)pool, .ring_entries = BUFFERS, .bgid = GROUP};
-    int result = io_uring_register_buf_ring(&self->ring, &place, 0);
-    if (result < 0) return result;
-    io_uring_buf_ring_init(self->pool);
-    for (unsigned id = 0; id < BUFFERS; id++) give_buffer_back(self, id);
-    return 0;
-}
-
-static int open_ring(ring_t *self) {
-    struct io_uring_params params = {
-        .flags = IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_CQSIZE |
-                 IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN,
-        .cq_entries = COMPLETIONS,
-    };
-    int result = io_uring_queue_init_params(ENTRIES, &self->ring, &params);
-    if (result < 0) return result;
-    self->is_open = true;
-    if (!(params.features & IORING_FEAT_NODROP && params.features & IORING_FEAT_EXT_ARG))
-        return -ENOSYS;
-    if ((self->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) return -errno;
-    if ((result = io_uring_register_eventfd(&self->ring, self->bell)) < 0) return result;
-    if ((result = add_pool(self)) < 0 || (result = restrict_to_what_is_used(&self->ring)) < 0)
-        return result;
-    result = io_uring_register(self->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
-    if (result == 0) io_uring_cq_eventfd_toggle(&self->ring, false);
-    return result;
-}
-
-/* Close what is left, and wait for the kernel to let go of it: a second at most. */
-static void close_ring(ring_t *self) {
-    if (!self->is_open) return;
-    for (uint32_t at = 0; at < self->count; at++)
-        if (self->slots[at].state != FREE) {
-            bool waits = self->slots[at].state != STOPPING && self->slots[at].state != CLOSING;
-            self->slots[at].state = CLOSING;
-            if (waits) cancel_all(self, at);
-            settle(self, at);
-        }
-    for (int tries = 0; self->under_way && tries < 100; tries++) {
-        submit(self, 0.01);
-        take_completions(self);
-        self->told = 0;
-    }
-    bool is_quiet = !self->under_way;
-    io_uring_queue_exit(&self->ring);
-    if (self->bell >= 0) close(self->bell);
-    self->is_open = false;
-    if (!is_quiet) return; /* the kernel may write to the buffers still: they are left to it */
-    if (self->buffers) munmap(self->buffers, (size_t)BUFFERS * BUFFER_SIZE);
-    if (self->pool) munmap(self->pool, BUFFERS * sizeof(struct io_uring_buf));
-}
-
 static PyObject *ring_close(ring_t *self, PyObject *unused) {
     (void)unused;
     close_ring(self);
@@ -877,6 +351,9 @@ static PyMethodDef methods[] = {
     {"connect", (PyCFunction)ring_connect, METH_VARARGS,
      "Move bytes once the target is connected: (owner, client, target, first,"
      " header_size) -> slot."},
+    {"dial", (PyCFunction)ring_dial, METH_VARARGS,
+     "Connect to a struct sockaddr, and move bytes then: (owner, client, address, header,"
+     " hop_limit) -> [slot, descriptor, whether it is connected]. Raises OSError."},
     {"join", (PyCFunction)ring_join, METH_VARARGS,
      "Move bytes between connected sockets: (owner, client, target, up, down) -> slot."},
     {"owner", (PyCFunction)ring_owner, METH_O, "Who hears of a flow; None if it has closed."},

@@ -36,6 +36,11 @@ class Ring(Protocol):
     ) -> int:
         """See PairPump."""
 
+    def dial(
+        self, owner: object, client: int, address: bytes, header: bytes, hop_limit: int, /
+    ) -> tuple[int, int, bool]:
+        """See PairPump."""
+
     def join(self, owner: object, client: int, target: int, up: int, down: int, /) -> int:
         """See PairPump."""
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from v6fwd.relay.pump import PairEvents, Stopped
-from v6fwd.relay.ring.native import CONNECTED, FINISHED, KIND, KIND_BITS, Ring
+from v6fwd.relay.ring.native import Ring
 
 FROM_FLOWS = 4
 """Flows from which on a ring pays: below, a wait brings one event, and epoll is cheaper."""
@@ -27,7 +27,7 @@ class RingPump:
         self.turning = False
         """Whether a wait is sure to follow, which submits what is asked for."""
 
-    def wants(self, flows: int, *, looked_at: bool) -> bool:
+    def wants(self, flows: int, looked_at: bool) -> bool:
         return self._takes_all or (flows >= FROM_FLOWS and not looked_at)
 
     def connect(
@@ -36,6 +36,14 @@ class RingPump:
         pair = self._ring.connect(owner, client, target, first, header_size)
         self._submit()
         return pair
+
+    def dial(
+        self, owner: PairEvents, client: int, address: bytes, header: bytes, hop_limit: int
+    ) -> tuple[int, int, bool]:
+        dialled = self._ring.dial(owner, client, address, header, hop_limit)
+        if not self.turning:
+            self._submit()
+        return dialled
 
     def join(self, owner: PairEvents, client: int, target: int, moved: tuple[int, int]) -> int:
         pair = self._ring.join(owner, client, target, *moved)
@@ -73,18 +81,3 @@ class RingPump:
 
     def is_half_closed(self, pair: int) -> bool:
         return self._ring.is_half_closed(pair)
-
-    def owner(self, event: int) -> PairEvents | None:
-        """Whose event it is; None if that flow has closed meanwhile."""
-        found: PairEvents | None = self._ring.owner(event >> KIND_BITS)
-        return found
-
-    def tell(self, event: int, owner: PairEvents) -> None:
-        """Tell an owner what has happened."""
-        kind = event & KIND
-        if kind == CONNECTED:
-            owner.pair_connected()
-        elif kind == FINISHED:
-            owner.pair_finished()
-        else:
-            owner.pair_stopped()

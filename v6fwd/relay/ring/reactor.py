@@ -11,8 +11,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from v6fwd.relay.pump import PairEvents
 from v6fwd.relay.reactor import Handler, Reactor
-from v6fwd.relay.ring.native import KIND, READABLE, Ring
+from v6fwd.relay.ring.native import CONNECTED, FINISHED, KIND, KIND_BITS, READABLE, Ring
 from v6fwd.relay.ring.pump import RingPump
 from v6fwd.relay.tcp.side import Side
 
@@ -104,14 +105,27 @@ class RingReactor(Reactor):
         if events is None:
             return []
         self._moved = True
-        has_more = False
+        return self._epoll.poll(0, most) if self._tell(events) else []
+
+    def _tell(self, events: list[int]) -> bool:
+        """Tell flows what the ring has seen of them; whether the epoll has events, too."""
+        owner_of, has_more = self._ring.owner, False
         for event in events:
-            if event & KIND == READABLE:
+            kind = event & KIND
+            if kind == READABLE:
                 self._polled = False
                 has_more = True
-            elif (owner := self.pairs.owner(event)) is not None:
-                try:
-                    self.pairs.tell(event, owner)
-                except Exception as error:
-                    self._give_up(owner, error)
-        return self._epoll.poll(0, most) if has_more else []
+                continue
+            owner: PairEvents | None = owner_of(event >> KIND_BITS)
+            if owner is None:  # it has closed meanwhile
+                continue
+            try:
+                if kind == FINISHED:
+                    owner.pair_finished()
+                elif kind == CONNECTED:
+                    owner.pair_connected()
+                else:
+                    owner.pair_stopped()
+            except Exception as error:
+                self._give_up(owner, error)
+        return has_more

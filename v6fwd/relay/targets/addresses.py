@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +12,9 @@ PASS_OVER = 30.0
 
 SocketAddress = tuple[int, Any]
 """A family and a socket address of that family."""
+
+_INET, _INET6 = struct.Struct("!H4s8x"), struct.Struct("!HI16s")
+_NATIVE = struct.Struct("=H"), struct.Struct("=I")
 
 
 class Addresses:
@@ -25,6 +30,8 @@ class Addresses:
         """Those that may be used."""
         self.found: tuple[SocketAddress, ...] = ()
         """All, in the resolver's order."""
+        self.straight = b""
+        """The struct sockaddr of the only one of them; b"" where there are others, or none."""
         self._refused: frozenset[SocketAddress] = frozenset()
         self._turn = 0
         self._failed: dict[SocketAddress, float] = {}  # until when; the oldest failure first
@@ -34,6 +41,7 @@ class Addresses:
         """Take another answer of the resolver. Failures of addresses that stay are kept."""
         self.found = tuple(dict.fromkeys(found))
         self.all = tuple(each for each in self.found if each not in self._refused)
+        self.straight = raw_address(*self.all[0]) if len(self.all) == 1 else b""
         self._failed = {each: due for each, due in self._failed.items() if each in self.all}
         self._answered = {each: at for each, at in self._answered.items() if each in self.all}
 
@@ -80,3 +88,15 @@ class Addresses:
     def _passed_over(self, now: float) -> dict[SocketAddress, float]:
         self._failed = {each: due for each, due in self._failed.items() if due > now}
         return self._failed
+
+
+def raw_address(family: int, sockaddr: Any) -> bytes:
+    """The struct sockaddr of an IP address; b"" for other families."""
+    start = _NATIVE[0].pack(family)
+    if family == socket.AF_INET:
+        return start + _INET.pack(sockaddr[1], socket.inet_pton(family, sockaddr[0]))
+    if family == socket.AF_INET6:
+        host, port, flow, scope = sockaddr
+        packed = socket.inet_pton(family, host.partition("%")[0])
+        return start + _INET6.pack(port, flow, packed) + _NATIVE[1].pack(scope)
+    return b""

@@ -69,6 +69,10 @@ class DirectTarget:
     def found(self) -> Sequence[SocketAddress]:
         return self.known.found
 
+    @property
+    def straight(self) -> bytes:
+        return b"" if self.is_name else self.known.straight
+
     def refuse(self, addresses: Sequence[SocketAddress]) -> None:
         if addresses or len(self.known.all) < len(self.known.found):
             self.known.refuse(addresses)

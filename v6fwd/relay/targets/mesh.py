@@ -35,6 +35,7 @@ class MeshTarget:
 
     is_name = True
     holds = False
+    straight = b""
     found: Sequence[SocketAddress] = ()
     """None that is an address in this namespace: nothing leads back to a listener here."""
 

@@ -21,6 +21,10 @@ class Target(Interface):
     def is_name(self) -> bool:
         """Whether there may be several addresses, and others tomorrow: `order` tells which."""
 
+    @property
+    def straight(self) -> bytes:
+        """The struct sockaddr that `dial` would connect to, where that is all it does; or b""."""
+
     on_found: Callable[[], None]
     """Called when the resolver has answered."""
 

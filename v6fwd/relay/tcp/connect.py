@@ -15,7 +15,7 @@ from v6fwd.client_ip.proxy.tlvs import add_tlvs
 from v6fwd.errors import ClientRefusedError, LoopError
 from v6fwd.model import Address
 from v6fwd.relay.admission import LOOP
-from v6fwd.relay.limits.hops import loop_text, received_hop_limit
+from v6fwd.relay.limits.hops import loop_text
 from v6fwd.relay.pump import ConnectEvents, Flags, Reason, Stopped
 from v6fwd.relay.sockets import is_connected, local_address, pending_error, reset_on_close
 from v6fwd.relay.targets.addresses import SocketAddress
@@ -135,7 +135,7 @@ class Connect:
     def _dial_counting(self, address: SocketAddress | None) -> int:
         """Start to connect. Raises OSError, ClientRefusedError; LoopError for one of a loop."""
         forward = self._forward
-        limit = forward.resources.hops.onward(received_hop_limit(self._client_fd))
+        limit = forward.resources.hops.onward_of(self._client_fd)
         if not limit:
             raise LoopError(loop_text(forward.forward.listen, forward.forward.target))
         return forward.target.dial(address, self._source, limit, speaks=bool(self._first))
@@ -233,6 +233,12 @@ class Connect:
             self._start_clock()
         return True
 
+    def wait_for_pair(self, header: bytes) -> None:
+        """Another pump has dialled; it has what the client says, too."""
+        self._first, self._header_size = header, len(header)
+        self._is_pair = True
+        self._start_clock()
+
     def joined(self) -> None:
         """The target has what was to come first, and the flow goes on without this."""
         self._done = True
@@ -249,6 +255,9 @@ class Connect:
             self._owner.client_reset()
         elif stopped.reason == Reason.MEMORY:
             self._owner.on_exception(MemoryError())
+        elif stopped.errno in _NO_DESCRIPTOR:
+            self._drop_target()
+            self._start_again_later()
         elif self._failed(OSError(errno.ETIMEDOUT if self._is_late else stopped.errno, "")):
             self.start()
 

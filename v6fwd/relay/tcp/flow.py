@@ -12,10 +12,10 @@ from v6fwd.client_ip.proxy.read import Header
 from v6fwd.model import ClientIP
 from v6fwd.relay.ends import End
 from v6fwd.relay.pump import Flags, PairPump, Reason, Stopped
-from v6fwd.relay.sockets import reset_on_close
+from v6fwd.relay.sockets import local_address, reset_on_close
 from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.forward import TcpForward
-from v6fwd.relay.tcp.side import READ, READ_WRITE, Side, join
+from v6fwd.relay.tcp.side import BULK_AFTER, READ, READ_WRITE, Side, join
 from v6fwd.relay.tcp.stream import StreamFlow
 from v6fwd.relay.tcp.unix_side import UnixSide
 
@@ -34,6 +34,8 @@ class TcpFlow(StreamFlow):
 
     def identified(self, header: Header | None, rest: bytes) -> None:
         """Connect to the target; `rest` goes behind the PROXY header."""
+        if header is None and self._dial_straight():
+            return
         fd, source = self._client_fd, self._source
         self._wait = connect = Connect(self, self._forward, fd, source, header, rest)
         connect.start()
@@ -62,12 +64,45 @@ class TcpFlow(StreamFlow):
 
     # -- while a pair --
 
+    def _dial_straight(self) -> bool:
+        """Let the ring connect to the only address that a plain target has.
+
+        Most flows need nothing more, and a `Connect` would cost them 4 us. False: none is under
+        way. Whatever forbids or prevents it is found again, and told, by `Connect`.
+        """
+        forward = self._forward
+        address, resources = forward.target.straight, forward.resources
+        ring, hops = resources.ring, resources.hops
+        looked_at = self._started >= forward.looks.look_from
+        if not address or ring is None or not ring.wants(len(resources.flows.live), looked_at):
+            return False
+        try:
+            limit = hops.onward_of(self._client_fd) if hops.is_on else 0
+            if hops.is_on and not limit:
+                return False
+            header = self._proxy_header()
+            dialled = ring.dial(self, self._client_fd, address, header, limit)
+        except OSError:
+            return False
+        self._pair, self._target_fd, is_connected = dialled
+        if not is_connected:
+            self._wait = connect = Connect(self, forward, self._client_fd, self._source, None, b"")
+            connect.wait_for_pair(header)
+        return True
+
+    def _proxy_header(self) -> bytes:
+        """Make it. Raises OSError if the client is gone."""
+        write = self._forward.write_header
+        if write is None or self._source is None:
+            return b""
+        return write(self._source, local_address(self._client_fd))
+
     def dialled(self, fd: int, first: bytes, header_size: int) -> bool:
         """Let the ring wait for the target and move all bytes, unless the answer is looked at."""
         resources = self._forward.resources
         ring = resources.ring
         looked_at = self._started >= self._forward.looks.look_from
-        if ring is None or not ring.wants(len(resources.flows), looked_at=looked_at):
+        if ring is None or not ring.wants(len(resources.flows.live), looked_at):
             return False
         self._pair = ring.connect(self, self._client_fd, fd, first, header_size)
         self._target_fd = fd
@@ -89,14 +124,27 @@ class TcpFlow(StreamFlow):
 
     def pair_connected(self) -> None:
         """The connection to the target is there."""
-        connect, self._wait = self._wait, None
-        assert isinstance(connect, Connect)
-        connect.joined()
-        self._note_shown()
+        if isinstance(self._wait, Connect):  # else `is_joined` has told it before
+            self._wait.joined()
+            self._wait = None
+            self._note_shown()
 
     def pair_finished(self) -> None:
-        """Both have ended."""
-        self.close(End.CLOSED)
+        """Both have ended: do what `close` does, which looks for sides and waits besides."""
+        forward = self._forward
+        resources = forward.resources
+        if resources.log_flows:
+            self.close(End.CLOSED)
+            return
+        self.closed = True
+        try:
+            seconds = resources.reactor.clock() - self._started
+            forward.counters.flow_ended(End.CLOSED, *self._ring.moved(self._pair), seconds)
+        finally:
+            self._close_client()
+            if self._slot >= 0:
+                resources.clients.leave(self._slot)
+            resources.flows.remove(self)
 
     def pair_stopped(self) -> None:
         """Go on with the epoll pump."""
@@ -116,6 +164,8 @@ class TcpFlow(StreamFlow):
         target.blocked = client.watches_out = bool(stopped.down)
         client.ended = bool(stopped.flags & Flags.ENDED_CLIENT)
         target.ended = bool(stopped.flags & Flags.ENDED_TARGET)
+        client.full_reads = BULK_AFTER if stopped.flags & Flags.BULK_CLIENT else 0
+        target.full_reads = BULK_AFTER if stopped.flags & Flags.BULK_TARGET else 0
         self.reactor.watch(client.fd, READ_WRITE if client.watches_out else READ, client)
         if stopped.reason == Reason.MEMORY:
             self.on_exception(MemoryError())

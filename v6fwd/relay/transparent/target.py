@@ -27,6 +27,7 @@ class TransparentTarget:
     """
 
     holds = True
+    straight = b""
 
     def __init__(
         self, direct: DirectTarget, path: Path, fallback: TransparentFallback, log: Log

@@ -1,0 +1,138 @@
+/* What _pairs.c does with the flows of a ring, for _ring.c, which is Python's side of it. */
+#ifndef V6FWD_PAIRS_H
+#define V6FWD_PAIRS_H
+
+#define _GNU_SOURCE
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CLIENT 0
+#define TARGET 1
+#define OTHER(end) (1 - (end))
+
+enum { BUFFERS = 256, BUFFER_SIZE = 16 * 1024, GROUP = 0 }; /* 4 MiB, touched when used */
+enum { ENTRIES = 1024, COMPLETIONS = 8192, BATCH = 256 };
+enum { MOST_AT_ONCE = 4 * BUFFER_SIZE, BULK_AFTER = 2, FIRST_SLOTS = 64, MOST_SLOTS = 1 << 20 };
+
+/* What Python is told: (slot << KIND_BITS) | kind. */
+enum { CONNECTED, FINISHED, STOPPED, READABLE, KIND_BITS = 3 };
+
+/* What a completion is about: user_data is generation (32 bits), slot (24), operation (8). */
+enum {
+    RECV_CLIENT = CLIENT,
+    RECV_TARGET = TARGET,
+    SEND_CLIENT, /* what the client said, to the target */
+    SEND_TARGET,
+    CONNECT,
+    POLL,
+    CANCEL
+};
+
+enum { ONE = 1, MANY }; /* how a recv reads */
+enum { FREE, CONNECTING, MOVING, FINISHING, STOPPING, STANDING, CLOSING };
+enum { FULL = 1, BULK, BROKE, FAILED, MEMORY, ASKED, LONELY };
+enum {
+    ENDED_CLIENT = 1,
+    ENDED_TARGET = 2,
+    BROKE_CLIENT = 4,
+    BROKE_TARGET = 8,
+    BULK_CLIENT = 16,
+    BULK_TARGET = 32
+};
+
+typedef struct {
+    int64_t moved;    /* bytes read here that the other end has taken; headers are not counted */
+    unsigned char *held;
+    uint32_t held_size;
+    uint32_t sending; /* bytes of a send to the other end that is under way, 0: none is */
+    int fd;
+    uint16_t buffer;  /* where they are */
+    uint8_t reading;  /* a recv is under way: ONE buffer or MANY */
+    uint8_t ended;    /* the end of stream was read */
+    uint8_t broke;
+    uint8_t full;     /* full buffers in a row */
+} end_t;
+
+typedef struct {
+    end_t end[2];
+    PyObject *owner;      /* who hears of it */
+    unsigned char *first; /* what the target gets before the client's bytes */
+    uint32_t first_size;
+    uint32_t header_size;
+    uint32_t generation;
+    uint32_t next;        /* of the free ones */
+    int error;
+    uint8_t state;
+    uint8_t reason;
+    uint8_t connecting;   /* the poll for the target's connection is under way */
+    uint8_t lonely;       /* one end had ended at the last sweep */
+    uint8_t said;         /* the client's bytes are in `first` already: no more until connected */
+    uint8_t joined;       /* what comes first is on its way to the target */
+} slot_t;
+
+typedef struct {
+    PyObject_HEAD
+    struct io_uring ring;
+    struct io_uring_buf_ring *pool;
+    unsigned char *buffers;
+    slot_t *slots;
+    uint32_t count;     /* slots in the table */
+    uint32_t free;      /* the first free one, NONE if there is none */
+    uint32_t limbo;     /* freed since the last wait */
+    uint32_t active;    /* slots in use */
+    uint32_t under_way; /* operations whose completion is to come, polls of Python's not counted */
+    uint32_t sends;     /* sends among them */
+    uint32_t *events;
+    uint32_t told, room;
+    unsigned char scratch[BUFFER_SIZE];
+    int bell;           /* an eventfd, which the kernel rings while we rest */
+    bool rests;
+    bool is_open;
+    bool once;          /* the kernel knows no limit for a multishot recv */
+} ring_t;
+
+#define NONE UINT32_MAX
+
+#pragma GCC visibility push(hidden)
+
+/* The ring itself, with its pool. Gives 0 or a negative errno. */
+int open_ring(ring_t *self);
+void close_ring(ring_t *self);
+int submit(ring_t *self, double seconds);
+unsigned take_completions(ring_t *self);
+/* Room for so many events more. */
+bool make_room(ring_t *self, uint32_t more);
+/* NULL: the ring is full. */
+struct io_uring_sqe *next_sqe(ring_t *self);
+/* More slots. */
+bool grow(ring_t *self);
+void forget(ring_t *self, uint32_t at);
+bool is_quiet(const slot_t *slot);
+void settle(ring_t *self, uint32_t at);
+bool keep_first(slot_t *slot, const char *first, Py_ssize_t size, uint32_t header_size);
+bool read_first(ring_t *self, uint32_t at);
+void try_at_once(ring_t *self, uint32_t at);
+int target_socket(int family);
+void connect_target(ring_t *self, uint32_t at, const struct sockaddr *address, socklen_t size,
+                    int hop_limit);
+void wait_if_not_joined(ring_t *self, uint32_t at);
+void read_end(ring_t *self, uint32_t at, int end, bool is_empty);
+/* Stop a flow: it is told once nothing of it is under way. */
+void stop(ring_t *self, uint32_t at, int reason);
+void broke(ring_t *self, uint32_t at, int end, int error);
+void cancel_all(ring_t *self, uint32_t at);
+
+#pragma GCC visibility pop
+
+#endif
