@@ -13,7 +13,7 @@ import pytest
 from v6fwd.errors import RelayError
 from v6fwd.model import Address, Endpoint, Mesh, Protocol
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.targets.mesh import CUT_GRACE, GRACE, MeshTarget
+from v6fwd.relay.targets.mesh import AGAIN, CUT_GRACE, GRACE, MeshTarget
 from v6fwd.relay.transparent.privileged import MeshSocket, PrivilegedOps
 
 CLIENT = Address(bytes((192, 0, 2, 7)), 4711)
@@ -59,11 +59,23 @@ class Bench:
     def __init__(self) -> None:
         self.ops = FakeOps()
         self.loop = FakeLoop()
-        self.reactor = Reactor(self.loop, clock=lambda: 100.0)
-        self.target = MeshTarget(Endpoint("web", 80), self.reactor, cast("PrivilegedOps", self.ops))
+        self.now = 100.0
+        self.sought = 0
+        self.reactor = Reactor(self.loop, clock=lambda: self.now)
+        ops = cast("PrivilegedOps", self.ops)
+        self.target = MeshTarget(Endpoint("web", 80), self.reactor, ops, self.seek)
 
-    def follow(self, *local: str, remote: tuple[str, ...] = (), identity: str = "1") -> None:
-        self.target.follow(Mesh("/sandbox", identity, local, remote))
+    def seek(self) -> None:
+        self.sought += 1
+
+    def follow(
+        self,
+        *local: str,
+        remote: tuple[str, ...] = (),
+        hops: tuple[str, ...] = (),
+        identity: str = "1",
+    ) -> None:
+        self.target.follow(Mesh("/sandbox", identity, local, remote, hops, 40848))
 
 
 @pytest.fixture
@@ -88,7 +100,7 @@ def test_a_task_is_dialled_from_the_namespace(bench: Bench) -> None:
 def test_an_address_of_the_order_is_dialled(bench: Bench) -> None:
     bench.follow(ONE, remote=(OTHER,))
     order = bench.target.order(CLIENT)
-    assert [address[1] for address in order] == [(ONE, 80), (OTHER, 80)]
+    assert [address[1][:2] for address in order] == [(ONE, 80), (OTHER, 80)]
     close(bench.target.dial(order[1], CLIENT))
     assert bench.ops.asked[0].task == bytes((10, 0, 0, 7))
 
@@ -119,22 +131,49 @@ def test_a_flow_waits_for_other_tasks(bench: Bench, error: Exception, grace: flo
     with pytest.raises(OSError):  # noqa: PT011 - of each kind
         bench.target.dial(None, CLIENT)
     told: list[str] = []
-    assert bench.target.refresh(lambda: told.append("one"))
-    assert bench.target.refresh(lambda: told.append("two"))
-    assert [delay for delay, _ in bench.loop.timers] == [grace]
+    assert bench.target.others(lambda: told.append("one"), 100.0)
+    assert bench.target.others(lambda: told.append("two"), 99.0)
+    assert bench.sought == 2, "the Engine is asked at once"
+    assert not told
     bench.follow(ONE)
     assert not told, "nothing has changed"
     bench.follow(ONE, identity="2")
     assert told == ["one", "two"], "dockerd has made another namespace"
     bench.loop.timers[0][1]()
     assert told == ["one", "two"]
+    bench.ops.error = error
+    with pytest.raises(OSError):  # noqa: PT011 - of each kind
+        bench.target.dial(None, CLIENT)
+    bench.now += grace - 0.5
+    assert bench.target.others(lambda: None, 100.0)
+    bench.now += 0.5
+    assert not bench.target.others(lambda: None, 100.0), "it has waited for long enough"
+    assert bench.target.others(lambda: None, 101.0), "each flow has its own time"
 
 
-def test_the_wait_ends(bench: Bench) -> None:
+def test_a_flow_looks_again_without_a_change(bench: Bench) -> None:
+    """A server that is starting refuses at first."""
     told: list[str] = []
-    bench.target.refresh(lambda: told.append("one"))
-    bench.loop.timers[0][1]()
+    bench.target.others(lambda: told.append("one"), 100.0)
+    [(delay, then)] = bench.loop.timers
+    assert delay == AGAIN
+    then()
     assert told == ["one"]
+
+
+def test_nodes_come_behind_tasks(bench: Bench) -> None:
+    """But before those that failed lately."""
+    bench.follow(ONE, hops=(OTHER,))
+    task, node = bench.target.order(CLIENT)
+    assert (task[1].host, task[1].port, bench.target.is_hop(task)) == (ONE, 80, False)
+    assert (node[1].host, node[1].port, bench.target.is_hop(node)) == (OTHER, 40848, True)
+    close(bench.target.dial(node, CLIENT))
+    assert (bench.ops.asked[0].task, bench.ops.asked[0].port) == (bytes((10, 0, 0, 7)), 40848)
+    bench.target.failed(task)
+    assert [each[1].host for each in bench.target.order(CLIENT)] == [OTHER, ONE]
+    bench.target.failed(node)
+    assert [each[1].host for each in bench.target.order(CLIENT)] == [ONE, OTHER]
+    assert bench.sought == 2
 
 
 def test_a_session_keeps_its_task(bench: Bench) -> None:

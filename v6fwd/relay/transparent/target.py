@@ -27,6 +27,7 @@ class TransparentTarget:
     """
 
     holds = True
+    live = None
 
     def __init__(
         self, direct: DirectTarget, path: Path, fallback: TransparentFallback, log: Log
