@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import re
+import select
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from tests.support.pages import blocks
 from tests.support.process import eventually
+from tests.support.served import Served
 from tests.support.swarm import NODES, Swarm, swarm_of, v4_of, v6_of
 from v6fwd.client_ip.proxy.read import read_datagram_header, read_header
 from v6fwd.client_ip.pseudo_ipv4 import is_pseudo
@@ -44,6 +49,7 @@ client-ip = "none"
 """The last one tells the protocol, where dockerd has no socket, and nothing else."""
 ADDRESSES = [(node, host) for node in NODES for host in (v6_of(node), v4_of(node))]
 """By which a client asks: six, of which those of the manager have no task of `named`."""
+HOSTS = [host for _, host in ADDRESSES]
 LABELS = {
     80: "proxy-v1",
     81: "x-forwarded-for",
@@ -249,6 +255,28 @@ def test_a_container_is_not_believed(swarm: Swarm) -> None:
     assert any("its network is denied" in served.log for served in swarm.served.values())
 
 
+def test_a_task_in_mode_host_on_an_overlay(swarm: Swarm) -> None:
+    """Its docker_gwbridge address, to which its port leads, is in no list of the Engine's."""
+    manager = swarm.manager
+    manager.docker("network", "create", "--driver", "overlay", "app")
+    swarm.create(
+        "hosted",
+        *("--network", "app", "--container-label", "v6fwd.client-ip=transparent"),
+        *("--publish", "mode=host,published=8300,target=80"),
+    )
+    try:
+        [node] = swarm.tasks("hosted")
+        served = swarm.served[node]
+        eventually(lambda: served.modes().get("[::]:8300") == "transparent", "it is served")
+        said = page(swarm, v6_of(node), 8300)
+        [peer] = PEER_RE.findall(said)
+        assert is_pseudo(ipaddress.ip_address(peer).packed), "the server is IPv4-only"
+        assert page(swarm, v4_of(node), 8300).split(" from ")[1].startswith(f"{CLIENT_V4}|")
+    finally:
+        swarm.remove("hosted")
+        eventually(lambda: not swarm.tasks("hosted"), "its task has gone", 60)
+
+
 def test_the_stack_of_the_page(swarm: Swarm) -> None:
     """docs/swarm.md, with another server in nginx's place."""
     [stack] = [block for block in blocks("docs/swarm.md") if block[0].startswith("version:")]
@@ -271,14 +299,23 @@ def test_the_stack_of_the_page(swarm: Swarm) -> None:
 
 
 class Load:
-    """Clients that ask `ruled` at all addresses while a block runs."""
+    """A client an address that asks `ruled` again and again while a block runs."""
 
-    def __init__(self, swarm: Swarm) -> None:
-        hosts = [host for _, host in ADDRESSES]
+    def __init__(self, swarm: Swarm, hosts: Sequence[str] = HOSTS) -> None:
+        self._clients = len(hosts)
         words = (sys.executable, str(LOAD), "8200", *hosts)
         self._process = swarm.lab.start(
             "client", *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+
+    def __enter__(self) -> Self:
+        self.some_more()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
 
     def some_more(self) -> None:
         """Wait until some more were served."""
@@ -286,35 +323,136 @@ class Load:
         for _ in range(2):
             assert self._process.stdout.readline()
 
-    def end(self) -> dict[str, int]:
-        """What became of all of them."""
-        told, _ = self._process.communicate(timeout=60)
+    def end(self, gone: int) -> None:
+        """Each client has lost at most the request that each of the `gone` tasks had of it."""
+        told, _ = self._process.communicate(timeout=90)
         found: dict[str, int] = json.loads(told.splitlines()[-1])
-        return found
+        assert found.pop("served") > 100
+        assert sum(found.values()) <= gone * self._clients, found
 
 
-def test_update_and_scale_under_load(swarm: Swarm) -> None:
-    """Nobody waits in vain, and nobody is without a name."""
-    manager = swarm.manager
-    load = Load(swarm)
-    load.some_more()
-    manager.docker("service", "scale", "--detach", "ruled=4")
-    eventually(lambda: sum(map(len, swarm.tasks("ruled").values())) == 4, "there are more", 60)
-    load.some_more()
-    manager.docker("service", "scale", "--detach", "ruled=2")
-    eventually(lambda: sum(map(len, swarm.tasks("ruled").values())) == 2, "some have gone", 60)
-    load.some_more()
+def settled(swarm: Swarm, replicas: int) -> None:
+    """Wait until so many tasks of `ruled` run, none is about to go, and every node knows them."""
+
+    def is_settled() -> bool:
+        named = sum(map(len, swarm.tasks("ruled").values()))
+        updating = swarm.manager.docker(
+            "service", "inspect", "--format", "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}",
+            "ruled",
+        )  # fmt: skip
+        return named == replicas and updating in ("", "completed") and swarm.runs("ruled")
+
+    eventually(is_settled, f"{replicas} tasks run", 90)
+    eventually(lambda: all(_knows(served, replicas) for served in swarm.served.values()), "known")
+
+
+def _knows(served: Served, tasks: int) -> bool:
+    [row] = [each for each in served.process.status()["published"] if each["listen"] == "[::]:8200"]
+    here, elsewhere = map(int, re.findall("([0-9]+) (?:tasks? here|elsewhere)", row["container"]))
+    return here + elsewhere == tasks
+
+
+def replaced(swarm: Swarm, *words: str) -> None:
+    """Update `ruled`, and wait until all its tasks are others."""
     before = {each for ids in swarm.tasks("ruled").values() for each in ids}
-    manager.docker("service", "update", "--detach", "--no-resolve-image", "--force", "ruled")
+    options = ("--detach", "--no-resolve-image", "--force", *words)
+    swarm.manager.docker("service", "update", *options, "ruled")
     eventually(
         lambda: not before & {each for ids in swarm.tasks("ruled").values() for each in ids},
         "all tasks are new",
-        60,
+        90,
     )
-    load.some_more()
-    found = load.end()
-    assert found.pop("served") > 200
-    assert sum(found.values()) <= 4, f"four tasks went, each with a client in its queue? {found}"
+
+
+def test_updates_and_scale_under_load(swarm: Swarm) -> None:
+    """Nobody waits in vain, and nobody is without a name."""
+    scale = ("service", "scale", "--detach")
+    with Load(swarm) as load:
+        swarm.manager.docker(*scale, "ruled=6")
+        settled(swarm, 6)
+        load.some_more()
+        swarm.manager.docker(*scale, "ruled=2")
+        settled(swarm, 2)
+        load.some_more()
+        replaced(swarm)
+        settled(swarm, 2)
+        load.some_more()
+        replaced(swarm, "--update-order", "start-first")
+        settled(swarm, 2)
+        load.some_more()
+        load.end(gone=8)
+
+
+def test_a_node_is_drained_under_load(swarm: Swarm) -> None:
+    """Its own listeners go on serving, with tasks elsewhere."""
+    node = NODES[2]
+    name = swarm.engines[node].docker("info", "--format", "{{.Swarm.NodeID}}")
+    before = len(swarm.tasks("ruled").get(node, ()))
+    with Load(swarm) as load:
+        swarm.manager.docker("node", "update", "--availability", "drain", name)
+        eventually(lambda: node not in swarm.tasks("ruled"), "it is drained", 90)
+        settled(swarm, 2)
+        load.some_more()
+        swarm.manager.docker("node", "update", "--availability", "active", name)
+        load.some_more()
+        load.end(gone=before)
+    eventually(lambda: swarm.runs("named"), "all tasks run again", 90)
+
+
+def test_a_task_is_killed_under_load(swarm: Swarm) -> None:
+    """The next one is tried, and Swarm starts another one."""
+    settled(swarm, 2)
+    [node, (task, *_)] = next(iter(swarm.tasks("ruled").items()))
+    with Load(swarm) as load:
+        swarm.engines[node].docker("kill", task)
+        load.some_more()
+        load.end(gone=1)
+    settled(swarm, 2)
+
+
+def test_a_task_is_killed(swarm: Swarm) -> None:
+    """What comes next is served by others, at once: also where labels decide, which only the node
+    of the killed task could read."""
+    settled(swarm, 2)
+    for service, ports in (("ruled", [8200]), ("named", [published(80), published(81)])):
+        eventually(lambda service=service: swarm.runs(service), "all run", 90)  # type: ignore[misc]
+        [node, (task, *_)] = next(iter(swarm.tasks(service).items()))
+        _kill(swarm, node, task)
+        for port in ports:
+            for host in HOSTS:
+                mode = LABELS.get(port - 8100, "proxy-v1")
+                assert SAYS[mode](client_of(host), host) in page(swarm, host, port)
+        if service == "named":
+            for _, host in ADDRESSES:
+                [peer] = PEER_RE.findall(page(swarm, host, published(85)))
+                assert Address.of(ipaddress.ip_address(peer).packed, 0).host == client_of(host)
+
+
+def _kill(swarm: Swarm, node: str, task: str) -> None:
+    """Kill a task; returns when it has ended, and with it what it had in its queue."""
+    process = swarm.engines[node].docker("inspect", "--format", "{{.State.Pid}}", task)
+    pidfd = os.pidfd_open(int(process))
+    try:
+        swarm.engines[node].docker("kill", task)
+        assert select.select([pidfd], [], [], 30)[0]
+    finally:
+        os.close(pidfd)
+
+
+def test_a_node_dies_under_load(swarm: Swarm) -> None:
+    """Its wire is cut. The second try serves until the gossip knows, some seconds later."""
+    eventually(lambda: swarm.runs("named"), "all run", 90)
+    settled(swarm, 2)
+    node = next(node for node in swarm.tasks("ruled") if node != NODES[0])
+    others = [host for each, host in ADDRESSES if each != node]
+    with Load(swarm, others) as load:
+        swarm.cut(node)
+        load.some_more()
+        load.some_more()
+        swarm.mend(node)
+        load.some_more()
+        load.end(gone=len(swarm.tasks("ruled").get(node, ())) or 1)
+    eventually(lambda: swarm.runs("named"), "all run", 90)
 
 
 def test_dockerd_restarts(swarm: Swarm) -> None:
@@ -345,3 +483,32 @@ def test_a_daemon_takes_over(swarm: Swarm) -> None:
     for host in (v6_of(node), v4_of(node)):
         assert SAYS["proxy-v1"](client_of(host), host) in page(swarm, host, 8200)
         assert SAYS["proxy-v1"](client_of(host), host) in page(swarm, host, published(80))
+
+
+def test_dockerd_is_killed(swarm: Swarm) -> None:
+    """The manager's, and then a worker's, too; the last one of this module. What was known goes on,
+    by the namespace that each has left, also by workers that have not dialled there yet."""
+    eventually(lambda: swarm.runs("named"), "all run", 90)
+    settled(swarm, 2)
+    for node in NODES[:2]:
+        swarm.engines[node].stop(signal.SIGKILL)
+        served = swarm.served[node]
+        before = served.process.workers()
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        eventually(
+            lambda served=served, before=before: _are_others(served, before),  # type: ignore[misc]
+            "it has other workers",
+        )
+        eventually(
+            lambda served=served: "are served as they were known last" in served.log,  # type: ignore[misc]
+            "it is noticed",
+        )
+        for _, host in ADDRESSES:
+            assert SAYS["proxy-v1"](client_of(host), host) in page(swarm, host, 8200)
+            assert SAYS["proxy-v1"](client_of(host), host) in page(swarm, host, published(80))
+
+
+def _are_others(served: Served, before: list[int]) -> bool:
+    now = served.process.workers()
+    return len(now) == len(before) and not {*now} & {*before}

@@ -151,6 +151,14 @@ class Swarm:
         """Remove services."""
         self.manager.docker("service", "rm", *services)
 
+    def cut(self, node: str) -> None:
+        """Cut a node's wire."""
+        self.lab.ip(_SWITCH, "link", "set", f"to-{node}", "down")
+
+    def mend(self, node: str) -> None:
+        """Undo `cut`."""
+        self.lab.ip(_SWITCH, "link", "set", f"to-{node}", "up")
+
     def tasks(self, name: str) -> dict[str, list[str]]:
         """The ids of a service's containers, by node."""
         wanted = f"label=com.docker.swarm.service.name={name}"

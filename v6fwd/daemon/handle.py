@@ -22,6 +22,7 @@ from v6fwd.daemon.messages import (
     Open,
     Report,
     Revoke,
+    Sought,
     UseHelper,
     read_by_supervisor,
     read_items,
@@ -75,6 +76,8 @@ class WorkerHandle:
         self._channel = Channel(sock, read_by_supervisor, self._receive, violated=self._violated)
         self._fork_helper = fork_helper
         self._heard = heard
+        self.sought: Callable[[], None] = _tell_nobody
+        """Called when flows of a service look for other tasks than those that it knows."""
         self.helper: HelperHandle | None = None
         """What has privileges in its stead, if it needs that."""
         self._number = 0
@@ -184,6 +187,8 @@ class WorkerHandle:
                 self._note(message.listen, message.numbers)
             elif isinstance(message, Answer):
                 self._answered(message)
+            elif isinstance(message, Sought):
+                self._note_sought(message.listen)
         except MessageError as error:
             self._channel.close()
             self._violated(str(error))
@@ -211,6 +216,11 @@ class WorkerHandle:
         before = {} if packed is None else known["first_answers"]
         if seen := _grown(numbers["first_answers"], before):
             self._heard(listen, seen)
+
+    def _note_sought(self, listen: str) -> None:
+        if listen not in self._listens:
+            raise MessageError("about a forward that it does not serve")
+        self.sought()
 
     def _violated(self, why: str) -> None:
         self.kill(f"it sent an invalid message ({why})")
@@ -244,6 +254,10 @@ def _grown(numbers: Mapping[str, int], before: Mapping[str, int]) -> dict[str, i
     """By how much each number has grown, of those that have."""
     grown = {key: number - before.get(key, 0) for key, number in numbers.items()}
     return {key: number for key, number in grown.items() if number > 0}
+
+
+def _tell_nobody() -> None:
+    """Nobody knows of other tasks."""
 
 
 class _Question:

@@ -101,6 +101,13 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Sought:
+    """Flows of a service look for other tasks than those that the worker knows."""
+
+    listen: str
+
+
+@dataclass(frozen=True, slots=True)
 class UseHelper:
     """Have a helper do what needs privileges; its socket comes along."""
 
@@ -125,7 +132,18 @@ class Revoke:
 
 
 Message = (
-    Open | Change | Close | Drain | Hurry | Ask | UseHelper | Permit | Revoke | Answer | Report
+    Open
+    | Change
+    | Close
+    | Drain
+    | Hurry
+    | Ask
+    | UseHelper
+    | Permit
+    | Revoke
+    | Answer
+    | Report
+    | Sought
 )
 
 _WORKERS = (Open, Change, Close, Drain, Hurry, Ask, UseHelper)
@@ -170,6 +188,8 @@ def read_by_supervisor(data: bytes) -> Message:
         number, part, last = content
         if type(part) is list and type(last) is bool:
             return Answer(_checked(reader(int), number), part, last)
+    if kind == "Sought" and type(content) is list and len(content) == 1:
+        return Sought(_checked(_text, content[0]))
     raise MessageError("neither a report nor an answer")
 
 

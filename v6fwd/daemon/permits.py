@@ -104,11 +104,12 @@ def _grants(permit: Permit) -> Iterator[Hashable]:
         for host, pid in zip(permit.mesh.local, permit.mesh.pids, strict=False):
             alone = replace(permit, target=replace(target, host=host), netns=pid, mesh=Mesh())
             yield from _grants(alone)
-        return
     if permit.mesh.netns:
-        for task in (*permit.mesh.local, *permit.mesh.remote):
-            packed = ipaddress.ip_address(task).packed
-            yield ("task", permit.mesh.netns, protocol, packed, port)
+        mesh = permit.mesh
+        tasks = () if mesh.pids else (*mesh.local, *mesh.remote)
+        reached = [(task, port) for task in tasks] + [(node, mesh.hop_port) for node in mesh.hops]
+        for host, at in reached:
+            yield ("task", mesh.netns, protocol, ipaddress.ip_address(host).packed, at)
         return
     yield ("store", permit.store)
     yield ("bits", permit.store, permit.bits)

@@ -70,6 +70,8 @@ class WorkerPool:
         self._log = log
         self._brief = brief
         self._heard = heard
+        self.sought: Callable[[], None] = _tell_nobody
+        """Called when flows of a service look for other tasks than those that are known."""
         self._scoreboard = Scoreboard(count)
         self._table = ClientTable(count)
         self._workers: dict[int, WorkerHandle] = {}
@@ -107,6 +109,7 @@ class WorkerPool:
             undo.callback(child.wait)
             undo.callback(child.kill)
             handle = WorkerHandle(child, ours, self._fork_helper, self._heard)
+            handle.sought = lambda: self.sought()
             undo.callback(handle.close)
             handle.watch(lambda status: self._died(slot, status))
             undo.pop_all()
@@ -291,3 +294,7 @@ def _how(status: int, verdict: str) -> str:
     if os.WIFSIGNALED(status):
         return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"exit status {os.waitstatus_to_exitcode(status)}"
+
+
+def _tell_nobody() -> None:
+    """Nobody knows of other tasks."""

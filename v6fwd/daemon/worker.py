@@ -22,6 +22,7 @@ from v6fwd.daemon.messages import (
     Message,
     Open,
     Report,
+    Sought,
     UseHelper,
     answers,
     read_by_worker,
@@ -31,7 +32,7 @@ from v6fwd.daemon.process import Child, fork
 from v6fwd.daemon.scoreboard import ScoreboardSlot
 from v6fwd.daemon.seccomp import confine, is_strict
 from v6fwd.log import Log, attempt, in_background, log_exceptions
-from v6fwd.model import Forward, Limits, RelayEngine
+from v6fwd.model import Endpoint, Forward, Limits, RelayEngine
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.ends import End
 from v6fwd.relay.event_loop import import_uvloop, new_event_loop
@@ -45,6 +46,10 @@ from v6fwd.relay.ring.native import Ring
 
 REPORT_EVERY = 2.0
 """Seconds between reports: what a killed worker did since the last one is counted nowhere."""
+
+
+SEEK_EVERY = 0.2
+"""Seconds between two messages that flows of a forward look for other tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,8 @@ class Worker:
             bans=bans,
             ring=ring,
         )
+        self._sought: dict[Endpoint, float] = {}
+        self._relay.targets.sought = self._seek
         self._channel = Channel(
             sock,
             read_by_worker,
@@ -188,6 +195,12 @@ class Worker:
         while True:
             await asyncio.sleep(REPORT_EVERY)
             attempt(self._report)
+
+    def _seek(self, listen: Endpoint) -> None:
+        now = self._relay.reactor.clock()
+        if now - self._sought.get(listen, float("-inf")) >= SEEK_EVERY:
+            self._sought[listen] = now
+            self._channel.send(Sought(str(listen)))
 
     def _report(self) -> None:
         """Report the counters that have changed; unused forwards have none."""

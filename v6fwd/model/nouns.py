@@ -250,6 +250,12 @@ class Mesh:
     """Tasks on this node."""
     remote: tuple[str, ...] = ()
     """Tasks on other nodes."""
+    hops: tuple[str, ...] = ()
+    """Nodes with tasks, which take flows with a PROXY v2 header whatever the mode is."""
+    hop_port: int = 0
+    """Where they do."""
+    is_hop: bool = False
+    """Whether this is where other nodes' flows come in."""
     pids: tuple[str, ...] = ()
     """In mode `transparent`: the process of each of the former, in whose namespace it is."""
     balance: Balance = Balance.LOCAL

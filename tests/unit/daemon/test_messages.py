@@ -23,6 +23,7 @@ from v6fwd.daemon.messages import (
     MessageError,
     Open,
     Report,
+    Sought,
     answers,
     read_by_supervisor,
     read_by_worker,
@@ -92,7 +93,9 @@ def test_what_a_worker_is_told(message: Message) -> None:
     assert read_by_worker(to_bytes(message)) == message
 
 
-@pytest.mark.parametrize("message", [Report(LISTEN, COUNTERS), Answer(7, [[LISTEN, {}]], True)])
+@pytest.mark.parametrize(
+    "message", [Report(LISTEN, COUNTERS), Sought(LISTEN), Answer(7, [[LISTEN, {}]], True)]
+)
 def test_what_a_supervisor_is_told(message: Message) -> None:
     assert read_by_supervisor(to_bytes(message)) == message
 
@@ -174,6 +177,9 @@ def test_counters_of_udp() -> None:
         b'"Report"',
         b"[]",
         b'["Report"]',
+        b'["Sought",[]]',
+        b'["Sought",[7]]',
+        b'["Sought",["[::]:1",1]]',
         b'[["Report"],[]]',
         b'["Report",[]]',
         b'["Report",{}]',

@@ -15,7 +15,7 @@ import pytest
 from tests.support.attempting import Attempting
 from v6fwd.client_ip.proxy.read import Header
 from v6fwd.errors import ClientRefusedError
-from v6fwd.model import Address, Endpoint, Limits
+from v6fwd.model import Address, Endpoint, Limits, Mesh
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.limits import hops as hops_module
 from v6fwd.relay.limits.hops import MOST, START, Hops
@@ -42,6 +42,9 @@ class Site(Attempting):
         """What the attempts to connect give, in turn."""
         self.asked: list[int] = []
         self.addresses = 1
+        self.live: Any = None
+        self.mesh = Mesh()
+        self.tlvs = b""
         self.is_old = False
         self.verdicts: list[tuple[int, bool]] = []
         """Which addresses failed, and which answered."""
@@ -173,6 +176,17 @@ class Site(Attempting):
         self.watched[fd].on_event(OUT)
         return theirs
 
+    def breaks(self, fd: int) -> None:
+        """A silent target refuses now."""
+        refusing = socket.socket()
+        refusing.setblocking(False)
+        with socket.socket() as unheard:
+            unheard.bind(("127.0.0.1", 0))
+            refusing.connect_ex(unheard.getsockname())
+        os.dup2(refusing.detach(), fd)
+        select.select([fd], [fd], [], 20)
+        self.watched[fd].on_event(select.EPOLLERR | select.EPOLLHUP)
+
     def a_target(self) -> socket.socket:
         """The next attempt connects to this."""
         theirs, ours = socket.socketpair()
@@ -224,7 +238,7 @@ class Site(Attempting):
         """Start to connect; the bytes of the client that came before."""
         first = next(self.headers)
         headers = [first]
-        told = Header(0, CLIENT, DIALLED)
+        told = Header(0, CLIENT, DIALLED, self.tlvs)
 
         def write(_source: Address, _destination: Address) -> bytes:
             headers.append(next(self.headers, headers[-1]))
@@ -237,7 +251,11 @@ class Site(Attempting):
                 reactor=self, connects=self.connects, hops=self.hops, ring=self
             ),
             forward=SimpleNamespace(
-                listen="[::]:1", target=Endpoint("", 0, path=self.path), limits=Limits()
+                listen="[::]:1",
+                target=Endpoint("", 0, path=self.path),
+                limits=Limits(),
+                mesh=self.mesh,
+                pass_tlvs=0,
             ),
         )
         self.connect = Connect(

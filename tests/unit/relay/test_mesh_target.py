@@ -14,7 +14,7 @@ import pytest
 from v6fwd.errors import RelayError
 from v6fwd.model import Address, Balance, Endpoint, Mesh, Protocol
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.targets.mesh import CUT_GRACE, GRACE, MeshTarget
+from v6fwd.relay.targets.mesh import AGAIN, CUT_GRACE, GRACE, MeshTarget, TaskAddress
 from v6fwd.relay.tcp.flow import TcpFlow
 from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.transparent.privileged import MeshSocket, PrivilegedOps
@@ -62,11 +62,23 @@ class Bench:
     def __init__(self) -> None:
         self.ops = FakeOps()
         self.loop = FakeLoop()
-        self.reactor = Reactor(self.loop, clock=lambda: 100.0)
-        self.target = MeshTarget(Endpoint("web", 80), self.reactor, cast("PrivilegedOps", self.ops))
+        self.now = 100.0
+        self.sought = 0
+        self.reactor = Reactor(self.loop, clock=lambda: self.now)
+        ops = cast("PrivilegedOps", self.ops)
+        self.target = MeshTarget(Endpoint("web", 80), self.reactor, ops, self.seek)
 
-    def follow(self, *local: str, remote: tuple[str, ...] = (), identity: str = "1") -> None:
-        self.target.follow(Mesh("/sandbox", identity, local, remote))
+    def seek(self) -> None:
+        self.sought += 1
+
+    def follow(
+        self,
+        *local: str,
+        remote: tuple[str, ...] = (),
+        hops: tuple[str, ...] = (),
+        identity: str = "1",
+    ) -> None:
+        self.target.follow(Mesh("/sandbox", identity, local, remote, hops, 40848))
 
     def follow_least(self, *local: str) -> None:
         self.target.follow(Mesh("/sandbox", "1", local, balance=Balance.LEAST_FLOWS))
@@ -100,7 +112,7 @@ def test_a_task_is_dialled_from_the_namespace(bench: Bench) -> None:
 def test_an_address_of_the_order_is_dialled(bench: Bench) -> None:
     bench.follow(ONE, remote=(OTHER,))
     order = bench.target.order(CLIENT)
-    assert [address[1] for address in order] == [(ONE, 80), (OTHER, 80)]
+    assert [address[1][:2] for address in order] == [(ONE, 80), (OTHER, 80)]
     close(bench.target.dial(order[1], CLIENT))
     assert bench.ops.asked[0].task == bytes((10, 0, 0, 7))
 
@@ -131,22 +143,49 @@ def test_a_flow_waits_for_other_tasks(bench: Bench, error: Exception, grace: flo
     with pytest.raises(OSError):  # noqa: PT011 - of each kind
         bench.target.dial(None, CLIENT)
     told: list[str] = []
-    assert bench.target.refresh(lambda: told.append("one"))
-    assert bench.target.refresh(lambda: told.append("two"))
-    assert [delay for delay, _ in bench.loop.timers] == [grace]
+    assert bench.target.others(lambda: told.append("one"), 100.0)
+    assert bench.target.others(lambda: told.append("two"), 99.0)
+    assert bench.sought == 2, "the Engine is asked at once"
+    assert not told
     bench.follow(ONE)
     assert not told, "nothing has changed"
     bench.follow(ONE, identity="2")
     assert told == ["one", "two"], "dockerd has made another namespace"
     bench.loop.timers[0][1]()
     assert told == ["one", "two"]
+    bench.ops.error = error
+    with pytest.raises(OSError):  # noqa: PT011 - of each kind
+        bench.target.dial(None, CLIENT)
+    bench.now += grace - 0.5
+    assert bench.target.others(lambda: None, 100.0)
+    bench.now += 0.5
+    assert not bench.target.others(lambda: None, 100.0), "it has waited for long enough"
+    assert bench.target.others(lambda: None, 101.0), "each flow has its own time"
 
 
-def test_the_wait_ends(bench: Bench) -> None:
+def test_a_flow_looks_again_without_a_change(bench: Bench) -> None:
+    """A server that is starting refuses at first."""
     told: list[str] = []
-    bench.target.refresh(lambda: told.append("one"))
-    bench.loop.timers[0][1]()
+    bench.target.others(lambda: told.append("one"), 100.0)
+    [(delay, then)] = bench.loop.timers
+    assert delay == AGAIN
+    then()
     assert told == ["one"]
+
+
+def test_nodes_come_behind_tasks(bench: Bench) -> None:
+    """But before those that failed lately."""
+    bench.follow(ONE, hops=(OTHER,))
+    task, node = bench.target.order(CLIENT)
+    assert (task[1].host, task[1].port, bench.target.is_hop(task)) == (ONE, 80, False)
+    assert (node[1].host, node[1].port, bench.target.is_hop(node)) == (OTHER, 40848, True)
+    close(bench.target.dial(node, CLIENT))
+    assert (bench.ops.asked[0].task, bench.ops.asked[0].port) == (bytes((10, 0, 0, 7)), 40848)
+    bench.target.failed(task)
+    assert [each[1].host for each in bench.target.order(CLIENT)] == [OTHER, ONE]
+    bench.target.failed(node)
+    assert [each[1].host for each in bench.target.order(CLIENT)] == [ONE, OTHER]
+    assert bench.sought == 2
 
 
 def test_a_session_keeps_its_task(bench: Bench) -> None:
@@ -226,8 +265,8 @@ def test_a_flow_tells_that_the_ring_closes_its_target(bench: Bench) -> None:
 def test_least_flows_where_a_descriptor_was_closed_by_hand(bench: Bench) -> None:
     """As for want of memory: its number comes again, and the flow of before is none."""
     bench.follow_least(ONE, OTHER)
-    close(bench.target.dial((socket.AF_INET, (ONE, 80)), CLIENT))
-    again = bench.target.dial((socket.AF_INET, (OTHER, 80)), CLIENT)
+    close(bench.target.dial((socket.AF_INET, TaskAddress(ONE, 80, "1")), CLIENT))
+    again = bench.target.dial((socket.AF_INET, TaskAddress(OTHER, 80, "1")), CLIENT)
     assert [bench.first() for _ in range(4)] == [ONE] * 4
     bench.reactor.close_fd(again)
 

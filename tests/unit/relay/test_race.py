@@ -30,6 +30,7 @@ class Course:
             loop=loop, change_handler=self.handlers.__setitem__, close_fd=self.closed.append
         )
         target = SimpleNamespace(
+            live=None,
             failed=lambda address: self.said.append(("passed over", address)),
             answered=lambda address: self.said.append(("answered", address)),
         )

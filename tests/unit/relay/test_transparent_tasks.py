@@ -74,7 +74,7 @@ class Bench:
             Endpoint("::", 8080), Endpoint("web", 80), ClientIP.TRANSPARENT, transparent=options
         )
         self.target = TransparentTasks(
-            forward, self.reactor, cast("Any", None), cast("Any", self.make)
+            forward, self.reactor, cast("Any", None), _nothing, cast("Any", self.make)
         )
 
     def make(self, forward: Forward) -> FakeTask:
@@ -182,3 +182,7 @@ def test_all_are_closed(bench: Bench) -> None:
     bench.target.close()
     assert all(task.is_closed for task in bench.made.values())
     assert bench.target.shown_instead(CLIENT) == ""
+
+
+def _nothing() -> None:
+    """Nobody looks for tasks."""

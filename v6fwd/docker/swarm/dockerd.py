@@ -59,6 +59,30 @@ class Sandbox:
         return sock
 
 
+class SandboxKeeper:
+    """Holds ingress_sbox open: the path that dockerd has of it may end with dockerd."""
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self.sandbox: Sandbox | None = None
+        """Which one."""
+
+    def keep(self, sandbox: Sandbox) -> str:
+        """Return a path of it that is good as long as we live. Raises OSError."""
+        if self.sandbox is None or sandbox.identity != self.sandbox.identity:
+            fd = os.open(sandbox.path, os.O_RDONLY | os.O_CLOEXEC)
+            self.close()
+            self._fd = fd
+        self.sandbox = sandbox
+        return f"/proc/{os.getpid()}/fd/{self._fd}"
+
+    def close(self) -> None:
+        """Let go."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self.sandbox = -1, None
+
+
 def _device_of(address: str) -> bytes:
     """Raises OSError where no device has it."""
     with contextlib.closing(View()) as view:

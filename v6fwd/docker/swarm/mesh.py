@@ -17,7 +17,7 @@ from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.docker.engine.client import EngineApi, EngineError
 from v6fwd.docker.engine.containers import Container
 from v6fwd.docker.policy.modes import Modes
-from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox, find_sandbox
+from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox, SandboxKeeper, find_sandbox
 from v6fwd.docker.swarm.ingress import Ingress, gateway_address, read_ingress
 from v6fwd.docker.swarm.mesh_ports import LINGER, MeshPorts
 from v6fwd.docker.swarm.plan import Node, Planner
@@ -28,6 +28,8 @@ from v6fwd.model import Endpoint, Forward, Limits, Protocol
 
 INTERVAL = 1.0
 """Seconds between two questions."""
+LEAST = 0.1
+"""Seconds between two questions at least, however many flows look for other tasks."""
 RETRY = 0.2
 """Seconds until an Engine that does not answer is asked again: it may be restarting, and its tasks
 are reached from another namespace then."""
@@ -65,7 +67,7 @@ class SwarmMesh:
         self._learnt: dict[int, set[Protocol]] = {}
         """Protocols of ports, as dockerd's sockets told once."""
         self._gateway = ""
-        self._sandbox: Sandbox | None = None
+        self._keeper = SandboxKeeper()
         self._ingress: Ingress | None = None
         """What the Engine told last."""
         self._told_at = 0.0
@@ -75,6 +77,7 @@ class SwarmMesh:
         self._task: asyncio.Task[None] | None = None
         self._stirred = asyncio.Event()
         self._answered = asyncio.Event()
+        supervisor.pool.sought = self._stirred.set
 
     def forwards(self) -> list[Forward]:
         """Return the ports whose IPv4 clients are redirected."""
@@ -106,6 +109,7 @@ class SwarmMesh:
         if self._task is not None:
             self._task.cancel()
         self.ports.close()
+        self._keeper.close()
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -121,8 +125,9 @@ class SwarmMesh:
                 self._log.limited("mesh-lost", "mesh-lost", text, burst=1)
             if self._is_told:
                 self._answered.set()
+            await asyncio.sleep(LEAST)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(pause - LEAST):
                     await self._stirred.wait()
             self._stirred.clear()
 
@@ -130,18 +135,25 @@ class SwarmMesh:
         """Raises EngineError, RelayError, ValueError and OSError."""
         ingress = read_ingress(await self._api.get("/networks/ingress?verbose=true"))
         self._gateway = gateway_address(await self._api.get("/networks/docker_gwbridge"))
-        self._sandbox = find_sandbox(before=self._sandbox)
+        before = self._keeper.sandbox
+        sandbox = find_sandbox(before=before)
         self._ingress, self._told_at = ingress, time.time()
-        self._follow(ingress, self._sandbox, HeldSockets(self._sandbox.pid))
+        if before is not None and before.identity != sandbox.identity:
+            self._lost_at = asyncio.get_running_loop().time()  # dockerd has restarted
+        self._follow(ingress, sandbox, HeldSockets(sandbox.pid))
 
     def _follow(self, ingress: Ingress, sandbox: Sandbox, held: HeldSockets) -> None:
         now, before = asyncio.get_running_loop().time(), self.forwards()
         for port, protocols in held.protocols().items():
             self._learnt[port] = set(protocols)
-        node = Node(sandbox.path, sandbox.identity, self._containers, self._protocols(ingress))
+        netns, identity = self._keeper.keep(sandbox), sandbox.identity
+        self.ports.move(netns, identity)
+        node = Node(netns, identity, self._containers, self._protocols(ingress))
         planner = Planner(self._modes, self._docker, self._limits)
-        self.ports.follow(planner.plan(ingress, node), sandbox, held, now)
-        if now - self._lost_at > LINGER:  # else its gossip may not be complete yet
+        is_young = now - self._lost_at <= LINGER  # its gossip may not be complete yet
+        plans = planner.plan(ingress, node)
+        self.ports.follow(plans, sandbox, held, now, is_young=is_young)
+        if not is_young:
             self.ports.without_tasks()
         if self.forwards() != before:
             self._changed()

@@ -76,18 +76,41 @@ class MeshPorts:
         ]
 
     def follow(
-        self, planned: Iterable[Planned], sandbox: Sandbox, held: HeldSockets, now: float
+        self,
+        planned: Iterable[Planned],
+        sandbox: Sandbox,
+        held: HeldSockets,
+        now: float,
+        *,
+        is_young: bool = False,
     ) -> None:
-        """Serve what is planned. Ports that are planned no more close after LINGER."""
+        """Serve what is planned. Ports that are planned no more close after LINGER.
+
+        `is_young`: the Engine has just started, and may know no tasks yet: those known stay.
+        """
         plans = {each.listen: each for each in planned}
         self._left = {}
         for each in plans.values():
             if each.forward is not None:
-                self._serve(each, each.forward, held)
+                if not (is_young and _loses_all(self._planned.get(each.listen), each.forward)):
+                    self._serve(each, each.forward, held)
             elif each.why != UNKNOWN or each.listen not in self._planned:
                 self._leave(each, each.why)
         self._close_gone(plans.keys(), now)
         self._follow_hops([*self._hops_of(plans.values())], sandbox)
+
+    def move(self, netns: str, identity: str) -> None:
+        """Have all that is served dial from another namespace: dockerd has made a new one."""
+        for planned in list(self._planned.values()):
+            if planned.forward is not None:
+                mesh = replace(planned.forward.mesh, netns=netns, identity=identity)
+                if mesh != planned.forward.mesh:
+                    self._change(planned, replace(planned.forward, mesh=mesh))
+
+    def _change(self, planned: Planned, forward: Forward) -> None:
+        self._planned[planned.listen] = replace(planned, forward=forward)
+        if planned.listen in self._supervisor.forwards:
+            self._supervisor.change(forward)
 
     # -- clients' ports --
 
@@ -148,11 +171,8 @@ class MeshPorts:
             planned = self._planned.get(listen)
             if planned is None or planned.forward is None or not _tasks(planned.forward):
                 continue
-            mesh = replace(planned.forward.mesh, local=(), remote=())
-            forward = replace(planned.forward, mesh=mesh)
-            self._planned[listen] = replace(planned, forward=forward)
-            if listen in self._supervisor.forwards:
-                self._supervisor.change(forward)
+            mesh = replace(planned.forward.mesh, local=(), remote=(), hops=(), pids=())
+            self._change(planned, replace(planned.forward, mesh=mesh))
 
     def reopen_drained(self) -> None:
         """Serve again what was drained by hand, when it is planned next."""
@@ -207,12 +227,17 @@ class MeshPorts:
             self._supervisor.close(listen)
 
 
+def _loses_all(before: Planned | None, forward: Forward) -> bool:
+    """Whether tasks were known, and are no more."""
+    return before is not None and before.forward is not None and not _tasks(forward)
+
+
 def _described(planned: Planned) -> dict[str, str]:
     """`container` is a label of a metric, and does not change with the tasks."""
     forward = planned.forward or _named(planned)
     here, elsewhere = len(forward.mesh.local), len(forward.mesh.remote)
     if planned.source == "hop":
-        tasks = f"by {counted(elsewhere, 'node')} with tasks"
+        tasks = f"by {counted(len(forward.mesh.hops), 'node')} with tasks"
     elif planned.forward is not None:
         tasks = f"{counted(here, 'task')} here, {elsewhere} elsewhere"
     else:
@@ -242,7 +267,7 @@ def _ipv4(planned: Planned) -> str:
 
 
 def _tasks(forward: Forward) -> tuple[str, ...]:
-    return (*forward.mesh.local, *forward.mesh.remote)
+    return (*forward.mesh.local, *forward.mesh.remote, *forward.mesh.hops)
 
 
 def _mode(planned: Planned) -> tuple[ClientIP | None, str]:

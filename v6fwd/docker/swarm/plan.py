@@ -3,8 +3,8 @@
 - A rule that is for all tasks of a service decides on every node alike: flows go to any task, with
   the address told as the rule says.
 - Otherwise the mode is a label of the tasks' containers, which only their own node can read. A node
-  with tasks serves these. A node without hands flows to one that has some, by the hop: a PROXY v2
-  header to its v6fwd, inside the ingress network.
+  with tasks serves these. If they fail, or there are none, it hands flows to nodes that have some,
+  by the hop: a PROXY v2 header to their v6fwd, inside the ingress network.
 """
 
 from __future__ import annotations
@@ -109,22 +109,27 @@ class Planner:
                 affinity=self._docker.swarm_affinity,
             ),
         )
+        if hop_port(listen.port) not in uses:
+            # A session's datagrams are all written in one mode.
+            nodes = () if local and listen.protocol is Protocol.UDP else _nodes_of(remote, ingress)
+            mesh = replace(forward.mesh, hops=nodes, hop_port=hop_port(listen.port))
+            forward = replace(forward, mesh=mesh)
         planned = Planned(listen, service.name)
         decided = by_rule = self._modes.of_service(forward, service.name)
         if by_rule is not None:
             tasks = tuple(task.address for task in remote)
-            every = replace(by_rule, mesh=replace(by_rule.mesh, remote=tasks))
+            every = replace(by_rule, mesh=replace(by_rule.mesh, remote=tasks, hops=()))
             planned = replace(planned, forward=every, source="rule")
         elif local:
             decided, why = self._by_labels(forward, ingress, node)
             planned = replace(planned, forward=decided, why=why, source="label")
         else:
-            return self._handed_over(planned, forward, ingress, remote, uses)
+            return self._handed_over(planned, forward)
         if decided is None:
             return planned
         if decided.client_ip is ClientIP.TRANSPARENT:
             if not local:
-                return self._handed_over(planned, forward, ingress, remote, uses)
+                return self._handed_over(planned, forward)
             decided = _entered(decided, ingress, node)
             if decided is None:
                 return replace(planned, forward=None, why=UNKNOWN)
@@ -169,33 +174,25 @@ class Planner:
         port = hop_port(decided.listen.port)
         listen = Endpoint(ingress.own, port, protocol=decided.protocol)
         guard = replace(decided.guard, deny=(*decided.guard.deny, ingress.network))
-        return replace(decided, listen=listen, accept_proxy=nodes, guard=guard)
+        mesh = replace(decided.mesh, remote=(), is_hop=True)
+        return replace(decided, listen=listen, accept_proxy=nodes, guard=guard, mesh=mesh)
 
-    def _handed_over(
-        self,
-        planned: Planned,
-        forward: Forward,
-        ingress: Ingress,
-        remote: Sequence[Task],
-        uses: Mapping[int, int],
-    ) -> Planned:
+    def _handed_over(self, planned: Planned, forward: Forward) -> Planned:
         """Hand flows to the nodes that have tasks, and know their labels."""
-        port = hop_port(forward.listen.port)
-        if port in uses:
+        if not forward.mesh.hop_port:
+            port = hop_port(forward.listen.port)
             why = f"port {port}, by which nodes hand its flows on, is published, too; write a rule"
             return replace(planned, why=why)
-        nodes = {task.node for task in remote}
-        tasks = sorted(ingress.nodes[node] for node in nodes if node in ingress.nodes)
-        target = replace(forward.target, port=port)
-        mesh = replace(forward.mesh, remote=tuple(tasks))
-        handed = replace(
-            forward,
-            target=target,
-            mesh=mesh,
-            client_ip=ClientIP.PROXY_V2,
-            guard=self._docker.guard,
-        )
+        mesh = replace(forward.mesh, local=())
+        guard = self._docker.guard
+        handed = replace(forward, mesh=mesh, client_ip=ClientIP.PROXY_V2, guard=guard)
         return replace(planned, forward=handed, source="hop")
+
+
+def _nodes_of(tasks: Sequence[Task], ingress: Ingress) -> tuple[str, ...]:
+    """Return the sandboxes of the nodes that have these tasks."""
+    nodes = {task.node for task in tasks}
+    return tuple(sorted(ingress.nodes[node] for node in nodes if node in ingress.nodes))
 
 
 def _entered(decided: Forward, ingress: Ingress, node: Node) -> Forward | None:

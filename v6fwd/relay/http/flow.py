@@ -36,7 +36,7 @@ class HttpFlow(StreamFlow):
     to it. The decisions are the Exchange's; each method here does one thing that it may ask for.
     """
 
-    __slots__ = ("_exchange", "_http", "_last", "_lingers", "attends", "has_target")
+    __slots__ = ("_exchange", "_http", "_last", "_lingers", "_told", "attends", "has_target")
 
     client: RequestSide
     target: ResponseSide
@@ -44,6 +44,7 @@ class HttpFlow(StreamFlow):
     def __init__(self, http: HttpForward, client_fd: int, slot: int) -> None:
         super().__init__(http.tcp, client_fd, slot)
         self._http = http
+        self._told: Header | None = None  # the header of a client that is trusted to send one
         self._last: Step | None = None  # to be done when the client has taken what is held for it
         self._lingers = False  # the client was told that this was all
         self.attends = False  # something waits for the answers to get further
@@ -54,6 +55,7 @@ class HttpFlow(StreamFlow):
     def identified(self, header: Header | None, rest: bytes) -> None:
         """Read requests; `rest` is the first of them, or a part of it."""
         assert self._source is not None
+        self._told = header if self._forward.forward.mesh.is_hop else None
         destination = header.destination if header is not None else None
         if destination is None:
             destination = local_address(self._client_fd)
@@ -83,7 +85,8 @@ class HttpFlow(StreamFlow):
         client = self.client
         client.blocked = True
         first = b"".join(pieces)
-        self._wait = connect = Connect(self, self._forward, client.fd, self._source, None, first)
+        parts = self._forward, client.fd, self._source, self._told, first
+        self._wait = connect = Connect(self, *parts)
         connect.start()
         return not (self.closed or client.blocked)
 

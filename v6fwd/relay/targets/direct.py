@@ -46,6 +46,7 @@ class DirectTarget:
     """
 
     holds = False
+    live = None
 
     def __init__(
         self, endpoint: Endpoint, reactor: Reactor, resolver: Resolver | None = None

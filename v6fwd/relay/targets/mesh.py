@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import functools
 import ipaddress
+import itertools
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError
@@ -25,6 +27,18 @@ first takes about one."""
 CUT_GRACE = 5.0
 """The same where the namespace has no network any more: dockerd that stops takes it down, and its
 restart makes another one."""
+AGAIN = 0.25
+"""Seconds until such a flow tries all again, changes or not: a server may just be starting."""
+
+
+class TaskAddress(NamedTuple):
+    """A place to connect to from ingress_sbox, as it was when a flow chose it."""
+
+    host: str
+    port: int
+    namespace: str
+    """The identity of ingress_sbox: in another one the same address is another attempt."""
+    is_hop: bool = False
 
 
 class MeshTarget:
@@ -34,21 +48,34 @@ class MeshTarget:
     """
 
     is_name = True
-    holds = False
+    holds = True
     straight = b""
     found: Sequence[SocketAddress] = ()
     """None that is an address in this namespace: nothing leads back to a listener here."""
 
-    def __init__(self, endpoint: Endpoint, reactor: Reactor, ops: PrivilegedOps) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        reactor: Reactor,
+        ops: PrivilegedOps,
+        sought: Callable[[], None],
+    ) -> None:
+        """`sought` is called when a flow looks for other tasks than those that are known."""
+        self._sought = sought
         self._endpoint = endpoint
         self._reactor = reactor
         self._ops = ops
         self._mesh = Mesh()
-        self._balancer = Balancer()
-        self._waiting: list[Callable[[], None]] = []
+        self._balancer, self._hop_balancer = Balancer(), Balancer()
+        self._waiting: dict[int, Callable[[], None]] = {}
+        self._waited = itertools.count()
         self._is_cut = False
         """Whether the namespace had no way to the tasks lately."""
         self.on_found: Callable[[], None] = _nothing
+
+    @property
+    def live(self) -> MeshTarget:
+        return self
 
     def follow(self, mesh: Mesh) -> None:
         """Lead to these tasks from now on."""
@@ -60,7 +87,7 @@ class MeshTarget:
         """Nothing leads back."""
 
     def __len__(self) -> int:
-        return len(self._mesh.local) + len(self._mesh.remote)
+        return len(self._mesh.local) + len(self._mesh.remote) + len(self._mesh.hops)
 
     async def resolve(self) -> None:
         """The supervisor knows the tasks."""
@@ -71,31 +98,58 @@ class MeshTarget:
     def renew(self, then: Callable[[], None]) -> bool:  # noqa: ARG002
         return False
 
-    def refresh(self, then: Callable[[], None]) -> bool:
-        """Wait for other tasks, for GRACE at most."""
-        if not self._waiting:
-            grace = CUT_GRACE if self._is_cut else GRACE
-            self._reactor.loop.call_later(grace, self._tell)
-        self._waiting.append(then)
+    def refresh(self, then: Callable[[], None]) -> bool:  # noqa: ARG002 - see `others`
+        return False
+
+    def others(self, then: Callable[[], None], since: float) -> bool:
+        self._sought()
+        if self._reactor.clock() - since >= (CUT_GRACE if self._is_cut else GRACE):
+            return False
+        number = next(self._waited)
+        self._waiting[number] = then
+        self._reactor.loop.call_later(AGAIN, self._tell_one, number)
         return True
 
-    def _tell(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for then in waiting:
+    def _tell_one(self, number: int) -> None:
+        if (then := self._waiting.pop(number, None)) is not None:
             then()
+
+    def _tell(self) -> None:
+        for number in list(self._waiting):
+            self._tell_one(number)
+
+    def is_hop(self, address: SocketAddress) -> bool:
+        at: TaskAddress = address[1]
+        return at.is_hop
 
     # -- connections --
 
     def order(self, source: Address | None = None) -> Sequence[SocketAddress]:
+        """Tasks, then nodes that have some; behind them those of both that failed lately."""
+        mesh, now = self._mesh, self._reactor.clock()
         client = source.packed if source is not None else b""
-        tasks = self._balancer.order(self._mesh, self._reactor.clock(), client)
-        return [(socket.AF_INET, (task, self._endpoint.port)) for task in tasks]
+        tasks = self._balancer.order(mesh, now, client)
+        port = self._endpoint.port
+        found = [TaskAddress(task, port, mesh.identity) for task in tasks]
+        if mesh.hops:
+            nodes = replace(mesh, local=(), remote=mesh.hops)
+            hosts = self._hop_balancer.order(nodes, now, client)
+            hops = [TaskAddress(host, mesh.hop_port, mesh.identity, is_hop=True) for host in hosts]
+            found = sorted([*found, *hops], key=lambda each: self._has_failed(each, now))
+        return [(socket.AF_INET, each) for each in found]
+
+    def _balancer_of(self, at: TaskAddress) -> Balancer:
+        return self._hop_balancer if at.is_hop else self._balancer
+
+    def _has_failed(self, at: TaskAddress, now: float) -> bool:
+        return self._balancer_of(at).has_failed(at.host, now)
 
     def failed(self, address: SocketAddress) -> None:
-        self._balancer.failed(address[1][0], self._reactor.clock())
+        self._balancer_of(address[1]).failed(address[1].host, self._reactor.clock())
+        self._sought()
 
     def answered(self, address: SocketAddress) -> None:
-        self._balancer.answered(address[1][0])
+        self._balancer_of(address[1]).answered(address[1].host)
 
     def dial(
         self,
@@ -117,9 +171,10 @@ class MeshTarget:
     def _counted(self, fd: int, address: SocketAddress) -> int:
         """Count the flow of a new descriptor, until that is closed, if the balance needs it."""
         if self._mesh.balance is Balance.LEAST_FLOWS:
-            task = address[1][0]
-            self._reactor.when_closed(fd, functools.partial(self._balancer.ended, task))
-            self._balancer.began(task)
+            at: TaskAddress = address[1]
+            balancer = self._balancer_of(at)
+            self._reactor.when_closed(fd, functools.partial(balancer.ended, at.host))
+            balancer.began(at.host)
         return fd
 
     def _first(self, source: Address | None) -> SocketAddress:
@@ -132,9 +187,9 @@ class MeshTarget:
         self, address: SocketAddress, protocol: Protocol, hop_limit: int = 0
     ) -> socket.SocketType:
         """A socket that connects to a task. Raises OSError."""
-        _, (task, port) = address
-        packed = ipaddress.IPv4Address(task).packed
-        request = MeshSocket(self._mesh.netns, protocol, packed, port, hop_limit)
+        at: TaskAddress = address[1]
+        packed = ipaddress.IPv4Address(at.host).packed
+        request = MeshSocket(self._mesh.netns, protocol, packed, at.port, hop_limit)
         try:
             return self._ops.mesh_socket(request)
         except RelayError as error:  # nobody made a namespace yet
@@ -157,10 +212,10 @@ class MeshTarget:
 
     def has_moved(self, address: Any) -> bool:
         """A session keeps its task as long as that is there and answers."""
-        task = address[1][0]
-        if task not in self._mesh.local and task not in self._mesh.remote:
+        mesh, at = self._mesh, address[1]
+        if at.host not in (*mesh.local, *mesh.remote, *mesh.hops):
             return len(self) > 0
-        return len(self) > 1 and self._balancer.has_failed(task, self._reactor.clock())
+        return len(self) > 1 and self._has_failed(at, self._reactor.clock())
 
     def was_refused(self, address: Any) -> None:
         self.failed(address)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, attempt
-from v6fwd.model import ClientIP, Forward, Mesh
+from v6fwd.model import ClientIP, Endpoint, Forward, Mesh
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.targets.loops import Loops
@@ -33,8 +34,10 @@ class Targets:
         self.privileged_ops: PrivilegedOps | None = None
         """What does privileged operations for this process; None: it has the privileges itself."""
         self._targets: dict[Hashable, Target] = {}
-        self._followers: dict[Hashable, Callable[[Mesh], None]] = {}
-        """Of targets that are services: lead one to the tasks of now."""
+        self._followers: dict[Hashable, tuple[Endpoint, Callable[[Mesh], None]]] = {}
+        """Of targets that are services: lead one to the tasks of now. With its listener."""
+        self.sought: Callable[[Endpoint], None] = _tell_nobody
+        """Called when flows of a service look for other tasks than those that are known."""
         self._resolver = Resolver()
         self._loops = Loops()
         self._looped: set[Hashable] = set()
@@ -47,9 +50,18 @@ class Targets:
         if key not in self._targets:
             target = self._targets[key] = self._make(forward)
             target.on_found = lambda: self._refuse_loop(target, forward)
-        if (follow := self._followers.get(key)) is not None:
-            follow(forward.mesh)
+        if key in self._followers:
+            self._lead(key, forward)
         return self._targets[key]
+
+    def _lead(self, key: Hashable, forward: Forward) -> None:
+        """Lead a service's flows to the tasks of now; those that began in another mode to nodes."""
+        nodes = replace(forward.mesh, local=(), remote=(), pids=())
+        for other, (listen, follow) in self._followers.items():
+            if other == key:
+                follow(forward.mesh)
+            elif listen == forward.listen:
+                follow(nodes)
 
     def resolving(self, forward: Forward) -> Target:
         """The same; a name is resolved in the background."""
@@ -169,14 +181,15 @@ class Targets:
         from v6fwd.relay.targets.mesh import MeshTarget
 
         target: MeshTarget
-        parts = self._reactor, self._shared().ops
+        listen = forward.listen
+        parts = self._reactor, self._shared().ops, lambda: self.sought(listen)
         if forward.client_ip is ClientIP.TRANSPARENT:
             from v6fwd.relay.targets.tasks import TransparentTasks
 
             target = TransparentTasks(forward, *parts, self._make)
         else:
             target = MeshTarget(forward.target, *parts)
-        self._followers[_key(forward)] = target.follow
+        self._followers[_key(forward)] = listen, target.follow
         return target
 
     def _shared(self) -> TransparentResources:
@@ -195,6 +208,10 @@ class Targets:
                 target=forward.target,
                 listen=forward.listen,
             )
+
+
+def _tell_nobody(_: Endpoint) -> None:
+    """Nobody knows of other tasks."""
 
 
 def _loop_text(forward: Forward) -> str:

@@ -14,6 +14,18 @@ from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.targets.addresses import SocketAddress
 
 
+class LiveTarget(Interface):
+    """A target whose addresses come and go within seconds."""
+
+    def others(self, then: Callable[[], None], since: float) -> bool:
+        """Call `then` when `order` may give others, and soon in any case.
+
+        False: a flow that has found none since `since`, in seconds, has waited for long enough."""
+
+    def is_hop(self, address: SocketAddress) -> bool:
+        """Whether another v6fwd is at an address, which wants a PROXY v2 header in any mode."""
+
+
 class Target(Interface):
     """What flows and sessions need of the place where their forward leads."""
 
@@ -24,6 +36,10 @@ class Target(Interface):
     @property
     def straight(self) -> bytes:
         """The struct sockaddr that `dial` would connect to, where that is all it does; or b""."""
+
+    @property
+    def live(self) -> LiveTarget | None:
+        """The target itself, if its addresses may change while a flow connects."""
 
     on_found: Callable[[], None]
     """Called when the resolver has answered."""

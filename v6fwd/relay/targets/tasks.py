@@ -22,7 +22,8 @@ ends. What was put into a namespace goes with it."""
 class TransparentTasks(MeshTarget):
     """A transparent target for each task, entered by the task's process.
 
-    There is no fallback: a client whose address cannot be preserved is refused.
+    There is no fallback: a client whose address cannot be preserved is refused. Other nodes' tasks
+    are entered by v6fwd there, which is told the client (`Mesh.hops`).
     """
 
     holds = True
@@ -32,9 +33,10 @@ class TransparentTasks(MeshTarget):
         forward: Forward,
         reactor: Reactor,
         ops: PrivilegedOps,
+        sought: Callable[[], None],
         make: Callable[[Forward], Target],
     ) -> None:
-        super().__init__(forward.target, reactor, ops)
+        super().__init__(forward.target, reactor, ops, sought)
         self._forward = forward
         self._make = make
         self._tasks: dict[tuple[str, str], Target] = {}
@@ -80,8 +82,11 @@ class TransparentTasks(MeshTarget):
         *,
         speaks: bool = False,
     ) -> int:
-        task = address or self._first(source)
-        return self._counted(self._at(task).dial(None, source, hop_limit, speaks=speaks), task)
+        address = address or self._first(source)
+        if self.is_hop(address):
+            return super().dial(address, source, hop_limit, speaks=speaks)
+        fd = self._at(address).dial(None, source, hop_limit, speaks=speaks)
+        return self._counted(fd, address)
 
     def connect_datagrams(self, source: Address) -> tuple[int, Any]:
         address = self._first(source)

@@ -11,7 +11,8 @@ import select
 from collections.abc import Sequence
 
 from v6fwd.client_ip.proxy.read import Header
-from v6fwd.client_ip.proxy.tlvs import add_tlvs
+from v6fwd.client_ip.proxy.tlvs import Tlv, add_tlvs, each_tlv
+from v6fwd.client_ip.proxy.write import write_v2
 from v6fwd.errors import ClientRefusedError, LoopError
 from v6fwd.model import Address
 from v6fwd.relay.admission import LOOP
@@ -29,6 +30,10 @@ FIRST_SIZE = 16 * 1024
 RETRY = 0.010
 """Seconds until a connect is tried again for which there was no descriptor, or no room in the
 queue of a unix socket."""
+PASSED_ON = 0xE6
+"""The TLV, of those for applications (section 2.2.3), of a flow that came by a hop and goes on by
+another one: no third follows."""
+_PASSED_ON = Tlv(PASSED_ON, b"").packed()
 _FAILS = select.EPOLLERR | select.EPOLLHUP
 """tcp_poll() in Linux gives EPOLLOUT without one of these only when the handshake is done."""
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
@@ -52,6 +57,7 @@ class Connect:
         "_first",
         "_forward",
         "_header_size",
+        "_is_for_hop",
         "_is_late",
         "_is_pair",
         "_owner",
@@ -84,6 +90,7 @@ class Connect:
         self._said = said
         self._first: bytes | None = None  # the header, and what the client has said behind it
         self._header_size = 0
+        self._is_for_hop = False  # the header is for another v6fwd
         self._fd = -1  # the target's, until it is handed over
         self._race: Race | None = None  # where the target has several addresses
         self._refreshed = False  # the resolver has been asked again
@@ -101,11 +108,7 @@ class Connect:
             return
         race = self._race
         try:
-            address = race.at if race is not None else None
-            if self._forward.resources.hops.is_on:
-                self._fd = fd = self._dial_counting(address)
-            else:
-                self._fd = fd = target.dial(address, self._source, speaks=bool(self._first))
+            self._fd = fd = self._dial(target, race)
         except LoopError as error:
             self.stop()
             self._owner.client_refused(str(error), LOOP)
@@ -132,6 +135,15 @@ class Connect:
             self._start_clock()
             race.began()
 
+    def _dial(self, target: Target, race: Race | None) -> int:
+        """Start to connect. Raises OSError, ClientRefusedError and LoopError."""
+        address = race.at if race is not None else None
+        if address is None and race is not None:
+            raise OSError(0, "its service has no task now")
+        if self._forward.resources.hops.is_on:
+            return self._dial_counting(address)
+        return target.dial(address, self._source, speaks=bool(self._first))
+
     def _dial_counting(self, address: SocketAddress | None) -> int:
         """Start to connect. Raises OSError, ClientRefusedError; LoopError for one of a loop."""
         forward = self._forward
@@ -151,11 +163,26 @@ class Connect:
         if not self._refreshed and target.renew(self._renewed):
             self._start_clock()
             return True
-        addresses = target.order(self._source)
-        if len(addresses) > 1:
+        addresses = self._order(target)
+        if len(addresses) > 1 or target.live is not None:
             limit = self._forward.forward.limits.connect_timeout
             self._race = Race(self, resources.reactor, target, addresses, limit)
         return False
+
+    def _order(self, target: Target) -> Sequence[SocketAddress]:
+        """The addresses to try; what another node has passed on goes to tasks here alone."""
+        addresses = target.order(self._source)
+        live = target.live
+        if live is None or not self._tlvs or not self._forward.forward.mesh.is_hop:
+            return addresses
+        if not any(tlv.type == PASSED_ON for tlv in each_tlv(self._tlvs)):
+            return addresses
+        return [address for address in addresses if not live.is_hop(address)]
+
+    @property
+    def went_to_hop(self) -> bool:
+        """Whether the target is another v6fwd, whatever the mode is."""
+        return self._is_for_hop
 
     @property
     def sent_header(self) -> bool:
@@ -183,6 +210,8 @@ class Connect:
         try:
             if self._first is None:
                 self._first = self._header() + self._said
+            elif self._is_for_hop != self._is_to_hop():
+                self._first = self._header_again()
             self._read_client(self._first)
         except OSError:
             self.stop()
@@ -192,16 +221,32 @@ class Connect:
 
     def _header(self) -> bytes:
         """The PROXY header for the target; b"" in a mode without one. Raises OSError."""
-        write = self._forward.write_header
+        self._is_for_hop = self._is_to_hop()
+        write = self._forward.write_header if not self._is_for_hop else write_v2
+        self._header_size = 0
         if write is None or self._source is None:
             return b""
         if self._destination is None:
             self._destination = local_address(self._client_fd)
         header = write(self._source, self._destination)
-        if self._tlvs and (largest := self._forward.forward.pass_tlvs):
+        if self._is_for_hop:
+            if self._forward.forward.mesh.is_hop:
+                header = add_tlvs(header, _PASSED_ON, FIRST_SIZE)
+        elif self._tlvs and (largest := self._forward.forward.pass_tlvs):
             header = add_tlvs(header, self._tlvs, largest)
         self._header_size = len(header)
         return header
+
+    def _is_to_hop(self) -> bool:
+        if self._race is None or self._race.at is None:
+            return False
+        live = self._forward.target.live
+        return live is not None and live.is_hop(self._race.at)
+
+    def _header_again(self) -> bytes:
+        """What is to come first, with a header for the present address. Raises OSError."""
+        words = self.words
+        return self._header() + words
 
     def _read_client(self, first: bytes) -> None:
         if self._client_ended or len(first) > self._header_size:
@@ -311,6 +356,8 @@ class Connect:
         """The connect timeout has passed: there is no time for another address."""
         if self._race is not None:
             self._race.give_up()
+            if self._forward.target.live is not None:
+                self._race = None
         if not self._refreshed:
             self._refreshed = True
             self._forward.target.refresh(_nothing)
@@ -324,10 +371,14 @@ class Connect:
 
     def try_next(self) -> None:
         """The address is silent: try the next one beside it."""
-        if self._race is not None and self._fd >= 0:
-            self._race.set_aside(self._fd)
+        race = self._race
+        if race is not None and self._fd >= 0:
+            race.set_aside(self._fd)
             self._fd = -1
-            self.start()
+            if race.at is not None:
+                self.start()
+            else:
+                race.waits_for_others(self._others_came)
 
     def earlier_connected(self, fd: int, mask: int) -> None:
         """Use an address that was silent before; the present one is reset."""
@@ -353,6 +404,9 @@ class Connect:
         if race is not None:
             if race.failed():
                 return True
+            if race.waits_for_others(self._others_came):
+                self._start_clock()
+                return False
             if race.waits:
                 return False
             self._race = None
@@ -364,6 +418,20 @@ class Connect:
             self._done = True
             self._owner.connect_failed(error)
         return False
+
+    def _others_came(self) -> None:
+        """Try other tasks beside those that are silent, and those again that refused."""
+        race = self._race
+        if self._done or race is None:
+            return
+        race.is_waiting = False
+        if race.at is not None:  # one that was silent has answered
+            return
+        race.renew(self._order(self._forward.target))
+        if race.at is not None or not race.waits:
+            self._start_again()
+        else:
+            race.waits_for_others(self._others_came)
 
     def _drop_target(self) -> None:
         """Reset it: it may have been connected, and a clean end would say that all was well."""
@@ -381,8 +449,7 @@ class Connect:
     def _begin_anew(self) -> None:
         self._race = None  # it is over
         if self._first is not None:  # what the target is told may have changed
-            rest = self._first[self._header_size :]
-            self._first = self._header() + rest
+            self._first = self._header_again()
         self.start()
 
     def _renewed(self) -> None:

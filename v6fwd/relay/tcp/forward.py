@@ -62,7 +62,7 @@ def tcp_forward(
         needs_source=bool(write_header or networks or resources.log_flows)
         or mode.is_http
         or mode is ClientIP.TRANSPARENT
-        or forward.mesh.affinity,
+        or bool(forward.mesh.netns),
         admission=admission_of(forward, resources.clients, counters.refused, resources.log),
         looks=Looks(forward.listen, counters, resources.heard),
     )

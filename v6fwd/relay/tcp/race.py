@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from v6fwd.relay.reactor import Reactor
@@ -38,7 +38,18 @@ class Racer(Protocol):
 class Race:
     """The addresses of one connect: the present one, those to come, those that are silent."""
 
-    __slots__ = ("_delay", "_earlier", "_left", "_racer", "_reactor", "_target", "_timer", "at")
+    __slots__ = (
+        "_delay",
+        "_earlier",
+        "_left",
+        "_racer",
+        "_reactor",
+        "_since",
+        "_target",
+        "_timer",
+        "at",
+        "is_waiting",
+    )
 
     def __init__(
         self,
@@ -55,10 +66,13 @@ class Race:
         self._left = list(reversed(addresses))
         self._earlier: dict[int, SocketAddress] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self.is_waiting = False
+        """Whether the target is to tell of others."""
+        self._since = -1.0  # when all that were known had been tried
         self._delay = DELAY
         if limit:
             self._delay = max(LEAST_DELAY, min(DELAY, limit / (len(addresses) + 1)))
-        self.at: SocketAddress | None = self._left.pop()
+        self.at: SocketAddress | None = self._left.pop() if self._left else None
         """The address to be tried now; None where all have been tried."""
 
     @property
@@ -69,7 +83,7 @@ class Race:
     def began(self) -> None:
         """A connect to the present address is under way."""
         self._stop_timer()
-        if self._left:
+        if self._left or self._target.live is not None:
             self._timer = self._reactor.loop.call_later(self._delay, self._is_late)
 
     def set_aside(self, fd: int) -> None:
@@ -77,7 +91,9 @@ class Race:
         assert self.at is not None
         self._reactor.change_handler(fd, self._Earlier(self, fd))
         self._earlier[fd] = self.at
-        self.at = self._left.pop()
+        if self._target.live is not None:  # it may never answer, and others must not wait for it
+            self._note_failed(self.at)
+        self.at = self._left.pop() if self._left else None
 
     def failed(self) -> bool:
         """Go on to the next address: the present one failed. False where there is none."""
@@ -85,6 +101,22 @@ class Race:
         self._note_failed(self.at)
         self.at = self._left.pop() if self._left else None
         return self.at is not None
+
+    def waits_for_others(self, then: Callable[[], None]) -> bool:
+        """Have `then` called when there may be other addresses; False where that is of no use."""
+        if self._target.live is None:
+            return False
+        now = self._reactor.clock()
+        if self._since < 0:
+            self._since = now
+        self.is_waiting = self.is_waiting or self._target.live.others(then, self._since)
+        return self.is_waiting
+
+    def renew(self, addresses: Iterable[SocketAddress]) -> None:
+        """Go on with these, but for those that are silent."""
+        silent = self._earlier.values()
+        self._left = [each for each in addresses if each not in silent][::-1]
+        self.at = self._left.pop() if self._left else None
 
     def overtakes(self, fd: int) -> None:
         """An earlier address takes the place of the present one."""

@@ -164,7 +164,7 @@ class StreamFlow(ABC):
     def _watch_answer(self, connect: Wait | None) -> None:
         """Look at the target's answer to what it has got from `connect`."""
         forward = self._forward
-        if not isinstance(connect, Connect):
+        if not isinstance(connect, Connect) or connect.went_to_hop:
             return
         mode = forward.forward.client_ip
         sent = Sent.FIELD if mode.is_http else Sent.NOTHING

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -20,7 +19,7 @@ class Sandboxes:
     """Open namespaces by path.
 
     dockerd makes a new namespace at each start, so a path is looked at for each socket: stat(2)
-    takes 2 us. While dockerd is down there may be none; the old one still leads to the tasks.
+    takes 2 us. While there is none the old one still leads to the tasks.
     """
 
     def __init__(self) -> None:
@@ -60,8 +59,9 @@ class Sandboxes:
         if found.identity == own_identity():
             found.close()
             raise RelayError(f"{path} is v6fwd's own network namespace, not dockerd's")
-        with contextlib.suppress(KeyError):
-            self._open.pop(path).close()
+        gone = [each for each in self._open if each == path or not os.path.exists(each)]
+        for each in gone:
+            self._open.pop(each).close()
         self._open[path] = found
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ class TransparentTarget:
 
     holds = True
     straight = b""
+    live = None
 
     def __init__(
         self, direct: DirectTarget, path: Path, fallback: TransparentFallback, log: Log

@@ -27,8 +27,9 @@ from v6fwd.docker.swarm.mesh import SwarmMesh
 from v6fwd.errors import RelayError
 from v6fwd.log import in_background
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
+from v6fwd.netns.handle import own_identity
 
-BOX = Sandbox("/netns/ingress_sbox", "4-1", os.getpid())
+BOX = Sandbox("/proc/self/ns/net", own_identity(), os.getpid())
 LABELLED = Container(CONTAINER, "pub.2.x", labels={SERVICE: "pub", "v6fwd.client-ip": "proxy-v1"})
 
 
@@ -78,6 +79,7 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     monkeypatch.setattr(mesh, "find_sandbox", lambda **_: BOX)
+    monkeypatch.setattr(mesh, "LEAST", 0.001)
     monkeypatch.setattr(Sandbox, "listen", _refuse)
     bench = Bench(tmp_path)
     await bench.engine.start()

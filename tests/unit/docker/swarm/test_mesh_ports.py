@@ -15,11 +15,12 @@ from tests.support.logged import Logged
 from tests.support.process import free_port
 from v6fwd.daemon.sources import ForwardSource, passing
 from v6fwd.daemon.supervisor import Supervisor
-from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox, find_sandbox
+from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox, SandboxKeeper, find_sandbox
 from v6fwd.docker.swarm.mesh_ports import LINGER, MeshPorts
 from v6fwd.docker.swarm.plan import UNKNOWN, Planned, hop_port
 from v6fwd.errors import RelayError
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Mesh, Protocol
+from v6fwd.netns.handle import identity
 
 
 class FakeSandbox(Sandbox):
@@ -241,7 +242,7 @@ def test_what_docker_status_shows(bench: Bench) -> None:
     tasks = {"tasks": "1 task here, 0 elsewhere"}
     told = {"source": "rule", "ipv4": "docker", "state": "served"}
     assert bench.ports.report() == [row | tasks | told]
-    mesh = replace(planned.forward.mesh, local=(), remote=("10.0.0.3", "10.0.0.4"))
+    mesh = replace(planned.forward.mesh, local=(), hops=("10.0.0.3", "10.0.0.4"))
     bench.follow(replace(planned, forward=replace(planned.forward, mesh=mesh), source="hop"))
     tasks = {"tasks": "by 2 nodes with tasks"}
     told = {"source": "hop", "ipv4": "docker", "state": "handed-over"}
@@ -281,3 +282,49 @@ def test_all_are_closed(bench: Bench) -> None:
     assert not bench.supervisor.forwards
     assert bench.ports.endpoints() == []
     assert bench.ports.redirected("172.18.0.2") == []
+
+
+def test_a_young_engine_takes_no_tasks_away(bench: Bench) -> None:
+    """It knows the service already, and none of its tasks; they are dialled from its namespace."""
+    bench.follow(bench.planned(ClientIP.NONE, "10.0.0.6"))
+    empty = bench.planned()
+    assert empty.forward is not None
+    mesh = replace(empty.forward.mesh, netns="/netns/new", identity="4-2")
+    empty = replace(empty, forward=replace(empty.forward, mesh=mesh))
+    held = HeldSockets(os.getpid())
+    bench.ports.move("/netns/new", "4-2")
+    bench.ports.follow([empty], bench.sandbox, held, bench.now, is_young=True)
+    now = bench.supervisor.forwards[bench.listen]
+    assert (now.mesh.local, now.mesh.netns, now.mesh.identity) == (
+        ("10.0.0.6",),
+        "/netns/new",
+        "4-2",
+    )
+    assert now.client_ip is ClientIP.NONE
+    bench.ports.follow([empty], bench.sandbox, held, bench.now)
+    assert bench.supervisor.forwards[bench.listen].mesh.local == ()
+
+
+def test_ports_that_are_not_planned_move_to_the_new_namespace(bench: Bench) -> None:
+    bench.follow(bench.planned(ClientIP.NONE, "10.0.0.6"))
+    bench.follow()
+    bench.ports.move("/netns/new", "4-2")
+    mesh = bench.supervisor.forwards[bench.listen].mesh
+    assert (mesh.local, mesh.netns, mesh.identity) == (("10.0.0.6",), "/netns/new", "4-2")
+
+
+def test_a_namespace_outlives_its_path(tmp_path: Path) -> None:
+    """dockerd was killed, and its mounts went with it."""
+    path = tmp_path / "ingress_sbox"
+    path.touch()
+    box = Sandbox(str(path), identity(os.stat(path)), os.getpid())
+    keeper = SandboxKeeper()
+    kept = keeper.keep(box)
+    path.unlink()
+    assert keeper.keep(box) == kept
+    assert identity(os.stat(kept)) == box.identity
+    path.touch()
+    again = keeper.keep(Sandbox(str(path), "another", os.getpid()))
+    assert identity(os.stat(again)) == identity(os.stat(path))
+    keeper.close()
+    assert not os.path.exists(again)

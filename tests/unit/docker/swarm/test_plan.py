@@ -82,9 +82,10 @@ def test_without_a_task_here_flows_are_handed_over() -> None:
     [planned] = plan(ingress(THERE))
     assert planned.forward is not None
     assert planned.source == "hop"
-    assert planned.forward.target == Endpoint("pub", hop_port(8080))
     assert planned.forward.client_ip is ClientIP.PROXY_V2
-    assert (planned.forward.mesh.local, planned.forward.mesh.remote) == ((), ("10.0.0.4",))
+    mesh = planned.forward.mesh
+    assert (mesh.local, mesh.remote, mesh.hops) == ((), (), ("10.0.0.4",))
+    assert mesh.hop_port == hop_port(8080)
     assert planned.hop is None
 
 
@@ -206,7 +207,41 @@ def test_transparent_by_a_rule_is_handed_over_where_there_is_no_task() -> None:
     assert planned.source == "hop"
     assert planned.forward is not None
     assert planned.forward.client_ip is ClientIP.PROXY_V2
-    assert planned.forward.mesh.remote == ("10.0.0.4",)
+    assert planned.forward.mesh.hops == ("10.0.0.4",)
     [planned] = plan(ingress(HERE, THERE), entered(4711), rules=rules)
     assert planned.forward is not None
     assert planned.forward.mesh.remote == ()
+
+
+def test_nodes_with_tasks_stand_behind_those_here() -> None:
+    """A node whose last task has just died hands over at once."""
+    [planned] = plan(ingress(HERE, THERE), container("x-forwarded-for"))
+    assert planned.forward is not None
+    assert planned.forward.mesh.hops == ("10.0.0.4",)
+    assert planned.forward.mesh.hop_port == hop_port(8080)
+    assert not planned.forward.mesh.is_hop
+    assert planned.hop is not None
+    assert planned.hop.mesh.hops == ("10.0.0.4",)
+    assert planned.hop.mesh.is_hop, "what comes in there goes on once at most"
+    [planned] = plan(ingress(HERE, THERE), entered(4711))
+    assert planned.forward is not None
+    assert planned.forward.mesh.hops == ("10.0.0.4",)
+
+
+def test_no_node_stands_behind_tasks_of_udp_or_of_a_rule() -> None:
+    """A session's datagrams are all written in one mode; a rule leads to any task itself."""
+    [planned] = plan(ingress(HERE, THERE), container("proxy-v2"), protocols=(UDP,))
+    assert planned.forward is not None
+    assert planned.forward.mesh.hops == ()
+    rules = (Rule(ClientIP.PROXY_V1, service="pub"),)
+    [planned] = plan(ingress(HERE, THERE), rules=rules)
+    assert planned.forward is not None
+    assert (planned.forward.mesh.remote, planned.forward.mesh.hops) == ((THERE,), ())
+
+
+def test_no_node_stands_behind_where_its_port_is_published() -> None:
+    other = {"other": {"Ports": [f"Target: 80, Publish: {hop_port(8080)}"], "Tasks": []}}
+    planned = plan(ingress(HERE, THERE, more=other), container("none"))
+    [pub] = [each for each in planned if each.service == "pub"]
+    assert pub.forward is not None
+    assert pub.forward.mesh.hops == ()
