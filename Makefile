@@ -113,7 +113,7 @@ clean: ## 1 s | remove what the other targets made
 $(BIN)/python: | packages-demo
 	$(PYTHON) -m venv $(VENV)
 
-NATIVE := setup.py $(wildcard v6fwd/relay/ring/*.[ch]) v6fwd/client_ip/http/_chunk_scan.c
+NATIVE := setup.py $(shell find v6fwd -name '_*.[ch]')
 
 $(VENV)/installed: pyproject.toml requirements/run.txt $(SHIM) $(NATIVE) | $(BIN)/python
 	$(call install,run)
