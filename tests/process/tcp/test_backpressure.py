@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import itertools
 import random
@@ -9,7 +11,10 @@ import socket
 
 import pytest
 
+from tests.support.relaying import relaying, until
 from tests.support.rig import MIB, Feed, Rig, read_all, sending, was_reset
+from v6fwd.model import Endpoint
+from v6fwd.relay.ends import End
 
 ENDLESS = 512 * MIB
 KERNEL_LIMIT = 128 * MIB
@@ -120,3 +125,28 @@ def digest_of_seed(seed: int, size: int) -> str:
             return digest.hexdigest()
         digest.update(generator.randbytes(MIB)[: size - start])
     raise AssertionError
+
+
+@pytest.mark.usefixtures("on_epoll")
+@pytest.mark.parametrize("way", ["up", "down"])
+async def test_a_flow_that_is_cut_gives_its_pipe_back(way: str) -> None:
+    """With bytes in it that nobody takes."""
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as ends:
+        async with relaying(Endpoint(*server.getsockname())) as running:
+            client = ends.enter_context(socket.create_connection(("::1", running.port)))
+            client.send(b"x")
+            server.setblocking(False)
+            accepted, _ = await asyncio.get_running_loop().sock_accept(server)
+            writer = client if way == "up" else accepted
+            ends.enter_context(accepted)
+            writer.setblocking(False)
+            pipes = running.relay.resources.tcp(running.limits).pipes
+
+            def is_lent() -> bool:
+                with contextlib.suppress(BlockingIOError):
+                    writer.send(bytes(MIB))
+                return pipes.lent > 0
+
+            await until(is_lent)
+            assert running.relay.flows.abort_all(End.CUT) == 1
+            assert not pipes.lent

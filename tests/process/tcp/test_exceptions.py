@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -12,10 +13,13 @@ from typing import Any
 import pytest
 
 import v6fwd.relay.tcp.connect as connect
+import v6fwd.relay.tcp.stream as stream
 from tests.support.process import PATIENCE
-from tests.support.relaying import Running, echo, relaying, target, until
+from tests.support.relaying import Running, echo, relaying, reset, target, until
 from tests.support.rig import MIB
 from v6fwd.model import ClientIP, parse_networks
+from v6fwd.relay.ends import End
+from v6fwd.relay.listener import Listener
 from v6fwd.relay.reactor import Reactor, Resumable
 from v6fwd.relay.targets import direct
 from v6fwd.relay.tcp.connect import Connect
@@ -169,3 +173,36 @@ async def test_in_bulk(monkeypatch: pytest.MonkeyPatch) -> None:
         await ping(*other)
         other[1].close()
         await one_defect_is_logged(running)
+
+
+@pytest.mark.parametrize("who", ["client", "target"])
+async def test_a_break_without_a_hangup_is_a_reset(
+    who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a timeout of the kernel's: there are no last bytes to wait for."""
+    monkeypatch.setattr(stream, "is_hung_up", lambda _: False)
+    resets: list[asyncio.StreamWriter] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        resets.append(writer)
+        writer.write(b"y")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    async with target(answer) as behind, relaying(behind) as running:
+        reader, writer = await running.connect()
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"y"
+        reset(writer if who == "client" else resets[0])
+        if who == "target":
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+        await running.no_flows()
+        (listener,) = running.relay.listeners
+        assert isinstance(listener, Listener)
+        assert listener.counters.ends == {
+            str(End.RESET_BY_CLIENT if who == "client" else End.RESET_BY_TARGET): 1
+        }
+        writer.close()

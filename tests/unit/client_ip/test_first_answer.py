@@ -108,6 +108,9 @@ def test_the_ports_on_which_a_server_speaks_first() -> None:
         (HEADER, 80, GET, PYTHON, ENDED),
         (HEADER, 443, HELLO, BAD, ENDED),  # nginx: plain HTTP to a TLS port
         (HEADER, 443, HELLO, ALERT + b"\x46", ERROR),
+        (HEADER, 443, HELLO, ALERT + b"\x32", ERROR),  # decode error
+        (HEADER, 443, HELLO, ALERT + b"\x0a", ERROR),  # unexpected message
+        (HEADER, 443, HELLO, ALERT + b"\x0b", UNCLEAR),
         (HEADER, 6379, b"", b"-ERR unknown command 'PROXY', with args beginning with:", ERROR),
         (HEADER, 25, b"", POSTFIX + b"500 5.5.2 Error: command not recognized\r\n", ERROR),
         (HEADER, 25, EHLO, POSTFIX + b"500 5.5.2 Error: bad syntax\r\n", ERROR),

@@ -238,6 +238,15 @@ def test_forwarded_tells_the_host(host: bytes, told: bytes) -> None:
     assert request.all(b"forwarded") == [b'for="[2001:db8:1::2]:54321";proto=http' + told]
 
 
+@pytest.mark.parametrize("behind", [b"", b"TE:\r\n"])
+@pytest.mark.parametrize(("size", "refused"), [(262, False), (263, True)])
+def test_the_longest_host(size: int, refused: bool, behind: bytes) -> None:
+    """A name of 253 bytes with dots, a colon and a port; the usual way and the other."""
+    host = b"a" * (size - 6) + b":65535"
+    outcome = feed(maker(XFF), [get(b"Host: " + host + b"\r\n" + behind)])
+    assert (outcome.refused is not None) == refused
+
+
 def test_forwarded_without_a_host() -> None:
     request = the_one(feed(maker(FORWARDED), [get(b"", b"GET / HTTP/1.0")]))
     assert request.all(b"forwarded") == [b'for="[2001:db8:1::2]:54321";proto=http']

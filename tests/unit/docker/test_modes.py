@@ -53,6 +53,17 @@ def test_the_default_is_not_told(modes: Modes, logged: Logged) -> None:
     assert logged.lines() == []
 
 
+def test_what_decides_is_shown(modes: Modes) -> None:
+    assert modes.source(forward(), web()) == "label v6fwd.client-ip"
+    assert modes.source(forward(), web("")) == "default"
+    assert modes.source(forward(), web("proxy")) == "error: label v6fwd.client-ip"
+    modes.rules = [Rule(V1)]
+    assert modes.source(forward(), web()) == "rule 1"
+    assert modes.source(forward(), None) == "rule 1"
+    modes.rules = [Rule(V1, container="web")]
+    assert modes.source(forward(), None) == ""
+
+
 def test_a_change_is_told(modes: Modes, logged: Logged) -> None:
     modes.of(forward(), web())
     modes.rules = [Rule(V1)]
