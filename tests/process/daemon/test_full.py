@@ -53,7 +53,8 @@ def test_no_descriptors(site: Site) -> None:
     first[0].sendall(data)
     assert read_exactly(first[1], len(data)) == data
     assert site.daemon.log.count("no room for more clients") == 2
-    assert len(site.daemon.log.splitlines()) <= 3 + 2 * 2
+    lines = [line for line in site.daemon.log.splitlines() if not line.startswith("engine: ")]
+    assert len(lines) <= 3 + 2 * 2
     for end in served:
         end.close()
     site.close_clients(but=1)

@@ -101,7 +101,7 @@ class Sender(threading.Thread):
 def test_want_of_memory_while_moving(own_rig: Rig, call: str, error: str) -> None:
     """It costs that flow, whose ends are reset, and no other.
 
-    The ring writes by send(2), and what it gives back as bulk data is spliced at once.
+    The ring writes by send(2), and what it gives back as bulk data is spliced soon.
     """
     if call == "write" and os.environ.get("V6FWD_ENGINE") == "ring":
         call = "sendto"

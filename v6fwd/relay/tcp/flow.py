@@ -20,6 +20,8 @@ from v6fwd.relay.tcp.stream import StreamFlow
 from v6fwd.relay.tcp.unix_side import UnixSide
 
 NO_PAIR = -1
+ALMOST_BULK = BULK_AFTER - 1
+"""The next full buffer of what the ring has called bulk is the last that is copied."""
 
 
 class TcpFlow(StreamFlow):
@@ -164,8 +166,8 @@ class TcpFlow(StreamFlow):
         target.blocked = client.watches_out = bool(stopped.down)
         client.ended = bool(stopped.flags & Flags.ENDED_CLIENT)
         target.ended = bool(stopped.flags & Flags.ENDED_TARGET)
-        client.full_reads = BULK_AFTER if stopped.flags & Flags.BULK_CLIENT else 0
-        target.full_reads = BULK_AFTER if stopped.flags & Flags.BULK_TARGET else 0
+        client.full_reads = ALMOST_BULK if stopped.flags & Flags.BULK_CLIENT else 0
+        target.full_reads = ALMOST_BULK if stopped.flags & Flags.BULK_TARGET else 0
         self.reactor.watch(client.fd, READ_WRITE if client.watches_out else READ, client)
         if stopped.reason == Reason.MEMORY:
             self.on_exception(MemoryError())
