@@ -17,6 +17,7 @@ from v6fwd.docker.engine.containers import Container
 from v6fwd.docker.policy.modes import Modes
 from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox, SandboxKeeper, find_sandbox
 from v6fwd.docker.swarm.ingress import Ingress, gateway_address, read_ingress
+from v6fwd.docker.swarm.lost_nodes import LostNodes
 from v6fwd.docker.swarm.mesh_ports import LINGER, MeshPorts
 from v6fwd.docker.swarm.plan import Node, Planner
 from v6fwd.errors import RelayError
@@ -35,7 +36,10 @@ FIRST = 2.0
 
 
 class SwarmMesh:
-    """The mesh of one Engine, on a running event loop."""
+    """The mesh of one Engine, on a running event loop.
+
+    Large because Engine, dockerd's process, containers, rules and flows each tell it something.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class SwarmMesh:
         """Protocols of ports, as dockerd's sockets told once."""
         self._gateway = ""
         self._keeper = SandboxKeeper()
+        self._lost_nodes = LostNodes()
         self._lost_at = float("-inf")
         """When the Engine did not answer last, in seconds of the loop's clock."""
         self._task: asyncio.Task[None] | None = None
@@ -128,6 +133,7 @@ class SwarmMesh:
         sandbox = find_sandbox(before=before)
         if before is not None and before.identity != sandbox.identity:
             self._lost_at = asyncio.get_running_loop().time()  # dockerd has restarted
+        ingress = self._lost_nodes.complete(ingress, asyncio.get_running_loop().time())
         self._follow(ingress, sandbox, HeldSockets(sandbox.pid))
 
     def _follow(self, ingress: Ingress, sandbox: Sandbox, held: HeldSockets) -> None:
