@@ -19,6 +19,7 @@ from v6fwd.docker.engine.containers import Container
 from v6fwd.docker.policy.modes import Modes
 from v6fwd.docker.swarm.dockerd import HeldSockets, Sandbox, SandboxKeeper, find_sandbox
 from v6fwd.docker.swarm.ingress import Ingress, gateway_address, read_ingress
+from v6fwd.docker.swarm.lost_nodes import LostNodes
 from v6fwd.docker.swarm.mesh_ports import LINGER, MeshPorts
 from v6fwd.docker.swarm.plan import Node, Planner
 from v6fwd.docker.swarm.report import nodes, services
@@ -40,8 +41,8 @@ FIRST = 2.0
 class SwarmMesh:
     """The mesh of one Engine, on a running event loop.
 
-    Large because what the gossip, dockerd, containers and rules tell comes together here, and stays
-    known while one of them is silent.
+    Large because what the gossip, dockerd, containers, rules and flows tell comes together here, and
+    stays known while one of them is silent.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class SwarmMesh:
         """What the Engine told last."""
         self._told_at = 0.0
         """When, in seconds since 1970."""
+        self._lost_nodes = LostNodes()
         self._lost_at = float("-inf")
         """When the Engine did not answer last, in seconds of the loop's clock."""
         self._task: asyncio.Task[None] | None = None
@@ -140,6 +142,7 @@ class SwarmMesh:
         self._ingress, self._told_at = ingress, time.time()
         if before is not None and before.identity != sandbox.identity:
             self._lost_at = asyncio.get_running_loop().time()  # dockerd has restarted
+        ingress = self._lost_nodes.complete(ingress, asyncio.get_running_loop().time())
         self._follow(ingress, sandbox, HeldSockets(sandbox.pid))
 
     def _follow(self, ingress: Ingress, sandbox: Sandbox, held: HeldSockets) -> None:

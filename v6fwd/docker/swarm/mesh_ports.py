@@ -94,7 +94,7 @@ class MeshPorts:
             if each.forward is not None:
                 if not (is_young and _loses_all(self._planned.get(each.listen), each.forward)):
                     self._serve(each, each.forward, held)
-            elif each.why != UNKNOWN or each.listen not in self._planned:
+            elif each.listen not in self._planned or not (is_young or each.why == UNKNOWN):
                 self._leave(each, each.why)
         self._close_gone(plans.keys(), now)
         self._follow_hops([*self._hops_of(plans.values())], sandbox)

@@ -21,6 +21,13 @@ from v6fwd.docker.swarm.ingress import Ingress, Service, Task
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Mesh, Protocol
 
 UNKNOWN = "the containers of its tasks here are not known yet"
+UNSEEN = (
+    "the gossip does not tell the sandboxes of its tasks' nodes, as with Engine 28; write a rule"
+)
+UNTOLD = (
+    "the gossip does not tell this node's sandbox, as with Engine 28, so that other nodes do not"
+    " believe it; write a rule"
+)
 _ANY = "::"
 _FLIPPED = 0x8000
 
@@ -124,12 +131,12 @@ class Planner:
             decided, why = self._by_labels(forward, ingress, node)
             planned = replace(planned, forward=decided, why=why, source="label")
         else:
-            return self._handed_over(planned, forward)
+            return self._handed_over(planned, forward, ingress, remote)
         if decided is None:
             return planned
         if decided.client_ip is ClientIP.TRANSPARENT:
             if not local:
-                return self._handed_over(planned, forward)
+                return self._handed_over(planned, forward, ingress, remote)
             decided = _entered(decided, ingress, node)
             if decided is None:
                 return replace(planned, forward=None, why=UNKNOWN)
@@ -177,11 +184,19 @@ class Planner:
         mesh = replace(decided.mesh, remote=(), is_hop=True)
         return replace(decided, listen=listen, accept_proxy=nodes, guard=guard, mesh=mesh)
 
-    def _handed_over(self, planned: Planned, forward: Forward) -> Planned:
+    def _handed_over(
+        self, planned: Planned, forward: Forward, ingress: Ingress, remote: Sequence[Task]
+    ) -> Planned:
         """Hand flows to the nodes that have tasks, and know their labels."""
+        why = ""
         if not forward.mesh.hop_port:
             port = hop_port(forward.listen.port)
             why = f"port {port}, by which nodes hand its flows on, is published, too; write a rule"
+        elif remote and not forward.mesh.hops:
+            why = UNSEEN
+        elif not ingress.node:
+            why = UNTOLD
+        if why:
             return replace(planned, why=why)
         mesh = replace(forward.mesh, local=())
         guard = self._docker.guard

@@ -14,7 +14,7 @@ from v6fwd.config.rules import Rule
 from v6fwd.docker.engine.containers import SERVICE, Container
 from v6fwd.docker.policy.modes import Modes
 from v6fwd.docker.swarm.ingress import Ingress
-from v6fwd.docker.swarm.plan import UNKNOWN, Node, Planned, Planner, hop_port
+from v6fwd.docker.swarm.plan import UNKNOWN, UNSEEN, UNTOLD, Node, Planned, Planner, hop_port
 from v6fwd.model import Balance, ClientIP, Endpoint, Limits, Protocol
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -245,3 +245,22 @@ def test_no_node_stands_behind_where_its_port_is_published() -> None:
     [pub] = [each for each in planned if each.service == "pub"]
     assert pub.forward is not None
     assert pub.forward.mesh.hops == ()
+
+
+def test_nodes_that_the_gossip_leaves_out() -> None:
+    """Engine 28 does so with itself. Whoever might be a container is neither believed nor told."""
+    network = ingress(HERE, THERE)
+    others = {node: box for node, box in network.nodes.items() if box != network.own}
+    rules = (Rule(ClientIP.PROXY_V1, service="pub"),)
+    [planned] = plan(replace(ingress(THERE), nodes=others))
+    assert (planned.forward, planned.why) == (None, UNTOLD)
+    [planned] = plan(replace(ingress(THERE), nodes=others), rules=rules)
+    assert planned.forward is not None, "a rule needs no other node"
+    unseen = {node: box for node, box in network.nodes.items() if box != "10.0.0.4"}
+    [planned] = plan(replace(ingress(THERE), nodes=unseen))
+    assert (planned.forward, planned.why) == (None, UNSEEN)
+    [planned] = plan(replace(network, nodes=unseen), container("proxy-v1"))
+    assert planned.forward is not None
+    assert planned.forward.mesh.hops == ()
+    assert planned.hop is not None
+    assert set(map(str, planned.hop.accept_proxy)) == {"10.0.0.2/32"}

@@ -1,0 +1,259 @@
+"""`python -m bench.swarm [EVENT...]`: what clients of a swarm lose while things happen to it.
+
+Three real Engines in namespaces, as in the tests, with v6fwd on each, and nginx as the service,
+which names its client. As root. New connections come at a steady rate, over IPv6 and IPv4, to all
+nodes; during each event it is counted who was not served, and how long the slowest one waited.
+`labels` before the events: the mode is a label of the tasks, not a rule. `speed` compares a port of
+the mesh, on the node of its task and by way of another node, with a plain published port. The
+mesh's own IPv4 path cannot be had here: namespaces have no IPVS.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.support.images import Image
+from tests.support.process import eventually
+from tests.support.swarm import NODES, Swarm, swarm_of, v4_of, v6_of
+from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6
+
+RATE, SECONDS = 200, 14
+"""Connections a second, and for how long for each event."""
+PATIENCE = 60.0
+ARRIVALS = Path(__file__).parent / "helpers" / "arrivals.py"
+RULE = """
+[[docker.rule]]
+service = "ruled"
+client-ip = "proxy-v2"
+"""
+PORT, PLAIN_PORT = 8200, 8300
+NGINX = """\
+daemon off;
+worker_processes 1;
+user root;
+error_log /dev/null;
+pid /tmp/nginx.pid;
+events { worker_connections 1024; }
+http {
+    access_log off;
+    client_body_temp_path /tmp/1; proxy_temp_path /tmp/2; fastcgi_temp_path /tmp/3;
+    uwsgi_temp_path /tmp/4; scgi_temp_path /tmp/5;
+    server {
+        listen 80 proxy_protocol backlog=511;
+        location / { return 200 $proxy_protocol_addr; }
+        location /big { root /srv; }
+    }
+}
+"""
+
+
+def load_web(swarm: Swarm) -> None:
+    """Let all Engines have `web`: nginx that takes PROXY headers, and stops when it is done."""
+    image = Image()
+    image.program(shutil.which("nginx") or "/usr/sbin/nginx")
+    image.text("/etc/nginx.conf", NGINX)
+    image.text("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n")
+    image.text("/etc/group", "root:x:0:\n")
+    image.data("/srv/big", bytes(1 << 26))
+    image.folder("/var/log/nginx")
+    image.folder("/tmp", 0o1777)
+    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
+    change = f'ENTRYPOINT ["{nginx}","-c","/etc/nginx.conf"]'
+    content = image.finished()
+    for engine in swarm.engines.values():
+        engine.docker("import", "--change", change, "-", "web", input=content, text=False)
+
+
+class Bench:
+    """The swarm with its service."""
+
+    def __init__(self, swarm: Swarm, name: str) -> None:
+        self.swarm = swarm
+        self.name = name
+        """The service: a rule is for `ruled` alone."""
+
+    def docker(self, *words: str) -> str:
+        """Ask the manager."""
+        return self.swarm.manager.docker(*words)
+
+    def begin(self) -> None:
+        """Start the service, with a task on each worker, and wait until all nodes serve it."""
+        label = ("--container-label", "v6fwd.client-ip=proxy-v2")
+        options = ("--replicas", "2", "--publish", f"{PORT}:80", "--stop-signal", "SIGQUIT")
+        how = ("--no-resolve-image", "--detach")
+        self.docker("service", "create", "--name", self.name, *label, *options, *how, "web")
+        self.settle(2)
+
+    def settle(self, tasks: int) -> None:
+        """Wait until so many tasks run and are served on all nodes."""
+        eventually(lambda: self.swarm.runs(self.name), "all tasks run", PATIENCE)
+        eventually(lambda: sum(map(len, self.tasks().values())) == tasks, "not more", PATIENCE)
+        served = self.swarm.served.values()
+        eventually(lambda: all(f"[::]:{PORT}" in each.modes() for each in served), "served")
+        time.sleep(3)
+
+    def tasks(self) -> dict[str, list[str]]:
+        """Its containers, by node."""
+        return self.swarm.tasks(self.name)
+
+    def load(self, *but: str) -> subprocess.Popen[str]:
+        """Let clients come to all nodes but these."""
+        places = []
+        for node in NODES:
+            if node not in but:
+                places += [f"{CLIENT_V6}@{v6_of(node)}", f"{CLIENT_V4}@{v4_of(node)}"]
+        words = (sys.executable, str(ARRIVALS), str(RATE), str(SECONDS), str(PORT), *places)
+        process: subprocess.Popen[str] = self.swarm.lab.start(
+            "client", *words, stdout=subprocess.PIPE, text=True
+        )
+        return process
+
+    def a_task(self) -> tuple[str, str]:
+        """A task on a worker that is not the last one, and its node."""
+        return next((node, ids[0]) for node, ids in self.tasks().items() if node != NODES[0])
+
+    def node_id(self, node: str) -> str:
+        """A node as the manager calls it."""
+        return self.swarm.engines[node].docker("info", "--format", "{{.Swarm.NodeID}}")
+
+
+def nothing(_: Bench) -> None:
+    """For comparison."""
+
+
+def update(bench: Bench, order: str = "stop-first") -> None:
+    """Replace all tasks."""
+    options = ("--no-resolve-image", "--detach", "--force", "--update-order", order)
+    bench.docker("service", "update", *options, bench.name)
+
+
+def start_first(bench: Bench) -> None:
+    """The same, each new task before its old one goes."""
+    update(bench, "start-first")
+
+
+def scale(bench: Bench) -> None:
+    """Scale to six and back."""
+    for number in (6, 2):
+        bench.docker("service", "scale", "--detach", f"{bench.name}={number}")
+        time.sleep(5)
+
+
+def drain(bench: Bench) -> None:
+    """Drain a worker with a task, and let it come back."""
+    name = bench.node_id(bench.a_task()[0])
+    for availability in ("drain", "active"):
+        bench.docker("node", "update", "--availability", availability, name)
+        time.sleep(5)
+
+
+def kill_task(bench: Bench) -> None:
+    """Kill a task; Swarm starts another one after 5 s."""
+    node, task = bench.a_task()
+    bench.swarm.engines[node].docker("kill", task)
+
+
+def cut_node(bench: Bench) -> None:
+    """Cut the wire of a worker with a task; nobody asks at that node."""
+    node = NODES[2]
+    bench.swarm.cut(node)
+    time.sleep(SECONDS - 4)
+    bench.swarm.mend(node)
+
+
+def kill_dockerd(bench: Bench) -> None:
+    """Restart the manager's dockerd; nobody asks at that node, which loses its tasks with it."""
+    engine = bench.swarm.manager
+    engine.stop()
+    engine.start(**bench.swarm.served[NODES[0]].environment())
+
+
+EVENTS: dict[str, tuple[Callable[[Bench], None], str]] = {
+    "nothing": (nothing, ""),
+    "update": (update, ""),
+    "start-first": (start_first, ""),
+    "scale": (scale, ""),
+    "drain": (drain, ""),
+    "kill-task": (kill_task, ""),
+    "cut-node": (cut_node, NODES[2]),
+    "manager": (kill_dockerd, NODES[0]),
+}
+
+
+def run(bench: Bench, events: list[str]) -> None:
+    """Print a row for each event."""
+    print(f"{'event':<12} {'came':>6} {'failed':>6} {'p99':>8} {'slowest':>8}  why")
+    for name in events:
+        event, but = EVENTS[name]
+        bench.settle(2)
+        process = bench.load(but)
+        time.sleep(1)
+        event(bench)
+        told: dict[str, Any] = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])
+        failed = sum(told["failed"].values())
+        times = f"{told['p99'] * 1000:>5.0f} ms {told['slowest'] * 1000:>5.0f} ms"
+        why = ", ".join(f"{word} {count}" for word, count in told["failed"].items())
+        print(f"{name:<12} {told['came']:>6} {failed:>6} {times}  {why}", flush=True)
+
+
+def speed(bench: Bench) -> None:
+    """Print connections a second and bulk beside a plain published port, in turns."""
+    node = bench.a_task()[0]
+    other = next(each for each in NODES if each not in bench.tasks())
+    label = ("--label", "v6fwd.client-ip=proxy-v2")
+    engine = bench.swarm.engines[node]
+    plain = engine.run(*label, "--publish", f"{PLAIN_PORT}:80", "web")
+    served = bench.swarm.served[node]
+    eventually(lambda: f"[::]:{PLAIN_PORT}" in served.modes(), "it is served")
+    places = {
+        "plain published port": (v6_of(node), PLAIN_PORT),
+        "mesh, task's node": (v6_of(node), PORT),
+        "mesh, other node": (v6_of(other), PORT),
+    }
+    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in places}
+    for _ in range(4):
+        for name, (host, port) in places.items():
+            rows[name].append((_connections(bench, host, port), _bulk(bench, host, port)))
+    engine.remove(plain)
+    print(f"{'':<22} {'conn/s':>8} {'MB/s':>8}   best of 4, in turns")
+    for name, row in rows.items():
+        print(f"{name:<22} {max(a for a, _ in row):>8.0f} {max(b for _, b in row):>8.0f}")
+
+
+def _connections(bench: Bench, host: str, port: int) -> float:
+    words = ("ab", "-q", "-n", "3000", "-c", "8", f"http://[{host}]:{port}/")
+    told = bench.swarm.lab.run("client", *words).stdout
+    return float(re.findall(r"Requests per second: +([0-9.]+)", told)[0])
+
+
+def _bulk(bench: Bench, host: str, port: int) -> float:
+    words = ("curl", "-so", "/dev/null", "-w", "%{speed_download}", f"http://[{host}]:{port}/big")
+    return float(bench.swarm.lab.run("client", *words).stdout) / 1e6
+
+
+def main(*words: str) -> None:
+    """Run what is asked for, or all."""
+    chosen = [word for word in words if word != "labels"] or [*EVENTS, "speed"]
+    unknown = {*chosen} - {*EVENTS, "speed"}
+    if unknown:
+        sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(EVENTS)}, speed, labels")
+    with swarm_of("20.10", "20.10", "20.10") as swarm:
+        load_web(swarm)
+        swarm.serve(RULE)
+        bench = Bench(swarm, "labelled" if "labels" in words else "ruled")
+        bench.begin()
+        run(bench, [word for word in chosen if word != "speed"])
+        if "speed" in chosen:
+            speed(bench)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
