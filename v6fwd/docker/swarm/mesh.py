@@ -41,7 +41,7 @@ FIRST = 2.0
 class SwarmMesh:
     """The mesh of one Engine, on a running event loop.
 
-    Large because what the gossip, dockerd, containers, rules and flows tell comes together here, and
+    Large because what gossip, dockerd, containers, rules and flows tell comes together here, and
     stays known while one of them is silent.
     """
 
