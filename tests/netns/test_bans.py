@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.test_transparent_daemon import Scene
-from tests.support.daemon import ServeProcess
+from tests.support.daemon_scene import Scene
 from tests.support.inside import UDP
 from tests.support.rig import was_reset
 from tests.support.servers import open_folder
-from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6, Lab
+from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6
 
 pytestmark = pytest.mark.netns
 
@@ -28,17 +27,6 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with open_folder() as folder:
         monkeypatch.setenv("STATE_DIRECTORY", str(folder / "state"))
         yield folder
-
-
-@pytest.fixture
-def scene(lab: Lab, folder: Path) -> Iterator[Scene]:
-    daemon = ServeProcess(folder)
-    scene = Scene(lab, daemon, folder)
-    yield scene
-    scene.close()
-    daemon.end()
-    assert "internal error" not in daemon.log
-    assert "Traceback" not in daemon.log
 
 
 def say(scene: Scene, *words: str) -> str:
