@@ -286,6 +286,20 @@ def test_a_reset_stops_it(ends: Ends, who: str) -> None:
     assert stopped.flags == (Flags.BROKE_CLIENT if who == "client" else Flags.BROKE_TARGET)
 
 
+def test_a_send_that_takes_a_reset_does_not_make_it_an_end(ends: Ends) -> None:
+    """The kernel tells of a reset once. Who reads after a send has failed sees an end of stream."""
+    ends.join()
+    ends.turn()
+    ends.client.sendall(b"x")
+    ends.turn(10)  # it is read, and the next turn sends it
+    reset(ends.target)
+    stopped = ends.take()
+    assert (stopped.reason, stopped.flags) == (Reason.BROKE, Flags.BROKE_TARGET)
+    ends.client.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        ends.client.recv(1)
+
+
 def test_what_does_not_fit_is_given_back_in_order(ends: Ends) -> None:
     ends.target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     ends._other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)

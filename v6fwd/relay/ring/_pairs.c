@@ -258,6 +258,7 @@ static bool pass_on(ring_t *self, uint32_t at, int end, unsigned id, size_t size
 static void pass_end_on(ring_t *self, uint32_t at, int end) {
     slot_t *slot = &self->slots[at];
     end_t *here = &slot->end[end], *there = &slot->end[OTHER(end)];
+    if (here->broke) return; /* a failed send has taken the error, and recv gives 0 in its place */
     here->ended = 1;
     if (!slot->joined || here->held || here->sending) return; /* once the rest is sent */
     if (there->ended && !there->held && !there->sending) {
