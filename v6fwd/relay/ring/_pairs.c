@@ -581,7 +581,8 @@ static int add_pool(ring_t *self) {
 int open_ring(ring_t *self) {
     struct io_uring_params params = {
         .flags = IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_CQSIZE |
-                 IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN,
+                 IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN |
+                 IORING_SETUP_SUBMIT_ALL, /* what follows an operation that is refused, too */
         .cq_entries = COMPLETIONS,
     };
     int result = io_uring_queue_init_params(ENTRIES, &self->ring, &params);
