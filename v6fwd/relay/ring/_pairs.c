@@ -258,6 +258,7 @@ static bool pass_on(ring_t *self, uint32_t at, int end, unsigned id, size_t size
 static void pass_end_on(ring_t *self, uint32_t at, int end) {
     slot_t *slot = &self->slots[at];
     end_t *here = &slot->end[end], *there = &slot->end[OTHER(end)];
+    if (here->broke) return; /* a failed send has taken the error, and recv gives 0 in its place */
     here->ended = 1;
     if (!slot->joined || here->held || here->sending) return; /* once the rest is sent */
     if (there->ended && !there->held && !there->sending) {
@@ -580,7 +581,8 @@ static int add_pool(ring_t *self) {
 int open_ring(ring_t *self) {
     struct io_uring_params params = {
         .flags = IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_CQSIZE |
-                 IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN,
+                 IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN |
+                 IORING_SETUP_SUBMIT_ALL, /* what follows an operation that is refused, too */
         .cq_entries = COMPLETIONS,
     };
     int result = io_uring_queue_init_params(ENTRIES, &self->ring, &params);

@@ -323,15 +323,18 @@ static void ring_dealloc(ring_t *self) {
 }
 
 static PyObject *ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    if (PyObject_Size(args) || (kwargs && PyObject_Size(kwargs))) {
-        PyErr_SetString(PyExc_TypeError, "Ring() takes no arguments");
+    int once = false;
+    if (kwargs && PyObject_Size(kwargs)) {
+        PyErr_SetString(PyExc_TypeError, "Ring() takes no keywords");
         return NULL;
     }
+    if (!PyArg_ParseTuple(args, "|p", &once)) return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     ring_t *self = (ring_t *)allocate(type, 0); /* all zero */
     if (!self) return NULL;
     self->free = self->limbo = NONE;
     self->bell = -1;
+    self->once = once;
     int result = open_ring(self);
     if (result < 0) {
         errno = -result;

@@ -1,7 +1,8 @@
 from typing import Any
 
 class Ring:
-    def __init__(self) -> None: ...
+    def __init__(self, once: bool = False, /) -> None:
+        """`once`: let no recv go on by itself, as before Linux 6.17; for tests."""
     @property
     def active(self) -> int: ...
     def fileno(self) -> int: ...
