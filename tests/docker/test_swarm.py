@@ -350,7 +350,7 @@ def settled(swarm: Swarm, replicas: int) -> None:
 
 def _knows(served: Served, tasks: int) -> bool:
     [row] = [each for each in served.process.status()["published"] if each["listen"] == "[::]:8200"]
-    here, elsewhere = map(int, re.findall("([0-9]+) (?:tasks? here|elsewhere)", row["container"]))
+    here, elsewhere = map(int, re.findall("([0-9]+) (?:tasks? here|elsewhere)", row["tasks"]))
     return here + elsewhere == tasks
 
 
