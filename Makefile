@@ -55,7 +55,7 @@ bench: packages-bench $(VENV)/installed-bench ## 65 min | beside docker-proxy, H
 	@scripts/build-limit 2>/dev/null || true # where it cannot be built, the run says why
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
-fuzz: $(VENV)/installed-fuzz ## 13 min | random bytes against each reader of foreign bytes, for SECONDS=60; TARGETS='toml shim'
+fuzz: $(VENV)/installed-fuzz ## 14 min | random bytes against each reader of foreign bytes, for SECONDS=60; TARGETS='toml shim'
 	@set -e; for target in $(or $(TARGETS),$(notdir $(wildcard tests/fuzz/corpus/*))); do \
 	  $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60); done
 

@@ -430,6 +430,28 @@ def test_the_silent_one_is_waited_for_when_the_others_refuse(site: Site) -> None
     assert site.reports == [("connected", b"", 0, True, False)]
 
 
+def test_a_silent_one_that_fails_late_matters_if_it_was_the_last(site: Site) -> None:
+    site.addresses = 2
+    for _ in range(2):
+        site.a_silent_target()
+    connect = site.begin()
+    site.later.pop()()
+    connect.earlier_failed(REFUSED)
+    assert (site.reports, len(site.connects)) == ([], 1), "the second may still answer"
+
+
+def test_a_silent_one_that_fails_when_all_others_have(site: Site) -> None:
+    site.addresses = 3
+    site.a_silent_target()
+    site.script += [REFUSED, REFUSED]
+    connect = site.begin()
+    site.later.pop()()
+    race: Any = connect._race
+    race._drop(race._earlier.popitem()[0])  # as Race.told does before it reports
+    connect.earlier_failed(REFUSED)
+    assert (site.reports, len(site.connects)) == ([("failed", errno.ECONNREFUSED)], 0)
+
+
 def test_time_is_up_for_all_addresses_together(site: Site) -> None:
     site.addresses, site.can_refresh = 3, True
     fds = [site.a_silent_target() for _ in range(3)]
