@@ -43,6 +43,7 @@ class Tree:
         )
         for ring in RINGS:
             self.write(ring, PASSES)
+        (root / "tests/netns/test_transparent.py").write_text(PASSES)
 
     def write(self, ring: str, source: str, name: str = "it") -> None:
         folder = self.root / "tests" / ring
