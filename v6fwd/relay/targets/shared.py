@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, attempt
-from v6fwd.model import ClientIP, Endpoint, Forward, Mesh
+from v6fwd.model import ClientIP, Endpoint, Forward, Mesh, Protocol
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.targets.loops import Loops
@@ -55,8 +55,12 @@ class Targets:
         return self._targets[key]
 
     def _lead(self, key: Hashable, forward: Forward) -> None:
-        """Lead a service's flows to the tasks of now; those that began in another mode to nodes."""
-        nodes = replace(forward.mesh, local=(), remote=(), pids=())
+        """Lead a service's flows to the tasks of now; those that began in another mode to nodes.
+
+        Sessions would speak to nodes in that mode: what a client says could be taken for a header.
+        """
+        hops = forward.mesh.hops if forward.protocol is Protocol.TCP else ()
+        nodes = replace(forward.mesh, local=(), remote=(), pids=(), hops=hops)
         for other, (listen, follow) in self._followers.items():
             if other == key:
                 follow(forward.mesh)

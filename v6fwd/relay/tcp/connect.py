@@ -225,6 +225,8 @@ class Connect:
         write = self._forward.write_header if not self._is_for_hop else write_v2
         self._header_size = 0
         if write is None or self._source is None:
+            if self._is_for_hop:  # the client's own words would be taken for it
+                raise OSError(0, "a node cannot be told of a client without an address")
             return b""
         if self._destination is None:
             self._destination = local_address(self._client_fd)
