@@ -26,7 +26,7 @@ help: ## 0 s | this list
 demo: packages-demo $(VENV)/installed ## 5 s | the main job: two log lines, without and with the client's address
 	@$(BIN)/v6fwd demo
 
-test: packages-test engine mail check .corpora/complete ## 11 min | `check` and every ring; installs the servers first
+test: packages-test engine mail check .corpora/complete ## 13 min | `check` and every ring; installs the servers first
 	$(BIN)/python scripts/run-tests
 
 check: lint ## 20 s | what a commit must pass: ruff, format, strict types, shellcheck
@@ -47,7 +47,7 @@ unit: .corpora/complete ## 1 min | tests in one process, without root; ARGS=... 
 process: packages-test $(VENV)/installed-test ## 4 min | tests of v6fwd as a process on loopback, without root
 netns: packages-test $(VENV)/installed-test ## 3 min | tests in network namespaces of their own; root
 servers: packages-test mail .corpora/complete ## 4 min | tests with real servers in network namespaces; root
-docker: packages-test engine $(VENV)/installed-test ## 10 min | tests with real Docker Engines; root
+docker: packages-test engine $(VENV)/installed-test ## 12 min | tests with real Docker Engines; root
 $(RINGS):
 	$(BIN)/pytest tests/$@ $(ARGS)
 
