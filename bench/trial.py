@@ -15,7 +15,8 @@ from typing import Any
 from bench.ground import Ground
 from bench.processes import TCP, end, listening_ports
 
-HELPERS = Path(__file__).with_name("helpers")
+PROJECT = Path(__file__).resolve().parents[1]
+HELPERS = PROJECT / "bench" / "helpers"
 PATIENCE = 20.0
 """Seconds after which a process that should be ready counts as failed."""
 LOAD_TIMEOUT = 60.0
@@ -130,7 +131,7 @@ class Trial:
     def _plain(self, text: str) -> str:
         """Without the names of this machine's folders."""
         text = text.replace(str(self.folder), "DIR").replace(sys.executable, "python")
-        return text.replace(str(HELPERS), "bench/helpers")
+        return text.replace(f"{PROJECT}/", "")
 
 
 def helper_command(name: str) -> tuple[str, ...]:

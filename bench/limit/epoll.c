@@ -260,6 +260,7 @@ int main(int count, char **words)
         fprintf(stderr, "usage: %s " PROGRAM_USAGE "\n", words[0]);
         return 2;
     }
+    ignore_broken_pipes();
     target = target_of(words + 3);
     epoll = checked(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
     int listener = listener_of(words + 1, SOCK_NONBLOCK);

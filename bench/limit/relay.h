@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -54,6 +55,12 @@ static struct sockaddr_in target_of(char **words)
 static void set(int fd, int level, int option, int value)
 {
     checked(setsockopt(fd, level, option, &value, sizeof value), "setsockopt");
+}
+
+/* splice(2) has no MSG_NOSIGNAL: into a socket that was reset it would end the program. */
+static void ignore_broken_pipes(void)
+{
+    signal(SIGPIPE, SIG_IGN);
 }
 
 /* Both families, as v6fwd listens. Accepted sockets inherit TCP_NODELAY: no call for each. */

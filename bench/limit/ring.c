@@ -340,6 +340,7 @@ int main(int count, char **words)
     set_up_ring();
     if (check)
         return 0;
+    ignore_broken_pipes();
     target = target_of(words + 3);
     int listener = listener_of(words + 1, 0);
     accept_clients(listener);

@@ -8,6 +8,7 @@ reset from an end that has closed its half before (see ring.c).
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -122,6 +123,13 @@ def test_a_writer_stalls_and_memory_is_bounded(rig: Rig, way: str) -> None:
     rig.probe()
     writer.close()
     reader.close()
+
+
+def test_a_broken_pipe_ends_no_relay(rig: Rig) -> None:
+    """splice(2) into a socket that was reset sends SIGPIPE; rarely, so this asks the kernel."""
+    status = Path(f"/proc/{rig.process.pid}/status").read_text()
+    [ignored] = [line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:")]
+    assert int(ignored, 16) >> (signal.SIGPIPE - 1) & 1
 
 
 @pytest.mark.parametrize("engine", ENGINES)
