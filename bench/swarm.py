@@ -58,14 +58,14 @@ http {
 def load_web(swarm: Swarm) -> None:
     """Let all Engines have `web`: nginx that takes PROXY headers, and stops when it is done."""
     image = Image()
-    image.program(shutil.which("nginx") or "/usr/sbin/nginx")
+    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
+    image.program(nginx)
     image.text("/etc/nginx.conf", NGINX)
     image.text("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n")
     image.text("/etc/group", "root:x:0:\n")
     image.data("/srv/big", bytes(1 << 26))
     image.folder("/var/log/nginx")
     image.folder("/tmp", 0o1777)
-    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
     change = f'ENTRYPOINT ["{nginx}","-c","/etc/nginx.conf"]'
     content = image.finished()
     for engine in swarm.engines.values():

@@ -8,6 +8,7 @@ from typing import Any
 
 from v6fwd.cli.status import client_ip, flow_counts
 from v6fwd.cli.tables import table
+from v6fwd.daemon.view.rows import container
 from v6fwd.docker.shim.published import PublishedPort, ServedBy
 from v6fwd.log import escaped
 
@@ -57,8 +58,7 @@ class Row:
     @property
     def container(self) -> str:
         """Its name, or its service's and where the tasks are; "-": the daemon does not know."""
-        told = self.told.published.get(self.listen, {})
-        return ": ".join(str(told[key]) for key in ("container", "tasks") if told.get(key)) or "-"
+        return container(self.told.published.get(self.listen, {})) or "-"
 
     @property
     def client_ip(self) -> str:

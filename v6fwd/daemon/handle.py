@@ -76,7 +76,7 @@ class WorkerHandle:
         self._channel = Channel(sock, read_by_supervisor, self._receive, violated=self._violated)
         self._fork_helper = fork_helper
         self._heard = heard
-        self.sought: Callable[[], None] = _tell_nobody
+        self.sought: Callable[[], None] = tell_nobody
         """Called when flows of a service look for other tasks than those that it knows."""
         self.helper: HelperHandle | None = None
         """What has privileges in its stead, if it needs that."""
@@ -256,7 +256,7 @@ def _grown(numbers: Mapping[str, int], before: Mapping[str, int]) -> dict[str, i
     return {key: number for key, number in grown.items() if number > 0}
 
 
-def _tell_nobody() -> None:
+def tell_nobody() -> None:
     """Nobody knows of other tasks."""
 
 

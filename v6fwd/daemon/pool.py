@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from v6fwd.daemon.backoff import FIRST, Backoff
-from v6fwd.daemon.handle import WorkerHandle
+from v6fwd.daemon.handle import WorkerHandle, tell_nobody
 from v6fwd.daemon.helper_handle import HelperHandle
 from v6fwd.daemon.messages import Ask, Drain, Hurry
 from v6fwd.daemon.scoreboard import Scoreboard
@@ -70,7 +70,7 @@ class WorkerPool:
         self._log = log
         self._brief = brief
         self._heard = heard
-        self.sought: Callable[[], None] = _tell_nobody
+        self.sought: Callable[[], None] = tell_nobody
         """Called when flows of a service look for other tasks than those that are known."""
         self._scoreboard = Scoreboard(count)
         self._table = ClientTable(count)
@@ -294,7 +294,3 @@ def _how(status: int, verdict: str) -> str:
     if os.WIFSIGNALED(status):
         return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"exit status {os.waitstatus_to_exitcode(status)}"
-
-
-def _tell_nobody() -> None:
-    """Nobody knows of other tasks."""

@@ -46,8 +46,6 @@ from v6fwd.relay.ring.native import Ring
 
 REPORT_EVERY = 2.0
 """Seconds between reports: what a killed worker did since the last one is counted nowhere."""
-
-
 SEEK_EVERY = 0.2
 """Seconds between two messages that flows of a forward look for other tasks."""
 

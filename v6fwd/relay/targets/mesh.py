@@ -65,7 +65,8 @@ class MeshTarget:
         self._endpoint = endpoint
         self._reactor = reactor
         self._ops = ops
-        self._mesh = Mesh()
+        self._mesh = self._nodes = Mesh()
+        """What flows may lead to: tasks, and for the hop the nodes in place of these."""
         self._balancer, self._hop_balancer = Balancer(), Balancer()
         self._waiting: dict[int, Callable[[], None]] = {}
         self._waited = itertools.count()
@@ -81,6 +82,7 @@ class MeshTarget:
         """Lead to these tasks from now on."""
         if mesh != self._mesh:
             self._mesh, self._is_cut = mesh, False
+            self._nodes = replace(mesh, local=(), remote=mesh.hops)
             self._reactor.loop.call_soon(self._tell)
 
     def refuse(self, addresses: Sequence[SocketAddress]) -> None:
@@ -132,8 +134,7 @@ class MeshTarget:
         port = self._endpoint.port
         found = [TaskAddress(task, port, mesh.identity) for task in tasks]
         if mesh.hops:
-            nodes = replace(mesh, local=(), remote=mesh.hops)
-            hosts = self._hop_balancer.order(nodes, now, client)
+            hosts = self._hop_balancer.order(self._nodes, now, client)
             hops = [TaskAddress(host, mesh.hop_port, mesh.identity, is_hop=True) for host in hosts]
             found = sorted([*found, *hops], key=lambda each: self._has_failed(each, now))
         return [(socket.AF_INET, each) for each in found]

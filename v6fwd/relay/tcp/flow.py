@@ -73,10 +73,8 @@ class TcpFlow(StreamFlow):
         way. Whatever forbids or prevents it is found again, and told, by `Connect`.
         """
         forward = self._forward
-        address, resources = forward.target.straight, forward.resources
-        ring, hops = resources.ring, resources.hops
-        looked_at = self._started >= forward.looks.look_from
-        if not address or ring is None or not ring.wants(len(resources.flows.live), looked_at):
+        address, hops = forward.target.straight, forward.resources.hops
+        if not address or (ring := self._willing_ring()) is None:
             return False
         try:
             limit = hops.onward_of(self._client_fd) if hops.is_on else 0
@@ -92,6 +90,15 @@ class TcpFlow(StreamFlow):
             connect.wait_for_pair(header)
         return True
 
+    def _willing_ring(self) -> PairPump | None:
+        """The ring, if there is one that takes this flow."""
+        forward = self._forward
+        resources = forward.resources
+        ring, looked_at = resources.ring, self._started >= forward.looks.look_from
+        if ring is None or not ring.wants(len(resources.flows.live), looked_at):
+            return None
+        return ring
+
     def _proxy_header(self) -> bytes:
         """Make it. Raises OSError if the client is gone."""
         write = self._forward.write_header
@@ -101,10 +108,8 @@ class TcpFlow(StreamFlow):
 
     def dialled(self, fd: int, first: bytes, header_size: int) -> bool:
         """Let the ring wait for the target and move all bytes, unless the answer is looked at."""
-        resources = self._forward.resources
-        ring = resources.ring
-        looked_at = self._started >= self._forward.looks.look_from
-        if ring is None or not ring.wants(len(resources.flows.live), looked_at):
+        ring = self._willing_ring()
+        if ring is None:
             return False
         self._pair = ring.connect(self, self._client_fd, fd, first, header_size)
         self._target_fd = fd
