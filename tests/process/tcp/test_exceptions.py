@@ -23,6 +23,7 @@ from v6fwd.relay.listener import Listener
 from v6fwd.relay.reactor import Reactor, Resumable
 from v6fwd.relay.targets import direct
 from v6fwd.relay.tcp.connect import Connect
+from v6fwd.relay.tcp.first_bytes import FirstBytes
 from v6fwd.relay.tcp.flow import TcpFlow
 from v6fwd.relay.tcp.proxy_header import HeaderReader
 from v6fwd.relay.tcp.side import Side
@@ -80,7 +81,7 @@ async def one_defect_is_logged(running: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(Connect, "start"), (Connect, "_read_client"), (TcpFlow, "connected")]
+    ("owner", "name"), [(Connect, "start"), (FirstBytes, "_read_client"), (TcpFlow, "connected")]
 )
 async def test_while_a_flow_begins(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
     async with target(echo) as behind, relaying(behind) as running:

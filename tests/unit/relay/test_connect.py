@@ -22,7 +22,8 @@ from v6fwd.relay.limits.hops import MOST, START, Hops
 from v6fwd.relay.pump import Flags, Reason, Stopped
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import reset_on_close
-from v6fwd.relay.tcp.connect import FIRST_SIZE, Connect
+from v6fwd.relay.tcp.connect import Connect
+from v6fwd.relay.tcp.first_bytes import FIRST_SIZE
 from v6fwd.relay.tcp.forward import TcpForward
 
 OUT = select.EPOLLOUT

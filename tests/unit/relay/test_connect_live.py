@@ -14,7 +14,7 @@ from tests.unit.relay.test_connect import CLIENT, REFUSED, Site, ended_by_reset
 from v6fwd.client_ip.proxy.read import read_header
 from v6fwd.client_ip.proxy.tlvs import Tlv, each_tlv
 from v6fwd.model import Mesh
-from v6fwd.relay.tcp.connect import PASSED_ON
+from v6fwd.relay.tcp.first_bytes import PASSED_ON
 
 
 class LiveSite(Site):

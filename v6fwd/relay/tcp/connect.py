@@ -11,34 +11,25 @@ import select
 from collections.abc import Sequence
 
 from v6fwd.client_ip.proxy.read import Header
-from v6fwd.client_ip.proxy.tlvs import Tlv, add_tlvs, each_tlv
-from v6fwd.client_ip.proxy.write import write_v2
 from v6fwd.errors import ClientRefusedError, LoopError
 from v6fwd.model import Address
 from v6fwd.relay.admission import LOOP
 from v6fwd.relay.limits.hops import loop_text
 from v6fwd.relay.pump import ConnectEvents, Flags, Reason, Stopped
-from v6fwd.relay.sockets import is_connected, local_address, pending_error, reset_on_close
+from v6fwd.relay.sockets import is_connected, pending_error, reset_on_close
 from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.target import Target
+from v6fwd.relay.tcp.first_bytes import FirstBytes
 from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.tcp.race import Race
-from v6fwd.relay.tcp.side import READ_WRITE, buffer
+from v6fwd.relay.tcp.side import READ_WRITE
 
-FIRST_SIZE = 16 * 1024
-"""Bytes read from a client before its target is connected: all that a connect under way holds."""
 RETRY = 0.010
 """Seconds until a connect is tried again for which there was no descriptor, or no room in the
 queue of a unix socket."""
-PASSED_ON = 0xE6
-"""The TLV, of those for applications (section 2.2.3), of a flow that came by a hop and goes on by
-another one: no third follows."""
-_PASSED_ON = Tlv(PASSED_ON, b"").packed()
 _FAILS = select.EPOLLERR | select.EPOLLHUP
 """tcp_poll() in Linux gives EPOLLOUT without one of these only when the handshake is done."""
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
-
-_first_buffers: Sequence[memoryview] = [buffer[:FIRST_SIZE]]
 
 
 class Connect:
@@ -49,23 +40,16 @@ class Connect:
     """
 
     __slots__ = (
-        "_client_ended",
-        "_client_fd",
-        "_destination",
         "_done",
         "_fd",
         "_first",
         "_forward",
-        "_header_size",
-        "_is_for_hop",
         "_is_late",
         "_is_pair",
         "_owner",
         "_race",
         "_refreshed",
-        "_said",
         "_source",
-        "_tlvs",
     )
 
     def __init__(
@@ -83,18 +67,11 @@ class Connect:
         """
         self._owner = owner
         self._forward = forward
-        self._client_fd = client_fd
         self._source = source
-        self._destination = told.destination if told is not None else None
-        self._tlvs = told.tlvs if told is not None else b""
-        self._said = said
-        self._first: bytes | None = None  # the header, and what the client has said behind it
-        self._header_size = 0
-        self._is_for_hop = False  # the header is for another v6fwd
+        self._first = FirstBytes(forward, client_fd, source, told, said)
         self._fd = -1  # the target's, until it is handed over
         self._race: Race | None = None  # where the target has several addresses
         self._refreshed = False  # the resolver has been asked again
-        self._client_ended = False
         self._is_pair = False  # another pump waits for the target
         self._is_late = False  # it has been told to stop
         self._done = False
@@ -125,7 +102,7 @@ class Connect:
             return
         if self._may_be_pair() and self._is_waited_for():
             return
-        if self._first and self._write_first(watched=False):
+        if self._first.data and self._write_first(watched=False):
             return
         resources = self._forward.resources
         resources.reactor.watch(fd, READ_WRITE, self)
@@ -142,15 +119,15 @@ class Connect:
             raise OSError(0, "its service has no task now")
         if self._forward.resources.hops.is_on:
             return self._dial_counting(address)
-        return target.dial(address, self._source, speaks=bool(self._first))
+        return target.dial(address, self._source, speaks=bool(self._first.data))
 
     def _dial_counting(self, address: SocketAddress | None) -> int:
         """Start to connect. Raises OSError, ClientRefusedError; LoopError for one of a loop."""
         forward = self._forward
-        limit = forward.resources.hops.onward_of(self._client_fd)
+        limit = forward.resources.hops.onward_of(self._first.client_fd)
         if not limit:
             raise LoopError(loop_text(forward.forward.listen, forward.forward.target))
-        return forward.target.dial(address, self._source, limit, speaks=bool(self._first))
+        return forward.target.dial(address, self._source, limit, speaks=bool(self._first.data))
 
     def _start_clock(self) -> None:
         """One time limit for all addresses together."""
@@ -173,26 +150,24 @@ class Connect:
         """The addresses to try; what another node has passed on goes to tasks here alone."""
         addresses = target.order(self._source)
         live = target.live
-        if live is None or not self._tlvs or not self._forward.forward.mesh.is_hop:
-            return addresses
-        if not any(tlv.type == PASSED_ON for tlv in each_tlv(self._tlvs)):
+        if live is None or not self._first.has_been_passed_on():
             return addresses
         return [address for address in addresses if not live.is_hop(address)]
 
     @property
     def went_to_hop(self) -> bool:
         """Whether the target is another v6fwd, whatever the mode is."""
-        return self._is_for_hop
+        return self._first.is_for_hop
 
     @property
     def sent_header(self) -> bool:
         """Whether the target gets a PROXY header."""
-        return self._header_size > 0
+        return self._first.header_size > 0
 
     @property
     def words(self) -> bytes:
         """What the client has said so far."""
-        return (self._first or b"")[self._header_size :]
+        return self._first.words
 
     def stop(self) -> None:
         """Reset the target if one was tried, and report nothing any more."""
@@ -203,41 +178,15 @@ class Connect:
             self._race.close()
             self._race = None
 
-    # -- what the client has to say --
-
     def _first_read(self) -> bool:
-        """Make the header and put behind it what the client has said: one segment for both."""
+        """Make the header and read what the client has said; False: the client is gone."""
         try:
-            if self._first is None:
-                self._first = self._header() + self._said
-            elif self._is_for_hop != self._is_to_hop():
-                self._first = self._header_again()
-            self._read_client(self._first)
+            self._first.read(to_hop=self._is_to_hop())
         except OSError:
             self.stop()
             self._owner.client_reset()
             return False
         return True
-
-    def _header(self) -> bytes:
-        """The PROXY header for the target; b"" in a mode without one. Raises OSError."""
-        self._is_for_hop = self._is_to_hop()
-        write = self._forward.write_header if not self._is_for_hop else write_v2
-        self._header_size = 0
-        if write is None or self._source is None:
-            if self._is_for_hop:  # the client's own words would be taken for it
-                raise OSError(0, "a node cannot be told of a client without an address")
-            return b""
-        if self._destination is None:
-            self._destination = local_address(self._client_fd)
-        header = write(self._source, self._destination)
-        if self._is_for_hop:
-            if self._forward.forward.mesh.is_hop:
-                header = add_tlvs(header, _PASSED_ON, FIRST_SIZE)
-        elif self._tlvs and (largest := self._forward.forward.pass_tlvs):
-            header = add_tlvs(header, self._tlvs, largest)
-        self._header_size = len(header)
-        return header
 
     def _is_to_hop(self) -> bool:
         if self._race is None or self._race.at is None:
@@ -245,33 +194,16 @@ class Connect:
         live = self._forward.target.live
         return live is not None and live.is_hop(self._race.at)
 
-    def _header_again(self) -> bytes:
-        """What is to come first, with a header for the present address. Raises OSError."""
-        words = self.words
-        return self._header() + words
-
-    def _read_client(self, first: bytes) -> None:
-        if self._client_ended or len(first) > self._header_size:
-            return
-        try:
-            size = os.readv(self._client_fd, _first_buffers)
-        except BlockingIOError:
-            return
-        if size:
-            self._first = first + bytes(buffer[:size])
-        else:
-            self._client_ended = True
-
     # -- while another pump waits --
 
     def _may_be_pair(self) -> bool:
         has_ring = self._forward.resources.ring is not None
         is_plain = not self._forward.forward.target.path  # reads of a unix socket may end short
-        return has_ring and is_plain and self._race is None and not self._client_ended
+        return has_ring and is_plain and self._race is None and not self._first.client_ended
 
     def _is_waited_for(self) -> bool:
         """Let the other pump wait, and move the bytes then; False if it does not."""
-        if not self._owner.dialled(self._fd, self._first or b"", self._header_size):
+        if not self._owner.dialled(self._fd, self._first.data, self._first.header_size):
             return False
         self._fd, self._is_pair = -1, True
         if self._owner.is_joined():
@@ -282,7 +214,7 @@ class Connect:
 
     def wait_for_pair(self, header: bytes) -> None:
         """Another pump has dialled; it has what the client says, too."""
-        self._first, self._header_size = header, len(header)
+        self._first.became(header)
         self._is_pair = True
         self._start_clock()
 
@@ -295,8 +227,7 @@ class Connect:
         """The other pump does not wait any more: the target has failed, or the client has."""
         self._is_pair = False
         self._fd = fd
-        self._first = stopped.first + stopped.up
-        self._client_ended = bool(stopped.flags & Flags.ENDED_CLIENT)
+        self._first.came_back(stopped)
         if stopped.flags & Flags.BROKE_CLIENT:
             self.stop()
             self._owner.client_reset()
@@ -326,7 +257,7 @@ class Connect:
 
         Across a bridge or loopback the handshake is usually done when connect(2) returns.
         """
-        fd, first = self._fd, self._first or b""
+        fd, first = self._fd, self._first.data
         try:
             sent = os.write(fd, first) if first else 0
         except BlockingIOError:
@@ -343,9 +274,9 @@ class Connect:
         self._owner.connected(
             fd,
             first[sent:],
-            sent - self._header_size,
+            sent - self._first.header_size,
             watched=watched,
-            client_ended=self._client_ended,
+            client_ended=self._first.client_ended,
         )
         self._fd = -1  # not before: an exception there must not leak it
         return True
@@ -450,8 +381,7 @@ class Connect:
 
     def _begin_anew(self) -> None:
         self._race = None  # it is over
-        if self._first is not None:  # what the target is told may have changed
-            self._first = self._header_again()
+        self._first.make_again(to_hop=self._is_to_hop())
         self.start()
 
     def _renewed(self) -> None:
