@@ -165,6 +165,25 @@ def test_an_answer_and_its_end_are_one_segment(ends: Ends, request: pytest.Fixtu
         if ends.ring.is_half_closed(ends.pair):
             break
         ends.turn(0.05)
+    ends.turn()  # which sends what the last one has brought
+    assert read_all(ends.client) == b"answer"
+    assert segments_in(ends.client) - before == (1 if goes_on else 2)
+
+
+def test_an_end_joins_bytes_that_are_not_sent_yet(
+    ends: Ends, request: pytest.FixtureRequest
+) -> None:
+    goes_on = "many" in request.node.name and linux() >= (6, 17)
+    ends.join()
+    ends.turn()
+    before = segments_in(ends.client)
+    ends.target.sendall(b"answer")
+    ends.turn(10)  # it is read, and the next turn sends it
+    ends.target.close()
+    for _ in range(100):
+        ends.turn(0.05)
+        if ends.ring.is_half_closed(ends.pair):
+            break
     assert read_all(ends.client) == b"answer"
     assert segments_in(ends.client) - before == (1 if goes_on else 2)
 

@@ -119,10 +119,13 @@ bool grow(ring_t *self) {
     if (count > MOST_SLOTS) return false;
     slot_t *slots = realloc(self->slots, count * sizeof *slots);
     if (!slots) return false;
+    self->slots = slots;
+    uint32_t *soon = realloc(self->soon, 2 * count * sizeof *soon);
+    if (!soon) return false;
+    self->soon = soon;
     memset(slots + self->count, 0, (count - self->count) * sizeof *slots);
     for (uint32_t at = self->count; at < count; at++)
         slots[at].next = at + 1 < count ? at + 1 : self->free;
-    self->slots = slots;
     self->free = self->count;
     self->count = count;
     return true;
@@ -221,23 +224,16 @@ static void write_now(ring_t *self, uint32_t at, int end, const unsigned char *d
     stop(self, at, FULL);
 }
 
-/* Let the next enter send a buffer. False: there is no room for that. */
-static bool send_soon(ring_t *self, uint32_t at, int end, unsigned id, size_t size) {
+/* Let the next enter send a buffer; an end that comes before it goes in the same segment. */
+static void send_soon(ring_t *self, uint32_t at, int end, unsigned id, size_t size) {
     slot_t *slot = &self->slots[at];
-    struct io_uring_sqe *sqe = next_sqe(self);
-    if (!sqe) return false;
-    const unsigned char *data = self->buffers + (size_t)id * BUFFER_SIZE;
-    io_uring_prep_send(sqe, slot->end[OTHER(end)].fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    io_uring_sqe_set_data64(sqe, name_of(slot, at, SEND_CLIENT + end));
     slot->end[end].sending = size;
     slot->end[end].buffer = id;
-    self->under_way++;
-    self->sends++;
-    return true;
+    self->soon[self->waiting++] = at << 1 | end; /* has room for all: see grow */
 }
 
-/* Pass a buffer's bytes on. True: the buffer is still in use. `last`: the end comes next. */
-static bool pass_on(ring_t *self, uint32_t at, int end, unsigned id, size_t size, bool last) {
+/* Pass a buffer's bytes on. True: the buffer is still in use. */
+static bool pass_on(ring_t *self, uint32_t at, int end, unsigned id, size_t size) {
     slot_t *slot = &self->slots[at];
     end_t *here = &slot->end[end];
     const unsigned char *data = self->buffers + (size_t)id * BUFFER_SIZE;
@@ -246,11 +242,11 @@ static bool pass_on(ring_t *self, uint32_t at, int end, unsigned id, size_t size
         here->full = 0;
     else if (here->full < BULK_AFTER)
         here->full++;
-    bool waits = false;
-    if (!slot->joined || here->held || here->sending)
+    bool waits = slot->joined && !here->held && !here->sending;
+    if (waits)
+        send_soon(self, at, end, id, size);
+    else
         hold(self, at, end, data, size, false);
-    else if (last || !(waits = send_soon(self, at, end, id, size)))
-        write_now(self, at, end, data, size, last ? MSG_MORE : 0);
     if (slot->joined && here->full >= BULK_AFTER) stop(self, at, BULK);
     return waits;
 }
@@ -278,7 +274,6 @@ static void was_sent(ring_t *self, uint32_t at, int end, int result) {
     const unsigned char *data = self->buffers + (size_t)here->buffer * BUFFER_SIZE;
     uint32_t size = here->sending, sent = result < 0 ? 0 : result;
     here->sending = 0;
-    self->sends--;
     if (sent > size) sent = size;
     here->moved += sent;
     if (result < 0 && result != -EAGAIN && result != -EINTR && slot->state != CLOSING) {
@@ -291,11 +286,38 @@ static void was_sent(ring_t *self, uint32_t at, int end, int result) {
         uint32_t held_size = here->held_size;
         here->held = NULL;
         here->held_size = 0;
-        write_now(self, at, end, held, held_size, 0);
+        write_now(self, at, end, held, held_size, here->ended ? MSG_MORE : 0);
         free(held);
     }
     give_buffer_back(self, here->buffer);
     if (here->ended && slot->state != CLOSING) pass_end_on(self, at, end);
+}
+
+/* Send what waits for it. Its end may have come meanwhile. */
+static void send_all(ring_t *self) {
+    for (uint32_t i = 0; i < self->waiting; i++) {
+        uint32_t at = self->soon[i] >> 1;
+        int end = self->soon[i] & 1;
+        slot_t *slot = &self->slots[at];
+        end_t *here = &slot->end[end];
+        int fd = slot->end[OTHER(end)].fd;
+        const unsigned char *data = self->buffers + (size_t)here->buffer * BUFFER_SIZE;
+        bool is_last = here->ended && !here->held;
+        struct io_uring_sqe *sqe = NULL;
+        if (slot->state == CLOSING) {
+            was_sent(self, at, end, -ECANCELED);
+        } else if (is_last || !(sqe = next_sqe(self))) {
+            ssize_t sent = send_now(fd, data, here->sending, is_last ? MSG_MORE : 0);
+            was_sent(self, at, end, sent < 0 ? -errno : sent);
+        } else {
+            io_uring_prep_send(sqe, fd, data, here->sending, MSG_DONTWAIT | MSG_NOSIGNAL);
+            io_uring_sqe_set_data64(sqe, name_of(slot, at, SEND_CLIENT + end));
+            self->under_way++;
+            self->sends++;
+        }
+        settle(self, at);
+    }
+    self->waiting = 0;
 }
 
 static bool is_failure(int result) {
@@ -303,14 +325,14 @@ static bool is_failure(int result) {
            result != -ECANCELED;
 }
 
-static void received(ring_t *self, uint32_t at, int end, int result, unsigned flags, bool last) {
+static void received(ring_t *self, uint32_t at, int end, int result, unsigned flags) {
     slot_t *slot = &self->slots[at];
     bool is_unknown = result == -EINVAL && slot->end[end].reading == MANY; /* before Linux 6.17 */
     if (!(flags & IORING_CQE_F_MORE)) slot->end[end].reading = 0;
     if (flags & IORING_CQE_F_BUFFER) {
         unsigned id = flags >> IORING_CQE_BUFFER_SHIFT;
         bool is_data = id < BUFFERS && result > 0 && result <= BUFFER_SIZE;
-        if (!(is_data && pass_on(self, at, end, id, result, last)) && id < BUFFERS)
+        if (!(is_data && pass_on(self, at, end, id, result)) && id < BUFFERS)
             give_buffer_back(self, id);
     }
     if (result == 0)
@@ -495,8 +517,7 @@ void connect_target(ring_t *self, uint32_t at, const struct sockaddr *address,
 
 /* -- completions -- */
 
-/* `last`: the completion behind this one is the end of the same stream. */
-static void complete(ring_t *self, const struct io_uring_cqe *cqe, bool last) {
+static void complete(ring_t *self, const struct io_uring_cqe *cqe) {
     unsigned operation = cqe->user_data & 0xFF, flags = cqe->flags;
     uint32_t at = cqe->user_data >> 8 & 0xFFFFFF;
     if (operation == POLL) {
@@ -504,6 +525,7 @@ static void complete(ring_t *self, const struct io_uring_cqe *cqe, bool last) {
         return;
     }
     if (!(flags & IORING_CQE_F_MORE)) self->under_way--;
+    if (operation == SEND_CLIENT || operation == SEND_TARGET) self->sends--;
     if (operation > CONNECT || at >= self->count) return; /* a CANCEL is of no interest */
     slot_t *slot = &self->slots[at];
     if (slot->state == FREE || slot->generation != (uint32_t)(cqe->user_data >> 32)) {
@@ -516,7 +538,7 @@ static void complete(ring_t *self, const struct io_uring_cqe *cqe, bool last) {
     else if (operation >= SEND_CLIENT)
         was_sent(self, at, operation - SEND_CLIENT, cqe->res);
     else
-        received(self, at, operation - RECV_CLIENT, cqe->res, flags, last);
+        received(self, at, operation - RECV_CLIENT, cqe->res, flags);
     settle(self, at);
 }
 
@@ -525,11 +547,17 @@ unsigned take_completions(ring_t *self) {
     unsigned count = io_uring_peek_batch_cqe(&self->ring, cqes, BATCH);
     for (unsigned i = 0; i < count; i++) {
         struct io_uring_cqe cqe = *cqes[i];
-        const struct io_uring_cqe *next = i + 1 < count ? cqes[i + 1] : NULL;
-        complete(self, &cqe, next && next->user_data == cqe.user_data && next->res == 0);
+        complete(self, &cqe);
     }
     io_uring_cq_advance(&self->ring, count);
     return count;
+}
+
+/* Have what waits sent by the next enter, unless there is an end for its segment by now. */
+void prepare(ring_t *self) {
+    if (!self->waiting) return;
+    take_completions(self); /* asks the kernel only where that has something */
+    send_all(self);
 }
 
 /* Submit, and wait for that time at most. Gives 0 or a negative errno.
@@ -581,7 +609,7 @@ static int add_pool(ring_t *self) {
 int open_ring(ring_t *self) {
     struct io_uring_params params = {
         .flags = IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_CQSIZE |
-                 IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN |
+                 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
                  IORING_SETUP_SUBMIT_ALL, /* what follows an operation that is refused, too */
         .cq_entries = COMPLETIONS,
     };
@@ -610,6 +638,7 @@ void close_ring(ring_t *self) {
             settle(self, at);
         }
     for (int tries = 0; self->under_way && tries < 100; tries++) {
+        prepare(self);
         submit(self, 0.01);
         take_completions(self);
         self->told = 0;

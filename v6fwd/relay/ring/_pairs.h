@@ -93,6 +93,8 @@ typedef struct {
     uint32_t active;    /* slots in use */
     uint32_t under_way; /* operations whose completion is to come, polls of Python's not counted */
     uint32_t sends;     /* sends among them */
+    uint32_t *soon;     /* (slot << 1) | end of what is to be sent by the next enter */
+    uint32_t waiting;   /* of these */
     uint32_t *events;
     uint32_t told, room;
     unsigned char scratch[BUFFER_SIZE];
@@ -103,12 +105,15 @@ typedef struct {
 } ring_t;
 
 #define NONE UINT32_MAX
+/* Of each flow: connected, and finished or stopped; and that the epoll can be read. */
+#define MOST_TOLD(ring) (2 * (ring)->active + 1)
 
 #pragma GCC visibility push(hidden)
 
 /* The ring itself, with its pool. Gives 0 or a negative errno. */
 int open_ring(ring_t *self);
 void close_ring(ring_t *self);
+void prepare(ring_t *self);
 int submit(ring_t *self, double seconds);
 unsigned take_completions(ring_t *self);
 /* Room for so many events more. */

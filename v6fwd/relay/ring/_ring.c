@@ -34,8 +34,9 @@ static PyObject *ring_wait(ring_t *self, PyObject *argument) {
         self->slots[at].next = self->free;
         self->free = at;
     }
-    if (!make_room(self, 2 * BATCH)) return PyErr_NoMemory();
+    if (!make_room(self, MOST_TOLD(self))) return PyErr_NoMemory();
     if (self->rests) be_awake(self);
+    prepare(self);
     if (self->told || io_uring_cq_ready(&self->ring)) seconds = 0;
     int result;
     Py_BEGIN_ALLOW_THREADS
@@ -62,9 +63,11 @@ static PyObject *ring_rest(ring_t *self, PyObject *unused) {
     if (!check_open(self)) return NULL;
     io_uring_cq_eventfd_toggle(&self->ring, true);
     self->rests = true;
+    bool has_room = make_room(self, MOST_TOLD(self)); /* else all waits until the next wait */
+    if (has_room) prepare(self);
     submit(self, 0);
-    if (make_room(self, 2 * BATCH)) take_completions(self); /* of sends; without memory: later */
-    bool is_more = self->told || io_uring_cq_ready(&self->ring) || io_uring_sq_ready(&self->ring);
+    if (has_room) take_completions(self); /* of sends */
+    bool is_more = self->told || self->waiting || io_uring_cq_ready(&self->ring) || io_uring_sq_ready(&self->ring);
     return PyBool_FromLong(is_more);
 }
 
