@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import ipaddress
 import itertools
 import socket
 from collections.abc import Callable, Sequence
@@ -15,7 +14,6 @@ from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError
 from v6fwd.model import Address, Balance, Endpoint, Mesh, Protocol
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import tune
 from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.balance import Balancer
 from v6fwd.relay.transparent.privileged import MeshSocket, PrivilegedOps
@@ -158,15 +156,10 @@ class MeshTarget:
         source: Address | None = None,
         hop_limit: int = 0,
         *,
-        speaks: bool = False,  # noqa: ARG002 - the handshake is under way already
+        speaks: bool = False,
     ) -> int:
         task = address or self._first(source)
-        sock = self._connected(task, Protocol.TCP, hop_limit)
-        try:
-            tune(sock)
-        except BaseException:
-            sock.close()
-            raise
+        sock = self._connected(task, Protocol.TCP, hop_limit, speaks=speaks)
         return self._counted(sock.detach(), task)
 
     def _counted(self, fd: int, address: SocketAddress) -> int:
@@ -185,12 +178,18 @@ class MeshTarget:
         return self.order(source)[0]
 
     def _connected(
-        self, address: SocketAddress, protocol: Protocol, hop_limit: int = 0
+        self,
+        address: SocketAddress,
+        protocol: Protocol,
+        hop_limit: int = 0,
+        *,
+        speaks: bool = False,
     ) -> socket.SocketType:
         """A socket that connects to a task. Raises OSError."""
         at: TaskAddress = address[1]
-        packed = ipaddress.IPv4Address(at.host).packed
-        request = MeshSocket(self._mesh.netns, protocol, packed, at.port, hop_limit)
+        packed = socket.inet_pton(socket.AF_INET, at.host)
+        which = self._mesh.netns, protocol, packed, at.port
+        request = MeshSocket(*which, hop_limit, self._mesh.identity, speaks)
         try:
             return self._ops.mesh_socket(request)
         except RelayError as error:  # nobody made a namespace yet
