@@ -1,4 +1,4 @@
-"""A client that vanishes with data on its way, and one that is only paused."""
+"""Ends that vanish with data on its way, or on a silent flow; and one that is only paused."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 from tests.support.inside import client, server
 from tests.support.relaying import relaying, target, until
-from v6fwd.demo.lab import HOST_V6, Lab
-from v6fwd.model import Endpoint, Forward, Limits
+from v6fwd.demo.lab import CONTAINER_V4, HOST_V6, Lab
+from v6fwd.model import Endpoint, Forward, Limits, Mesh
 from v6fwd.relay.flows import Flow
 from v6fwd.relay.limits import dead_peers
-from v6fwd.relay.sockets import prepare_listener
+from v6fwd.relay.sockets import Keepalive, prepare_listener
 from v6fwd.relay.tcp.stream import StreamFlow
 
 pytestmark = pytest.mark.netns
@@ -25,6 +25,13 @@ table inet gone {{
   chain in {{ type filter hook input priority 0; tcp dport {port} drop; }}
   chain out {{ type filter hook output priority 0; tcp sport {port} drop; }}
 }}
+"""
+
+ALL_GONE = """
+table inet gone {
+  chain in { type filter hook input priority 0; drop; }
+  chain out { type filter hook output priority 0; drop; }
+}
 """
 
 
@@ -79,3 +86,42 @@ async def test_a_dead_client_is_reset_and_a_paused_one_is_not(
         assert is_full(of(flows, paused))
         for end in (paused, dead):
             end.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [(b"more", "an end acknowledges nothing"), (b"", "reset by target")],
+    ids=["data-under-way", "silent"],
+)
+async def test_a_task_whose_node_is_gone(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, more: bytes, end: str
+) -> None:
+    """Its clients are told in a bounded time, which other forwards' clients are not."""
+    monkeypatch.setattr(dead_peers, "MESH_SILENCE", 1.0)
+    monkeypatch.setattr(dead_peers, "MESH_ROUND", 0.1)
+    monkeypatch.setattr(dead_peers, "MESH_KEEPALIVE", Keepalive(1, 1, 1))
+    limits = Limits(drain_timeout=0)
+    unused = Endpoint("127.0.0.1", 9)
+    async with relaying(unused, limits=limits) as running:
+        task = server(lab, CONTAINER_V4, PORT)
+        listen = Endpoint("::", PORT)
+        listener = server(lab, "::", PORT, host="host")
+        prepare_listener(listener)
+        mesh = Mesh(f"/run/netns/{lab.namespace('host')}", "1", remote=(CONTAINER_V4,))
+        await running.relay.open(Forward(listen, Endpoint("web", PORT), mesh=mesh), listener)
+        end_of_client = client(lab, "client", HOST_V6, PORT)
+        end_of_client.sendall(b"first")
+        await until(lambda: select.select([task], [], [], 0)[0])
+        accepted, _ = task.accept()
+        await until(lambda: select.select([accepted], [], [], 0)[0])
+        assert accepted.recv(9) == b"first"
+        lab.run("container", "nft", "-f", "-", input=ALL_GONE).check_returncode()
+        if more:
+            end_of_client.sendall(more)
+        await until(lambda: not running.relay.flows.live)
+        assert running.relay.totals()[str(listen)]["ends"] == {end: 1}
+        await until(lambda: select.select([end_of_client], [], [], 0)[0])
+        with pytest.raises(ConnectionResetError):
+            end_of_client.recv(1)
+        for sock in (end_of_client, accepted, task):
+            sock.close()

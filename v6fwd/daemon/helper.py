@@ -10,26 +10,26 @@ machine's. When the worker is gone it undoes what it has done and ends.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NoReturn
 from typing import Protocol as Interface
 
-from v6fwd.client_ip.destination import Destination
 from v6fwd.client_ip.presentable import SourceFilter
 from v6fwd.daemon import wire
 from v6fwd.daemon.channel import Channel
+from v6fwd.daemon.guards import Guards
 from v6fwd.daemon.messages import Message, Permit, Revoke, read_by_helper
 from v6fwd.daemon.permits import Permits, why_not_bound
-from v6fwd.daemon.socket_filter import guarded, load, program
-from v6fwd.errors import NotPermittedError, RelayError, reason
+from v6fwd.daemon.socket_filter import all_guarded, program, task_program
+from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol
 from v6fwd.netns.netlink import Net
 from v6fwd.relay.transparent.privileged import (
     AheadRequest,
+    MeshAhead,
     MeshSocket,
     NetnsView,
     PrivilegedOps,
@@ -40,8 +40,8 @@ from v6fwd.relay.transparent.privileged import (
 BATCH = 64
 """Requests answered before the event loop may do something else."""
 
-_MESH = "mesh_socket"
-"""The one request of these whose answer is a socket."""
+_MESH, _MESH_AHEAD = "mesh_socket", "mesh_ahead"
+"""The requests of these whose answers are sockets."""
 _REQUESTS: dict[str, tuple[type, ...]] = {
     "find": (str,),
     "join": (str,),
@@ -53,6 +53,7 @@ _REQUESTS: dict[str, tuple[type, ...]] = {
     "pseudo": (str, bytes, int, bool),
     "own_pseudo_net": (),
     _MESH: (str, str, bytes, int, int),
+    _MESH_AHEAD: (str, bytes, int, int),
 }
 
 
@@ -65,6 +66,9 @@ class HelperNamespaces(PrivilegedOps, Interface):
 
     def sockets_ahead(self, request: AheadRequest) -> list[socket.SocketType]:
         """Make TCP sockets that are bound later. Raises RelayError and OSError."""
+
+    def mesh_ahead(self, request: MeshAhead) -> list[socket.SocketType]:
+        """Make TCP sockets that are connected later. Raises RelayError and OSError."""
 
 
 class Desk:
@@ -81,8 +85,7 @@ class Desk:
         self._permits = permits
         self._addresses_of = addresses_of
         self._filters: dict[str, tuple[tuple[Net, ...], SourceFilter]] = {}
-        self._guards: dict[tuple[str, Destination, int], tuple[tuple[Net, ...], int]] = {}
-        """Programs for sockets made ahead, with the addresses that they know of."""
+        self._guards = Guards()
         self._joined: Counter[str] = Counter()
         self._clients: Counter[tuple[str, int, Address]] = Counter()
 
@@ -109,32 +112,11 @@ class Desk:
         permitted = self._permits.may_reach(netns, destination, Protocol.TCP, port)
         if not permitted or not 0 < number <= wire.MOST:
             raise RefusedError(f"no target of ours is at that address in {netns}")
-        guard = self._guard(request)
-        sockets = self._ops.sockets_ahead(request)
-        try:
-            for sock in sockets:
-                guarded(sock, guard)
-        except BaseException:
-            for sock in sockets:
-                sock.close()
-            raise
-        return sockets
-
-    def _guard(self, request: AheadRequest) -> int:
-        """Return the filter's descriptor. Raises NotPermittedError where it cannot be had."""
-        netns, _, destination, port, _ = request
-        addresses = self._addresses_of(netns)
-        key = netns, destination, port
-        known, fd = self._guards.get(key, ((), -1))
-        if known != addresses or fd < 0:
-            if fd >= 0:
-                os.close(self._guards.pop(key)[1])
-            try:
-                fd = load(program(destination, port, nets_of(addresses)))
-            except OSError as error:
-                raise NotPermittedError(f"no filter for sockets: {reason(error)}") from None
-            self._guards[key] = addresses, fd
-        return fd
+        own = self._addresses_of(netns)
+        guard = self._guards.of(
+            netns, (destination, port), own, lambda: program(destination, port, nets_of(own))
+        )
+        return all_guarded(self._ops.sockets_ahead(request), guard)
 
     def _filter(self, netns: str) -> SourceFilter:
         addresses = self._addresses_of(netns)
@@ -155,6 +137,19 @@ class Desk:
         _need(permitted and 0 <= hop_limit < 256, f"no task of ours is at that address in {netns}")
         return self._ops.mesh_socket(request)
 
+    def mesh_ahead(self, words: list[Any]) -> list[socket.SocketType]:
+        """Make sockets that a worker connects itself, each with a filter that hears one task.
+
+        Raises RefusedError, RelayError, OSError.
+        """
+        netns, task, port, number = request = MeshAhead(*words)
+        permitted = self._permits.may_connect(netns, Protocol.TCP, task, port)
+        _need(
+            permitted and 0 < number <= wire.MOST, f"no task of ours is at that address in {netns}"
+        )
+        guard = self._guards.of(netns, (task, port), (), lambda: task_program(task, port))
+        return all_guarded(self._ops.mesh_ahead(request), guard)
+
     def answer(self, kind: str, words: list[Any]) -> bytes:
         """Answer any other request. Raises RefusedError, RelayError, OSError."""
         value = getattr(self, f"_{kind}")(*words)
@@ -174,8 +169,7 @@ class Desk:
         self._joined[netns] -= 1
         if not self._joined[netns]:
             self._filters.pop(netns, None)
-            for key in [key for key in self._guards if key[0] == netns]:
-                os.close(self._guards.pop(key)[1])
+            self._guards.drop(netns)
         self._ops.leave(netns)
 
     def _try_out(self, netns: str, target: bytes, port: int) -> None:
@@ -282,7 +276,9 @@ class Helper:
                 return
             if not wire.is_bound(packet):
                 kind, words = wire.read(packet, _REQUESTS)
-                if kind == _MESH:
+                if kind == _MESH_AHEAD:
+                    self._send_all(self._desk.mesh_ahead(words))
+                elif kind == _MESH:
                     self._send_all([self._desk.mesh_socket(words)])
                 else:
                     self._send(self._desk.answer(kind, words))

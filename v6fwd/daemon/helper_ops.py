@@ -24,10 +24,12 @@ from v6fwd.log import Log
 from v6fwd.model import Address, Protocol
 from v6fwd.relay.transparent.privileged import (
     AheadRequest,
+    MeshAhead,
     MeshSocket,
     NetnsView,
     SocketRequest,
 )
+from v6fwd.relay.transparent.task_socket import KINDS
 
 PATIENCE = 5
 """Seconds for an answer."""
@@ -83,13 +85,16 @@ class HelperOps:
             try:
                 return self._ahead.take(request)
             except NotPermittedError as error:  # each socket is bound by the helper, then
-                self._has_filters = False
-                self._log.info("no-sockets-ahead", f"sockets are made one by one: {error}")
+                self._has_no_filters(error)
         (fd,) = self._sockets(wire.pack_bound(request))
         kind = socket.SOCK_STREAM if request.protocol is Protocol.TCP else socket.SOCK_DGRAM
         return _made(request.destination, kind, fd)
 
-    def _sockets_ahead(self, request: AheadRequest) -> list[socket.SocketType]:
+    def _sockets_ahead(self, request: AheadRequest | MeshAhead) -> list[socket.SocketType]:
+        if isinstance(request, MeshAhead):
+            kind = KINDS[Protocol.TCP]
+            fds = self._sockets(wire.pack("mesh_ahead", *request))
+            return [socket.SocketType(socket.AF_INET, kind, 0, fd) for fd in fds]
         fds = self._sockets(wire.pack_ahead(request))
         return [_made(request.destination, socket.SOCK_STREAM, fd) for fd in fds]
 
@@ -101,10 +106,18 @@ class HelperOps:
         return fds
 
     def mesh_socket(self, request: MeshSocket) -> socket.SocketType:
-        netns, protocol, task, port, hop_limit = request
+        if request.protocol is Protocol.TCP and self._has_filters:
+            try:
+                return self._ahead.to_task(request)
+            except NotPermittedError as error:  # each socket is connected by the helper, then
+                self._has_no_filters(error)
+        netns, protocol, task, port, hop_limit, *_ = request
         (fd,) = self._sockets(wire.pack("mesh_socket", netns, str(protocol), task, port, hop_limit))
-        kind = socket.SOCK_STREAM if protocol is Protocol.TCP else socket.SOCK_DGRAM
-        return socket.SocketType(socket.AF_INET, kind | socket.SOCK_NONBLOCK, 0, fd)
+        return socket.SocketType(socket.AF_INET, KINDS[protocol], 0, fd)
+
+    def _has_no_filters(self, error: NotPermittedError) -> None:
+        self._has_filters = False
+        self._log.info("no-sockets-ahead", f"sockets are made one by one: {error}")
 
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
         self._ask("client_left", netns, epoch, client.packed, client.port)

@@ -1,10 +1,10 @@
 """A filter for sockets that a helper makes ahead: whom they hear, whatever a worker does.
 
-A socket hears its target's address and port only, and only as somebody whom the target may see: the
-worker binds the socket to a client's address, and the target's answers to any other address are
-dropped by the kernel, so that no connection is ever made. The filter is locked (SO_LOCK_FILTER):
-who has the socket cannot take it off. One program in eBPF serves all sockets to a destination; to
-attach a classic one takes 13 us for each.
+A socket hears its target's address and port only: a worker that connects it elsewhere sends SYNs,
+and the kernel drops every answer, so that no connection is ever made. A worker binds a socket in a
+container's namespace to a client's address: such a one hears its target only as somebody whom that
+may see. The filter is locked (SO_LOCK_FILTER): who has the socket cannot take it off. One program
+in eBPF serves all sockets to a destination; to attach a classic one takes 13 us for each.
 """
 
 from __future__ import annotations
@@ -42,6 +42,18 @@ def guarded(sock: socket.SocketType, program: int) -> None:
     sock.setsockopt(socket.SOL_SOCKET, _SO_LOCK_FILTER, 1)
 
 
+def all_guarded(sockets: list[socket.SocketType], program: int) -> list[socket.SocketType]:
+    """Do so with all; return them. Raises OSError, and closes them then."""
+    try:
+        for sock in sockets:
+            guarded(sock, program)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
 def load(code: bytes) -> int:
     """Load a program; return its descriptor. Raises OSError, also on machines not known here."""
     number = _SYSCALL.get(platform.machine())
@@ -61,25 +73,45 @@ def load(code: bytes) -> int:
 def program(destination: Destination, port: int, own: Iterable[IPNetwork]) -> bytes:
     """Return the filter for TCP connections to a destination; `own` are the target's networks."""
     size = len(destination.address)
-    at_source, at_destination = _ADDRESSES[size]
-    checks = [(0, 2, 0xFFFF, port)]  # at the TCP header: the target's port
-    checks += _words(_NETWORK_HEADER + at_source, destination.address, b"\xff" * size)
+    _, at_destination = _ADDRESSES[size]
+    checks = _from(destination.address, port)
     if destination.is_pseudo:
         checks.append((_NETWORK_HEADER + at_destination, 1, 0xF0, PSEUDO_NET[0]))
         nets: list[IPNetwork] = []
     else:
         nets = [net for group in NOT_PRESENTABLE.values() for net in group] + list(own)
-    steps = [_step(_MOVE, 0x16)]
-    for check in checks:
-        steps += [*_load(check), _if_not(check, 1), _step(_JUMP, 0, 2), *_end(_DROP)]
+    steps = _needs(checks)
     for net in nets:
         if net.version == (4 if size == 4 else 6):
             steps += _refuse(net, _NETWORK_HEADER + at_destination)
     return b"".join([*steps, *_end(_PASS)])
 
 
+def task_program(task: bytes, port: int) -> bytes:
+    """Return the filter for TCP connections to a task of Swarm.
+
+    Such a socket has an address of its namespace: a worker may not bind a foreign one.
+    """
+    return b"".join([*_needs(_from(task, port)), *_end(_PASS)])
+
+
 _Check = tuple[int, int, int, int]
 """Offset, bytes, mask, value."""
+
+
+def _from(address: bytes, port: int) -> list[_Check]:
+    """Checks of a packet's source: the port is at the start of the TCP header."""
+    at_source, _ = _ADDRESSES[len(address)]
+    whole = b"\xff" * len(address)
+    return [(0, 2, 0xFFFF, port), *_words(_NETWORK_HEADER + at_source, address, whole)]
+
+
+def _needs(checks: Iterable[_Check]) -> list[bytes]:
+    """Begin a program: drop what fails one of the checks."""
+    steps = [_step(_MOVE, 0x16)]
+    for check in checks:
+        steps += [*_load(check), _if_not(check, 1), _step(_JUMP, 0, 2), *_end(_DROP)]
+    return steps
 
 
 def _words(offset: int, value: bytes, mask: bytes) -> list[_Check]:

@@ -7,20 +7,28 @@ They are kept for a moment only: a socket keeps its namespace alive, that of a d
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from v6fwd.client_ip.destination import Destination
 from v6fwd.daemon.wire import MOST
 from v6fwd.relay.transparent.bind import bind
-from v6fwd.relay.transparent.privileged import AheadRequest, SocketRequest
+from v6fwd.relay.transparent.privileged import (
+    SOCKETS_AHEAD,
+    AheadRequest,
+    MeshAhead,
+    MeshSocket,
+    SocketRequest,
+)
+from v6fwd.relay.transparent.task_socket import connect
 
 KEPT = 1.0
 """Seconds, or up to twice as many, until a socket that nobody took is closed."""
 FIRST = 2
 """Sockets asked for at first; twice as many each time that they are gone within KEPT."""
 
-_Key = tuple[str, int, Destination, int]
+_Key = tuple[str, Hashable, Hashable, int]
+"""The name of a namespace, which one it is now, the destination and its port."""
 
 
 @dataclass(slots=True)
@@ -33,13 +41,14 @@ class _Stock:
 
 
 class SocketsAhead:
-    """The stocks. `make` asks the helper; `later` calls back after some seconds."""
+    """The stocks: SOCKETS_AHEAD at most in all."""
 
     def __init__(
         self,
-        make: Callable[[AheadRequest], list[socket.SocketType]],
+        make: Callable[[AheadRequest | MeshAhead], list[socket.SocketType]],
         later: Callable[[float, Callable[[], None]], object],
     ) -> None:
+        """`make` asks the helper; `later` calls back after some seconds."""
         self._make = make
         self._later = later
         self._stocks: dict[_Key, _Stock] = {}
@@ -49,15 +58,7 @@ class SocketsAhead:
         """Return a socket that is bound as requested. Raises RelayError and OSError."""
         netns, epoch, _, destination, port, client = request
         key = netns, epoch, destination, port
-        stock = self._stocks.get(key)
-        if stock is None:
-            stock = self._stocks[key] = _Stock()
-            self._sweep_later()
-        if not stock.sockets:
-            stock.sockets = self._make(AheadRequest(*key, stock.wanted))
-            stock.wanted = min(MOST, 2 * stock.wanted)
-        stock.was_used = True
-        sock = stock.sockets.pop()
+        sock = self._from_stock(key, AheadRequest, key)
         try:
             bind(sock, client.host, client.port)
         except BaseException:
@@ -65,8 +66,32 @@ class SocketsAhead:
             raise
         return sock
 
-    def drop(self, netns: str, but: int = -1) -> None:
-        """Close the sockets in a namespace, unless it is the one of the epoch `but`."""
+    def to_task(self, request: MeshSocket) -> socket.SocketType:
+        """Return a socket that connects as requested. Raises RelayError and OSError."""
+        netns, _, task, port, _, identity, _ = request
+        key = netns, identity, task, port
+        if key not in self._stocks:
+            self.drop(netns, but=identity)
+        return connect(self._from_stock(key, MeshAhead, (netns, task, port)), request)
+
+    def _from_stock(
+        self, key: _Key, ahead: Callable[..., AheadRequest | MeshAhead], words: Iterable[Any]
+    ) -> socket.SocketType:
+        """Take one; where there is none, ask for some by `ahead` of `words` and how many."""
+        stock = self._stocks.get(key)
+        if stock is None:
+            stock = self._stocks[key] = _Stock()
+            self._sweep_later()
+        if not stock.sockets:
+            kept = sum(len(each.sockets) for each in self._stocks.values())
+            number = max(1, min(stock.wanted, SOCKETS_AHEAD - kept))
+            stock.sockets = self._make(ahead(*words, number))
+            stock.wanted = min(MOST, 2 * stock.wanted)
+        stock.was_used = True
+        return stock.sockets.pop()
+
+    def drop(self, netns: str, but: Hashable = -1) -> None:
+        """Close the sockets in a namespace, unless it is the one that `but` tells."""
         for key in [key for key in self._stocks if key[0] == netns and key[1] != but]:
             _close(self._stocks.pop(key))
 

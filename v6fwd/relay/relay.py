@@ -178,8 +178,10 @@ class Relay:
         of_udp = sum(port.forward.protocol is Protocol.UDP for port in every)
         self.resources.keep(limits)
         transparent = sum(port.forward.client_ip is ClientIP.TRANSPARENT for port in every)
-        self.resources.share_out(len(every), of_udp, NAMESPACE_DESCRIPTORS * transparent)
+        others = NAMESPACE_DESCRIPTORS * transparent + self.targets.sockets_ahead
+        self.resources.share_out(len(every), of_udp, others)
         self._idle.keep(port.forward for port in every)
+        self._dead_peers.keep(port.forward for port in every)
         open_forwards = [port.forward for port in self._ports.values()]
         self.targets.refuse_loops(open_forwards)
         if self.targets.leave_unused(open_forwards, self._live_forwards):

@@ -11,7 +11,7 @@ import struct
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from v6fwd.errors import AddressInUseError, RelayError, reason
 from v6fwd.model import Address, Endpoint
@@ -38,11 +38,20 @@ Accept = Callable[[], int]
 BACKLOG = 4096
 """Clients that the kernel keeps while we are busy; it caps this at net.core.somaxconn."""
 
-_KEEPALIVE = (
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-)
+
+class Keepalive(NamedTuple):
+    """When a connection on which nothing moves is asked whether its peer lives, in seconds."""
+
+    idle: int
+    """Until the first probe."""
+    interval: int
+    """Between two probes."""
+    probes: int = 9
+    """Probes without an answer after which the peer is dead; the default is the system's."""
+
+
+KEEPALIVE = Keepalive(60, 15)
+"""Of clients and most targets: a dead peer is noticed after 195 s."""
 _RAW_ADDRESS: dict[int, struct.Struct] = {  # struct sockaddr_in, sockaddr_in6: port and address
     socket.AF_INET: struct.Struct("!2xH4s"),
     socket.AF_INET6: struct.Struct("!2xH4x16s"),
@@ -125,19 +134,23 @@ def save_ack(sock: socket.SocketType) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
 
 
-def keep_alive(sock: socket.SocketType) -> None:
-    """Notice a dead, idle peer within about three minutes. Raises OSError."""
-    for level, option, value in _KEEPALIVE:
-        sock.setsockopt(level, option, value)
+def keep_alive(sock: socket.SocketType, times: Keepalive = KEEPALIVE) -> None:
+    """Notice a dead, idle peer. Raises OSError."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, times.idle)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, times.interval)
+    if times.probes != KEEPALIVE.probes:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, times.probes)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
-def ensure_keepalive(fd: int) -> None:
-    """Switch keepalive on where it is off; it does nothing for what is not TCP."""
+def ensure_keepalive(fd: int, times: Keepalive = KEEPALIVE) -> None:
+    """Switch keepalive on where it is off or slower; it does nothing for what is not TCP."""
     with contextlib.suppress(OSError):
-        if not int_option(fd, socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+        is_on = int_option(fd, socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if not is_on or int_option(fd, socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) > times.idle:
             sock = _borrow(fd)
             try:
-                keep_alive(sock)
+                keep_alive(sock, times)
             finally:
                 sock.detach()
 

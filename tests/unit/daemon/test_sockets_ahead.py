@@ -20,7 +20,7 @@ from v6fwd.daemon import socket_filter
 from v6fwd.daemon.sockets_ahead import FIRST, KEPT, SocketsAhead
 from v6fwd.daemon.wire import MOST
 from v6fwd.model import Address, IPNetwork, Protocol
-from v6fwd.relay.transparent.privileged import AheadRequest, SocketRequest
+from v6fwd.relay.transparent.privileged import AheadRequest, MeshAhead, SocketRequest
 
 LOOPBACK = bytes((127, 0, 0, 1))
 TO = Destination(LOOPBACK)
@@ -36,12 +36,12 @@ class Stocks:
     """SocketsAhead, what it asked for, and time in the test's hands."""
 
     def __init__(self) -> None:
-        self.asked: list[AheadRequest] = []
+        self.asked: list[AheadRequest | MeshAhead] = []
         self.made: list[socket.SocketType] = []
         self.sweeps: list[Callable[[], None]] = []
         self.ahead = SocketsAhead(self._make, self._later)
 
-    def _make(self, request: AheadRequest) -> list[socket.SocketType]:
+    def _make(self, request: AheadRequest | MeshAhead) -> list[socket.SocketType]:
         self.asked.append(request)
         sockets = [socket.SocketType(socket.AF_INET) for _ in range(request.number)]
         self.made += sockets

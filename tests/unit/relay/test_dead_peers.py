@@ -9,10 +9,19 @@ import pytest
 
 from tests.unit.relay.test_flows import FakeFlow
 from tests.unit.relay.test_session_table import FakeReactor
+from v6fwd.model import Endpoint, Forward, Mesh
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flows
 from v6fwd.relay.limits import dead_peers
-from v6fwd.relay.limits.dead_peers import BATCH, ROUND, SILENCE, DeadPeers, silence_of
+from v6fwd.relay.limits.dead_peers import (
+    BATCH,
+    MESH_SILENCE,
+    ROUND,
+    SILENCE,
+    DeadPeers,
+    in_mesh,
+    silence_of,
+)
 
 
 class Connected(FakeFlow):
@@ -91,6 +100,51 @@ def test_a_flow_that_left_is_not_looked_at(stage: Stage) -> None:
     flow.abort(End.CLOSED)
     stage.look(flow, 2 * SILENCE, client=2 * SILENCE)
     assert flow.ends == [End.CLOSED]
+
+
+class InMesh(Connected):
+    """A flow from a client to a task of Swarm."""
+
+    forward = Forward(Endpoint("::", 80), Endpoint("web", 80), mesh=Mesh("/sandbox"))
+
+
+class ByHop(Connected):
+    """A flow from another node to a task."""
+
+    forward = Forward(
+        Endpoint("10.0.0.2", 80), Endpoint("web", 80), mesh=Mesh("/sandbox", is_hop=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "end", "seconds"),
+    [
+        (Connected, "client", SILENCE),
+        (Connected, "target", SILENCE),
+        (InMesh, "client", SILENCE),
+        (InMesh, "target", MESH_SILENCE),
+        (ByHop, "client", MESH_SILENCE),
+        (ByHop, "target", MESH_SILENCE),
+    ],
+)
+def test_nodes_are_given_up_sooner(
+    stage: Stage, kind: type[Connected], end: str, seconds: float
+) -> None:
+    """A client of a mesh's port is as far away as any other."""
+    flow = kind(stage.flows)
+    mesh = DeadPeers(cast("Any", stage.reactor), stage.flows, in_mesh())
+    for after, ends in ((0, []), (seconds - 1, []), (1, [End.DEAD_PEER])):
+        stage.look(flow, after, **{end: 2 * SILENCE})
+        mesh.look([flow])
+        assert flow.ends == ends
+
+
+def test_nobody_looks_for_nodes_without_a_port_of_the_mesh(stage: Stage) -> None:
+    stage.reactor.armed = None
+    stage.peers.keep([Connected.forward])
+    assert stage.reactor.armed is None
+    stage.peers.keep([Connected.forward, InMesh.forward])
+    assert stage.reactor.armed is not None
 
 
 def keepalive(sock: socket.socket) -> tuple[int, int, int]:

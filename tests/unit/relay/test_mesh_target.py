@@ -105,8 +105,15 @@ def close(fd: int) -> None:
 def test_a_task_is_dialled_from_the_namespace(bench: Bench) -> None:
     bench.follow(ONE)
     close(bench.target.dial(None, CLIENT, 60))
-    request = MeshSocket("/sandbox", Protocol.TCP, bytes((10, 0, 0, 6)), 80, 60)
+    request = MeshSocket("/sandbox", Protocol.TCP, bytes((10, 0, 0, 6)), 80, 60, "1")
     assert bench.ops.asked == [request]
+
+
+def test_a_flow_that_speaks_first_says_so(bench: Bench) -> None:
+    """Its first bytes acknowledge the task's SYN."""
+    bench.follow(ONE)
+    close(bench.target.dial(None, CLIENT, speaks=True))
+    assert bench.ops.asked[0].speaks
 
 
 def test_an_address_of_the_order_is_dialled(bench: Bench) -> None:

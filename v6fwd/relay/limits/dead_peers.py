@@ -9,6 +9,9 @@ So we look at TCP_INFO now and then. Unacknowledged data (tcpi_unacked) is sent 
 of 120 s at most (TCP_RTO_MAX), also into a window that shrank; a peer that lives answers each time.
 At a window of zero nothing is unacknowledged: that peer is left to the kernel's window probes.
 
+In Swarm's mesh the peer is a task on another node, or the node's v6fwd. Nodes die, and the other
+ends of their flows are told sooner: see `in_mesh`.
+
 The same look switches keepalive on at targets: a flow that ends before it does not need it, and is
 spared three system calls. A client's socket has it from the listener.
 """
@@ -17,17 +20,25 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
+from v6fwd.model import Forward
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Flows
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import ensure_keepalive
+from v6fwd.relay.sockets import KEEPALIVE, Keepalive, ensure_keepalive
 
 SILENCE = 130.0
 """Seconds without an ACK for data that waits for one: TCP_RTO_MAX, and 10 s for the path."""
 ROUND = 20.0
 """Seconds in which all flows are looked at once."""
+MESH_SILENCE = 10.0
+"""The same in the mesh. A living kernel acknowledges at once, however busy its machine is: data has
+been sent again five times by then. It is more than the gossip takes to lose a node, some 8 s."""
+MESH_ROUND = 2.0
+MESH_KEEPALIVE = Keepalive(15, 5, 3)
+"""30 s for a flow on which nothing moves. The gossip ends none: it loses nodes that live."""
 BATCH = 64
 """Flows that are looked at in one turn of the loop: about 0.1 ms."""
 
@@ -36,20 +47,63 @@ _UNACKED, _LAST_ACK_RECV = 24, 56
 _SIZE = _LAST_ACK_RECV + 4
 
 
+class Patience(NamedTuple):
+    """How long an end of a flow may be silent."""
+
+    ends: Callable[[Flow], Sequence[int]]
+    """The descriptors that it is for."""
+    silence: float
+    round: float
+    keepalive: Keepalive
+
+
+def ordinary() -> Patience:
+    """Give that of all ends but those in the mesh."""
+    return Patience(_not_in_mesh, SILENCE, ROUND, KEEPALIVE)
+
+
+def in_mesh() -> Patience:
+    """Give that of tasks and nodes: targets of the mesh's ports, and the hop's clients."""
+    return Patience(_in_mesh, MESH_SILENCE, MESH_ROUND, MESH_KEEPALIVE)
+
+
+def _in_mesh(flow: Flow) -> Sequence[int]:
+    mesh = flow.forward.mesh
+    if not mesh.netns:
+        return ()
+    return flow.descriptors() if mesh.is_hop else flow.descriptors()[1:]
+
+
+def _not_in_mesh(flow: Flow) -> Sequence[int]:
+    mesh = flow.forward.mesh
+    if not mesh.netns:
+        return flow.descriptors()
+    return () if mesh.is_hop else flow.descriptors()[:1]
+
+
 class DeadPeers:
     """Looks at all flows, some at a time. Only who waits for an ACK at a look is kept."""
 
-    def __init__(self, reactor: Reactor, flows: Flows) -> None:
+    def __init__(self, reactor: Reactor, flows: Flows, patience: Patience | None = None) -> None:
         self._reactor = reactor
         self._flows = flows
+        self._patience = patience or ordinary()
         self._since: dict[tuple[Flow, int], float] = {}
         self._todo: Iterator[list[Flow]] = iter(())
-        self._pause = ROUND
-        self._timer = reactor.loop.call_later(ROUND, self._turn)
+        self._pause = self._patience.round
+        self._timer = reactor.loop.call_later(self._pause, self._turn)
+        self._mesh: DeadPeers | None = None
+
+    def keep(self, forwards: Iterable[Forward]) -> None:
+        """Look at ends in the mesh, too, once one of the forwards leads there."""
+        if self._mesh is None and any(forward.mesh.netns for forward in forwards):
+            self._mesh = DeadPeers(self._reactor, self._flows, in_mesh())
 
     def close(self) -> None:
-        """Cancel the timer."""
+        """Cancel the timers."""
         self._timer.cancel()
+        if self._mesh is not None:
+            self._mesh.close()
 
     def _turn(self) -> None:
         batch = None
@@ -67,7 +121,7 @@ class DeadPeers:
         self._since = {key: since for key, since in self._since.items() if key[0] in live}
         flows = list(live)
         batches = [flows[at : at + BATCH] for at in range(0, len(flows), BATCH)]
-        self._pause = ROUND / (len(batches) + 1)
+        self._pause = self._patience.round / (len(batches) + 1)
         self._todo = iter(batches)
 
     def look(self, flows: Iterable[Flow]) -> None:
@@ -79,9 +133,9 @@ class DeadPeers:
                 self._reactor.attempt(flow, self._look_at, flow, now)
 
     def _look_at(self, flow: Flow, now: float) -> None:
-        descriptors = flow.descriptors()
+        descriptors = self._patience.ends(flow)
         for fd in descriptors:
-            ensure_keepalive(fd)
+            ensure_keepalive(fd, self._patience.keepalive)
         if any(self._is_dead(flow, fd, now) for fd in descriptors):
             flow.abort(End.DEAD_PEER)
 
@@ -91,7 +145,8 @@ class DeadPeers:
         if not silence:
             self._since.pop((flow, fd), None)
             return False
-        return min(silence, now - self._since.setdefault((flow, fd), now)) >= SILENCE
+        waits = now - self._since.setdefault((flow, fd), now)
+        return min(silence, waits) >= self._patience.silence
 
 
 def silence_of(fd: int) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
 
 from v6fwd.model import Balance, Mesh
 
@@ -25,22 +24,33 @@ class Balancer:
 
     def order(self, mesh: Mesh, now: float, client: bytes = b"") -> list[str]:
         """All tasks, the first choice first. `client`: its packed address, for affinity."""
-        self._failed = {task: due for task, due in self._failed.items() if due > now}
         self._turn += 1
-        is_local_first = mesh.balance is Balance.LOCAL
-        groups = (mesh.local, mesh.remote) if is_local_first else ((*mesh.local, *mesh.remote),)
-        tasks = [task for group in groups for task in self._arranged(mesh, group, client)]
+        if mesh.balance is Balance.LOCAL:
+            local, remote = mesh.local, mesh.remote
+            tasks = self._arranged(mesh, local, client) + self._arranged(mesh, remote, client)
+        else:
+            tasks = self._arranged(mesh, mesh.local + mesh.remote, client)
+        if not self.has_failures(now):
+            return list(tasks)
         good = [task for task in tasks if task not in self._failed]
         return [*good, *(task for task in tasks if task in self._failed)]
 
-    def _arranged(self, mesh: Mesh, group: Sequence[str], client: bytes) -> Sequence[str]:
+    def _arranged(self, mesh: Mesh, group: tuple[str, ...], client: bytes) -> tuple[str, ...]:
+        if len(group) < 2:
+            return group
         if mesh.affinity and client:
-            return sorted(group, key=lambda task: _weight(client, task))
-        start = self._turn % len(group) if group else 0
-        by_turns = (*group[start:], *group[:start])
+            return tuple(sorted(group, key=lambda task: _weight(client, task)))
+        start = self._turn % len(group)
+        by_turns = group[start:] + group[:start]
         if mesh.balance is Balance.LEAST_FLOWS:
-            return sorted(by_turns, key=lambda task: self._flows[task])
+            return tuple(sorted(by_turns, key=lambda task: self._flows[task]))
         return by_turns
+
+    def has_failures(self, now: float) -> bool:
+        """Whether any task is passed over."""
+        if self._failed:
+            self._failed = {task: due for task, due in self._failed.items() if due > now}
+        return bool(self._failed)
 
     def began(self, task: str) -> None:
         """Count a flow of a task, from its first connect on."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import ipaddress
 import itertools
 import socket
 from collections.abc import Callable, Sequence
@@ -15,7 +14,6 @@ from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError
 from v6fwd.model import Address, Balance, Endpoint, Mesh, Protocol
 from v6fwd.relay.reactor import Reactor
-from v6fwd.relay.sockets import tune
 from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.balance import Balancer
 from v6fwd.relay.transparent.privileged import MeshSocket, PrivilegedOps
@@ -67,6 +65,8 @@ class MeshTarget:
         self._ops = ops
         self._mesh = self._nodes = Mesh()
         """What flows may lead to: tasks, and for the hop the nodes in place of these."""
+        self._tasks_at: dict[str, SocketAddress] = {}
+        self._hops_at: dict[str, SocketAddress] = {}
         self._balancer, self._hop_balancer = Balancer(), Balancer()
         self._waiting: dict[int, Callable[[], None]] = {}
         self._waited = itertools.count()
@@ -83,6 +83,15 @@ class MeshTarget:
         if mesh != self._mesh:
             self._mesh, self._is_cut = mesh, False
             self._nodes = replace(mesh, local=(), remote=mesh.hops)
+            port, hop_port = self._endpoint.port, mesh.hop_port
+            tasks = (*mesh.local, *mesh.remote)
+            self._tasks_at = {
+                host: _address(TaskAddress(host, port, mesh.identity)) for host in tasks
+            }
+            self._hops_at = {
+                host: _address(TaskAddress(host, hop_port, mesh.identity, is_hop=True))
+                for host in mesh.hops
+            }
             self._reactor.loop.call_soon(self._tell)
 
     def refuse(self, addresses: Sequence[SocketAddress]) -> None:
@@ -130,14 +139,14 @@ class MeshTarget:
         """Tasks, then nodes that have some; behind them those of both that failed lately."""
         mesh, now = self._mesh, self._reactor.clock()
         client = source.packed if source is not None else b""
-        tasks = self._balancer.order(mesh, now, client)
-        port = self._endpoint.port
-        found = [TaskAddress(task, port, mesh.identity) for task in tasks]
+        tasks_at, hops_at = self._tasks_at, self._hops_at
+        found = [tasks_at[task] for task in self._balancer.order(mesh, now, client)]
         if mesh.hops:
             hosts = self._hop_balancer.order(self._nodes, now, client)
-            hops = [TaskAddress(host, mesh.hop_port, mesh.identity, is_hop=True) for host in hosts]
-            found = sorted([*found, *hops], key=lambda each: self._has_failed(each, now))
-        return [(socket.AF_INET, each) for each in found]
+            found += [hops_at[host] for host in hosts]
+            if self._balancer.has_failures(now) or self._hop_balancer.has_failures(now):
+                found.sort(key=lambda each: self._has_failed(each[1], now))
+        return found
 
     def _balancer_of(self, at: TaskAddress) -> Balancer:
         return self._hop_balancer if at.is_hop else self._balancer
@@ -158,15 +167,10 @@ class MeshTarget:
         source: Address | None = None,
         hop_limit: int = 0,
         *,
-        speaks: bool = False,  # noqa: ARG002 - the handshake is under way already
+        speaks: bool = False,
     ) -> int:
         task = address or self._first(source)
-        sock = self._connected(task, Protocol.TCP, hop_limit)
-        try:
-            tune(sock)
-        except BaseException:
-            sock.close()
-            raise
+        sock = self._connected(task, Protocol.TCP, hop_limit, speaks=speaks)
         return self._counted(sock.detach(), task)
 
     def _counted(self, fd: int, address: SocketAddress) -> int:
@@ -185,12 +189,18 @@ class MeshTarget:
         return self.order(source)[0]
 
     def _connected(
-        self, address: SocketAddress, protocol: Protocol, hop_limit: int = 0
+        self,
+        address: SocketAddress,
+        protocol: Protocol,
+        hop_limit: int = 0,
+        *,
+        speaks: bool = False,
     ) -> socket.SocketType:
         """A socket that connects to a task. Raises OSError."""
         at: TaskAddress = address[1]
-        packed = ipaddress.IPv4Address(at.host).packed
-        request = MeshSocket(self._mesh.netns, protocol, packed, at.port, hop_limit)
+        packed = socket.inet_pton(socket.AF_INET, at.host)
+        which = self._mesh.netns, protocol, packed, at.port
+        request = MeshSocket(*which, hop_limit, self._mesh.identity, speaks)
         try:
             return self._ops.mesh_socket(request)
         except RelayError as error:  # nobody made a namespace yet
@@ -236,6 +246,10 @@ class MeshTarget:
     def close(self) -> None:
         """Lead nowhere: others may have the addresses now."""
         self._mesh = Mesh()
+
+
+def _address(at: TaskAddress) -> SocketAddress:
+    return socket.AF_INET, at
 
 
 def _nothing() -> None:

@@ -15,7 +15,7 @@ from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.targets.loops import Loops
 from v6fwd.relay.targets.resolver import Resolver
 from v6fwd.relay.targets.target import Target
-from v6fwd.relay.transparent.privileged import PrivilegedOps
+from v6fwd.relay.transparent.privileged import SOCKETS_AHEAD, PrivilegedOps
 
 if TYPE_CHECKING:  # imported on demand: a sixth of the relay, and SQLite
     from v6fwd.relay.targets.mesh import MeshTarget
@@ -164,6 +164,11 @@ class Targets:
                 self._followers.pop(key, None)
                 attempt(self._targets.pop(key).close)
         return waits
+
+    @property
+    def sockets_ahead(self) -> int:
+        """How many descriptors sockets take at most that are made before a flow needs them."""
+        return SOCKETS_AHEAD if self.privileged_ops is not None else 0
 
     def close(self) -> None:
         """Give everything back."""

@@ -27,6 +27,7 @@ from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.transparent.bind import BindAddress, Make, bound_socket, may_bind, unbound_socket
 from v6fwd.relay.transparent.privileged import (
     AheadRequest,
+    MeshAhead,
     MeshSocket,
     NetnsView,
     SocketRequest,
@@ -123,7 +124,11 @@ class Namespaces:
         return [unbound_socket(make, family, mark) for _ in range(number)]
 
     def mesh_socket(self, request: MeshSocket) -> socket.SocketType:
-        return self._sandboxes.socket(request)
+        return self._sandboxes.connected(request)
+
+    def mesh_ahead(self, request: MeshAhead) -> list[socket.SocketType]:
+        """Make TCP sockets that are connected later. Raises RelayError and OSError."""
+        return self._sandboxes.sockets_ahead(request.netns, request.number)
 
     def client_left(self, netns: str, epoch: int, client: Address) -> None:
         entered = self._entered.get(netns)

@@ -16,6 +16,9 @@ from v6fwd.client_ip.destination import Destination
 from v6fwd.model import Address, IPNetwork, Protocol
 from v6fwd.netns.netlink import Net
 
+SOCKETS_AHEAD = 128
+"""Sockets at most that a process has of its helper and has not used yet."""
+
 
 class NetnsView(NamedTuple):
     """A network namespace as it was when somebody looked."""
@@ -58,6 +61,16 @@ class AheadRequest(NamedTuple):
     """How many."""
 
 
+class MeshAhead(NamedTuple):
+    """TCP sockets in dockerd's ingress_sbox that may be connected to one task."""
+
+    netns: str
+    task: bytes
+    port: int
+    number: int
+    """How many."""
+
+
 class MeshSocket(NamedTuple):
     """A socket that connects to a task of Swarm, from within dockerd's ingress_sbox."""
 
@@ -69,6 +82,10 @@ class MeshSocket(NamedTuple):
     port: int
     hop_limit: int = 0
     """Of what it sends; 0: the system's."""
+    identity: str = ""
+    """Which namespace is there now, as far as is known: no socket of another one will do."""
+    speaks: bool = False
+    """Whether something is written as soon as it is connected."""
 
 
 class PseudoAddresses(Interface):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 
 from v6fwd.errors import RelayError, reason
-from v6fwd.model import Protocol, ip_text
+from v6fwd.model import Protocol
 from v6fwd.netns.handle import Handle, identity, own_identity
-from v6fwd.relay.limits.hops import set_hop_limit
 from v6fwd.relay.transparent.privileged import MeshSocket
-
-_KINDS = {Protocol.TCP: socket.SOCK_STREAM, Protocol.UDP: socket.SOCK_DGRAM}
+from v6fwd.relay.transparent.task_socket import connect, new_socket
 
 
 class Sandboxes:
@@ -25,22 +22,17 @@ class Sandboxes:
     def __init__(self) -> None:
         self._open: dict[str, Handle] = {}
 
-    def socket(self, request: MeshSocket) -> socket.SocketType:
+    def connected(self, request: MeshSocket) -> socket.SocketType:
         """Make a non-blocking socket that connects to a task. Raises RelayError and OSError."""
         sandbox = self._sandbox(request.netns)
         with sandbox.entered():
-            kind = _KINDS[request.protocol] | socket.SOCK_NONBLOCK
-            sock = socket.SocketType(socket.AF_INET, kind, 0)
-        try:
-            if request.hop_limit:
-                set_hop_limit(sock, request.hop_limit)
-            result = sock.connect_ex((ip_text(request.task), request.port))
-            if result not in (0, errno.EINPROGRESS):
-                raise OSError(result, os.strerror(result))
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+            sock = new_socket(request.protocol)
+        return connect(sock, request)
+
+    def sockets_ahead(self, path: str, number: int) -> list[socket.SocketType]:
+        """Make TCP sockets that are not connected yet. Raises RelayError and OSError."""
+        with self._sandbox(path).entered():
+            return [new_socket(Protocol.TCP) for _ in range(number)]
 
     def _sandbox(self, path: str) -> Handle:
         known = self._open.get(path)
