@@ -15,10 +15,10 @@ from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.targets.loops import Loops
 from v6fwd.relay.targets.resolver import Resolver
 from v6fwd.relay.targets.target import Target
-from v6fwd.relay.transparent.privileged import PrivilegedOps
 
 if TYPE_CHECKING:  # imported on demand: a sixth of the relay, and SQLite
     from v6fwd.relay.targets.mesh import MeshTarget
+    from v6fwd.relay.transparent.privileged import PrivilegedOps
     from v6fwd.relay.transparent.resources import TransparentResources
 
 LOOP_PAUSE = 60.0
