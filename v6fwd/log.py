@@ -11,7 +11,6 @@ own, and takes the level from `<4>` (sd-daemon(3)). Whoever reads a pipe adds wh
 from __future__ import annotations
 
 import enum
-import json
 import os
 import select
 import stat
@@ -282,6 +281,8 @@ def _json_line(record: dict[str, object]) -> bytes:
 
 def _dumped(record: dict[str, object]) -> str:
     """JSON, in which what is not printable is escaped: it can only stand in strings."""
+    import json  # 1 ms of a start: text needs none
+
     text = json.dumps(record, ensure_ascii=False)
     if text.isprintable():
         return text

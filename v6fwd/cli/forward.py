@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
 
 import click
 
-from v6fwd.cli.failing import fail
 from v6fwd.cli.grouped import GroupedCommand
 from v6fwd.cli.kinds import OneOf, Parsed, whole
-from v6fwd.errors import RelayError
-from v6fwd.log import Log, LogFormat, keep_standard_descriptors
+from v6fwd.cli.serving import serve_here
+from v6fwd.log import LogFormat
 from v6fwd.model import (
     PSEUDO_WIDTHS,
     ClientIP,
@@ -37,9 +36,6 @@ from v6fwd.model import (
     refuse_misfits,
     refuse_twins,
 )
-from v6fwd.relay.event_loop import new_event_loop
-from v6fwd.relay.foreground import run
-from v6fwd.relay.targets.source import TargetSource
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _KINDS = {
@@ -324,27 +320,10 @@ def forward(
         refuse_misfits(forwards)
     except InputError as error:
         raise click.UsageError(str(error)) from None
-    keep_standard_descriptors()
-    log = Log(LogFormat(log_format))
-    try:
-        run(
-            forwards,
-            limits,
-            log,
-            log_flows=log_flows,
-            loop_factory=new_event_loop,
-            targets=_targets(forwards, log),
-            engine=RelayEngine(engine),
-        )
-    except RelayError as error:
-        fail(log, error)
-
-
-def _targets(forwards: Sequence[Forward], log: Log) -> TargetSource | None:
-    """What follows containers, if one is a target."""
-    if not any(forward.target.container for forward in forwards):
-        return None
-    from v6fwd.config import Docker
-    from v6fwd.docker.targets import ContainerTargets
-
-    return ContainerTargets(Docker().host, log)
+    serve_here(
+        forwards,
+        limits,
+        log_flows=log_flows,
+        log_format=LogFormat(log_format),
+        engine=RelayEngine(engine),
+    )

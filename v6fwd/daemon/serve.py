@@ -34,7 +34,7 @@ from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Endpoint, Forward
 from v6fwd.netns.owners import told
 from v6fwd.relay.budget import raised_limit
-from v6fwd.relay.foreground import ignore_stray_signals
+from v6fwd.relay.life.process import ignore_stray_signals
 from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.ring.choose import probe, tell_engine
 from v6fwd.relay.udp.own_listeners import is_local_address

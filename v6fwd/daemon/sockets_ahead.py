@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from v6fwd.daemon.wire import MOST
+from v6fwd.relay.budget import SOCKETS_AHEAD
 from v6fwd.relay.transparent.bind import bind
 from v6fwd.relay.transparent.privileged import (
-    SOCKETS_AHEAD,
     AheadRequest,
     MeshAhead,
     MeshSocket,

@@ -36,7 +36,7 @@ from v6fwd.model import Endpoint, Forward, Limits, RelayEngine
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.ends import End
 from v6fwd.relay.event_loop import import_uvloop, new_event_loop
-from v6fwd.relay.foreground import GC_THRESHOLD
+from v6fwd.relay.life.process import GC_THRESHOLD
 from v6fwd.relay.limits.bans import Bans, BanTable
 from v6fwd.relay.limits.chosen import Chosen
 from v6fwd.relay.ports import import_all

@@ -8,6 +8,8 @@ import resource
 
 MAX_PIPES = 256
 """Pipes in use at once: what stalled bulk flows may hold in the kernel is 256 MiB in all."""
+SOCKETS_AHEAD = 128
+"""Sockets at most that a process has of its helper and has not used yet."""
 
 
 class DescriptorBudget:

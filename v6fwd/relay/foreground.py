@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -13,15 +10,13 @@ from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, in_background
 from v6fwd.model import Endpoint, Forward, Limits, RelayEngine
 from v6fwd.relay.event_loop import asyncio
+from v6fwd.relay.life.process import freeze_garbage, open_all, stop_on_signals
 from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.relay import Relay, listen_on
 from v6fwd.relay.ring.choose import choose, tell_engine
 from v6fwd.relay.targets.bridges import on_bridges, tell_bridges
 from v6fwd.relay.targets.mismatch import Mismatches
 from v6fwd.relay.targets.source import TargetSource
-
-GC_THRESHOLD = 50_000
-"""Objects made before the collector looks: flows leave no cycles, so it rarely finds any."""
 
 
 class Foreground:
@@ -85,30 +80,15 @@ class Foreground:
             self.relay.hurry()
 
     def stop_on_signals(self) -> None:
-        """SIGTERM drains, SIGINT too but not for long; a second signal of any kind ends it.
-
-        SIGHUP (the terminal is gone) and SIGQUIT would end the process at once by default: streams
-        would be cut with a clean end, and rules be left in a container. They are SIGTERM. nohup(1)
-        is obeyed.
-        """
-        ignore_stray_signals()
-        add = self.relay.reactor.loop.add_signal_handler
-        add(signal.SIGINT, self.stop, self._limits.interrupt_timeout)
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                add(number, self.stop, self._limits.drain_timeout)
+        """Stop at signals; see life/process.py."""
+        stop_on_signals(self.relay.reactor.loop.add_signal_handler, self.stop, self._limits)
 
     async def _open(self) -> None:
         if self._targets is not None:
             await self._targets.begin(self._forwards.values, self._change)
         await self.relay.resolve(*self._forwards.values())
         forwards = list(self._forwards.values())  # a container may have moved meanwhile
-        with contextlib.ExitStack() as opened:  # all or none
-            sockets = [opened.enter_context(self._listen(each.listen)) for each in forwards]
-            self.relay.check_loops(zip(forwards, sockets, strict=True))
-            opened.pop_all()
-        for forward, sock in zip(forwards, sockets, strict=True):
-            self.relay.begin(forward, sock)
+        open_all(self.relay, forwards, self._listen)
 
     def _change(self, forward: Forward) -> None:
         """The target of a forward has moved."""
@@ -122,12 +102,6 @@ async def _tell_bridges(foreground: Foreground, forwards: Iterable[Forward], log
     found = on_bridges(forwards)  # asks the kernel, by a socket that is closed before `ready`
     await foreground.ready.wait()
     tell_bridges(found, log)
-
-
-def ignore_stray_signals() -> None:
-    """Ignore what other daemons take as a command, and what would end us by default (signal(7))."""
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def run(
@@ -153,9 +127,7 @@ def run(
         finally:
             telling.cancel()
 
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
+    freeze_garbage()
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(main())

@@ -6,20 +6,19 @@ has its own, and `shard` tells them apart.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from v6fwd.log import Log, attempt, counted
+from v6fwd.log import Log, attempt
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added, count
 from v6fwd.relay.ends import End
-from v6fwd.relay.event_loop import asyncio
 from v6fwd.relay.flows import Live
 from v6fwd.relay.idle import IdleSweeps
+from v6fwd.relay.life.drain import UDP_GRACE, Drain
 from v6fwd.relay.limits.bans import Bans
 from v6fwd.relay.limits.chosen import is_of
 from v6fwd.relay.limits.dead_peers import DeadPeers
@@ -36,14 +35,14 @@ from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.targets.shared import Targets
 
 if TYPE_CHECKING:
+    import asyncio
+
     from v6fwd.relay.udp.listener import UdpListener
 
 NAMESPACE_DESCRIPTORS = 6
 """What a network namespace in use holds open, and so each transparent forward at most."""
 TIDY_AGAIN = 2.0
 """Seconds between two looks whether the last flow has left a target that no forward leads to."""
-UDP_GRACE = 0.5
-"""Seconds at most for answers on their way at a stop: datagrams have no end to wait for."""
 
 
 class Key(NamedTuple):
@@ -54,7 +53,7 @@ class Key(NamedTuple):
 
 
 class Relay:
-    """Serves forwards on a running event loop.
+    """Serves forwards on an event loop, by default the running one.
 
     `limits` are those of the process: flows at once. The time limits are each forward's own.
 
@@ -73,9 +72,10 @@ class Relay:
         heard: Heard | None = None,
         bans: Bans | None = None,
         ring: Ring | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """`ring` moves the bytes of plain TCP flows, and is closed with the relay."""
-        self.reactor, pairs = make_reactor(ring)
+        self.reactor, pairs = make_reactor(ring, loop)
         clients = clients or Clients(ClientTable(), 0, self.reactor.clock)
         self.resources = Resources(
             self.reactor,
@@ -99,7 +99,8 @@ class Relay:
         self._leaving: set[Port] = set()  # closed, with flows that may still finish
         self._tidying: asyncio.Handle | None = None  # the next _tidy
         self._tidying_again: asyncio.TimerHandle | None = None  # one because of old flows
-        self._hurry = asyncio.Event()  # cuts a drain short
+        self._drain: Drain | None = None
+        self._is_hurried = False
 
     @property
     def listeners(self) -> list[Listener | UdpListener]:
@@ -217,48 +218,35 @@ class Relay:
 
     # -- the end --
 
-    async def drain(self, grace: float, *, take_queue: bool = True) -> None:
-        """Stop to listen everywhere, and let flows finish for `grace` seconds; see `hurry`."""
+    def begin_drain(
+        self, grace: float, ended: Callable[[], object], *, take_queue: bool = True
+    ) -> None:
+        """Stop to listen everywhere, and let flows finish for `grace` seconds; see `hurry`.
+
+        `ended` is called when none is left.
+        """
         for port in self._ports.values():
             attempt(partial(port.stop_listening, take_queue=take_queue))
         attempt(self._gate.close)
-        await asyncio.gather(self._drain_tcp(grace), self._drain_udp(min(grace, UDP_GRACE)))
+        of_udp = [port for port in self._every_port() if port.forward.protocol is Protocol.UDP]
+        self._drain = Drain(self.reactor.loop, self.flows, of_udp, self._log, ended)
+        self._drain.begin(grace)
+        if self._is_hurried:
+            self._drain.hurry()
+
+    async def drain(self, grace: float, *, take_queue: bool = True) -> None:
+        """The same, to be awaited."""
+        from v6fwd.relay.event_loop import asyncio  # it is imported where one awaits
+
+        ended = asyncio.Event()
+        self.begin_drain(grace, ended.set, take_queue=take_queue)
+        await ended.wait()
 
     def hurry(self) -> None:
         """Cut short a drain that is under way, or that is to come."""
-        self._hurry.set()
-
-    async def _drain_udp(self, grace: float) -> None:
-        """Let answers come for a moment, then free the ports, whatever TCP still does."""
-        ports = [port for port in self._every_port() if port.forward.protocol is Protocol.UDP]
-        if any(port.sessions() for port in ports):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace):
-                    await self._hurry.wait()
-        for port in ports:
-            attempt(port.end, End.STOPPED)
-
-    async def _drain_tcp(self, grace: float) -> None:
-        self.flows.retire_all()
-        if self.flows:
-            self._log.info(
-                "draining",
-                f"draining: {counted(len(self.flows), 'flow')}, {grace:g} s at most",
-                flows=len(self.flows),
-            )
-            self.flows.on_left = self._flow_left
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace):
-                    await self._hurry.wait()
-        cut = self.flows.abort_all(End.CUT)
-        if cut:
-            self._log.warning(
-                "cut", f"reset {counted(cut, 'flow')} that had not finished", flows=cut
-            )
-
-    def _flow_left(self) -> None:
-        if not self.flows:
-            self._hurry.set()
+        self._is_hurried = True
+        if self._drain is not None:
+            self._drain.hurry()
 
     def close(self) -> None:
         """Give everything back, at once."""
@@ -266,6 +254,8 @@ class Relay:
             if timer is not None:
                 timer.cancel()
         attempt(self._gate.close)
+        if self._drain is not None:
+            self._drain.close()
         self.flows.abort_all(End.STOPPED)
         for port in self._every_port():
             attempt(port.end, End.STOPPED)
@@ -330,9 +320,14 @@ class Relay:
             }
 
 
-def make_reactor(ring: Ring | None) -> tuple[Reactor, PairPump | None]:
-    """A reactor for the running loop, and the pump of pairs if there is a ring."""
-    loop = asyncio.get_running_loop()
+def make_reactor(
+    ring: Ring | None, loop: asyncio.AbstractEventLoop | None
+) -> tuple[Reactor, PairPump | None]:
+    """A reactor for a loop, or the running one, and the pump of pairs if there is a ring."""
+    if loop is None:
+        from v6fwd.relay.event_loop import asyncio
+
+        loop = asyncio.get_running_loop()
     if ring is None:
         return Reactor(loop), None
     from v6fwd.relay.ring.reactor import RingReactor

@@ -49,9 +49,7 @@ class Served:
         self.modes: set[ClientIP] = set()
         self.log_flows: bool | None = None
 
-    def __call__(
-        self, forwards: Any, limits: Limits, _log: object, *, log_flows: bool, **_: object
-    ) -> None:
+    def __call__(self, forwards: Any, limits: Limits, *, log_flows: bool, **_: object) -> None:
         self.forwards = [str(forward) for forward in forwards]
         self.limits = limits
         self.networks = [str(network) for network in forwards[0].accept_proxy]
@@ -64,7 +62,7 @@ class Served:
 def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     served = Served()
     # By its name in sys.modules: v6fwd.cli.forward as an attribute is the command.
-    monkeypatch.setattr(importlib.import_module("v6fwd.cli.forward"), "run", served)
+    monkeypatch.setattr(importlib.import_module("v6fwd.cli.forward"), "serve_here", served)
     return served
 
 
@@ -211,7 +209,9 @@ def test_no_command_is_imported_for(flag: str) -> None:
     )
     command = [sys.executable, "-c", code, flag]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.splitlines()[-1] == "['v6fwd', 'v6fwd.cli', 'v6fwd.cli.lazy']"
+    assert done.stdout.splitlines()[-1] == (
+        "['v6fwd', 'v6fwd.cli', 'v6fwd.cli.commands', 'v6fwd.cli.lazy']"
+    )
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
@@ -391,7 +391,7 @@ def test_bytes_that_are_no_text(words: tuple[bytes, ...]) -> None:
 def test_transparent_options(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Any] = []
     module = importlib.import_module("v6fwd.cli.forward")
-    monkeypatch.setattr(module, "run", lambda forwards, *_, **__: taken.extend(forwards))
+    monkeypatch.setattr(module, "serve_here", lambda forwards, *_, **__: taken.extend(forwards))
     words = ("--target-netns", "name", "--transparent-fallback", "none", "--pseudo-ipv4", "128",
              "--pseudo-store", "/a/file")  # fmt: skip
     assert run("forward", *PAIR, "--client-ip", "transparent", *words).exit_code == 0

@@ -303,14 +303,14 @@ def test_prometheus_client_is_there_only_where_it_is_wanted() -> None:
 
 def test_forward_has_nothing_of_the_daemon() -> None:
     """One process a port is what docker-proxy has: memory counts."""
-    loaded = loaded_with("v6fwd.cli.forward")
+    loaded = loaded_with("v6fwd.cli.serving, v6fwd.relay.life.alone, v6fwd.relay.foreground")
     assert "v6fwd.relay.tcp.flow" in loaded
     assert not loaded & {"tomllib", "prometheus_client", "v6fwd.daemon.serve", "v6fwd.docker"}
 
 
 def test_forward_has_nothing_of_other_modes() -> None:
     """What a TCP forward in mode none does not need costs 7 MB."""
-    loaded = loaded_with("v6fwd.cli.forward")
+    loaded = loaded_with("v6fwd.cli.serving, v6fwd.relay.life.alone, v6fwd.relay.foreground")
     others = {"v6fwd.relay.http.flow", "v6fwd.relay.udp.listener", "v6fwd.relay.transparent.target"}
     assert not loaded & {"ssl", "_hashlib", "httptools", "proxyprotocol", *others}
 

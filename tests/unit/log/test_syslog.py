@@ -148,7 +148,7 @@ def test_who_reads_stderr(tmp_path: Path) -> None:
 
 def test_it_costs_no_import() -> None:
     """A relay that stands alone is a process a port."""
-    script = "import sys, v6fwd.docker.shim.standalone, v6fwd.docker.shim.one_port"
+    script = "import sys, v6fwd.docker.shim.standalone, v6fwd.relay.life.alone"
     script += "; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, check=True)
     heavy = {"asyncio", "ssl", "_hashlib", "datetime", "threading", "v6fwd.relay.udp.mmsg"}

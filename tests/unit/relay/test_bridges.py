@@ -15,6 +15,11 @@ from v6fwd.netns.netlink import LOOPBACK, Netlink
 from v6fwd.relay.targets.bridges import on_bridges, tell_bridges
 
 
+@pytest.fixture(autouse=True)
+def _there_is_a_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "docker0")])
+
+
 def told(folder: Path, *targets: str) -> list[str]:
     """What is logged of forwards to these."""
     pairs = [pair_up(f"[::]:{80 + at}", target)[0] for at, target in enumerate(targets)]
@@ -41,6 +46,14 @@ def test_nothing_of_other_devices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
     monkeypatch.setattr(socket, "if_indextoname", lambda _: device)
+    assert told(tmp_path, "127.0.0.1:80") == []
+
+
+def test_nothing_is_asked_where_there_is_no_bridge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "br-lan")])
+    monkeypatch.setattr(socket, "if_indextoname", lambda _: "docker0")
     assert told(tmp_path, "127.0.0.1:80") == []
 
 

@@ -17,7 +17,7 @@ from v6fwd.docker.shim.flags import ProxyFlags, parse_flags
 from v6fwd.docker.shim.listening import LISTEN_FD, from_descriptor, own
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, keep_standard_descriptors
-from v6fwd.model import Endpoint, InputError, Limits, Protocol
+from v6fwd.model import Endpoint, InputError, Limits
 from v6fwd.syslog import Syslog, has_no_reader
 
 NAME = "v6fwd-docker-proxy"
@@ -59,10 +59,7 @@ def main(words: Sequence[str]) -> int:
             "alone",
             f"{flags.forward}: no daemon serves it; mode none, its server sees no client addresses",
         )
-        if flags.forward.listen.protocol is Protocol.TCP:
-            _relay_tcp(flags, status, log)
-        else:
-            _relay_udp(flags, status, log)
+        _relay(flags, status, log)
     except (InputError, RelayError, OSError) as error:
         status.failed(str(error))
         log.error("failed", str(error))
@@ -70,23 +67,16 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _relay_tcp(flags: ProxyFlags, status: Status, log: Log) -> None:
+def _relay(flags: ProxyFlags, status: Status, log: Log) -> None:
     """Raises RelayError."""
-    from v6fwd.docker.shim.one_port import OnePort  # not beside the relay of UDP
+    from v6fwd.relay.life.alone import Alone  # not before the flags are known to be right
 
-    sock = _inherited(flags.forward.listen) if flags.use_listen_fd else own(flags.forward.listen)
-    relay = OnePort(flags.forward, sock, LIMITS, log)
+    listen = _inherited if flags.use_listen_fd else own
+    relay = Alone([flags.forward], LIMITS, log, listen=listen)
     try:
         relay.run(status.listening)
     finally:
         relay.close()
-
-
-def _relay_udp(flags: ProxyFlags, status: Status, log: Log) -> None:
-    """Raises RelayError."""
-    from v6fwd.docker.shim.standalone_udp import relay
-
-    relay(flags.forward, LIMITS, log, _inherited if flags.use_listen_fd else own, status.listening)
 
 
 def _inherited(endpoint: Endpoint) -> socket.socket:

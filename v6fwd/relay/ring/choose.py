@@ -6,7 +6,6 @@ import errno
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from v6fwd.errors import reason
 from v6fwd.log import Log
@@ -18,7 +17,7 @@ ENVIRONMENT = "V6FWD_ENGINE"
 AUTO = RelayEngine.EPOLL
 LEAST_KERNEL = (6, 1)
 """IORING_SETUP_DEFER_TASKRUN; it has what else is used, too."""
-_SYSCTL = Path("/proc/sys/kernel/io_uring_disabled")
+_SYSCTL = "/proc/sys/kernel/io_uring_disabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,8 @@ def _why(error: OSError) -> str:
     if error.errno != errno.EPERM:
         return f"io_uring_setup: {reason(error)}"
     try:
-        disabled = _SYSCTL.read_text().strip()
+        with open(_SYSCTL) as file:
+            disabled = file.read().strip()
     except OSError:
         disabled = "0"
     if disabled != "0":

@@ -7,15 +7,18 @@ events. The event loop watches both descriptors.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from v6fwd.relay.pump import PairEvents
 from v6fwd.relay.reactor import Handler, Reactor
 from v6fwd.relay.ring.native import CONNECTED, FINISHED, KIND, KIND_BITS, READABLE, Ring
 from v6fwd.relay.ring.pump import RingPump
 from v6fwd.relay.tcp.side import Side
+
+if TYPE_CHECKING:
+    import asyncio
 
 SWEEP_INTERVAL = 0.2
 """Seconds between two looks for pairs of which one end has ended; after two the epoll has them."""

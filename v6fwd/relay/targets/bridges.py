@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, is_ip
-from v6fwd.netns.netlink import Netlink
 
 _BRIDGE_RE = re.compile(r"docker0|br-[0-9a-f]{12}")
 """What dockerd calls the bridges of its networks."""
@@ -18,6 +17,8 @@ _BRIDGE_RE = re.compile(r"docker0|br-[0-9a-f]{12}")
 
 def on_bridges(forwards: Iterable[Forward]) -> list[tuple[Endpoint, str]]:
     """Return each target whose address is in a network of Docker's on this host, and its bridge."""
+    if not any(_BRIDGE_RE.fullmatch(name) for _, name in socket.if_nameindex()):
+        return []
     targets = {forward.target: None for forward in forwards}
     return [(target, bridge) for target in targets if (bridge := _bridge_to(target))]
 
@@ -37,6 +38,8 @@ def _bridge_to(target: Endpoint) -> str:
     """The bridge that leads to an address; "" for none, and where the kernel does not tell."""
     if target.container or not is_ip(target.host) or "%" in target.host:
         return ""
+    from v6fwd.netns.netlink import Netlink  # not where there is no bridge
+
     packed = ipaddress.ip_address(target.host).packed
     with contextlib.suppress(OSError), contextlib.closing(Netlink()) as netlink:
         name = socket.if_indextoname(netlink.device_to(packed))

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, attempt
 from v6fwd.model import ClientIP, Endpoint, Forward, Mesh, Protocol
+from v6fwd.relay.budget import SOCKETS_AHEAD
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.targets.loops import Loops
 from v6fwd.relay.targets.resolver import Resolver
 from v6fwd.relay.targets.target import Target
-from v6fwd.relay.transparent.privileged import SOCKETS_AHEAD, PrivilegedOps
 
 if TYPE_CHECKING:  # imported on demand: a sixth of the relay, and SQLite
     from v6fwd.relay.targets.mesh import MeshTarget
+    from v6fwd.relay.transparent.privileged import PrivilegedOps
     from v6fwd.relay.transparent.resources import TransparentResources
 
 LOOP_PAUSE = 60.0

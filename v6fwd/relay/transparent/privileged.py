@@ -16,9 +16,6 @@ from v6fwd.client_ip.destination import Destination
 from v6fwd.model import Address, IPNetwork, Protocol
 from v6fwd.netns.netlink import Net
 
-SOCKETS_AHEAD = 128
-"""Sockets at most that a process has of its helper and has not used yet."""
-
 
 class NetnsView(NamedTuple):
     """A network namespace as it was when somebody looked."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+from typing import TYPE_CHECKING
 
 from v6fwd.relay.limits.hops import TRIAL, Hops
 from v6fwd.relay.udp.pktinfo import Family, hear_hop_limits
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class HopLimits:

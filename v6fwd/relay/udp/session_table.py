@@ -18,11 +18,10 @@ push out its own sessions.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from v6fwd.log import attempt
 from v6fwd.model import Address
@@ -31,6 +30,9 @@ from v6fwd.relay.ends import End
 from v6fwd.relay.limits.port_shares import ALPHA
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.udp.shares import Shares
+
+if TYPE_CHECKING:
+    import asyncio
 
 UNPROVEN_MOST = 16_384
 """Sessions below PROVEN. A session costs about 4 KB, most of it in the kernel."""

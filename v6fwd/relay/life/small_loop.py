@@ -1,8 +1,4 @@
-"""The part of asyncio's event loop that a relay of TCP needs: asyncio and uvloop take 8 MB.
-
-A daemon serves most shims, so what counts here is what each of many processes takes when there is
-none. The bytes move in the relay's own epoll (relay/reactor.py) in either case.
-"""
+"""The part of asyncio's event loop that a relay needs whose targets are addresses."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ import select
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from v6fwd.log import Log
 
@@ -52,6 +48,7 @@ class SmallLoop:
         self._later: list[tuple[float, int, Call]] = []  # a heap
         self._numbers = itertools.count()  # calls are not compared
         self._is_stopping = False
+        self._signals: dict[int, Call] = {}
         self._wakeup = (-1, -1)
 
     def call_soon(self, call: Callable[..., object], *words: object) -> Call:
@@ -76,13 +73,20 @@ class SmallLoop:
         self._epoll.unregister(fd)
         del self._readers[fd]
 
-    def stop_on(self, numbers: Iterable[signal.Signals]) -> None:
-        """End `run` at these signals."""
-        reader, writer = self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(writer)
-        for number in numbers:
-            signal.signal(number, _nothing)
-        self.add_reader(reader, self.stop)
+    def add_signal_handler(self, number: int, call: Callable[..., object], *words: object) -> None:
+        """Call whenever this signal comes."""
+        if not self._signals:
+            reader, writer = self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            signal.set_wakeup_fd(writer)
+            self.add_reader(reader, self._signalled)
+        self._signals[number] = Call(call, words)
+        signal.signal(number, _nothing)
+        signal.siginterrupt(number, False)  # a system call by ctypes is not made again after EINTR
+
+    def _signalled(self) -> None:
+        for number in os.read(self._wakeup[0], 256):
+            if number in self._signals:
+                self._make(self._signals[number])
 
     def stop(self) -> None:
         """End `run`."""

@@ -1,4 +1,4 @@
-"""The event loop of a shim in standalone mode: what is called when, and what an exception costs."""
+"""The event loop of a relay without asyncio: what is called when, and what an exception costs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.logged import Logged
-from v6fwd.docker.shim import small_loop
-from v6fwd.docker.shim.small_loop import LONGEST, SmallLoop
+from v6fwd.relay.life import small_loop
+from v6fwd.relay.life.small_loop import LONGEST, SmallLoop
 
 
 class Clock:
@@ -119,14 +119,26 @@ def test_a_reader_that_is_removed_is_not_called(loop: SmallLoop) -> None:
             os.close(fd)
 
 
-def test_a_signal_ends_it(loop: SmallLoop) -> None:
-    before = signal.getsignal(signal.SIGUSR1)
-    loop.stop_on([signal.SIGUSR1])
-    loop.call_soon(signal.raise_signal, signal.SIGUSR1)
+def test_a_signal_is_a_call_with_its_words(loop: SmallLoop) -> None:
+    numbers = [signal.SIGUSR1, signal.SIGUSR2]
+    before = [signal.getsignal(number) for number in numbers]
+    made: list[str] = []
+
+    def heard(word: str) -> None:
+        made.append(word)
+        if len(made) == len(numbers):
+            loop.stop()
+
     try:
+        for number in numbers:
+            loop.add_signal_handler(number, heard, number.name)
+        for number in numbers:
+            loop.call_soon(signal.raise_signal, number)
         loop.run()
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert sorted(made) == ["SIGUSR1", "SIGUSR2"]
 
 
 def test_the_pause(loop: SmallLoop, clock: Clock) -> None:
