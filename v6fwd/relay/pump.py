@@ -155,6 +155,9 @@ class PairEvents(Protocol):
     def pair_connected(self) -> None:
         """The target is there, and has what was to come first."""
 
+    def pair_waits(self) -> None:
+        """The target that was dialled is not connected at once: its time limit begins."""
+
     def pair_finished(self) -> None:
         """Both ends have ended, and all is passed on."""
 
@@ -190,8 +193,9 @@ class PairPump(Protocol):
     ) -> tuple[int, int, bool]:
         """Connect to a struct sockaddr, and move bytes then: `header` first.
 
-        Gives the pair, the target's descriptor, and whether it is connected; else `pair_connected`
-        follows, or `pair_stopped`. Raises OSError where there is no descriptor for it.
+        Gives the pair, the target's descriptor, and whether `pair_waits` would tell that it takes
+        time. Then, or where that is false, `pair_connected` follows, or `pair_stopped`. Raises
+        OSError where there is no descriptor for it.
         """
 
     def is_connected(self, pair: int) -> bool:

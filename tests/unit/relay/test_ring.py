@@ -15,7 +15,16 @@ import pytest
 
 from tests.support.rig import noise, read_all, read_exactly, reset
 from v6fwd.relay.pump import Flags, Reason, Stopped
-from v6fwd.relay.ring.native import CONNECTED, FINISHED, KIND, KIND_BITS, READABLE, STOPPED, Ring
+from v6fwd.relay.ring.native import (
+    CONNECTED,
+    FINISHED,
+    KIND,
+    KIND_BITS,
+    READABLE,
+    STOPPED,
+    WAITING,
+    Ring,
+)
 from v6fwd.relay.targets.addresses import raw_address
 
 native = pytest.importorskip("v6fwd.relay.ring._ring", reason="the native ring is not built")
@@ -207,14 +216,16 @@ class Dialled:
         self.server.settimeout(10)
         self.client, mine = _connected(self.server)
         self.client.sendall(said)
+        self.events: list[int] = []
         self.address = raw_address(socket.AF_INET, self.server.getsockname())
-        self.pair, self.fd, self.is_connected = ring.dial(
+        self.pair, self.fd, self.is_told = ring.dial(
             self, mine.detach(), self.address, header, hop_limit
         )
 
     def until(self, kind: int) -> None:
         for _ in range(400):
-            if self.pair << KIND_BITS | kind in (self.ring.wait(0.05) or ()):
+            self.events += self.ring.wait(0.05) or ()
+            if self.pair << KIND_BITS | kind in self.events:
                 return
         raise AssertionError(f"not told: {kind}")
 
@@ -227,7 +238,10 @@ class Dialled:
 def test_it_dials_and_sends_what_is_there(ring: Ring, hop_limit: int) -> None:
     """Across loopback the handshake is done at once, so nothing needs to be waited for."""
     one = Dialled(ring, b"hello", b"HEADER", hop_limit)
-    assert one.is_connected
+    assert one.is_told
+    assert not ring.is_connected(one.pair)
+    assert ring.wait(0) == []
+    assert ring.is_connected(one.pair)
     target = one.server.accept()[0]
     assert target.recv(100) == b"HEADERhello"
     assert segments_in(target) == 2, "the SYN, and what acknowledges ours"
@@ -243,9 +257,116 @@ def test_it_dials_and_sends_what_is_there(ring: Ring, hop_limit: int) -> None:
     one.close()
 
 
+def test_a_target_that_is_not_connected_at_once_is_told(ring: Ring) -> None:
+    """Its queue is full, so that the kernel drops what would connect."""
+    with Crowded() as address:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            client, mine = _connected(server)
+        client.sendall(b"said")
+        pair, _, is_told = ring.dial(None, mine.detach(), address, b"HEADER", 0)
+        assert is_told
+        assert ring.wait(0) == [pair << KIND_BITS | WAITING]
+        assert not ring.is_connected(pair)
+        ring.stop(pair)
+        while pair << KIND_BITS | STOPPED not in (ring.wait(0.05) or ()):
+            pass
+        stopped = Stopped(*ring.take(pair))
+        assert (stopped.reason, stopped.first + stopped.up) == (Reason.ASKED, b"HEADERsaid")
+        assert (stopped.moved_up, stopped.moved_down) == (0, 0)
+    client.close()
+
+
+class Crowded:
+    """The address of a server whose queue of clients is full."""
+
+    def __init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self._client = socket.create_connection(self._server.getsockname())
+
+    def __enter__(self) -> bytes:
+        return raw_address(socket.AF_INET, self._server.getsockname())
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+        self._server.close()
+
+
+def test_what_is_stopped_before_its_first_bytes_are_sent_says_that_they_were(ring: Ring) -> None:
+    one = Dialled(ring, b"hello", b"HEADER")
+    ring.stop(one.pair)
+    one.until(STOPPED)
+    assert ring.is_connected(one.pair)
+    stopped = Stopped(*ring.take(one.pair))
+    assert (stopped.first, stopped.up, stopped.moved_up) == (b"", b"", 5)
+    target = one.server.accept()[0]
+    assert target.recv(100) == b"HEADERhello"
+    target.close()
+    os.close(one.fd)
+    one.close()
+
+
+@pytest.mark.parametrize("said", [b"hello", b""])
+@pytest.mark.parametrize("how", ["drop", "close"])
+def test_what_is_given_up_before_its_first_bytes_are_sent_sends_none(
+    ring: Ring, how: str, said: bytes
+) -> None:
+    one = Dialled(ring, said, b"HEADER")
+    ring.reset(one.pair)
+    if how == "drop":
+        ring.drop(one.pair)
+        ring.wait(0)
+    else:
+        ring.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(one.fd)
+    with pytest.raises(ConnectionResetError):
+        one.client.recv(1)
+    one.close()
+
+
+def test_a_ring_that_closes_lets_go_of_what_it_has_not_sent(ends: Ends) -> None:
+    fds = ends._mine.fileno(), ends._other.fileno()
+    ends.join()
+    ends.turn()
+    ends.client.sendall(b"x")
+    ends.turn(10)  # it is read, and the next turn would send it
+    ends.ring.close()
+    for fd in fds:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+
+def test_a_client_that_speaks_before_the_next_enter_was_not_silent(ring: Ring) -> None:
+    one = Dialled(ring, b"")
+    one.client.sendall(b"late")
+    assert ring.wait(0) == []
+    assert ring.is_connected(one.pair)
+    target = one.server.accept()[0]
+    assert target.recv(100) == b"late"
+    assert segments_in(target) == 2, "the SYN, and what acknowledges ours"
+    ring.drop(one.pair)
+    target.close()
+    one.close()
+
+
+def test_what_is_stopped_before_it_is_dialled_is_not_dialled(ring: Ring) -> None:
+    one = Dialled(ring, b"", b"HEADER")
+    ring.stop(one.pair)
+    one.client.sendall(b"late")
+    one.until(STOPPED)
+    stopped = Stopped(*ring.take(one.pair))
+    assert (stopped.first, stopped.up, stopped.moved_up) == (b"HEADER", b"", 0)
+    one.server.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        one.server.accept()
+    os.close(one.fd)
+    one.close()
+
+
 def test_it_dials_for_a_silent_client(ring: Ring) -> None:
     one = Dialled(ring, b"")
-    assert not one.is_connected
+    assert one.is_told
+    one.until(WAITING)
     target = one.server.accept()[0]
     one.until(CONNECTED)
     target.sendall(b"220 welcome")
@@ -266,8 +387,8 @@ def test_it_dials_what_refuses(ring: Ring) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         client, mine = _connected(server)
     client.sendall(b"said")
-    pair, fd, is_connected = ring.dial(None, mine.detach(), closed, b"HEADER", 0)
-    assert not is_connected
+    pair, fd, is_told = ring.dial(None, mine.detach(), closed, b"HEADER", 0)
+    assert is_told
     while pair << KIND_BITS | STOPPED not in (ring.wait(0.05) or ()):
         pass
     stopped = Stopped(*ring.take(pair))

@@ -6,8 +6,12 @@
  * and which does not wait. What comes meanwhile is held, MOST_AT_ONCE bytes and one buffer at most.
  * Linux before 6.17 cannot limit a multishot recv: there each recv brings one buffer.
  *
+ * All sends of a turn are submitted together (`soon`): first the flows' bytes are read and new targets
+ * dialled, then all is sent without a return to user space, at which a receiver that has been woken
+ * could take the processor away. What a dialled target gets first is among them.
+ *
  * Bytes that an end of stream follows go by send(2) with MSG_MORE and shutdown(2): one segment. The
- * ring would hand each shutdown to a kernel thread.
+ * ring would hand each shutdown to a kernel thread. An end often comes a moment after the bytes.
  *
  * There is no policy here. What is unusual stops the flow: its reads are cancelled, and when none is
  * under way Python takes the flow with all that is held of it. A slot's reasons:
@@ -138,6 +142,7 @@ void forget(ring_t *self, uint32_t at) {
     memset(slot->end, 0, sizeof slot->end);
     slot->first = NULL;
     Py_CLEAR(slot->owner);
+    Py_CLEAR(slot->address);
     slot->generation++;
     slot->state = FREE;
     slot->next = self->limbo;
@@ -148,7 +153,7 @@ void forget(ring_t *self, uint32_t at) {
 bool is_quiet(const slot_t *slot) {
     const end_t *client = &slot->end[CLIENT], *target = &slot->end[TARGET];
     return !(client->reading || target->reading || client->sending || target->sending ||
-             slot->connecting);
+             slot->connecting || slot->greeting);
 }
 
 /* An operation has completed: was it the last one that a stop or a close waits for? */
@@ -230,6 +235,7 @@ static void send_soon(ring_t *self, uint32_t at, int end, unsigned id, size_t si
     slot->end[end].sending = size;
     slot->end[end].buffer = id;
     self->soon[self->waiting++] = at << 1 | end; /* has room for all: see grow */
+    if (end == TARGET && !slot->end[end].moved) self->asks = true;
 }
 
 /* Pass a buffer's bytes on. True: the buffer is still in use. */
@@ -293,33 +299,6 @@ static void was_sent(ring_t *self, uint32_t at, int end, int result) {
     if (here->ended && slot->state != CLOSING) pass_end_on(self, at, end);
 }
 
-/* Send what waits for it. Its end may have come meanwhile. */
-static void send_all(ring_t *self) {
-    for (uint32_t i = 0; i < self->waiting; i++) {
-        uint32_t at = self->soon[i] >> 1;
-        int end = self->soon[i] & 1;
-        slot_t *slot = &self->slots[at];
-        end_t *here = &slot->end[end];
-        int fd = slot->end[OTHER(end)].fd;
-        const unsigned char *data = self->buffers + (size_t)here->buffer * BUFFER_SIZE;
-        bool is_last = here->ended && !here->held;
-        struct io_uring_sqe *sqe = NULL;
-        if (slot->state == CLOSING) {
-            was_sent(self, at, end, -ECANCELED);
-        } else if (is_last || !(sqe = next_sqe(self))) {
-            ssize_t sent = send_now(fd, data, here->sending, is_last ? MSG_MORE : 0);
-            was_sent(self, at, end, sent < 0 ? -errno : sent);
-        } else {
-            io_uring_prep_send(sqe, fd, data, here->sending, MSG_DONTWAIT | MSG_NOSIGNAL);
-            io_uring_sqe_set_data64(sqe, name_of(slot, at, SEND_CLIENT + end));
-            self->under_way++;
-            self->sends++;
-        }
-        settle(self, at);
-    }
-    self->waiting = 0;
-}
-
 static bool is_failure(int result) {
     return result < 0 && result != -ENOBUFS && result != -EAGAIN && result != -EINTR &&
            result != -ECANCELED;
@@ -350,29 +329,29 @@ static void received(ring_t *self, uint32_t at, int end, int result, unsigned fl
 
 /* -- the connection to the target -- */
 
-/* Send the header and what the client has said in one segment. False: the target is gone.
- *
- * `first` is empty afterwards unless the target took nothing. */
-static bool send_first(ring_t *self, uint32_t at) {
+/* Put what the client has said behind the header. False: there was no memory. */
+static bool gather_first(ring_t *self, uint32_t at) {
     slot_t *slot = &self->slots[at];
     end_t *client = &slot->end[CLIENT];
-    if (client->held_size) {
-        unsigned char *first = realloc(slot->first, slot->first_size + client->held_size);
-        if (!first) {
-            stop(self, at, MEMORY);
-            return true;
-        }
-        memcpy(first + slot->first_size, client->held, client->held_size);
-        slot->first = first;
-        slot->first_size += client->held_size;
-        hold_no_more(client);
-        slot->said = 1;
+    if (!client->held_size) return true;
+    unsigned char *first = realloc(slot->first, slot->first_size + client->held_size);
+    if (!first) {
+        stop(self, at, MEMORY);
+        return false;
     }
-    if (!slot->first_size) return true;
-    ssize_t sent = send_now(slot->end[TARGET].fd, slot->first, slot->first_size, 0);
-    if (sent < 0) return false;
-    if (sent == 0) return true;
-    client->moved = sent - (int64_t)slot->header_size;
+    memcpy(first + slot->first_size, client->held, client->held_size);
+    slot->first = first;
+    slot->first_size += client->held_size;
+    hold_no_more(client);
+    slot->said = 1;
+    return true;
+}
+
+/* The target took so much of what comes first. The rest is held, and the flow stops. */
+static void first_was_taken(ring_t *self, uint32_t at, uint32_t sent) {
+    slot_t *slot = &self->slots[at];
+    if (sent > slot->first_size) sent = slot->first_size;
+    slot->end[CLIENT].moved = (int64_t)sent - slot->header_size;
     if (sent < slot->first_size) {
         hold(self, at, CLIENT, slot->first + sent, slot->first_size - sent, false);
         stop(self, at, FULL);
@@ -380,7 +359,17 @@ static bool send_first(ring_t *self, uint32_t at) {
     free(slot->first);
     slot->first = NULL;
     slot->first_size = 0;
-    return true;
+}
+
+/* Send the header and what the client has said in one segment. False: the target is gone.
+ *
+ * `first` is empty afterwards unless the target took nothing. */
+static bool send_first(ring_t *self, uint32_t at) {
+    slot_t *slot = &self->slots[at];
+    if (!gather_first(self, at) || !slot->first_size) return true;
+    ssize_t sent = send_now(slot->end[TARGET].fd, slot->first, slot->first_size, 0);
+    if (sent > 0) first_was_taken(self, at, sent);
+    return sent >= 0;
 }
 
 static void failed(ring_t *self, uint32_t at, int error) {
@@ -422,6 +411,15 @@ void try_at_once(ring_t *self, uint32_t at) {
         begin(self, at, true);
 }
 
+/* Let the next enter send what comes first: no return to user space, at which the woken target could
+ * take the processor away, before the other flows of this batch have been dialled. */
+static void greet_soon(ring_t *self, uint32_t at) {
+    slot_t *slot = &self->slots[at];
+    if (!gather_first(self, at) || !slot->first_size) return; /* a write would tell nothing */
+    slot->greeting = 1;
+    self->soon[self->waiting++] = at << 1 | CLIENT;
+}
+
 static void wait_for_target(ring_t *self, uint32_t at) {
     slot_t *slot = &self->slots[at];
     struct io_uring_sqe *sqe = next_sqe(self);
@@ -435,6 +433,23 @@ static void wait_for_target(ring_t *self, uint32_t at) {
     self->under_way++;
     end_t *client = &slot->end[CLIENT];
     if (!client->ended && !client->held_size && !slot->said) read_end(self, at, CLIENT, true);
+}
+
+/* What comes first was sent: it tells whether the target is connected. */
+static void greeted(ring_t *self, uint32_t at, int result) {
+    slot_t *slot = &self->slots[at];
+    bool goes_on = slot->state == CONNECTING;
+    slot->greeting = 0;
+    if (result > 0) {
+        if (goes_on) slot->state = MOVING;
+        first_was_taken(self, at, result);
+        begin(self, at, true);
+    } else if (goes_on && (result == 0 || result == -EAGAIN || result == -EINTR)) {
+        wait_for_target(self, at);
+        tell(self, at, WAITING);
+    } else if (goes_on) {
+        failed(self, at, -result);
+    }
 }
 
 static void connected(ring_t *self, uint32_t at, int result) {
@@ -480,7 +495,7 @@ bool keep_first(slot_t *slot, const char *first, Py_ssize_t size, uint32_t heade
 }
 
 void wait_if_not_joined(ring_t *self, uint32_t at) {
-    if (self->slots[at].state == CONNECTING) wait_for_target(self, at);
+    if (self->slots[at].state == CONNECTING && !self->slots[at].greeting) wait_for_target(self, at);
     settle(self, at);
 }
 
@@ -498,10 +513,10 @@ int target_socket(int family) {
 }
 
 /* Connect, without waiting. A failure stops the flow; it is told as one that comes later. */
-void connect_target(ring_t *self, uint32_t at, const struct sockaddr *address,
-                           socklen_t size, int hop_limit) {
+static void connect_target(ring_t *self, uint32_t at) {
     slot_t *slot = &self->slots[at];
-    int fd = slot->end[TARGET].fd, off = 0;
+    const struct sockaddr *address = (const struct sockaddr *)PyBytes_AsString(slot->address);
+    int fd = slot->end[TARGET].fd, hop_limit = slot->hop_limit, off = 0;
     if (slot->first_size || slot->end[CLIENT].held_size) /* as sockets.save_ack() */
         setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof off);
     if (hop_limit) { /* of a v4-mapped address it is a TTL */
@@ -509,10 +524,77 @@ void connect_target(ring_t *self, uint32_t at, const struct sockaddr *address,
             setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &hop_limit, sizeof hop_limit);
         setsockopt(fd, IPPROTO_IP, IP_TTL, &hop_limit, sizeof hop_limit);
     }
-    if (connect(fd, address, size) < 0 && errno != EINPROGRESS)
+    if (connect(fd, address, PyBytes_Size(slot->address)) < 0 && errno != EINPROGRESS)
         failed(self, at, errno);
     else
-        try_at_once(self, at);
+        greet_soon(self, at);
+    Py_CLEAR(slot->address);
+}
+
+/* Read what the client has said, and connect. Whoever says nothing yet is read again before the next
+ * enter: by then its first bytes are here often, which save an acknowledgement and a wait. */
+void dial(ring_t *self, uint32_t at) {
+    slot_t *slot = &self->slots[at];
+    end_t *client = &slot->end[CLIENT];
+    bool is_again = slot->greeting;
+    slot->greeting = 0;
+    if (!read_first(self, at)) {
+        broke(self, at, CLIENT, errno);
+    } else if (client->held_size || client->ended || is_again) {
+        connect_target(self, at);
+    } else {
+        slot->greeting = 1;
+        self->soon[self->waiting++] = at << 1 | CLIENT;
+    }
+}
+
+/* -- what is sent -- */
+
+static void dial_again(ring_t *self, uint32_t at) {
+    slot_t *slot = &self->slots[at];
+    if (slot->state == CONNECTING) dial(self, at);
+    slot->greeting = slot->greeting && slot->state == CONNECTING;
+    if (slot->state != CONNECTING || slot->greeting) return;
+    wait_for_target(self, at);
+    tell(self, at, WAITING);
+}
+
+static void sent(ring_t *self, uint32_t at, int end, int result) {
+    if (self->slots[at].greeting)
+        greeted(self, at, result);
+    else
+        was_sent(self, at, end, result);
+}
+
+/* Let the next enter send what waits for that, unless its end has come meanwhile. */
+static void send_all(ring_t *self) {
+    for (uint32_t i = 0; i < self->waiting; i++) {
+        uint32_t at = self->soon[i] >> 1;
+        int end = self->soon[i] & 1;
+        slot_t *slot = &self->slots[at];
+        end_t *here = &slot->end[end];
+        int fd = slot->end[OTHER(end)].fd;
+        bool is_first = slot->greeting, is_last = !is_first && here->ended && !here->held;
+        const unsigned char *data = self->buffers + (size_t)here->buffer * BUFFER_SIZE;
+        uint32_t size = is_first ? slot->first_size : here->sending;
+        if (is_first) data = slot->first;
+        struct io_uring_sqe *sqe = NULL;
+        if (slot->state == CLOSING) {
+            sent(self, at, end, -ECANCELED);
+        } else if (slot->address) {
+            dial_again(self, at);
+        } else if (is_last || !(sqe = next_sqe(self))) {
+            ssize_t result = send_now(fd, data, size, is_last ? MSG_MORE : 0);
+            sent(self, at, end, result < 0 ? -errno : result);
+        } else {
+            io_uring_prep_send(sqe, fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+            io_uring_sqe_set_data64(sqe, name_of(slot, at, SEND_CLIENT + end));
+            self->under_way++;
+            self->sends++;
+        }
+        settle(self, at);
+    }
+    self->waiting = 0;
 }
 
 /* -- completions -- */
@@ -536,7 +618,7 @@ static void complete(ring_t *self, const struct io_uring_cqe *cqe) {
     if (operation == CONNECT)
         connected(self, at, cqe->res);
     else if (operation >= SEND_CLIENT)
-        was_sent(self, at, operation - SEND_CLIENT, cqe->res);
+        sent(self, at, operation - SEND_CLIENT, cqe->res);
     else
         received(self, at, operation - RECV_CLIENT, cqe->res, flags);
     settle(self, at);
@@ -553,10 +635,12 @@ unsigned take_completions(ring_t *self) {
     return count;
 }
 
-/* Have what waits sent by the next enter, unless there is an end for its segment by now. */
+/* Have what waits sent by the next enter, unless there is an end for its segment by now.
+ *
+ * A target's first bytes are often its last. Of others an end is too rare to be asked for. */
 void prepare(ring_t *self) {
-    if (!self->waiting) return;
-    take_completions(self); /* asks the kernel only where that has something */
+    if (self->asks) take_completions(self);
+    self->asks = false;
     send_all(self);
 }
 
@@ -637,8 +721,8 @@ void close_ring(ring_t *self) {
             if (waits) cancel_all(self, at);
             settle(self, at);
         }
+    send_all(self); /* nothing: it lets go of the flows */
     for (int tries = 0; self->under_way && tries < 100; tries++) {
-        prepare(self);
         submit(self, 0.01);
         take_completions(self);
         self->told = 0;

@@ -26,7 +26,7 @@ enum { ENTRIES = 1024, COMPLETIONS = 8192, BATCH = 256 };
 enum { MOST_AT_ONCE = 4 * BUFFER_SIZE, BULK_AFTER = 2, FIRST_SLOTS = 64, MOST_SLOTS = 1 << 20 };
 
 /* What Python is told: (slot << KIND_BITS) | kind. */
-enum { CONNECTED, FINISHED, STOPPED, READABLE, KIND_BITS = 3 };
+enum { CONNECTED, FINISHED, STOPPED, READABLE, WAITING, KIND_BITS = 3 };
 
 /* What a completion is about: user_data is generation (32 bits), slot (24), operation (8). */
 enum {
@@ -67,15 +67,18 @@ typedef struct {
 typedef struct {
     end_t end[2];
     PyObject *owner;      /* who hears of it */
+    PyObject *address;    /* of the target, until it is dialled: a struct sockaddr */
     unsigned char *first; /* what the target gets before the client's bytes */
     uint32_t first_size;
     uint32_t header_size;
     uint32_t generation;
     uint32_t next;        /* of the free ones */
     int error;
+    int hop_limit;
     uint8_t state;
     uint8_t reason;
     uint8_t connecting;   /* the poll for the target's connection is under way */
+    uint8_t greeting;     /* what comes first is to be sent by the next enter */
     uint8_t lonely;       /* one end had ended at the last sweep */
     uint8_t said;         /* the client's bytes are in `first` already: no more until connected */
     uint8_t joined;       /* what comes first is on its way to the target */
@@ -99,14 +102,15 @@ typedef struct {
     uint32_t told, room;
     unsigned char scratch[BUFFER_SIZE];
     int bell;           /* an eventfd, which the kernel rings while we rest */
+    bool asks;          /* an end may have come for what is to be sent */
     bool rests;
     bool is_open;
     bool once;          /* the kernel knows no limit for a multishot recv */
 } ring_t;
 
 #define NONE UINT32_MAX
-/* Of each flow: connected, and finished or stopped; and that the epoll can be read. */
-#define MOST_TOLD(ring) (2 * (ring)->active + 1)
+/* Of each flow: waiting, connected, and finished or stopped; and that the epoll can be read. */
+#define MOST_TOLD(ring) (3 * (ring)->active + 1)
 
 #pragma GCC visibility push(hidden)
 
@@ -129,8 +133,7 @@ bool keep_first(slot_t *slot, const char *first, Py_ssize_t size, uint32_t heade
 bool read_first(ring_t *self, uint32_t at);
 void try_at_once(ring_t *self, uint32_t at);
 int target_socket(int family);
-void connect_target(ring_t *self, uint32_t at, const struct sockaddr *address, socklen_t size,
-                    int hop_limit);
+void dial(ring_t *self, uint32_t at);
 void wait_if_not_joined(ring_t *self, uint32_t at);
 void read_end(ring_t *self, uint32_t at, int end, bool is_empty);
 /* Stop a flow: it is told once nothing of it is under way. */

@@ -86,7 +86,7 @@ static slot_t *new_slot(ring_t *self, PyObject *owner, int client, int target, P
     self->active++;
     slot->end[CLIENT].fd = client;
     slot->end[TARGET].fd = target;
-    slot->error = slot->reason = slot->lonely = slot->said = 0;
+    slot->error = slot->reason = slot->lonely = slot->said = slot->greeting = slot->hop_limit = 0;
     return slot;
 }
 
@@ -120,22 +120,21 @@ static PyObject *ring_connect(ring_t *self, PyObject *args) {
 }
 
 static PyObject *ring_dial(ring_t *self, PyObject *args) {
-    PyObject *owner, *number;
+    PyObject *owner, *number, *address;
     int client, hop_limit;
     const char *header, *bytes;
     Py_ssize_t header_size, size;
-    if (!PyArg_ParseTuple(args, "Oiy#y#i", &owner, &client, &bytes, &size, &header, &header_size,
+    if (!PyArg_ParseTuple(args, "OiSy#i", &owner, &client, &address, &header, &header_size,
                           &hop_limit) ||
         !check_open(self))
         return NULL;
-    struct sockaddr_storage address;
-    if (size < (Py_ssize_t)sizeof(struct sockaddr_in) || size > (Py_ssize_t)sizeof address ||
-        header_size > INT32_MAX) {
+    if (!(bytes = PyBytes_AsString(address))) return NULL;
+    if ((size = PyBytes_Size(address)) < (Py_ssize_t)sizeof(struct sockaddr_in) ||
+        size > (Py_ssize_t)sizeof(struct sockaddr_storage) || header_size > INT32_MAX) {
         PyErr_SetString(PyExc_ValueError, "no such address or header");
         return NULL;
     }
-    memcpy(&address, bytes, size);
-    int fd = target_socket(address.ss_family);
+    int fd = target_socket(((const struct sockaddr *)bytes)->sa_family);
     if (fd < 0) return PyErr_SetFromErrno(PyExc_OSError);
     slot_t *slot = new_slot(self, owner, client, fd, &number);
     if (!slot) {
@@ -150,12 +149,11 @@ static PyObject *ring_dial(ring_t *self, PyObject *args) {
         forget(self, at);
         return PyErr_NoMemory();
     }
-    if (read_first(self, at))
-        connect_target(self, at, (struct sockaddr *)&address, size, hop_limit);
-    else
-        broke(self, at, CLIENT, errno);
+    slot->address = Py_NewRef(address);
+    slot->hop_limit = hop_limit;
+    dial(self, at);
     wait_if_not_joined(self, at);
-    if (slot->joined) PyList_SetItem(dialled, 2, Py_NewRef(Py_True)); /* cannot fail: it is there */
+    if (slot->greeting) PyList_SetItem(dialled, 2, Py_NewRef(Py_True)); /* cannot fail: it is there */
     return dialled;
 }
 
@@ -359,7 +357,7 @@ static PyMethodDef methods[] = {
      " header_size) -> slot."},
     {"dial", (PyCFunction)ring_dial, METH_VARARGS,
      "Connect to a struct sockaddr, and move bytes then: (owner, client, address, header,"
-     " hop_limit) -> [slot, descriptor, whether it is connected]. Raises OSError."},
+     " hop_limit) -> [slot, descriptor, whether WAITING tells if it takes time]. Raises OSError."},
     {"join", (PyCFunction)ring_join, METH_VARARGS,
      "Move bytes between connected sockets: (owner, client, target, up, down) -> slot."},
     {"owner", (PyCFunction)ring_owner, METH_O, "Who hears of a flow; None if it has closed."},

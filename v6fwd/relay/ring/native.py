@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-CONNECTED, FINISHED, STOPPED, READABLE = range(4)
+CONNECTED, FINISHED, STOPPED, READABLE, WAITING = range(5)
 KIND_BITS = 3
 KIND = (1 << KIND_BITS) - 1
 

@@ -22,6 +22,8 @@ class RingPump:
     def __init__(self, ring: Ring, on_waiting: Callable[[], object]) -> None:
         """`on_waiting` is called outside of a turn when a turn is wanted."""
         self._ring = ring
+        self.is_connected, self.is_half_closed = ring.is_connected, ring.is_half_closed
+        self.stop, self.reset, self.drop, self.moved = ring.stop, ring.reset, ring.drop, ring.moved
         self.on_waiting = on_waiting
         self._takes_all = bool(os.environ.get(TAKES_ALL))
         self.turning = False
@@ -50,9 +52,6 @@ class RingPump:
         self._submit()
         return pair
 
-    def is_connected(self, pair: int) -> bool:
-        return self._ring.is_connected(pair)
-
     def _submit(self) -> None:
         """Raise nothing: the pair is ours by now. The next sweep submits, too."""
         if not self.turning:
@@ -64,20 +63,5 @@ class RingPump:
         if self._ring.rest():
             self.on_waiting()
 
-    def stop(self, pair: int) -> None:
-        self._ring.stop(pair)
-
     def take(self, pair: int) -> Stopped:
         return Stopped(*self._ring.take(pair))
-
-    def reset(self, pair: int) -> None:
-        self._ring.reset(pair)
-
-    def drop(self, pair: int) -> None:
-        self._ring.drop(pair)
-
-    def moved(self, pair: int) -> tuple[int, int]:
-        return self._ring.moved(pair)
-
-    def is_half_closed(self, pair: int) -> bool:
-        return self._ring.is_half_closed(pair)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from v6fwd.relay.pump import PairEvents
 from v6fwd.relay.reactor import Handler, Reactor
-from v6fwd.relay.ring.native import CONNECTED, FINISHED, KIND, KIND_BITS, READABLE, Ring
+from v6fwd.relay.ring.native import CONNECTED, FINISHED, KIND, KIND_BITS, READABLE, STOPPED, Ring
 from v6fwd.relay.ring.pump import RingPump
 from v6fwd.relay.tcp.side import Side
 
@@ -127,8 +127,10 @@ class RingReactor(Reactor):
                     owner.pair_finished()
                 elif kind == CONNECTED:
                     owner.pair_connected()
-                else:
+                elif kind == STOPPED:
                     owner.pair_stopped()
+                else:
+                    owner.pair_waits()
             except Exception as error:
                 self._give_up(owner, error)
         return has_more

@@ -84,11 +84,22 @@ class TcpFlow(StreamFlow):
             dialled = ring.dial(self, self._client_fd, address, header, limit)
         except OSError:
             return False
-        self._pair, self._target_fd, is_connected = dialled
-        if not is_connected:
-            self._wait = connect = Connect(self, forward, self._client_fd, self._source, None, b"")
-            connect.wait_for_pair(header)
+        self._pair, self._target_fd, is_told = dialled
+        if not is_told:
+            self.pair_waits()
         return True
+
+    def pair_waits(self) -> None:
+        """Have a Connect watch the clock, and tell of a failure."""
+        try:
+            header = self._proxy_header()
+        except OSError:
+            self.client_reset()
+            return
+        self._wait = connect = Connect(
+            self, self._forward, self._client_fd, self._source, None, b""
+        )
+        connect.wait_for_pair(header)
 
     def _willing_ring(self) -> PairPump | None:
         """The ring, if there is one that takes this flow."""
@@ -155,6 +166,10 @@ class TcpFlow(StreamFlow):
 
     def pair_stopped(self) -> None:
         """Go on with the epoll pump."""
+        if self._wait is None and not self._ring.is_connected(self._pair):
+            self.pair_waits()  # it has failed at once
+            if self.closed:
+                return
         stopped = self._ring.take(self._pair)
         self._pair = NO_PAIR
         if isinstance(self._wait, Connect):
