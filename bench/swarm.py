@@ -3,15 +3,12 @@
 Three real Engines in namespaces, as in the tests, with v6fwd on each, and nginx as the service,
 which names its client. As root. New connections come at a steady rate, over IPv6 and IPv4, to all
 nodes; during each event it is counted who was not served, and how long the slowest one waited.
-`labels` before the events: the mode is a label of the tasks, not a rule. `speed` compares a port of
-the mesh, on the node of its task and by way of another node, with a plain published port. The
-mesh's own IPv4 path cannot be had here: namespaces have no IPVS.
+`labels` before the events: the mode is a label of the tasks, not a rule. `speed`: see swarm_speed.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -31,10 +28,15 @@ PATIENCE = 60.0
 ARRIVALS = Path(__file__).parent / "helpers" / "arrivals.py"
 RULE = """
 [[docker.rule]]
+host-port = "8281/tcp"
+service = "ruled"
+client-ip = "none"
+[[docker.rule]]
 service = "ruled"
 client-ip = "proxy-v2"
 """
-PORT, PLAIN_PORT = 8200, 8300
+"""The first one leaves the IPv4 clients of DIRECT_PORT to Docker."""
+PORT, DIRECT_PORT = 8200, 8281
 NGINX = """\
 daemon off;
 worker_processes 1;
@@ -48,6 +50,7 @@ http {
     uwsgi_temp_path /tmp/4; scgi_temp_path /tmp/5;
     server {
         listen 80 proxy_protocol backlog=511;
+        listen 81 backlog=511;
         location / { return 200 $proxy_protocol_addr; }
         location /big { root /srv; }
     }
@@ -87,7 +90,8 @@ class Bench:
     def begin(self) -> None:
         """Start the service, with a task on each worker, and wait until all nodes serve it."""
         label = ("--container-label", "v6fwd.client-ip=proxy-v2")
-        options = ("--replicas", "2", "--publish", f"{PORT}:80", "--stop-signal", "SIGQUIT")
+        ports = ("--publish", f"{PORT}:80", "--publish", f"{DIRECT_PORT}:81")
+        options = ("--replicas", "2", *ports, "--stop-signal", "SIGQUIT")
         how = ("--no-resolve-image", "--detach")
         self.docker("service", "create", "--name", self.name, *label, *options, *how, "web")
         self.settle(2)
@@ -204,41 +208,6 @@ def run(bench: Bench, events: list[str]) -> None:
         print(f"{name:<12} {told['came']:>6} {failed:>6} {times}  {why}", flush=True)
 
 
-def speed(bench: Bench) -> None:
-    """Print connections a second and bulk beside a plain published port, in turns."""
-    node = bench.a_task()[0]
-    other = next(each for each in NODES if each not in bench.tasks())
-    label = ("--label", "v6fwd.client-ip=proxy-v2")
-    engine = bench.swarm.engines[node]
-    plain = engine.run(*label, "--publish", f"{PLAIN_PORT}:80", "web")
-    served = bench.swarm.served[node]
-    eventually(lambda: f"[::]:{PLAIN_PORT}" in served.modes(), "it is served")
-    places = {
-        "plain published port": (v6_of(node), PLAIN_PORT),
-        "mesh, task's node": (v6_of(node), PORT),
-        "mesh, other node": (v6_of(other), PORT),
-    }
-    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in places}
-    for _ in range(4):
-        for name, (host, port) in places.items():
-            rows[name].append((_connections(bench, host, port), _bulk(bench, host, port)))
-    engine.remove(plain)
-    print(f"{'':<22} {'conn/s':>8} {'MB/s':>8}   best of 4, in turns")
-    for name, row in rows.items():
-        print(f"{name:<22} {max(a for a, _ in row):>8.0f} {max(b for _, b in row):>8.0f}")
-
-
-def _connections(bench: Bench, host: str, port: int) -> float:
-    words = ("ab", "-q", "-n", "3000", "-c", "8", f"http://[{host}]:{port}/")
-    told = bench.swarm.lab.run("client", *words).stdout
-    return float(re.findall(r"Requests per second: +([0-9.]+)", told)[0])
-
-
-def _bulk(bench: Bench, host: str, port: int) -> float:
-    words = ("curl", "-so", "/dev/null", "-w", "%{speed_download}", f"http://[{host}]:{port}/big")
-    return float(bench.swarm.lab.run("client", *words).stdout) / 1e6
-
-
 def main(*words: str) -> None:
     """Run what is asked for, or all."""
     chosen = [word for word in words if word != "labels"] or [*EVENTS, "speed"]
@@ -252,6 +221,8 @@ def main(*words: str) -> None:
         bench.begin()
         run(bench, [word for word in chosen if word != "speed"])
         if "speed" in chosen:
+            from bench.swarm_speed import speed
+
             speed(bench)
 
 

@@ -79,6 +79,31 @@ else:
         answer += client.recv(4096)
     print(answer.hex())
 """
+OPEN_FLOWS = """
+import json, socket, sys
+clients = []
+for _ in range(4):
+    family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+    client = socket.socket(family, socket.SOCK_STREAM)
+    client.settimeout(90)
+    client.connect((sys.argv[1], int(sys.argv[2])))
+    client.sendall(b"hello")
+    said = b""
+    while b"hello" not in said:
+        said += client.recv(4096)
+    clients.append(client)
+print("open", flush=True)
+sys.stdin.readline()
+for client in clients:
+    client.sendall(b"more")
+def end(client):
+    try:
+        return client.recv(4096).decode()
+    except OSError as error:
+        return type(error).__name__
+print(json.dumps([end(client) for client in clients]), flush=True)
+"""
+"""Four flows that are answered, and what becomes of each after a line on stdin."""
 
 
 def published(port: int) -> int:
@@ -454,6 +479,27 @@ def test_a_node_dies_under_load(swarm: Swarm) -> None:
         swarm.mend(node)
         load.some_more()
         load.end(gone=len(swarm.tasks("ruled").get(node, ())) or 1)
+    eventually(lambda: swarm.runs("named"), "all run", 90)
+
+
+def test_flows_to_a_node_that_is_gone_end(swarm: Swarm) -> None:
+    """With data under way; those to the other node go on. The asked node hands them over by turns,
+    each of its two workers, so that of four flows some go to either."""
+    eventually(lambda: swarm.runs("named"), "all run", 90)
+    words = (sys.executable, "-c", OPEN_FLOWS, v6_of(NODES[0]), str(published(90)))
+    process = swarm.lab.start(
+        "client", *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        swarm.cut(NODES[2])
+        told, _ = process.communicate("go on\n", timeout=120)
+    finally:
+        swarm.mend(NODES[2])
+        process.kill()
+        process.wait()
+    assert set(json.loads(told)) == {"ConnectionResetError", "more"}
     eventually(lambda: swarm.runs("named"), "all run", 90)
 
 

@@ -7,18 +7,19 @@ that does not answer is a defect, and the worker with it: it ends and is replace
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import os
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from v6fwd.client_ip.destination import Destination
 from v6fwd.client_ip.pseudo_ipv4 import network_of
 from v6fwd.daemon import wire
-from v6fwd.daemon.sockets_ahead import SocketsAhead
+from v6fwd.daemon.sockets_ahead import SocketsAhead, Taker
 from v6fwd.errors import NotPermittedError
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol
@@ -41,7 +42,10 @@ _INT = array.array("i").itemsize
 
 
 class HelperOps:
-    """PrivilegedOps at the other end of a SEQPACKET socket."""
+    """PrivilegedOps at the other end of a SEQPACKET socket.
+
+    Large because it is all of PrivilegedOps, and what makes sockets ahead.
+    """
 
     def __init__(
         self, sock: socket.socket, log: Log, later: Callable[[float, Callable[[], None]], object]
@@ -58,7 +62,9 @@ class HelperOps:
         self._room = socket.CMSG_LEN(wire.MOST * _INT)
         self._stores: dict[str, HelperStore] = {}
         self._has_filters = True
-        self._ahead = SocketsAhead(self._sockets_ahead, later)
+        self._ahead = SocketsAhead(self, later)
+        self._ordered: tuple[AheadRequest | MeshAhead, Taker] | None = None
+        """What the helper is making, and who gets it."""
 
     # -- PrivilegedOps --
 
@@ -89,14 +95,6 @@ class HelperOps:
         (fd,) = self._sockets(wire.pack_bound(request))
         kind = socket.SOCK_STREAM if request.protocol is Protocol.TCP else socket.SOCK_DGRAM
         return _made(request.destination, kind, fd)
-
-    def _sockets_ahead(self, request: AheadRequest | MeshAhead) -> list[socket.SocketType]:
-        if isinstance(request, MeshAhead):
-            kind = KINDS[Protocol.TCP]
-            fds = self._sockets(wire.pack("mesh_ahead", *request))
-            return [socket.SocketType(socket.AF_INET, kind, 0, fd) for fd in fds]
-        fds = self._sockets(wire.pack_ahead(request))
-        return [_made(request.destination, socket.SOCK_STREAM, fd) for fd in fds]
 
     def _sockets(self, request: bytes) -> list[int]:
         size, fds = self._exchange(request)
@@ -135,7 +133,29 @@ class HelperOps:
     def close(self) -> None:
         """The helper undoes everything when this end is closed."""
         self._ahead.close()
+        self._ordered = None
         self._socket.close()
+
+    # -- sockets ahead --
+
+    def make(self, request: AheadRequest | MeshAhead) -> list[socket.SocketType]:
+        return _made_ahead(request, self._sockets(_packed(request)))
+
+    def order(self, request: AheadRequest | MeshAhead, then: Taker) -> None:
+        self.collect()
+        self._send(_packed(request))
+        self._ordered = request, then
+
+    def collect(self) -> None:
+        if self._ordered is None:
+            return
+        (request, then), self._ordered = self._ordered, None
+        fds: list[int] = []
+        try:
+            with contextlib.suppress(OSError):  # no descriptor is left: a request tells
+                _, fds = self._receive()
+        finally:
+            then(_made_ahead(request, fds))
 
     # -- the channel --
 
@@ -145,8 +165,19 @@ class HelperOps:
 
     def _exchange(self, request: bytes) -> tuple[int, list[int]]:
         """Send a request; return the size of the answer and the descriptors that come with it."""
+        self.collect()  # answers come in the order of requests
+        self._send(request)
+        return self._receive()
+
+    def _send(self, request: bytes) -> None:
         try:
             self._socket.send(request, socket.MSG_NOSIGNAL)
+        except OSError as error:
+            self._end(os.strerror(error.errno or 0).lower())
+
+    def _receive(self) -> tuple[int, list[int]]:
+        """Raises OSError where no descriptor is left for those that came."""
+        try:
             size, ancillary, flags, _ = self._socket.recvmsg_into(
                 [self._answer], self._room, socket.MSG_CMSG_CLOEXEC
             )
@@ -164,6 +195,18 @@ class HelperOps:
     def _end(self, why: str) -> NoReturn:
         self._log.error("failed", f"a worker's helper does not answer: {why}")
         os._exit(1)
+
+
+def _packed(request: AheadRequest | MeshAhead) -> bytes:
+    if isinstance(request, MeshAhead):
+        return wire.pack("mesh_ahead", *request)
+    return wire.pack_ahead(request)
+
+
+def _made_ahead(request: AheadRequest | MeshAhead, fds: Iterable[int]) -> list[socket.SocketType]:
+    if isinstance(request, MeshAhead):
+        return [socket.SocketType(socket.AF_INET, KINDS[Protocol.TCP], 0, fd) for fd in fds]
+    return [_made(request.destination, socket.SOCK_STREAM, fd) for fd in fds]
 
 
 def _made(destination: Destination, kind: int, fd: int) -> socket.SocketType:

@@ -2,6 +2,8 @@
 more than one for one.
 
 They are kept for a moment only: a socket keeps its namespace alive, that of a dead container too.
+Where many are used, more are ordered while some are left: the helper makes them on another
+processor, and no flow waits for it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import socket
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from typing import Protocol as Interface
 
 from v6fwd.daemon.wire import MOST
 from v6fwd.relay.budget import SOCKETS_AHEAD
@@ -26,6 +29,8 @@ KEPT = 1.0
 """Seconds, or up to twice as many, until a socket that nobody took is closed."""
 FIRST = 2
 """Sockets asked for at first; twice as many each time that they are gone within KEPT."""
+ORDERED = 8
+"""Sockets at once from which on the next ones are ordered when half of them are gone."""
 
 _Key = tuple[str, Hashable, Hashable, int]
 """The name of a namespace, which one it is now, the destination and its port."""
@@ -37,19 +42,47 @@ class _Stock:
 
     wanted: int = FIRST
     sockets: list[socket.SocketType] = field(default_factory=list)
+    order_at: int = 0
+    """How many are left when more are ordered; 0: none are."""
+    ordered: int = 0
+    """How many are on their way."""
     was_used: bool = True
+    is_closed: bool = False
+
+    def came(self, sockets: list[socket.SocketType]) -> None:
+        """Keep these; ask for more of them the next time."""
+        self.ordered = 0
+        if self.is_closed:
+            for sock in sockets:
+                sock.close()
+            return
+        self.sockets += sockets
+        self.order_at = len(sockets) // 2 if len(sockets) >= ORDERED else 0
+        self.wanted = min(MOST, 2 * self.wanted)
+
+
+Taker = Callable[[list[socket.SocketType]], None]
+
+
+class Maker(Interface):
+    """The helper."""
+
+    def make(self, request: AheadRequest | MeshAhead) -> list[socket.SocketType]:
+        """Have sockets made. Raises RelayError and OSError."""
+
+    def order(self, request: AheadRequest | MeshAhead, then: Taker) -> None:
+        """Have sockets made, and call `then` with them in a later call of a method here."""
+
+    def collect(self) -> None:
+        """Do so now if some were ordered; an order that could not be met gives none."""
 
 
 class SocketsAhead:
     """The stocks: SOCKETS_AHEAD at most in all."""
 
-    def __init__(
-        self,
-        make: Callable[[AheadRequest | MeshAhead], list[socket.SocketType]],
-        later: Callable[[float, Callable[[], None]], object],
-    ) -> None:
-        """`make` asks the helper; `later` calls back after some seconds."""
-        self._make = make
+    def __init__(self, maker: Maker, later: Callable[[float, Callable[[], None]], object]) -> None:
+        """`later` calls back after some seconds."""
+        self._maker = maker
         self._later = later
         self._stocks: dict[_Key, _Stock] = {}
         self._sweeps = False
@@ -82,13 +115,28 @@ class SocketsAhead:
         if stock is None:
             stock = self._stocks[key] = _Stock()
             self._sweep_later()
+        if not stock.sockets and stock.ordered:
+            self._maker.collect()
         if not stock.sockets:
-            kept = sum(len(each.sockets) for each in self._stocks.values())
-            number = max(1, min(stock.wanted, SOCKETS_AHEAD - kept))
-            stock.sockets = self._make(ahead(*words, number))
-            stock.wanted = min(MOST, 2 * stock.wanted)
+            number = max(1, min(stock.wanted, self._room()))
+            stock.came(self._maker.make(ahead(*words, number)))
         stock.was_used = True
-        return stock.sockets.pop()
+        sock = stock.sockets.pop()
+        if len(stock.sockets) == stock.order_at and stock.order_at:
+            self._order(stock, ahead, words)
+        return sock
+
+    def _order(
+        self, stock: _Stock, ahead: Callable[..., AheadRequest | MeshAhead], words: Iterable[Any]
+    ) -> None:
+        number = min(stock.wanted, self._room())
+        if number >= ORDERED and not stock.ordered:
+            stock.ordered = number
+            self._maker.order(ahead(*words, number), stock.came)
+
+    def _room(self) -> int:
+        kept = sum(len(each.sockets) + each.ordered for each in self._stocks.values())
+        return SOCKETS_AHEAD - kept
 
     def drop(self, netns: str, but: Hashable = -1) -> None:
         """Close the sockets in a namespace, unless it is the one that `but` tells."""
@@ -96,7 +144,7 @@ class SocketsAhead:
             _close(self._stocks.pop(key))
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all of them; what was ordered goes with the helper."""
         for stock in self._stocks.values():
             _close(stock)
         self._stocks.clear()
@@ -109,6 +157,7 @@ class SocketsAhead:
     def _sweep(self) -> None:
         """Close what nobody took since the last time."""
         self._sweeps = False
+        self._maker.collect()
         for key, stock in list(self._stocks.items()):
             if not stock.was_used:
                 _close(self._stocks.pop(key))
@@ -118,6 +167,7 @@ class SocketsAhead:
 
 
 def _close(stock: _Stock) -> None:
+    stock.is_closed = True
     for sock in stock.sockets:
         sock.close()
     stock.sockets.clear()

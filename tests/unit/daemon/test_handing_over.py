@@ -18,7 +18,7 @@ import pytest
 from tests.support.logged import Logged
 from tests.support.relaying import until
 from v6fwd.daemon import handle as handles
-from v6fwd.daemon import helper_handle, pool
+from v6fwd.daemon import helper_handle, pool, wire
 from v6fwd.daemon.channel import Channel
 from v6fwd.daemon.handle import WorkerHandle
 from v6fwd.daemon.helper_handle import HelperHandle
@@ -32,6 +32,7 @@ from v6fwd.daemon.worker import Setup, Worker
 from v6fwd.errors import RelayError
 from v6fwd.model import Endpoint, Forward, Limits
 from v6fwd.relay.limits.bans import BanTable
+from v6fwd.relay.transparent.privileged import MeshAhead
 
 FORWARD = Forward(Endpoint("::", 80), Endpoint("127.0.0.1", 80))
 NO_DESCRIPTOR = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -292,3 +293,53 @@ def test_a_worker_without_a_descriptor_for_a_helpers_socket(logged: Logged) -> N
                 ops._sockets(b"anything")
             ops.close()
         assert logged.lines() == []
+
+
+AHEAD = MeshAhead("box", bytes((10, 0, 0, 6)), 80, 2)
+
+
+@contextlib.contextmanager
+def helped(logged: Logged) -> Iterator[tuple[HelperOps, socket.socket]]:
+    """A worker's side of a helper, and the helper's end, which the test speaks at."""
+    with leaks_nothing():
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            yield HelperOps(ours, logged.log, lambda *_: None), theirs
+
+
+def test_an_order_is_met_before_the_next_answer(logged: Logged) -> None:
+    """Answers come in the order of requests: the sockets are not taken for that of the next."""
+    came: list[socket.SocketType] = []
+    with helped(logged) as (ops, theirs):
+        ops.order(AHEAD, came.extend)
+        with socket.socket() as sock:
+            socket.send_fds(theirs, [wire.SOCKET], [sock.fileno()] * 2)
+        theirs.send(wire.pack("ok", None))
+        assert not came
+        ops.find("10.0.0.6")
+        assert len(came) == 2
+        for each in came:
+            each.close()
+        ops.collect()
+        ops.close()
+
+
+@pytest.mark.parametrize("error", [RelayError("no namespace"), OSError(errno.EMFILE, "")])
+def test_an_order_that_a_helper_cannot_meet(logged: Logged, error: Exception) -> None:
+    came: list[list[socket.SocketType]] = []
+    with helped(logged) as (ops, theirs):
+        ops.order(AHEAD, came.append)
+        theirs.send(wire.pack_error(error))
+        ops.collect()
+        assert came == [[]]
+        ops.close()
+
+
+def test_an_order_at_the_end(logged: Logged) -> None:
+    """Nobody waits for a helper whose socket is closed."""
+    came: list[list[socket.SocketType]] = []
+    with helped(logged) as (ops, _):
+        ops.order(AHEAD, came.append)
+        ops.close()
+        ops.collect()
+        assert not came

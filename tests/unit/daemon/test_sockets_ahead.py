@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -17,10 +19,18 @@ from v6fwd.client_ip.destination import Destination
 from v6fwd.client_ip.presentable import SourceFilter
 from v6fwd.client_ip.pseudo_ipv4 import is_pseudo
 from v6fwd.daemon import socket_filter
-from v6fwd.daemon.sockets_ahead import FIRST, KEPT, SocketsAhead
+from v6fwd.daemon.helper import Desk, RefusedError
+from v6fwd.daemon.permits import Permits, permit_for
+from v6fwd.daemon.sockets_ahead import FIRST, KEPT, ORDERED, SocketsAhead, Taker
 from v6fwd.daemon.wire import MOST
-from v6fwd.model import Address, IPNetwork, Protocol
-from v6fwd.relay.transparent.privileged import AheadRequest, MeshAhead, SocketRequest
+from v6fwd.model import Address, Endpoint, Forward, IPNetwork, Mesh, Protocol
+from v6fwd.relay.transparent.privileged import (
+    SOCKETS_AHEAD,
+    AheadRequest,
+    MeshAhead,
+    MeshSocket,
+    SocketRequest,
+)
 
 LOOPBACK = bytes((127, 0, 0, 1))
 TO = Destination(LOOPBACK)
@@ -39,13 +49,24 @@ class Stocks:
         self.asked: list[AheadRequest | MeshAhead] = []
         self.made: list[socket.SocketType] = []
         self.sweeps: list[Callable[[], None]] = []
-        self.ahead = SocketsAhead(self._make, self._later)
+        self.ordered: list[tuple[AheadRequest | MeshAhead, Taker]] = []
+        self.can_deliver = True
+        self.ahead = SocketsAhead(self, self._later)
 
-    def _make(self, request: AheadRequest | MeshAhead) -> list[socket.SocketType]:
+    def make(self, request: AheadRequest | MeshAhead) -> list[socket.SocketType]:
         self.asked.append(request)
         sockets = [socket.SocketType(socket.AF_INET) for _ in range(request.number)]
         self.made += sockets
         return sockets
+
+    def order(self, request: AheadRequest | MeshAhead, then: Taker) -> None:
+        self.collect()
+        self.ordered.append((request, then))
+
+    def collect(self) -> None:
+        while self.ordered:
+            request, then = self.ordered.pop()
+            then(self.make(request) if self.can_deliver else [])
 
     def _later(self, seconds: float, then: Callable[[], None]) -> None:
         assert seconds == KEPT
@@ -104,6 +125,94 @@ def test_an_address_that_cannot_be_bound(stocks: Stocks) -> None:
     with pytest.raises(OSError, match="assign requested address"):
         stocks.ahead.take(wanted(client=Address(bytes((203, 0, 113, 9)), 0)))
     assert stocks.open == FIRST - 1
+
+
+def to_task(port: int, identity: str = "1", host: str = "127.0.0.1") -> MeshSocket:
+    """A request for a socket to a task, or to a server of the test's."""
+    return MeshSocket("box", Protocol.TCP, socket.inet_aton(host), port, 0, identity, speaks=True)
+
+
+@pytest.fixture
+def task() -> Iterator[int]:
+    """The port of a server."""
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as server:
+        yield int(server.getsockname()[1])
+
+
+def test_a_socket_to_a_task_is_connected(stocks: Stocks, task: int) -> None:
+    sock = stocks.ahead.to_task(to_task(task))
+    assert select.select([], [sock], [], 20)[1]
+    assert sock.getpeername() == ("127.0.0.1", task)
+    assert stocks.asked == [MeshAhead("box", LOOPBACK, task, FIRST)]
+
+
+def test_sockets_of_a_sandbox_that_is_another_by_now(stocks: Stocks, task: int) -> None:
+    """dockerd has made a new one: none of the old one is used or kept."""
+    stocks.ahead.to_task(to_task(task)).close()
+    assert stocks.open == FIRST - 1
+    stocks.ahead.to_task(to_task(task, "2")).close()
+    assert len(stocks.asked) == 2
+    assert stocks.open == FIRST - 1
+
+
+def test_a_task_that_cannot_be_connected_to(stocks: Stocks) -> None:
+    """As from a sandbox without a network: connect(2) fails at once."""
+    with pytest.raises(OSError, match=r"Permission denied|Network is unreachable"):
+        stocks.ahead.to_task(to_task(9, host="255.255.255.255"))
+    assert stocks.open == FIRST - 1
+
+
+def take(stocks: Stocks, number: int, client: Address = CLIENT) -> None:
+    """Use some sockets."""
+    for _ in range(number):
+        stocks.ahead.take(wanted(client=client)).close()
+
+
+def test_more_are_ordered_before_they_are_gone(stocks: Stocks) -> None:
+    """Nobody waits for the helper then."""
+    take(stocks, 2 + 4 + ORDERED // 2 - 1)
+    assert not stocks.ordered
+    take(stocks, 1)
+    assert [request.number for request, _ in stocks.ordered] == [2 * ORDERED]
+    take(stocks, ORDERED // 2)
+    assert len(stocks.asked) == 3, "the order is not looked at before it is needed"
+    take(stocks, 1)
+    assert [request.number for request in stocks.asked] == [2, 4, ORDERED, 2 * ORDERED]
+
+
+def test_an_order_that_is_not_met(stocks: Stocks) -> None:
+    """Whoever needs a socket then asks for it, and hears why there is none."""
+    take(stocks, 2 + 4 + ORDERED // 2)
+    stocks.can_deliver = False
+    take(stocks, ORDERED // 2 + 1)
+    assert len(stocks.asked) == 4
+
+
+def test_what_was_ordered_for_nobody_is_closed(stocks: Stocks) -> None:
+    take(stocks, 2 + 4 + ORDERED // 2)
+    assert stocks.ordered
+    stocks.ahead.drop("box")
+    assert stocks.open == 0
+    stocks.collect()
+    assert stocks.open == 0
+
+
+def test_a_sweep_takes_what_was_ordered(stocks: Stocks) -> None:
+    take(stocks, 2 + 4 + ORDERED // 2)
+    stocks.sweep()
+    assert not stocks.ordered
+    assert stocks.open == ORDERED // 2 + 2 * ORDERED
+    stocks.sweep()
+    assert stocks.open == 0
+
+
+def test_all_stocks_together_are_bounded(stocks: Stocks) -> None:
+    """Descriptors for them are set aside."""
+    for port in range(100):
+        for _ in range(9):
+            stocks.ahead.take(wanted()._replace(port=port)).close()
+    assert stocks.open <= SOCKETS_AHEAD + 1
+    assert stocks.open > MOST
 
 
 # ---- the filter --------------------------------------------------------------------------------
@@ -225,3 +334,57 @@ def test_programs_for_all_kinds_of_targets_are_short() -> None:
     for target in (LOOPBACK, bytes(16)):
         code = socket_filter.program(Destination(target), 80, OWN * 50)
         assert len(code) // 8 < 1000
+
+
+@pytest.mark.parametrize(
+    ("source", "port", "heard"),
+    [(LOOPBACK, 80, True), (LOOPBACK, 81, False), (bytes((127, 0, 0, 2)), 80, False)],
+)
+def test_the_filter_of_a_task(source: bytes, port: int, *, heard: bool) -> None:
+    code = socket_filter.task_program(LOOPBACK, 80)
+    packet = bytes(12) + source + CLIENT_V4 + port.to_bytes(2, "big") + bytes(18)
+    assert (verdict(code, packet, 20) == -1) is heard
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root loads programs")
+def test_a_worker_reaches_no_other_task(task: int) -> None:
+    """A connection is made only if the filter hears the answer."""
+    permits = Permits(lambda *_: None)
+    mesh = Mesh("box", "1", ("127.0.0.1",))
+    permits.apply(permit_for(Forward(Endpoint("::", 80), Endpoint("web", task), mesh=mesh)))
+    made = Stocks()
+    ops: Any = SimpleNamespace(mesh_ahead=made.make)
+    desk = Desk(ops, permits, lambda _: ())
+    right, wrong = desk.mesh_ahead(["box", LOOPBACK, task, 2])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        right.settimeout(20)
+        wrong.settimeout(0.2)
+        right.connect(("127.0.0.1", task))
+        with pytest.raises(TimeoutError):
+            wrong.connect(other.getsockname())
+        with pytest.raises(PermissionError):
+            wrong.setsockopt(socket.SOL_SOCKET, 27, b"\0\0\0\0")  # SO_DETACH_FILTER
+        for sock in (right, wrong):
+            sock.close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["box", LOOPBACK, 81, 2],
+        ["box", bytes((127, 0, 0, 2)), 80, 2],
+        ["other", LOOPBACK, 80, 2],
+        ["box", LOOPBACK, 80, 0],
+        ["box", LOOPBACK, 80, -1],
+        ["box", LOOPBACK, 80, MOST + 1],
+        ["box", b"", 80, 1],
+    ],
+)
+def test_sockets_ahead_that_no_forward_needs(words: list[Any]) -> None:
+    permits = Permits(lambda *_: None)
+    mesh = Mesh("box", "1", ("127.0.0.1",))
+    permits.apply(permit_for(Forward(Endpoint("::", 80), Endpoint("web", 80), mesh=mesh)))
+    made = Stocks()
+    with pytest.raises(RefusedError):
+        Desk(cast("Any", made), permits, lambda _: ()).mesh_ahead(words)
+    assert not made.asked
