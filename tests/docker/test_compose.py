@@ -20,7 +20,7 @@ from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6, HOST_V4, HOST_V6
 
 PARTS = (
     *("Dockerfile", ".dockerignore", "docker-compose.yml", "examples", "v6fwd"),
-    *("pyproject.toml", "requirements", "README.md", "LICENSE"),
+    *("pyproject.toml", "setup.py", "requirements", "README.md", "LICENSE"),
 )
 
 pytestmark = pytest.mark.server("docker-compose", "curl")
@@ -69,7 +69,8 @@ def project() -> Iterator[Project]:
                 project = Project(base / "project", engine)
                 project.wheels()
                 options = "PIP_OPTIONS=--no-index --find-links wheels"
-                project.compose("build", "--build-arg", options)
+                # This image of Python has no apt-get, and no network.
+                project.compose("build", "--build-arg", options, "--build-arg", "NATIVE=0")
                 yield project
             finally:
                 engine.end()

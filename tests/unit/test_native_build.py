@@ -56,6 +56,15 @@ def test_every_native_module_has_a_stub_in_the_wheel() -> None:
         assert f'"{stub.parent.relative_to("v6fwd")}/*.pyi"' in told
 
 
+def test_the_image_is_built_with_the_native_modules() -> None:
+    """Docker's build sees setup.py, has what it needs, and fails if a module is missing."""
+    assert "!setup.py" in (ROOT / ".dockerignore").read_text().splitlines()
+    told = (ROOT / "Dockerfile").read_text()
+    assert "gcc libc6-dev liburing-dev" in told
+    for name in re.findall(r'"(v6fwd\.[\w.]+\._\w+)"', (ROOT / "setup.py").read_text()):
+        assert name in told
+
+
 def test_every_native_source_is_built_and_watched() -> None:
     """setup.py names it; make installs again when it has changed."""
     setup, makefile = (ROOT / "setup.py").read_text(), (ROOT / "Makefile").read_text()
