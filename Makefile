@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SHIM := v6fwd/docker/shim/v6fwd-docker-proxy
-SHELL_SCRIPTS := $(SHIM) .ci/run $(filter-out scripts/run-tests scripts/mutate scripts/reference scripts/screenshots,$(wildcard scripts/*))
+SHELL_SCRIPTS := $(SHIM) .ci/run $(filter-out scripts/run-tests scripts/test-mesh scripts/mutate scripts/reference scripts/screenshots,$(wildcard scripts/*))
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install
 
 # Exactly the files that were tested, then this checkout without asking for anything more.
@@ -16,8 +16,8 @@ endef
 
 RINGS := unit process netns servers docker
 
-.PHONY: help demo test check lint format $(RINGS) bench fuzz asan mutate docs screenshots reference lock dist deb release hold engine mail clean
-.PHONY: packages-demo packages-test packages-bench
+.PHONY: help demo test check lint format $(RINGS) bench fuzz asan test-mesh mutate docs screenshots reference lock dist deb release hold engine mail clean
+.PHONY: packages-demo packages-test packages-bench packages-mesh
 
 # A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
 help: ## 0 s | this list
@@ -62,6 +62,9 @@ fuzz: $(VENV)/installed-fuzz ## 14 min | random bytes against each reader of for
 asan: packages-test $(VENV)/installed-test ## 5 min | tests of the native modules under AddressSanitizer and UBSan; ARGS=... goes to pytest
 	@scripts/build-asan $(ARGS)
 
+test-mesh: packages-mesh $(VENV)/installed-test ## 4 min | Swarm's own mesh (IPVS) in a user-mode Linux, without and with v6fwd; ARGS=... goes to pytest
+	@scripts/test-mesh $(ARGS)
+
 mutate: $(VENV)/installed-test ## 60 min | faults put into copies of the code that no test finds: SAMPLE=150 SEED=1 ONLY=
 	nice $(BIN)/python scripts/mutate --sample $(or $(SAMPLE),150) --seed $(or $(SEED),1) --only '$(ONLY)'
 
@@ -101,7 +104,8 @@ mail: packages-test ## 0 s | unpack Postfix and OpenSMTPD for the tests; without
 packages-demo: ## 0 s | install the Debian packages that `demo` needs
 packages-test: ## 0 s | install the Debian packages that the tests need
 packages-bench: ## 0 s | install the Debian packages that `bench` needs
-packages-demo packages-test packages-bench: packages-%:
+packages-mesh: ## 0 s | install the Debian packages that `test-mesh` needs
+packages-demo packages-test packages-bench packages-mesh: packages-%:
 	@scripts/install-packages $*
 
 clean: ## 1 s | remove what the other targets made

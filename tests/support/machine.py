@@ -14,14 +14,16 @@ needs kernel modules names them, as there is no udev. `eventually COMMAND` is th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from tests.support.process import eventually
 
@@ -43,7 +45,6 @@ INIT = """\
 set -e
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc none /proc
-cd {modules}/"$(uname -r)"
 for module in {order}; do
     busybox insmod "$module" 2>/dev/null || echo "no $module"
 done
@@ -121,12 +122,20 @@ class Machine:
         setup: str = "",
         modules: Iterable[str] = (),
         memory: str = "1G",
+        kernel: str | None = None,
+        lifetime: int = LIFETIME,
     ) -> None:
-        """`folder` is empty and the test's own; `modules` are names: `veth`, `nf_tables`."""
+        """`folder` is empty and the test's own; `modules` are names: `veth`, `nf_tables`.
+
+        `kernel`: the file of another one than Debian's, with all that is needed built in.
+        `lifetime`: seconds until it is killed.
+        """
         self.folder = folder
         self._share = folder / "share"
         self._console = folder / "console.log"
         self._memory = memory
+        self._kernel = kernel or "linux.uml"
+        self._lifetime = lifetime
         self._count = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -135,8 +144,8 @@ class Machine:
             (self._share / name).write_text(text)
         self.add("bin/eventually", EVENTUALLY.encode())
         init = folder / "init"
-        order = " ".join(load_order(("overlay", *modules)))
-        words = {"modules": MODULES, "order": order, "root": root, "share": self._share}
+        order = "" if kernel else " ".join(load_order(("overlay", *modules)))
+        words = {"order": order, "root": root, "share": self._share}
         init.write_text(INIT.format(**{key: _quoted(word) for key, word in words.items()}))
         init.chmod(0o755)
 
@@ -171,14 +180,14 @@ class Machine:
             "systemd.show_status": "no",
         }
         words = [f"{key}={word}" for key, word in settings.items()]
-        command = ["linux.uml", "ro", "quiet", *words]
+        command = [self._kernel, "ro", "quiet", *words]
         with self._console.open("wb") as console:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
                 start_new_session=True, env=os.environ | {"TMPDIR": "/dev/shm"},
             )  # fmt: skip
         self._guard = subprocess.Popen(
-            ["bash", "-c", GUARD, "bash", str(self._process.pid), str(LIFETIME)],
+            ["bash", "-c", GUARD, "bash", str(self._process.pid), str(self._lifetime)],
             stdin=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         self._wait_for("ready", BOOT_PATIENCE)
@@ -190,14 +199,22 @@ class Machine:
         path.write_bytes(data)
         path.chmod(0o755)
 
-    def run(self, script: str, patience: float = 120.0) -> subprocess.CompletedProcess[str]:
-        """Run a script by bash as root; `stdout` has its stderr, too. One at a time."""
+    def run(
+        self, script: str, patience: float = 120.0, show: IO[str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a script by bash as root; `stdout` has its stderr, too. One at a time.
+
+        `show`: a file that gets what it says at once, too.
+        """
         self._count += 1
         name = f"{self._count:03}"
         new = self._share / f"{name}.new-script"
         new.write_text(script)
         new.rename(self._share / f"{name}.script")
-        self._wait_for(f"{name}.status", patience)
+        with contextlib.ExitStack() as stack:
+            if show is not None:
+                stack.enter_context(_following(self._share / f"{name}.output", show))
+            self._wait_for(f"{name}.status", patience)
         status = int((self._share / f"{name}.status").read_text())
         output = (self._share / f"{name}.output").read_text(errors="replace")
         return subprocess.CompletedProcess(script, status, output, "")
@@ -255,6 +272,32 @@ class Machine:
         assert path.exists(), self.console[-3000:]
 
 
+@contextlib.contextmanager
+def _following(path: Path, show: IO[str]) -> Iterator[None]:
+    """Copy a file that grows as long as the block runs, and then the rest of it."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        at, is_last = 0, False
+        while not is_last:
+            is_last = ended.wait(0.2)
+            if path.exists():
+                with path.open("rb") as file:
+                    file.seek(at)
+                    data = file.read()
+                at += len(data)
+                show.write(data.decode(errors="replace"))
+                show.flush()
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def _statuses(told: str) -> dict[int, dict[str, str]]:
     found = {}
     for text in re.split(r"^(?=Name:)", told, flags=re.MULTILINE):
@@ -269,7 +312,7 @@ def _quoted(word: Any) -> str:
 
 
 def load_order(names: Iterable[str]) -> list[str]:
-    """The files of kernel modules, each behind those that it needs. Raises KeyError."""
+    """The paths of kernel modules, each behind those that it needs. Raises KeyError."""
     [folder] = MODULES.iterdir()
     lines = (folder / "modules.dep").read_text().splitlines()
     needs = {file: words.split() for file, _, words in (line.partition(":") for line in lines)}
@@ -278,4 +321,4 @@ def load_order(names: Iterable[str]) -> list[str]:
     for name in names:
         file = files[name.replace("-", "_")]
         order |= dict.fromkeys((*reversed(needs[file]), file))
-    return list(order)
+    return [f"{folder}/{file}" for file in order]
