@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from v6fwd.log import Log, attempt, counted
@@ -26,6 +27,8 @@ from v6fwd.relay.limits.dead_peers import DeadPeers
 from v6fwd.relay.limits.loop_watch import LoopWatch
 from v6fwd.relay.limits.siblings import Siblings
 from v6fwd.relay.listener import Gate, Listener
+from v6fwd.relay.pairs.native import native_epoll
+from v6fwd.relay.pairs.pump import EpollPairs
 from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.pump import PairPump
 from v6fwd.relay.reactor import Reactor
@@ -75,7 +78,7 @@ class Relay:
         ring: Ring | None = None,
     ) -> None:
         """`ring` moves the bytes of plain TCP flows, and is closed with the relay."""
-        self.reactor, pairs = make_reactor(ring)
+        self.reactor, pumps = make_reactor(ring)
         clients = clients or Clients(ClientTable(), 0, self.reactor.clock)
         self.resources = Resources(
             self.reactor,
@@ -85,7 +88,7 @@ class Relay:
             log_flows=log_flows,
             heard=heard,
             bans=bans,
-            ring=pairs,
+            pumps=pumps,
         )
         self.flows = self.resources.flows
         self._log = log
@@ -328,15 +331,21 @@ class Relay:
             }
 
 
-def make_reactor(ring: Ring | None) -> tuple[Reactor, PairPump | None]:
-    """A reactor for the running loop, and the pump of pairs if there is a ring."""
-    loop = asyncio.get_running_loop()
+def make_reactor(ring: Ring | None) -> tuple[Reactor, Sequence[PairPump]]:
+    """A reactor for the running loop, and the pumps of pairs that there are."""
+    loop, epoll = asyncio.get_running_loop(), native_epoll()
+    pumps: list[PairPump] = []
     if ring is None:
-        return Reactor(loop), None
-    from v6fwd.relay.ring.reactor import RingReactor
+        reactor, fewer_than = Reactor(loop, epoll=epoll), inf
+    else:
+        from v6fwd.relay.ring.pump import FROM_FLOWS
+        from v6fwd.relay.ring.reactor import RingReactor
 
-    reactor = RingReactor(loop, ring)
-    return reactor, reactor.pairs
+        reactor, fewer_than = RingReactor(loop, ring, epoll=epoll), FROM_FLOWS
+        pumps.append(reactor.pairs)
+    if epoll is not None:
+        pumps.append(EpollPairs(epoll, reactor, fewer_than))
+    return reactor, pumps
 
 
 def listen_on(endpoint: Endpoint) -> socket.socket:
