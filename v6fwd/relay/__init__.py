@@ -16,5 +16,6 @@ A flow walks accept -> client_ip -> connect -> pump -> record. What all protocol
     ports       a forward at work; `relay`: all of them; `foreground`: the life of `v6fwd forward`
 
 Each protocol has a folder: `tcp`, `http` on top of it, and `udp`. In `transparent` are the targets
-that see the client's own address at their socket. In `limits` is what bounds flows besides.
+that see the client's own address at their socket. In `limits` is what bounds flows besides. `pairs`
+and `ring` are native pumps of plain TCP flows, over epoll and io_uring.
 """

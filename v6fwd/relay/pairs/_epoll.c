@@ -2,14 +2,22 @@
 #include "_moves.h"
 #include "_dial.h"
 
-#include <time.h>
+#include <sys/timerfd.h>
 
-#define SLICE INT64_C(10000000) /* ns, as in relay/reactor.py */
-
-static int64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+/* Let the epoll itself end the waits of this turn: one setting of the clock for all of them, where
+ * each timeout of epoll_wait(2) sets it twice. What still runs from the last turn will do. */
+static bool set_timer(epoll_t *self, double seconds) {
+    if (self->timed == seconds) return true;
+    struct itimerspec once = {.it_value = {
+        .tv_sec = (time_t)seconds,
+        .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9),
+    }};
+    if (timerfd_settime(self->timer, 0, &once, NULL) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return false;
+    }
+    self->timed = seconds;
+    return true;
 }
 
 /* Wait once, and do what has to be done. Gives the number of events; -1 with an exception set. */
@@ -61,18 +69,17 @@ static slot_t *slot_of(epoll_t *self, PyObject *number) {
     return slot;
 }
 
-/* Go on until there is something to tell, nothing comes, or the event loop must have its turn. */
+/* Go on until there is something to tell, or the time is over. */
 static PyObject *epoll_poll(epoll_t *self, PyObject *args) {
     double seconds;
     int most, count;
     if (!PyArg_ParseTuple(args, "di", &seconds, &most) || !check_open(self)) return NULL;
     if (most < 1 || most > BATCH) most = BATCH;
-    int milliseconds = self->told ? 0 : (int)(seconds * 1000 + 0.999);
-    if (!self->until) self->until = now() + SLICE;
+    bool waits = !self->told && seconds > 0;
+    if (waits && !set_timer(self, seconds)) return NULL;
     do {
-        if ((count = turn(self, most, milliseconds)) < 0) return NULL;
-    } while (count && milliseconds && !self->told && now() < self->until);
-    if (!self->told) self->until = 0;
+        if ((count = turn(self, most, waits ? -1 : 0)) < 0) return NULL;
+    } while (count && waits && !self->told && self->timed);
     return list_of(self);
 }
 
@@ -297,6 +304,7 @@ static PyObject *epoll_is_due(epoll_t *self, void *unused) {
 static void close_all(epoll_t *self) {
     if (self->fd < 0) return;
     close(self->fd);
+    if (self->timer >= 0) close(self->timer);
     self->fd = -1;
     for (uint32_t at = 0; at < self->count; at++) {
         slot_t *slot = &self->slots[at];
@@ -324,6 +332,14 @@ static void epoll_dealloc(epoll_t *self) {
     Py_DECREF(type);
 }
 
+/* False: see errno. */
+static bool open_epoll(epoll_t *self) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = IS_TIMER};
+    return (self->fd = epoll_create1(EPOLL_CLOEXEC)) >= 0 &&
+           (self->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) >= 0 &&
+           epoll_ctl(self->fd, EPOLL_CTL_ADD, self->timer, &event) == 0;
+}
+
 static PyObject *epoll_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     if (PyTuple_Size(args) || (kwargs && PyObject_Size(kwargs))) {
         PyErr_SetString(PyExc_TypeError, "Epoll() takes no arguments");
@@ -333,15 +349,15 @@ static PyObject *epoll_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     epoll_t *self = (epoll_t *)allocate(type, 0); /* all zero */
     if (!self) return NULL;
     self->free = NONE;
-    self->fd = epoll_create1(EPOLL_CLOEXEC);
-    if (self->fd < 0)
+    self->timer = -1;
+    if (!open_epoll(self)) {
         PyErr_SetFromErrno(PyExc_OSError);
-    else if (grow(self))
-        return (PyObject *)self;
-    else
+        Py_CLEAR(self);
+    } else if (!grow(self)) {
         PyErr_NoMemory();
-    Py_DECREF(self);
-    return NULL;
+        Py_CLEAR(self);
+    }
+    return (PyObject *)self;
 }
 
 static PyMethodDef methods[] = {

@@ -291,6 +291,10 @@ static void on_connected(epoll_t *self, slot_t *slot, uint32_t mask) {
 /* -- events -- */
 
 void take(epoll_t *self, const struct epoll_event *event) {
+    if (event->data.u64 == IS_TIMER) {
+        self->timed = 0;
+        return;
+    }
     if (!(event->data.u64 & IS_PAIR)) {
         tell(self, (int)event->data.u64, event->events);
         return;

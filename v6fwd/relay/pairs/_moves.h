@@ -38,6 +38,7 @@ enum {
 
 #define READS (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET)
 #define IS_PAIR (1ULL << 63) /* in the epoll's data: number << 1 | end; else a descriptor */
+#define IS_TIMER (1ULL << 62)
 #define NONE UINT32_MAX
 
 typedef struct {
@@ -79,7 +80,8 @@ typedef struct {
     uint32_t free;     /* the first free one */
     uint32_t active;   /* slots in use */
     int fd;
-    int64_t until;     /* ns: when the event loop must have its turn; 0: a turn begins */
+    int timer;         /* a timerfd, which the epoll watches */
+    double timed;      /* what it was set to, in seconds; 0: it has ended */
     struct epoll_event ready[BATCH];
     unsigned char buffer[COPY_SIZE + FIRST_SIZE]; /* through which all bytes go */
 } epoll_t;
