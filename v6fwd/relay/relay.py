@@ -10,7 +10,6 @@ import contextlib
 import socket
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import partial
-from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from v6fwd.log import Log, attempt, counted
@@ -27,8 +26,7 @@ from v6fwd.relay.limits.dead_peers import DeadPeers
 from v6fwd.relay.limits.loop_watch import LoopWatch
 from v6fwd.relay.limits.siblings import Siblings
 from v6fwd.relay.listener import Gate, Listener
-from v6fwd.relay.pairs.native import native_epoll
-from v6fwd.relay.pairs.pump import EpollPairs
+from v6fwd.relay.pairs.pump import epoll_reactor
 from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.pump import PairPump
 from v6fwd.relay.reactor import Reactor
@@ -332,20 +330,13 @@ class Relay:
 
 
 def make_reactor(ring: Ring | None) -> tuple[Reactor, Sequence[PairPump]]:
-    """A reactor for the running loop, and the pumps of pairs that there are."""
-    loop, epoll = asyncio.get_running_loop(), native_epoll()
-    pumps: list[PairPump] = []
+    """A reactor for the running loop, and the native pumps that there are."""
+    loop = asyncio.get_running_loop()
     if ring is None:
-        reactor, fewer_than = Reactor(loop, epoll=epoll), inf
-    else:
-        from v6fwd.relay.ring.pump import FROM_FLOWS
-        from v6fwd.relay.ring.reactor import RingReactor
+        return epoll_reactor(loop)
+    from v6fwd.relay.ring.reactor import ring_reactor
 
-        reactor, fewer_than = RingReactor(loop, ring, epoll=epoll), FROM_FLOWS
-        pumps.append(reactor.pairs)
-    if epoll is not None:
-        pumps.append(EpollPairs(epoll, reactor, fewer_than))
-    return reactor, pumps
+    return ring_reactor(loop, ring)
 
 
 def listen_on(endpoint: Endpoint) -> socket.socket:

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -205,6 +206,28 @@ def test_waiting_ends_with_what_python_must_know(ends: Ends) -> None:
     assert ends.target.recv(100) == b"message"
     os.close(reader)
     os.close(writer)
+
+
+def test_waiting_ends_though_messages_never_do(ends: Ends) -> None:
+    """The event loop must have its turn: the time is that of all waits together."""
+    ends.join()
+    over = threading.Event()
+
+    def chat() -> None:
+        while not over.is_set():
+            ends.client.sendall(b"message")
+            read_exactly(ends.target, 7)
+
+    thread = threading.Thread(target=chat)
+    thread.start()
+    try:
+        while ends.ring.moved(ends.pair)[0] < 7000:
+            assert ends.ring.wait(0.05) is None
+    finally:
+        over.set()
+        while thread.is_alive():
+            ends.turn(0.01)
+            thread.join(0.01)
 
 
 def test_a_number_means_one_pair_only(ring: AsRing) -> None:

@@ -21,8 +21,8 @@ from v6fwd.relay.idle import IdleSweeps
 from v6fwd.relay.limits.dead_peers import DeadPeers
 from v6fwd.relay.limits.loop_watch import LoopWatch
 from v6fwd.relay.listener import Gate
+from v6fwd.relay.pairs.pump import epoll_reactor
 from v6fwd.relay.ports import open_port
-from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.resources import Resources
 from v6fwd.relay.targets.shared import Targets
@@ -44,9 +44,10 @@ class OnePort:
         self._forward = forward
         self._log = log
         self._loop = SmallLoop(log)
-        self._reactor = Reactor(cast("asyncio.AbstractEventLoop", self._loop))
+        self._reactor, pumps = epoll_reactor(cast("asyncio.AbstractEventLoop", self._loop))
         clients = Clients(ClientTable(), 0, self._reactor.clock)
-        self._resources = Resources(self._reactor, limits.max_flows, log, clients, log_flows=False)
+        parts = self._reactor, limits.max_flows, log, clients
+        self._resources = Resources(*parts, log_flows=False, pumps=pumps)
         self._resources.share_out(1, 0)
         flows = self._resources.flows
         self._targets = Targets(self._reactor, log)

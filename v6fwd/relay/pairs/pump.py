@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
-from v6fwd.relay.pairs.native import CONNECTED, FINISHED, KIND, KIND_BITS, PAIRS
-from v6fwd.relay.pump import PairEvents, Stopped
+from v6fwd.relay.pairs.native import CONNECTED, FINISHED, KIND, KIND_BITS, PAIRS, native_epoll
+from v6fwd.relay.pump import PairEvents, PairPump, Stopped
 from v6fwd.relay.reactor import Reactor
 
 if TYPE_CHECKING:
+    import asyncio
+
     from v6fwd.relay.pairs._epoll import Epoll
 
 TAKES_ALL = "V6FWD_PAIRS_TAKE_ALL"
@@ -92,3 +95,10 @@ class EpollPairs:
         """Outside of a turn nobody asks what there is to tell."""
         if not self._reactor.turning and self._epoll.is_due:
             self._reactor.turn_soon()
+
+
+def epoll_reactor(loop: asyncio.AbstractEventLoop) -> tuple[Reactor, Sequence[PairPump]]:
+    """A reactor, and its native pump where there is one."""
+    epoll = native_epoll()
+    reactor = Reactor(loop, epoll=epoll)
+    return reactor, () if epoll is None else (EpollPairs(epoll, reactor),)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from v6fwd.relay.pump import PairEvents
+from v6fwd.relay.pairs.native import native_epoll
+from v6fwd.relay.pairs.pump import EpollPairs
+from v6fwd.relay.pump import PairEvents, PairPump
 from v6fwd.relay.reactor import Handler, Reactor
 from v6fwd.relay.ring.native import CONNECTED, FINISHED, KIND, KIND_BITS, READABLE, Ring
 from v6fwd.relay.ring.pump import FROM_FLOWS, RingPump
@@ -145,3 +147,14 @@ class RingReactor(Reactor):
             except Exception as error:
                 self._give_up(owner, error)
         return has_more
+
+
+def ring_reactor(
+    loop: asyncio.AbstractEventLoop, ring: Ring
+) -> tuple[RingReactor, Sequence[PairPump]]:
+    """A reactor for both, and its native pumps: the ring, and for few flows the epoll."""
+    epoll = native_epoll()
+    reactor = RingReactor(loop, ring, epoll=epoll)
+    if epoll is None:
+        return reactor, (reactor.pairs,)
+    return reactor, (reactor.pairs, EpollPairs(epoll, reactor, FROM_FLOWS))
