@@ -1,7 +1,7 @@
 """The native modules, where they can be built. Without them the wheel is pure, and complete.
 
-The ring moves bytes of TCP flows; epoll does where it is missing. The scanner reads small chunks of
-HTTP bodies; a pattern does where it is missing, at ten times the cost.
+`_epoll` and `_ring` move bytes of TCP flows; Python does where they are missing. The scanner
+reads small chunks of HTTP bodies; a pattern does where it is missing, at ten times the cost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ STATIC = ["-l:liburing.a"]
 """A wheel needs no liburing where it is installed."""
 PYTHON = "#define Py_LIMITED_API 0x030B0000\n#include <Python.h>\n"
 LIBURING = "#include <liburing.h>\n"
-SCANNER, RING = "v6fwd.client_ip.http._chunk_scan", "v6fwd.relay.ring._ring"
+SCANNER, EPOLL = "v6fwd.client_ip.http._chunk_scan", "v6fwd.relay.pairs._epoll"
+RING = "v6fwd.relay.ring._ring"
 FLAGS = os.environ.get("V6FWD_NATIVE_FLAGS", "").split()
 """More for compiler and linker, such as -fsanitize=address,undefined."""
 
@@ -53,8 +54,9 @@ def native(name: str, sources: list[str], *libraries: str) -> Extension:
 modules = []
 if can_build(PYTHON):
     modules.append(native(SCANNER, ["v6fwd/client_ip/http/_chunk_scan.c"]))
+    modules.append(native(EPOLL, ["v6fwd/relay/pairs/_epoll.c", "v6fwd/relay/pairs/_moves.c"]))
 else:
-    print("no compiler or Python headers: without the native scanner")
+    print("no compiler or Python headers: without the native scanner and epoll")
 if can_build(PYTHON + LIBURING, *STATIC):
     modules.append(native(RING, ["v6fwd/relay/ring/_ring.c", "v6fwd/relay/ring/_pairs.c"], *STATIC))
 else:

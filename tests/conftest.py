@@ -18,6 +18,7 @@ from tests.support.servers import open_folder
 from tests.support.site import Site
 from tests.support.stage import Stage
 from v6fwd.demo.lab import Lab
+from v6fwd.relay.pairs.native import is_native
 
 # A slow machine is no failure.
 settings.register_profile("untimed", deadline=None)
@@ -30,17 +31,22 @@ os.environ["V6FWD_SECCOMP"] = "strict"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take --engine: which engine moves the bytes of plain TCP flows."""
-    parser.addoption("--engine", choices=("auto", "ring", "epoll"), default="auto")
+    """Take --engine: what moves the bytes of plain TCP flows."""
+    parser.addoption("--engine", choices=("auto", "ring", "pure"), default="auto")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let every relay use that engine; a ring takes even lonely flows then."""
+    """Let every relay use that: the native epoll, the ring, or Python alone.
+
+    A native pump takes even lonely flows, and those whose answer would be looked at.
+    """
     engine = config.getoption("--engine")
-    if engine != "auto":
-        os.environ["V6FWD_ENGINE"] = engine
     if engine == "ring":
-        os.environ["V6FWD_RING_TAKES_ALL"] = "1"
+        os.environ["V6FWD_ENGINE"] = engine
+    if engine == "pure":
+        os.environ["V6FWD_PURE_EPOLL"] = "1"
+    else:
+        os.environ["V6FWD_PAIRS_TAKE_ALL"] = "1"
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -50,14 +56,25 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 @pytest.fixture
 def looks_at_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ring leaves the flows alone whose first answer is to be looked at, as it does outside."""
-    monkeypatch.delenv("V6FWD_RING_TAKES_ALL", raising=False)
+    """A native pump leaves the flows alone whose first answer is to be looked at, as outside."""
+    monkeypatch.delenv("V6FWD_PAIRS_TAKE_ALL", raising=False)
 
 
 @pytest.fixture
-def on_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test breaks what is the epoll pump's own."""
+def on_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test breaks what is the own of the pump in Python."""
     monkeypatch.setenv("V6FWD_ENGINE", "epoll")
+    monkeypatch.setenv("V6FWD_PURE_EPOLL", "1")
+
+
+@pytest.fixture
+def on_native_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test is about the native epoll."""
+    monkeypatch.setenv("V6FWD_ENGINE", "epoll")
+    monkeypatch.delenv("V6FWD_PURE_EPOLL", raising=False)
+    monkeypatch.setenv("V6FWD_PAIRS_TAKE_ALL", "1")
+    if not is_native():
+        pytest.skip("the native epoll is not built")
 
 
 @pytest.fixture

@@ -105,6 +105,13 @@ def test_a_broken_module_is_final(tree: Tree) -> None:
     assert "alone" not in told
 
 
+def test_python_alone_is_a_part(tree: Tree) -> None:
+    tree.write("process/tcp", "def test_it(request): assert request.config.option.engine != 'pure'")
+    status, told = tree.run()
+    assert status == 1
+    assert "failed again: tests/process/tcp/test_it_process_tcp.py::test_it" in told
+
+
 def test_one_part_does_not_hide_another(tree: Tree) -> None:
     tree.write("unit", FAILS_ONCE)
     tree.write("docker", FAILS)

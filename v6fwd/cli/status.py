@@ -48,10 +48,12 @@ def text(answer: dict[str, Any]) -> str:
 
 
 def _engine(answer: Mapping[str, Any]) -> str:
-    """The engine where it is not plain epoll; a daemon of release 0.1 does not say."""
+    """The engine where it is not the native epoll; a daemon of release 0.1 does not say."""
     if why := answer.get("no_ring"):
         return f", engine epoll: {why}"
-    return ", engine ring" if answer.get("engine") == "ring" else ""
+    if answer.get("engine") == "ring":
+        return ", engine ring"
+    return ", engine epoll in Python: no native module" if answer.get("native") is False else ""
 
 
 def _bans(answer: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ from v6fwd.model import Endpoint, Forward
 from v6fwd.netns.owners import told
 from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.life.process import ignore_stray_signals
+from v6fwd.relay.pairs.native import is_native
 from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.ring.choose import probe, tell_engine
 from v6fwd.relay.udp.own_listeners import is_local_address
@@ -327,6 +328,7 @@ class Daemon:
             "restarts": pool.restarts,
             "engine": self._engine.name,
             "no_ring": self._engine.why,
+            "native": is_native(),
             "reloads": self._reloads.report(),
             "bans": len(self.supervisor.bans),
             **await self.supervisor.status(),

@@ -136,6 +136,7 @@ class Reason(IntEnum):
     MEMORY = 5
     ASKED = 6
     LONELY = 7
+    ODD = 8
 
 
 class Flags(IntFlag):
@@ -180,6 +181,12 @@ class PairPump(Protocol):
         `looked_at`: the first answer of its target is to be looked at.
         """
 
+    def wants_back(self, flows: int, *, busy: bool) -> bool:
+        """Whether it takes one of so many flows that is plain and quiet by now.
+
+        `busy`: its event came with many others.
+        """
+
     def connect(
         self, owner: PairEvents, client: int, target: int, first: bytes, header_size: int
     ) -> int:
@@ -205,7 +212,7 @@ class PairPump(Protocol):
         """Have back what has stopped."""
 
     def join(self, owner: PairEvents, client: int, target: int, moved: tuple[int, int]) -> int:
-        """Move bytes between connected ends."""
+        """Move bytes between connected ends, which the reactor watches no more."""
 
     def stop(self, pair: int) -> None:
         """Stop, and tell the owner with all that is held."""

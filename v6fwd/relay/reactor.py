@@ -65,6 +65,28 @@ class Resumable(Protocol):
         """Give up after an exception that nobody expected."""
 
 
+class Poller(Protocol):
+    """What `select.epoll` does, and pairs/_epoll.c as well."""
+
+    def fileno(self) -> int:
+        """Its own descriptor."""
+
+    def register(self, fd: int, eventmask: int, /) -> None:
+        """Watch a descriptor. Raises OSError."""
+
+    def modify(self, fd: int, eventmask: int, /) -> None:
+        """Watch it for other events. Raises OSError."""
+
+    def unregister(self, fd: int, /) -> None:
+        """Watch it no more. Raises OSError."""
+
+    def poll(self, timeout: float, maxevents: int, /) -> list[tuple[int, int]]:
+        """Wait so many seconds at most for descriptors and masks. Raises OSError."""
+
+    def close(self) -> None:
+        """Give its descriptor back."""
+
+
 class Failing(Protocol):
     """Whoever has to clean up."""
 
@@ -83,16 +105,19 @@ class Reactor:
         loop: asyncio.AbstractEventLoop,
         *,
         clock: Callable[[], float] = time.monotonic,
+        epoll: Poller | None = None,
     ) -> None:
+        """`epoll` is closed with the reactor."""
         self.loop = loop
         self.clock = clock
-        self._epoll = select.epoll()
+        self._epoll: Poller = epoll or select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._resumables: deque[Resumable] = deque()
         self._doomed: list[int] = []
         self._when_closed: dict[int, Callable[[], object]] = {}
         """Of few descriptors, by number."""
-        self._turning = False
+        self.turning = False
+        """Whether events are being handled: the epoll will be asked again behind them."""
         self._failing: list[Failing] = []
         """Handlers whose `on_exception` failed, too."""
         self._failing_since = 0.0
@@ -128,6 +153,10 @@ class Reactor:
         del self._handlers[fd]
         self._epoll.unregister(fd)
 
+    def forget(self, fd: int) -> None:
+        """Leave a watched `fd` to whoever watches it by this epoll from now on."""
+        del self._handlers[fd]
+
     def close_fd(self, fd: int) -> None:
         """Close `fd`, watched or not.
 
@@ -137,7 +166,7 @@ class Reactor:
         self._handlers.pop(fd, None)
         if self._when_closed:
             self.tell_closed(fd)
-        if self._turning:
+        if self.turning:
             try:
                 self._doomed.append(fd)
             except MemoryError:  # a stale event is harmless, a leak is not
@@ -167,8 +196,12 @@ class Reactor:
     def resume_later(self, resumable: Resumable) -> None:
         """Call `resume` after the other descriptors had a turn."""
         self._resumables.append(resumable)
-        if not self._turning:
+        if not self.turning:
             self.loop.call_soon(self._turn)
+
+    def turn_soon(self) -> None:
+        """Ask the epoll though its descriptor may not say that there is something."""
+        self.loop.call_soon(self._turn)
 
     def attempt(self, owner: Failing, call: Callable[..., object], *words: object) -> None:
         """Call on behalf of a flow, from a timer say: an exception costs that flow, no other.
@@ -179,14 +212,14 @@ class Reactor:
             call(*words)
         except Exception as error:
             self._give_up(owner, error)
-            if self._failing and not self._turning:
+            if self._failing and not self.turning:
                 self.loop.call_later(RETRY, self._turn)
 
     def _turn(self) -> None:
         """Take events until there are none, or until the event loop must have its turn."""
         poll, clock, resumables = self._poll, self.clock, self._resumables
         until = clock() + SLICE
-        self._turning = True
+        self.turning = True
         try:
             while True:
                 events = poll(0 if resumables else LINGER, BATCH)
@@ -204,7 +237,7 @@ class Reactor:
                 if clock() >= until:
                     break
         finally:
-            self._turning = False
+            self.turning = False
         if resumables:
             self.loop.call_soon(self._turn)
         elif self._failing:

@@ -7,7 +7,7 @@ has its own, and `shard` tells them apart.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +25,7 @@ from v6fwd.relay.limits.dead_peers import DeadPeers
 from v6fwd.relay.limits.loop_watch import LoopWatch
 from v6fwd.relay.limits.siblings import Siblings
 from v6fwd.relay.listener import Gate, Listener
+from v6fwd.relay.pairs.pump import epoll_reactor
 from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.pump import PairPump
 from v6fwd.relay.reactor import Reactor
@@ -75,7 +76,7 @@ class Relay:
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """`ring` moves the bytes of plain TCP flows, and is closed with the relay."""
-        self.reactor, pairs = make_reactor(ring, loop)
+        self.reactor, pumps = make_reactor(ring, loop)
         clients = clients or Clients(ClientTable(), 0, self.reactor.clock)
         self.resources = Resources(
             self.reactor,
@@ -85,7 +86,7 @@ class Relay:
             log_flows=log_flows,
             heard=heard,
             bans=bans,
-            ring=pairs,
+            pumps=pumps,
         )
         self.flows = self.resources.flows
         self._log = log
@@ -322,18 +323,17 @@ class Relay:
 
 def make_reactor(
     ring: Ring | None, loop: asyncio.AbstractEventLoop | None
-) -> tuple[Reactor, PairPump | None]:
-    """A reactor for a loop, or the running one, and the pump of pairs if there is a ring."""
+) -> tuple[Reactor, Sequence[PairPump]]:
+    """A reactor for a loop, or the running one, and the native pumps that there are."""
     if loop is None:
         from v6fwd.relay.event_loop import asyncio
 
         loop = asyncio.get_running_loop()
     if ring is None:
-        return Reactor(loop), None
-    from v6fwd.relay.ring.reactor import RingReactor
+        return epoll_reactor(loop)
+    from v6fwd.relay.ring.reactor import ring_reactor
 
-    reactor = RingReactor(loop, ring)
-    return reactor, reactor.pairs
+    return ring_reactor(loop, ring)
 
 
 def listen_on(endpoint: Endpoint) -> socket.socket:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from v6fwd.log import Log
@@ -39,9 +39,9 @@ class Resources:
         log_flows: bool,
         heard: Heard | None = None,
         bans: Bans | None = None,
-        ring: PairPump | None = None,
+        pumps: Sequence[PairPump] = (),
     ) -> None:
-        self._ring = ring
+        self._pumps = pumps
         self._reactor = reactor
         self._max_flows = max_flows
         self._log = log
@@ -74,7 +74,7 @@ class Resources:
                 heads=Deadlines(self._reactor, limits.request_timeout),
                 lingers=Deadlines(self._reactor, LINGER_TIME),
                 log_flows=self._log_flows,
-                ring=self._ring,
+                pumps=self._pumps,
                 heard=self._heard,
                 bans=self.bans,
             )

@@ -9,8 +9,9 @@ import pytest
 from tests.support.process import failing
 from tests.support.site import Site
 from v6fwd.model import RelayEngine
+from v6fwd.relay.pairs.native import PURE
+from v6fwd.relay.pairs.pump import TAKES_ALL
 from v6fwd.relay.ring.choose import probe
-from v6fwd.relay.ring.pump import TAKES_ALL
 
 
 def rings_of(pid: int) -> int:
@@ -35,6 +36,19 @@ def test_workers_serve_by_the_ring(site: Site, monkeypatch: pytest.MonkeyPatch) 
         assert client.recv(6) == b"answer"
         client.close()
         assert target.recv(1) == b""
+
+
+def test_status_says_where_python_moves_the_bytes(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PURE, "1")
+    site.run(more='engine = "epoll"')
+    status = site.daemon.status()
+    assert (status["engine"], status["native"]) == ("epoll", False)
+    assert ", engine epoll in Python: no" in site.daemon.command_line("status").stdout
+    client, target = site.pair()
+    target.sendall(b"answer")
+    assert client.recv(6) == b"answer"
 
 
 def test_epoll_serves_where_no_ring_can_be_had(site: Site) -> None:

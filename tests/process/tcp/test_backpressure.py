@@ -127,7 +127,7 @@ def digest_of_seed(seed: int, size: int) -> str:
     raise AssertionError
 
 
-@pytest.mark.usefixtures("on_epoll")
+@pytest.mark.usefixtures("on_sides")
 @pytest.mark.parametrize("way", ["up", "down"])
 async def test_a_flow_that_is_cut_gives_its_pipe_back(way: str) -> None:
     """With bytes in it that nobody takes."""

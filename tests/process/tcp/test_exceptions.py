@@ -28,7 +28,7 @@ from v6fwd.relay.tcp.flow import TcpFlow
 from v6fwd.relay.tcp.proxy_header import HeaderReader
 from v6fwd.relay.tcp.side import Side
 
-pytestmark = pytest.mark.usefixtures("on_epoll")
+pytestmark = pytest.mark.usefixtures("on_sides")
 
 LOOPBACK = parse_networks("::1")
 

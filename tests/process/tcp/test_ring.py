@@ -11,8 +11,10 @@ import pytest
 
 from tests.support.relaying import Running, echo, relaying, target, until
 from v6fwd.model import RelayEngine
+from v6fwd.relay.pairs.native import PURE
+from v6fwd.relay.pairs.pump import TAKES_ALL, EpollPairs
 from v6fwd.relay.ring.choose import ENVIRONMENT, choose
-from v6fwd.relay.ring.pump import FROM_FLOWS, TAKES_ALL
+from v6fwd.relay.ring.pump import FROM_FLOWS, RingPump
 from v6fwd.relay.tcp import flow as flow_module
 from v6fwd.relay.tcp.flow import NO_PAIR, TcpFlow
 
@@ -30,9 +32,10 @@ def ring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TAKES_ALL, raising=False)
 
 
-def pairs(running: Running) -> int:
-    """Flows whose bytes the ring moves."""
-    return sum(cast("TcpFlow", flow)._pair != NO_PAIR for flow in running.relay.flows.live)
+def pairs(running: Running, pump: type = object) -> int:
+    """Flows whose bytes such a native pump moves."""
+    live = [cast("TcpFlow", flow) for flow in running.relay.flows.live]
+    return sum(flow._pair != NO_PAIR and isinstance(flow._pump, pump) for flow in live)
 
 
 async def all_say(clients: list[Pair], data: bytes) -> None:
@@ -43,24 +46,31 @@ async def all_say(clients: list[Pair], data: bytes) -> None:
         assert await reader.readexactly(len(data)) == data
 
 
-async def test_a_lonely_flow_stays_on_epoll() -> None:
+@pytest.mark.parametrize("pure", ["", "1"])
+async def test_a_lonely_flow_stays_on_epoll(monkeypatch: pytest.MonkeyPatch, pure: str) -> None:
+    monkeypatch.setenv(PURE, pure)
     async with target(echo) as behind, relaying(behind) as running:
         client = await running.connect()
         for _ in range(3):
             await all_say([client], b"hello")
-        assert pairs(running) == 0
+        assert pairs(running, RingPump) == 0
+        assert pairs(running, EpollPairs) == (0 if pure else 1)
         client[1].close()
         await running.no_flows()
 
 
-async def test_busy_flows_move_to_the_ring_and_lose_nothing() -> None:
-    """They began on the epoll, where the target's first answers were looked at."""
+@pytest.mark.parametrize("pure", ["", "1"])
+async def test_busy_flows_move_to_the_ring_and_lose_nothing(
+    monkeypatch: pytest.MonkeyPatch, pure: str
+) -> None:
+    """They began on the epoll, native or not: few, or their target's first answer looked at."""
+    monkeypatch.setenv(PURE, pure)
     async with target(echo) as behind, relaying(behind) as running:
         clients = [await running.connect() for _ in range(4 * FROM_FLOWS)]
         moved = [0]
 
         async def some_have_moved() -> None:
-            while not pairs(running):
+            while pairs(running, RingPump) < FROM_FLOWS:
                 moved[0] += 1
                 await all_say(clients, b"%05d" % moved[0])
 
@@ -122,7 +132,7 @@ async def test_no_memory_for_sides_costs_the_flow_and_no_descriptor(
         client = await running.connect()
         await all_say([client], b"hello")
         with monkeypatch.context() as patch:
-            patch.setattr(flow_module, "Side", no_memory)
+            patch.setattr(flow_module, "PlainSide", no_memory)
             client[1].write(bytes(1 << 20))
             await running.no_flows()
         with pytest.raises(ConnectionError):

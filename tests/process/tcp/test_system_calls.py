@@ -15,8 +15,6 @@ import pytest
 from tests.support.process import eventually
 from tests.support.rig import Rig, echoed, read_all, read_exactly
 
-pytestmark = pytest.mark.usefixtures("on_epoll")
-
 SHORT = [
     "accept4",  # and not once more in vain
     "readv",
@@ -37,6 +35,24 @@ SHORT = [
 ]
 """A request, an answer and the target's end behind it, the client's end. Waiting is not counted:
 how many events come at once is a matter of luck."""
+SHORT_NATIVE = [
+    "accept4",
+    "socket",
+    "setsockopt TCP_NODELAY",
+    "setsockopt SO_OOBINLINE",
+    "recvfrom",
+    "setsockopt TCP_QUICKACK",
+    "connect",
+    "sendto",
+    "epoll_ctl",
+    "epoll_ctl",
+    "recvfrom",
+    "sendto",
+    "shutdown",
+    "recvfrom",
+    "close",
+    "close",
+]
 WAITS = {"epoll_wait", "epoll_pwait", "epoll_pwait2"}
 ROUNDS = 40
 """More than 32, and fewer than 64, from which on hops.py counts relays."""
@@ -71,7 +87,19 @@ def a_short_one(rig: Rig) -> None:
 
 
 @pytest.mark.server("strace")
+@pytest.mark.usefixtures("on_sides")
 def test_a_short_connection(own_rig: Rig, tmp_path: Path) -> None:
+    assert SHORT in traced(own_rig, tmp_path)
+
+
+@pytest.mark.server("strace")
+@pytest.mark.usefixtures("on_native_epoll")
+def test_a_short_connection_of_the_native_epoll(own_rig: Rig, tmp_path: Path) -> None:
+    assert SHORT_NATIVE in traced(own_rig, tmp_path)
+
+
+def traced(own_rig: Rig, tmp_path: Path) -> list[list[str]]:
+    """The system calls of each of some short connections."""
     trace = tmp_path / "trace"
     own_rig.start(prefix=["strace", "-D", "-f", "-q", "-o", str(trace)])
     for _ in range(ROUNDS):
@@ -79,8 +107,7 @@ def test_a_short_connection(own_rig: Rig, tmp_path: Path) -> None:
     own_rig.process.signal(signal.SIGTERM)
     assert own_rig.process.wait() == 0
     eventually(lambda: "+++ exited with 0 +++" in trace.read_text(), "the trace is whole")
-    found = connections(calls_in(trace.read_text()))
-    assert SHORT in found
+    return connections(calls_in(trace.read_text()))
 
 
 def segments_in(sock: socket.socket) -> int:

@@ -467,4 +467,4 @@ async def test_what_is_held_in_namespaces_is_given_back_whatever_fails(
         assert closed == ["targets"]
         assert reported == ["MemoryError()"] * 4
         with pytest.raises(ValueError, match="closed epoll"):
-            relay.reactor._epoll.poll(0)
+            relay.reactor._epoll.poll(0, 1)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import resource
 import select
 import socket
 import sys
+import termios
 from collections.abc import Iterator
 
 import pytest
@@ -40,6 +42,7 @@ class Ends:
         with socket.create_server(("127.0.0.1", 0)) as server:
             self.client, self._mine = _connected(server)
             self.target, self._other = _connected(server)
+        self.fds = self._mine.fileno(), self._other.fileno()
         self.events: list[int] = []
         self.pair = -1
 
@@ -73,6 +76,15 @@ class Ends:
             self.turn(0.05)
         raise AssertionError("nothing came")
 
+    def until_holds(self, size: int) -> None:
+        """Let the client send so much, of which nothing is read yet."""
+        self.client.sendall(bytes(size))
+        for _ in range(400):
+            if unread(self.fds[0]) == size:
+                return
+            self.turn(0.05)
+        raise AssertionError("not all has come")
+
     def take(self) -> Stopped:
         self.until(STOPPED)
         return Stopped(*self.ring.take(self.pair))
@@ -80,6 +92,11 @@ class Ends:
     def close(self) -> None:
         for sock in (self.client, self.target, self._mine, self._other):
             sock.close()
+
+
+def unread(fd: int) -> int:
+    """Bytes that can be read (tcp(7), SIOCINQ)."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _connected(server: socket.socket) -> tuple[socket.socket, socket.socket]:

@@ -6,24 +6,28 @@ import contextlib
 import os
 from collections.abc import Callable
 
+from v6fwd.relay.pairs.pump import TAKES_ALL
 from v6fwd.relay.pump import PairEvents, Stopped
 from v6fwd.relay.ring.native import Ring
 
 FROM_FLOWS = 4
 """Flows from which on a ring pays: below, a wait brings one event, and epoll is cheaper."""
 
-TAKES_ALL = "V6FWD_RING_TAKES_ALL"
-"""In the environment: even a lonely flow, and one whose answer would be looked at, for tests."""
-
 
 class RingPump:
     """The pairs of a ring and their owners; meets the contract `PairPump`."""
 
-    def __init__(self, ring: Ring, on_waiting: Callable[[], object]) -> None:
-        """`on_waiting` is called outside of a turn when a turn is wanted."""
+    def __init__(
+        self, ring: Ring, on_waiting: Callable[[], object], unwatch: Callable[[int], object]
+    ) -> None:
+        """`on_waiting` is called outside of a turn when a turn is wanted.
+
+        `unwatch` takes a descriptor from the epoll.
+        """
         self._ring = ring
         self.is_connected, self.is_half_closed = ring.is_connected, ring.is_half_closed
         self.stop, self.reset, self.drop, self.moved = ring.stop, ring.reset, ring.drop, ring.moved
+        self._unwatch = unwatch
         self.on_waiting = on_waiting
         self._takes_all = bool(os.environ.get(TAKES_ALL))
         self.turning = False
@@ -31,6 +35,9 @@ class RingPump:
 
     def wants(self, flows: int, looked_at: bool) -> bool:
         return self._takes_all or (flows >= FROM_FLOWS and not looked_at)
+
+    def wants_back(self, flows: int, *, busy: bool) -> bool:  # noqa: ARG002
+        return busy
 
     def connect(
         self, owner: PairEvents, client: int, target: int, first: bytes, header_size: int
@@ -49,6 +56,8 @@ class RingPump:
 
     def join(self, owner: PairEvents, client: int, target: int, moved: tuple[int, int]) -> int:
         pair = self._ring.join(owner, client, target, *moved)
+        self._unwatch(client)
+        self._unwatch(target)
         self._submit()
         return pair
 

@@ -8,17 +8,21 @@ events. The event loop watches both descriptors.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from v6fwd.relay.pump import PairEvents
+from v6fwd.relay.pairs.native import native_epoll
+from v6fwd.relay.pairs.pump import EpollPairs
+from v6fwd.relay.pump import PairEvents, PairPump
 from v6fwd.relay.reactor import Handler, Reactor
 from v6fwd.relay.ring.native import CONNECTED, FINISHED, KIND, KIND_BITS, READABLE, STOPPED, Ring
-from v6fwd.relay.ring.pump import RingPump
-from v6fwd.relay.tcp.side import Side
+from v6fwd.relay.ring.pump import FROM_FLOWS, RingPump
+from v6fwd.relay.tcp.side import PlainSide
 
 if TYPE_CHECKING:
     import asyncio
+
+    from v6fwd.relay.pairs._epoll import Epoll
 
 SWEEP_INTERVAL = 0.2
 """Seconds between two looks for pairs of which one end has ended; after two the epoll has them."""
@@ -36,12 +40,14 @@ class RingReactor(Reactor):
         ring: Ring,
         *,
         clock: Callable[[], float] = time.monotonic,
+        epoll: Epoll | None = None,
     ) -> None:
-        super().__init__(loop, clock=clock)
+        super().__init__(loop, clock=clock, epoll=epoll)
         self._ring = ring
+        self._native = epoll
         self._polled = False  # the ring watches the epoll
         self._due = False  # the ring has something to tell, though it has no pair
-        self.pairs = RingPump(ring, lambda: loop.call_soon(self._ring_turn))
+        self.pairs = RingPump(ring, lambda: loop.call_soon(self._ring_turn), self.unwatch)
         self._poll = self._wait
         loop.add_reader(ring.fileno(), self._ring_turn)
         self._sweeping = loop.call_later(SWEEP_INTERVAL, self._sweep)
@@ -57,7 +63,15 @@ class RingReactor(Reactor):
         self._sweeping = self.loop.call_later(SWEEP_INTERVAL, self._sweep)
         if self._ring.active:
             self._ring.sweep()
+            self._have_all_on_the_ring()
             self.pairs.rest()
+
+    def _have_all_on_the_ring(self) -> None:
+        """Take from the native epoll the flows that began when they were few."""
+        native = self._native
+        if native is not None and native.active and self._ring.active >= FROM_FLOWS:
+            native.stop_all()
+            self.turn_soon()
 
     def _dispatch(self, events: list[tuple[int, int]]) -> None:
         """In a busy turn, let flows that began on the epoll move to the ring by their next event.
@@ -72,10 +86,10 @@ class RingReactor(Reactor):
         super()._dispatch(rest)
 
     def _moves(self, handler: Handler | None) -> bool:
-        if type(handler) is not Side:
+        if type(handler) is not PlainSide:
             return False
         try:
-            return handler.flow.become_pair()
+            return handler.flow.become_pair(busy=True)
         except Exception as error:
             self._give_up(handler, error)
             return True
@@ -104,11 +118,13 @@ class RingReactor(Reactor):
         if not self._polled:
             ring.poll(self._epoll.fileno())
             self._polled = True
-        events = ring.wait(seconds)
-        if events is None:
+        is_due = self._native is not None and self._native.is_due
+        events = ring.wait(0 if is_due else seconds)
+        if events is None and not is_due:
             return []
         self._moved = True
-        return self._epoll.poll(0, most) if self._tell(events) else []
+        has_more = self._tell(events or [])
+        return self._epoll.poll(0, most) if has_more or is_due else []
 
     def _tell(self, events: list[int]) -> bool:
         """Tell flows what the ring has seen of them; whether the epoll has events, too."""
@@ -134,3 +150,14 @@ class RingReactor(Reactor):
             except Exception as error:
                 self._give_up(owner, error)
         return has_more
+
+
+def ring_reactor(
+    loop: asyncio.AbstractEventLoop, ring: Ring
+) -> tuple[RingReactor, Sequence[PairPump]]:
+    """A reactor for both, and its native pumps: the ring, and for few flows the epoll."""
+    epoll = native_epoll()
+    reactor = RingReactor(loop, ring, epoll=epoll)
+    if epoll is None:
+        return reactor, (reactor.pairs,)
+    return reactor, (reactor.pairs, EpollPairs(epoll, reactor, FROM_FLOWS))

@@ -197,9 +197,8 @@ class Connect:
     # -- while another pump waits --
 
     def _may_be_pair(self) -> bool:
-        has_ring = self._forward.resources.ring is not None
         is_plain = not self._forward.forward.target.path  # reads of a unix socket may end short
-        return has_ring and is_plain and self._race is None and not self._first.client_ended
+        return is_plain and self._race is None and not self._first.client_ended
 
     def _is_waited_for(self) -> bool:
         """Let the other pump wait, and move the bytes then; False if it does not."""

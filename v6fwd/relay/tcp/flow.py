@@ -1,7 +1,7 @@
 """A TCP flow: whatever one end says, the other hears.
 
-Two pumps can move its bytes. A `PairPump` (the ring, where there is one) has both descriptors while
-nothing unusual happens; `_pair` is their number there. Otherwise they are two `Side` objects.
+Where there is a `PairPump` (the native epoll, the ring), it has both descriptors while nothing
+unusual happens; `_pair` is their number there. Otherwise they are two `Side` objects.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from v6fwd.relay.pump import Flags, PairPump, Reason, Stopped
 from v6fwd.relay.sockets import local_address, reset_on_close
 from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.forward import TcpForward
-from v6fwd.relay.tcp.side import BULK_AFTER, READ, READ_WRITE, Side, join
+from v6fwd.relay.tcp.side import BULK_AFTER, READ, READ_WRITE, PlainSide, join
 from v6fwd.relay.tcp.stream import StreamFlow
 from v6fwd.relay.tcp.unix_side import UnixSide
 
@@ -27,10 +27,11 @@ ALMOST_BULK = BULK_AFTER - 1
 class TcpFlow(StreamFlow):
     """Connects at once, and passes everything on."""
 
-    __slots__ = ("_pair", "_target_fd")
+    __slots__ = ("_pair", "_pump", "_target_fd")
 
     def __init__(self, forward: TcpForward, client_fd: int, slot: int) -> None:
         super().__init__(forward, client_fd, slot)
+        self._pump: PairPump | None = None  # while there is a pair
         self._pair = NO_PAIR
         self._target_fd = -1  # while there is a pair, and until there are sides
 
@@ -46,8 +47,8 @@ class TcpFlow(StreamFlow):
         self, fd: int, held: bytes, moved: int, *, watched: bool, client_ended: bool
     ) -> None:
         """Let the sides move the bytes from here on."""
-        client = Side(self._client_fd, self)
-        target = (UnixSide if self._forward.forward.target.path else Side)(fd, self)
+        client = PlainSide(self._client_fd, self)
+        target = (UnixSide if self._forward.forward.target.path else PlainSide)(fd, self)
         self.client, self.target = client, target
         connect, self._wait = self._wait, None
         self._note_shown()
@@ -67,23 +68,24 @@ class TcpFlow(StreamFlow):
     # -- while a pair --
 
     def _dial_straight(self) -> bool:
-        """Let the ring connect to the only address that a plain target has.
+        """Let a pump of pairs connect to the only address that a plain target has.
 
         Most flows need nothing more, and a `Connect` would cost them 4 us. False: none is under
         way. Whatever forbids or prevents it is found again, and told, by `Connect`.
         """
         forward = self._forward
         address, hops = forward.target.straight, forward.resources.hops
-        if not address or (ring := self._willing_ring()) is None:
+        if not address or (pump := self._willing_pump()) is None:
             return False
         try:
             limit = hops.onward_of(self._client_fd) if hops.is_on else 0
             if hops.is_on and not limit:
                 return False
             header = self._proxy_header()
-            dialled = ring.dial(self, self._client_fd, address, header, limit)
+            dialled = pump.dial(self, self._client_fd, address, header, limit)
         except OSError:
             return False
+        self._pump = pump
         self._pair, self._target_fd, is_told = dialled
         if not is_told:
             self.pair_waits()
@@ -101,14 +103,15 @@ class TcpFlow(StreamFlow):
         )
         connect.wait_for_pair(header)
 
-    def _willing_ring(self) -> PairPump | None:
-        """The ring, if there is one that takes this flow."""
+    def _willing_pump(self) -> PairPump | None:
+        """The pump that takes this flow, if there is one."""
         forward = self._forward
         resources = forward.resources
-        ring, looked_at = resources.ring, self._started >= forward.looks.look_from
-        if ring is None or not ring.wants(len(resources.flows.live), looked_at):
-            return None
-        return ring
+        looked_at = self._started >= forward.looks.look_from
+        for pump in resources.pumps:
+            if pump.wants(len(resources.flows.live), looked_at):
+                return pump
+        return None
 
     def _proxy_header(self) -> bytes:
         """Make it. Raises OSError if the client is gone."""
@@ -118,27 +121,26 @@ class TcpFlow(StreamFlow):
         return write(self._source, local_address(self._client_fd))
 
     def dialled(self, fd: int, first: bytes, header_size: int) -> bool:
-        """Let the ring wait for the target and move all bytes, unless the answer is looked at."""
-        ring = self._willing_ring()
-        if ring is None:
+        """Let a pump of pairs wait for the target and move all bytes, if one wants the flow."""
+        pump = self._willing_pump()
+        if pump is None:
             return False
-        self._pair = ring.connect(self, self._client_fd, fd, first, header_size)
-        self._target_fd = fd
+        self._pair = pump.connect(self, self._client_fd, fd, first, header_size)
+        self._pump, self._target_fd = pump, fd
         return True
 
     def is_joined(self) -> bool:
-        """Whether the ring is connected already."""
-        return self._ring.is_connected(self._pair)
+        """Whether that pump is connected already."""
+        return self._its_pump.is_connected(self._pair)
 
     def leave_pair(self) -> None:
         """Have both descriptors back; `pair_stopped` follows."""
-        self._ring.stop(self._pair)
+        self._its_pump.stop(self._pair)
 
     @property
-    def _ring(self) -> PairPump:
-        ring = self._forward.resources.ring
-        assert ring is not None
-        return ring
+    def _its_pump(self) -> PairPump:
+        assert self._pump is not None
+        return self._pump
 
     def pair_connected(self) -> None:
         """The connection to the target is there."""
@@ -157,7 +159,7 @@ class TcpFlow(StreamFlow):
         self.closed = True
         try:
             seconds = resources.reactor.clock() - self._started
-            forward.counters.flow_ended(End.CLOSED, *self._ring.moved(self._pair), seconds)
+            forward.counters.flow_ended(End.CLOSED, *self._its_pump.moved(self._pair), seconds)
         finally:
             self._close_client()
             if self._slot >= 0:
@@ -165,12 +167,13 @@ class TcpFlow(StreamFlow):
             resources.flows.remove(self)
 
     def pair_stopped(self) -> None:
-        """Go on with the epoll pump."""
-        if self._wait is None and not self._ring.is_connected(self._pair):
+        """Go on with sides."""
+        pump = self._its_pump
+        if self._wait is None and not pump.is_connected(self._pair):
             self.pair_waits()  # it has failed at once
             if self.closed:
                 return
-        stopped = self._ring.take(self._pair)
+        stopped = pump.take(self._pair)
         self._pair = NO_PAIR
         if isinstance(self._wait, Connect):
             fd, self._target_fd = self._target_fd, -1
@@ -179,7 +182,7 @@ class TcpFlow(StreamFlow):
             self._be_sides(self._target_fd, stopped)
 
     def _be_sides(self, fd: int, stopped: Stopped) -> None:
-        client, target = Side(self._client_fd, self), Side(fd, self)
+        client, target = PlainSide(self._client_fd, self), PlainSide(fd, self)
         self.client, self.target, self._target_fd = client, target, -1
         join(client, target, stopped.up, stopped.moved_up, watched=False)
         target.moved, target.held = stopped.moved_down, stopped.down
@@ -202,24 +205,29 @@ class TcpFlow(StreamFlow):
         if flags & Flags.BROKE_TARGET and not self.closed:
             self.broke(self.target)
 
-    def become_pair(self) -> bool:
-        """Let the ring go on, if nothing unusual is under way; False if it cannot."""
-        ring = self._forward.resources.ring
-        if ring is None or self._wait is not None or self._watch is not None:
+    def become_pair(self, *, busy: bool) -> bool:
+        """Let a pump of pairs go on, if one wants it and nothing unusual is under way."""
+        if self._wait is not None or self._watch is not None:
             return False
         client, target = self.client, self.target
         if not (client.is_idle and target.is_idle) or isinstance(target, UnixSide):
             return False
-        self._pair = ring.join(self, client.fd, target.fd, self.moved())
-        self._target_fd = target.fd
-        self.reactor.unwatch(client.fd)
-        self.reactor.unwatch(target.fd)
+        resources = self._forward.resources
+        for pump in resources.pumps:
+            if pump.wants_back(len(resources.flows.live), busy=busy):
+                self._join(pump)
+                return True
+        return False
+
+    def _join(self, pump: PairPump) -> None:
+        client, target = self.client, self.target
+        self._pair = pump.join(self, client.fd, target.fd, self.moved())
+        self._pump, self._target_fd = pump, target.fd
         del client.other, target.other
         del self.client, self.target
-        return True
 
     def moved(self) -> tuple[int, int]:
-        return super().moved() if self._pair == NO_PAIR else self._ring.moved(self._pair)
+        return super().moved() if self._pair == NO_PAIR else self._its_pump.moved(self._pair)
 
     def descriptors(self) -> Sequence[int]:
         if self._pair == NO_PAIR or self._wait is not None:
@@ -229,19 +237,19 @@ class TcpFlow(StreamFlow):
     def _is_half_closed(self) -> bool:
         if self._pair == NO_PAIR:
             return super()._is_half_closed()
-        return self._ring.is_half_closed(self._pair)
+        return self._its_pump.is_half_closed(self._pair)
 
     def abort(self, end: End, detail: str = "") -> None:
         """Reset both connections."""
         if self._pair != NO_PAIR and not self.closed:
-            self._ring.reset(self._pair)
+            self._its_pump.reset(self._pair)
         super().abort(end, detail)
 
     def _close_client(self) -> None:
         """Close both while they are a pair."""
         pair, self._pair = self._pair, NO_PAIR
         if pair != NO_PAIR:
-            self._ring.drop(pair)
+            self._its_pump.drop(pair)
             self.reactor.tell_closed(self._target_fd)
             return
         super()._close_client()

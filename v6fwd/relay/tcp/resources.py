@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from v6fwd.log import Log
@@ -35,8 +36,8 @@ class TcpResources:
     lingers: Deadlines
     """Waits for an HTTP client to close."""
     log_flows: bool = False
-    ring: PairPump | None = None
-    """Moves the bytes of plain flows; None: the epoll pump moves all."""
+    pumps: Sequence[PairPump] = ()
+    """Who may move bytes of plain flows beside the sides: the first that wants a flow."""
     heard: Heard | None = None
     """Who hears what was seen of targets, beside the counters."""
     bans: Bans = field(default_factory=Bans)

@@ -42,6 +42,7 @@ READ = _IN | _URGENT | _END | select.EPOLLET
 READ_WRITE = READ | _OUT
 NOT_OUT = ~_OUT
 _STOPS = _URGENT | _END | _ERR | select.EPOLLHUP
+_UNUSUAL = _URGENT | _ERR
 _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 buffer = memoryview(bytearray(COPY_SIZE))
@@ -60,8 +61,8 @@ class Owner(FlowEvents["Side"], Protocol):
     def pipes(self) -> PipePool:
         """Where pipes are borrowed."""
 
-    def become_pair(self) -> bool:
-        """Let another pump go on, if there is one and nothing unusual is under way."""
+    def become_pair(self, *, busy: bool) -> bool:
+        """Let another pump go on, if one wants it and nothing unusual is under way."""
 
 
 class Side:
@@ -360,6 +361,16 @@ class Side:
         """Copy from now on: splice would stop at the mark. sockets.tune keeps the byte in line."""
         self.urgent = True
         self.full_reads = 0
+
+
+class PlainSide(Side):
+    """A side of a plain flow, which goes back to a pump of pairs when nothing unusual is left."""
+
+    __slots__ = ()
+
+    def on_event(self, mask: int) -> None:
+        if mask & _UNUSUAL or not self.flow.become_pair(busy=False):
+            super().on_event(mask)
 
 
 def join(client: Side, target: Side, held: bytes, moved: int, *, watched: bool) -> None:

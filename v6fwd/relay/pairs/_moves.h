@@ -1,0 +1,112 @@
+/* What _moves.c does with pairs, for _epoll.c, which is Python's side of it. */
+#ifndef V6FWD_MOVES_H
+#define V6FWD_MOVES_H
+
+#define _GNU_SOURCE
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#define CLIENT 0
+#define TARGET 1
+#define OTHER(end) (1 - (end))
+
+enum { COPY_SIZE = 64 * 1024, FIRST_SIZE = 16 * 1024, BULK_AFTER = 2, BATCH = 256 };
+enum { SLOT_BITS = 20, MOST_SLOTS = 1 << SLOT_BITS, FIRST_SLOTS = 64, MOST_TOLD = 3 };
+
+/* What Python is told of a pair: number << KIND_BITS | kind, as an event of the descriptor PAIRS. */
+enum { CONNECTED, FINISHED, STOPPED, KIND_BITS = 3, PAIRS = -1 };
+
+enum { FREE, CONNECTING, MOVING, FINISHING, STANDING };
+enum { FULL = 1, BULK, BROKE, FAILED, MEMORY, ASKED, ODD = 8 };
+enum {
+    ENDED_CLIENT = 1,
+    ENDED_TARGET = 2,
+    BROKE_CLIENT = 4,
+    BROKE_TARGET = 8,
+    BULK_CLIENT = 16,
+    BULK_TARGET = 32
+};
+
+#define READS (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET)
+#define IS_PAIR (1ULL << 63) /* in the epoll's data: number << 1 | end; else a descriptor */
+#define IS_TIMER (1ULL << 62)
+#define NONE UINT32_MAX
+
+typedef struct {
+    int64_t moved; /* bytes read here that the other end has taken; headers are not counted */
+    int fd;
+    uint8_t ended; /* the end of stream was read */
+    uint8_t broke;
+    uint8_t full;  /* full buffers in a row */
+} end_t;
+
+typedef struct {
+    end_t end[2];
+    PyObject *owner;      /* who hears of it */
+    unsigned char *first; /* what the target gets first, until it has it */
+    unsigned char *held;  /* what it, or the client, did not take */
+    uint32_t first_size;
+    uint32_t header_size;
+    uint32_t held_size;
+    uint32_t generation;
+    uint32_t next;        /* of the free ones */
+    int error;
+    uint8_t state;
+    uint8_t reason;
+    uint8_t holder;       /* the end where `held` was read */
+    uint8_t joined;       /* the target has what was to come first */
+} slot_t;
+
+typedef struct {
+    uint64_t what; /* a mask; number << KIND_BITS | kind */
+    int who;       /* a descriptor of Python's, or PAIRS */
+} event_t;
+
+typedef struct {
+    PyObject_HEAD
+    slot_t *slots;
+    event_t *events;   /* to be told */
+    uint32_t told, room;
+    uint32_t count;    /* slots in the table */
+    uint32_t free;     /* the first free one */
+    uint32_t active;   /* slots in use */
+    int fd;
+    int timer;         /* a timerfd, which the epoll watches */
+    double timed;      /* what it was set to, in seconds; 0: it has ended */
+    struct epoll_event ready[BATCH];
+    unsigned char buffer[COPY_SIZE + FIRST_SIZE]; /* through which all bytes go */
+} epoll_t;
+
+#pragma GCC visibility push(hidden)
+
+/* More slots, and room for what is told of them. */
+bool grow(epoll_t *self);
+uint64_t number_of(const epoll_t *self, const slot_t *slot);
+/* NULL: it has been given back. */
+slot_t *find(epoll_t *self, uint64_t number);
+/* Give a slot back; its descriptors have another owner, or none. */
+void forget(epoll_t *self, slot_t *slot);
+/* Do what an event asks for, or keep it to be told. */
+void take(epoll_t *self, const struct epoll_event *event);
+/* Give both ends back: to be told. */
+void stop(epoll_t *self, slot_t *slot, int reason);
+/* Move bytes from here on. `is_watched`: the target is. */
+void begin(epoll_t *self, slot_t *slot, bool is_watched);
+/* Move bytes once the target is connected, which has got `first` by then. */
+void connect_pair(epoll_t *self, slot_t *slot, const void *first, size_t size);
+/* The same with a socket that is not being connected yet. */
+void dial(epoll_t *self, slot_t *slot, const struct sockaddr *address, socklen_t size,
+          int hop_limit, const void *header);
+
+#pragma GCC visibility pop
+
+#endif
