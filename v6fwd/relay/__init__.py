@@ -17,6 +17,6 @@ A flow walks accept -> client_ip -> connect -> pump -> record. What all protocol
 
 Each protocol has a folder: `tcp`, `http` on top of it, and `udp`. In `transparent` are the targets
 that see the client's own address at their socket. In `limits` is what bounds flows besides, in
-`life` how a relay begins and ends, also without asyncio. `pairs` and `ring` are native pumps of plain
-TCP flows, over epoll and io_uring.
+`life` how a relay begins and ends, also without asyncio. `pairs` and `ring` are native pumps of
+plain TCP flows, over epoll and io_uring.
 """

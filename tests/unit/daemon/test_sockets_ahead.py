@@ -24,8 +24,8 @@ from v6fwd.daemon.permits import Permits, permit_for
 from v6fwd.daemon.sockets_ahead import FIRST, KEPT, ORDERED, SocketsAhead, Taker
 from v6fwd.daemon.wire import MOST
 from v6fwd.model import Address, Endpoint, Forward, IPNetwork, Mesh, Protocol
+from v6fwd.relay.budget import SOCKETS_AHEAD
 from v6fwd.relay.transparent.privileged import (
-    SOCKETS_AHEAD,
     AheadRequest,
     MeshAhead,
     MeshSocket,
