@@ -50,23 +50,30 @@ http {
     uwsgi_temp_path /tmp/4; scgi_temp_path /tmp/5;
     server {
         listen 80 proxy_protocol backlog=511;
-        listen 81 backlog=511;
         location / { return 200 $proxy_protocol_addr; }
+        location /big { root /srv; }
+    }
+    server {
+        listen 81 backlog=511;
+        location / { return 200 $remote_addr; }
         location /big { root /srv; }
     }
 }
 """
 
 
-def load_web(swarm: Swarm) -> None:
-    """Let all Engines have `web`: nginx that takes PROXY headers, and stops when it is done."""
+def load_web(swarm: Swarm, size: int = 1 << 26) -> None:
+    """Let all Engines have `web`: nginx, which stops when it is done; `size` is that of `/big`.
+
+    Port 80 takes PROXY headers, 81 none.
+    """
     image = Image()
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
     image.program(nginx)
     image.text("/etc/nginx.conf", NGINX)
     image.text("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n")
     image.text("/etc/group", "root:x:0:\n")
-    image.data("/srv/big", bytes(1 << 26))
+    image.data("/srv/big", bytes(size))
     image.folder("/var/log/nginx")
     image.folder("/tmp", 0o1777)
     change = f'ENTRYPOINT ["{nginx}","-c","/etc/nginx.conf"]'
