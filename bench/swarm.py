@@ -50,7 +50,6 @@ http {
     uwsgi_temp_path /tmp/4; scgi_temp_path /tmp/5;
     server {
         listen 80 proxy_protocol backlog=511;
-        listen 81 backlog=511;
         location / { return 200 $proxy_protocol_addr; }
         location /big { root /srv; }
     }

@@ -14,6 +14,7 @@ from v6fwd.model import ClientIP, Endpoint, Forward, Mesh, Protocol
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.shared import Targets
 from v6fwd.relay.targets.target import Target
+from v6fwd.relay.transparent.privileged import SOCKETS_AHEAD
 
 HERE, NODE = "10.0.0.6", "10.0.0.4"
 
@@ -64,3 +65,9 @@ def test_a_task_of_another_mode_is_not_theirs(targets: Targets) -> None:
     old = targets.of(forward(Protocol.TCP, ClientIP.PROXY_V2, hops=(NODE,)))
     new = targets.of(forward(Protocol.TCP, ClientIP.NONE, local=(HERE,)))
     assert (hosts(old), hosts(new)) == ([], [HERE])
+
+
+def test_descriptors_are_set_aside_for_what_a_helper_makes_ahead(targets: Targets) -> None:
+    assert targets.sockets_ahead == 0
+    targets.privileged_ops = cast("Any", object())
+    assert targets.sockets_ahead == SOCKETS_AHEAD
