@@ -5,7 +5,7 @@ which names its client. As root. New connections come at a steady rate, over IPv
 nodes; during each event it is counted who was not served, and how long the slowest one waited.
 `labels` before the events: the mode is a label of the tasks, not a rule. `speed` compares a port of
 the mesh, on the node of its task and by way of another node, with a plain published port. The
-mesh's own IPv4 path cannot be had here: namespaces have no IPVS.
+mesh's own IPv4 path cannot be had here, as namespaces have no IPVS: see bench/real_mesh.py.
 """
 
 from __future__ import annotations
