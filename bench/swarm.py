@@ -4,6 +4,7 @@ Three real Engines in namespaces, as in the tests, with v6fwd on each, and nginx
 which names its client. As root. New connections come at a steady rate, over IPv6 and IPv4, to all
 nodes; during each event it is counted who was not served, and how long the slowest one waited.
 `labels` before the events: the mode is a label of the tasks, not a rule. `speed`: see swarm_speed.
+The mesh's own IPv4 path cannot be had here, as namespaces have no IPVS: see bench/real_mesh.py.
 """
 
 from __future__ import annotations

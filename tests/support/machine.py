@@ -269,7 +269,7 @@ class Machine:
             output = path.with_suffix(".output")
             told = output.read_text(errors="replace") if output.exists() else ""
             raise AssertionError(f"no {name}\n{told}\n{self.console[-3000:]}") from None
-        assert path.exists(), self.console[-3000:]
+        assert path.exists(), f"it ended, or was ended, before {name}\n{self.console[-3000:]}"
 
 
 @contextlib.contextmanager
