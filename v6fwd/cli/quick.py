@@ -1,6 +1,6 @@
-"""Reads the usual command line of `v6fwd forward` without click.
+"""Reads the usual command lines of what runs for long, `forward` and `serve`, without click.
 
-click and the forty options of the command take a third of the start, and 2.5 MB for as long as it
+click and the forty options of `forward` take a third of its start, and 2.5 MB for as long as it
 runs. Whatever is not read here, mistakes and rare options among it, is for click to read and tell.
 """
 
@@ -112,3 +112,28 @@ def _command_line(places: Sequence[str], options: Mapping[str, Any]) -> CommandL
 
 def _fields(options: Mapping[str, Any], kinds: Kinds) -> dict[str, Any]:
     return {name[2:].replace("-", "_"): value for name, value in options.items() if name in kinds}
+
+
+@dataclass(frozen=True, slots=True)
+class ServeLine:
+    """What was read behind `serve`. `path` is "" where none was given."""
+
+    path: str
+    docker: bool
+
+
+def read_serve(words: Sequence[str]) -> ServeLine | None:
+    """Read the words behind `serve`; None: click has to."""
+    paths: list[str] = []
+    docker = False
+    rest = iter(words)
+    for word in rest:
+        if word == "--docker":
+            docker = True
+        elif word in ("-c", "--config"):
+            paths.append(next(rest, ""))
+        else:
+            return None
+    if len(paths) > 1 or any(path.startswith("-") or not path for path in paths):
+        return None
+    return ServeLine(paths[0] if paths else "", docker)
