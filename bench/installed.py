@@ -22,9 +22,29 @@ _NAME_RE = re.compile(r"[^A-Za-z0-9._-]")
 """What ends the name in a requirement."""
 
 
-@functools.cache
+_SCRIPT = """\
+#!{python}
+import sys
+from v6fwd.__main__ import main
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+"""What pip writes for an entry point."""
+
+
 def python() -> str:
-    """The interpreter of an environment that is removed when this process ends."""
+    """The interpreter of the environment."""
+    return str(_programs() / "python")
+
+
+def program() -> str:
+    """The command `v6fwd`."""
+    return str(_programs() / "v6fwd")
+
+
+@functools.cache
+def _programs() -> Path:
+    """The folder of programs of an environment that is removed when this process ends."""
     folder = Path(tempfile.mkdtemp(prefix="v6fwd-installed-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     folder.chmod(0o755)
@@ -35,7 +55,10 @@ def python() -> str:
     for name in sorted(libraries("v6fwd") - {"v6fwd"}):
         for path in _top_levels(name):
             (packages / path.name).symlink_to(path)
-    return str(folder / "bin" / "python")
+    script = folder / "bin" / "v6fwd"
+    script.write_text(_SCRIPT.format(python=folder / "bin" / "python"))
+    script.chmod(0o755)
+    return folder / "bin"
 
 
 def libraries(name: str) -> set[str]:

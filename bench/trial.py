@@ -132,7 +132,7 @@ class Trial:
     def _plain(self, text: str) -> str:
         """Without the names of this machine's folders."""
         text = text.replace(str(self.folder), "DIR").replace(sys.executable, "python")
-        text = text.replace(installed.python(), "python")
+        text = text.replace(installed.program(), "v6fwd")
         return text.replace(f"{PROJECT}/", "")
 
 

@@ -53,7 +53,7 @@ class V6fwd(Peer):
         if self.header == TRANSPARENT:
             words += ["--target-netns", ground.target_netns]
             words += ["--pseudo-store", str(trial.folder / "pseudo.sqlite")]
-        process = trial.start("host", installed.python(), "-P", "-m", "v6fwd", "forward",
+        process = trial.start("host", installed.program(), "forward",
                               listen, target, *words)  # fmt: skip
         trial.wait(process, lambda: "ready: " in trial.log(process), self.name)
         return self._relay(trial, routes, [process.pid])

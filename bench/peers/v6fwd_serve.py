@@ -39,6 +39,6 @@ class V6fwdServe(V6fwd):
     def start(self, trial: Trial, routes: Sequence[Route]) -> Relay:
         """See Peer."""
         path = trial.write("v6fwd.toml", self.config(trial, routes))
-        process = trial.start("host", installed.python(), "-P", "-m", "v6fwd", "serve", "-c", path)
+        process = trial.start("host", installed.program(), "serve", "-c", path)
         trial.wait(process, lambda: "ready: " in trial.log(process), self.name)
         return self._relay(trial, routes, [process.pid])

@@ -17,7 +17,9 @@ def test_v6fwd_runs_there_without_hooks_of_developers() -> None:
     hooks = "__editable__", "coverage", "_distutils_hack"
     told = run("-c", "import sys; print(*sys.modules)")
     assert not [name for name in told.split() if name.startswith(hooks)]
-    assert run("-m", "v6fwd", "--version").startswith("v6fwd, version ")
+    command = [installed.program(), "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.startswith("v6fwd, version ")
 
 
 def test_its_libraries_are_those_that_v6fwd_needs() -> None:
