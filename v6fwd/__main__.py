@@ -55,11 +55,12 @@ def _serve(words: Sequence[str]) -> bool:
 
     from v6fwd.cli.daemon import DEFAULT, configuration, serve_config
 
-    needs_file = bool(line.path) or not line.docker
-    path = Path(line.path) if line.path else DEFAULT
-    config = configuration(path, docker=line.docker, needs_file=needs_file)
+    name, docker = line
+    needs_file = bool(name) or not docker
+    path = Path(name) if name else DEFAULT
+    config = configuration(path, docker=docker, needs_file=needs_file)
     gc.enable()
-    serve_config(path, config, docker=line.docker, needs_file=needs_file)
+    serve_config(path, config, docker=docker, needs_file=needs_file)
     return True
 
 

