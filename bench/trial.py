@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bench import installed
 from bench.ground import Ground
 from bench.processes import TCP, end, listening_ports
 
@@ -131,6 +132,7 @@ class Trial:
     def _plain(self, text: str) -> str:
         """Without the names of this machine's folders."""
         text = text.replace(str(self.folder), "DIR").replace(sys.executable, "python")
+        text = text.replace(installed.program(), "v6fwd")
         return text.replace(f"{PROJECT}/", "")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Sequence
 
 import v6fwd.relay.life.later  # noqa: F401 - before the first dataclass
 
@@ -11,18 +12,24 @@ import v6fwd.relay.life.later  # noqa: F401 - before the first dataclass
 def main() -> None:
     """Run the command of this process's command line."""
     gc.disable()  # modules leave no garbage: looking for some took a tenth of the start
-    if sys.argv[1:2] == ["forward"] and _forwards_quickly():
-        return
+    quickly = {"forward": _forward, "serve": _serve}.get("".join(sys.argv[1:2]))
+    try:
+        if quickly is not None and quickly(sys.argv[2:]):
+            return
+    except KeyboardInterrupt:  # before signals are handled; click does the same
+        print("Aborted!", file=sys.stderr)
+        sys.exit(1)
     from v6fwd.cli import main as command
 
     gc.enable()
     command(prog_name="v6fwd")
 
 
-def _forwards_quickly() -> bool:
+def _forward(words: Sequence[str]) -> bool:
+    """Whether click was not needed."""
     from v6fwd.cli.quick import read
 
-    line = read(sys.argv[2:])
+    line = read(words)
     if line is None:
         return False
     from v6fwd.cli.serving import serve_here
@@ -34,6 +41,26 @@ def _forwards_quickly() -> bool:
         log_format=line.log_format,
         engine=line.engine,
     )
+    return True
+
+
+def _serve(words: Sequence[str]) -> bool:
+    """Whether click was not needed."""
+    from v6fwd.cli.quick import read_serve
+
+    line = read_serve(words)
+    if line is None:
+        return False
+    from pathlib import Path
+
+    from v6fwd.cli.daemon import DEFAULT, configuration, serve_config
+
+    name, docker = line
+    needs_file = bool(name) or not docker
+    path = Path(name) if name else DEFAULT
+    config = configuration(path, docker=docker, needs_file=needs_file)
+    gc.enable()
+    serve_config(path, config, docker=docker, needs_file=needs_file)
     return True
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import platform
-import sys
 from collections.abc import Sequence
 
+from bench import installed
 from bench.peers.base import HEADER_HTTP, HEADER_OFF, HEADER_ON, TRANSPARENT, Peer, Relay, Route
 from bench.processes import UDP
 from bench.trial import Trial
@@ -53,7 +53,7 @@ class V6fwd(Peer):
         if self.header == TRANSPARENT:
             words += ["--target-netns", ground.target_netns]
             words += ["--pseudo-store", str(trial.folder / "pseudo.sqlite")]
-        process = trial.start("host", sys.executable, "-m", "v6fwd", "forward",
+        process = trial.start("host", installed.program(), "forward",
                               listen, target, *words)  # fmt: skip
         trial.wait(process, lambda: "ready: " in trial.log(process), self.name)
         return self._relay(trial, routes, [process.pid])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
+from bench import installed
 from bench.peers.base import MANY_AT_ONCE, Relay, Route
 from bench.peers.v6fwd import V6fwd
 from bench.trial import Trial
@@ -39,6 +39,6 @@ class V6fwdServe(V6fwd):
     def start(self, trial: Trial, routes: Sequence[Route]) -> Relay:
         """See Peer."""
         path = trial.write("v6fwd.toml", self.config(trial, routes))
-        process = trial.start("host", sys.executable, "-m", "v6fwd", "serve", "-c", path)
+        process = trial.start("host", installed.program(), "serve", "-c", path)
         trial.wait(process, lambda: "ready: " in trial.log(process), self.name)
         return self._relay(trial, routes, [process.pid])

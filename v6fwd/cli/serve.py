@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from v6fwd.cli.failing import fail
-from v6fwd.config import Config, ConfigError, load
-from v6fwd.errors import RelayError
-from v6fwd.log import Log, counted, keep_standard_descriptors
-from v6fwd.relay.udp.own_listeners import is_local_address
-
-DEFAULT = Path("v6fwd.toml")
+from v6fwd.cli.daemon import DEFAULT, configuration, serve_config
+from v6fwd.config import Config
+from v6fwd.log import counted
 
 
 @click.command(
@@ -48,33 +43,11 @@ def serve(ctx: click.Context, path: Path, check: bool, docker: bool) -> None:
     """
     is_named = ctx.get_parameter_source("path") is not click.core.ParameterSource.DEFAULT
     needs_file = is_named or not docker
-    try:
-        config = load(path, at_start=True, may_be_missing=not needs_file, is_local=is_local_address)
-        if docker and config.user:
-            raise ConfigError(
-                [f"{path}: user = {config.user!r}: --docker needs root; leave it out"]
-            )
-    except ConfigError as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
+    config = configuration(path, docker=docker, needs_file=needs_file)
     if check:
         click.echo(_checked(path, config))
-        return
-    from v6fwd.daemon.serve import serve as serve_config  # no other command needs it
-    from v6fwd.docker.targets import ContainerTargets
-
-    keep_standard_descriptors()
-    log = Log(config.log_format)
-    sources = []
-    if docker:
-        from v6fwd.docker.controller import Controller
-
-        sources.append(Controller(config.docker, config.limits, log))
-    try:
-        targets = ContainerTargets(config.docker.host, log)
-        serve_config(path, config, log, sources, targets, needs_file=needs_file)
-    except RelayError as error:
-        fail(log, error)
+    else:
+        serve_config(path, config, docker=docker, needs_file=needs_file)
 
 
 def _checked(path: Path, config: Config) -> str:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from enum import Enum, StrEnum, auto
 
+from v6fwd.client_ip.patterns import Lazy
+
 QUICK = 10.0
 """Seconds from the accept in which an end without a byte counts; later it is a time limit. Postfix
 waits 5 s for a header, Dovecot 3 s."""
@@ -68,10 +70,10 @@ _HTTP_PORT = 80
 _GREETING_PORTS = frozenset((21, 25, 110, 143, 587, 2525, 3306, 4190))
 """Where the server speaks first: FTP, SMTP, POP3, IMAP, MySQL, ManageSieve."""
 
-_REQUEST_RE = re.compile(rb"[A-Z]{3,16} (/[!-~]*) HTTP/1\.([01])\r\n")
-_ESCAPES_RE = re.compile(rb"\.\.|%2e|%0|%5c", re.IGNORECASE)
-_HOST_RE = re.compile(rb"\r\nhost:", re.IGNORECASE)
-_OTHERS_RE = re.compile(
+_REQUEST_RE = Lazy(rb"[A-Z]{3,16} (/[!-~]*) HTTP/1\.([01])\r\n")
+_ESCAPES_RE = Lazy(rb"\.\.|%2e|%0|%5c", re.IGNORECASE)
+_HOST_RE = Lazy(rb"\r\nhost:", re.IGNORECASE)
+_OTHERS_RE = Lazy(
     rb"(?:EHLO|HELO|LHLO) [!-~]"  # SMTP
     rb"|SSH-2\.0-"
     rb"|\0\0\0\x08\x04\xd2\x16\x2f|\0\0..\0\x03\0\0"  # PostgreSQL: SSLRequest, StartupMessage
@@ -84,25 +86,25 @@ _OTHERS_RE = re.compile(
     rb"|[\x20-\xff].\0\x01.{9}\0{19}",  # MySQL: SSLRequest, HandshakeResponse41
     re.IGNORECASE | re.DOTALL,
 )
-_STUN_RE = re.compile(rb"\0[\x01\x03]..\x21\x12\xa4\x42", re.DOTALL)
-_TEXT_RE = re.compile(rb"[\t -~][\t\r\n -~]*")
-_GREETING_RE = re.compile(
+_STUN_RE = Lazy(rb"\0[\x01\x03]..\x21\x12\xa4\x42", re.DOTALL)
+_TEXT_RE = Lazy(rb"[\t -~][\t\r\n -~]*")
+_GREETING_RE = Lazy(
     rb"(?:220[ -][^\n]*\n)+|(?:\* (?:OK|PREAUTH)[^\n]*\n)+|\+OK[^\n]*\n|SSH-2\.0-[^\n]*\n"
     rb"|(?::\S+ NOTICE [^\n]*\n)+"  # IRC
     rb"|<\?xml [^>]*>\s*(?:<stream:stream [^>]*>)?|<stream:stream [^>]*>"  # XMPP, to anything
 )
-_MORE_GREETING_RE = re.compile(
+_MORE_GREETING_RE = Lazy(
     rb"(?:220[ -][^\n]*\n)+|(?:\* OK[^\n]*\n)+|(?::\S+ NOTICE [^\n]*\n)+|<stream:stream [^>]*>"
 )
 """In a segment of its own. Dovecot greets twice: it waits for another process."""
 _MYSQL_GREETING = b"\0\0\n"
 """Behind the two lower bytes of its length: the third, number 0, protocol 10."""
-_HTTP_RE = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
-_PAGE_RE = re.compile(rb"\s*<[!h].*\b400\b", re.IGNORECASE | re.DOTALL)
+_HTTP_RE = Lazy(rb"HTTP/[0-9.]+ ([0-9]{3})")
+_PAGE_RE = Lazy(rb"\s*<[!h].*\b400\b", re.IGNORECASE | re.DOTALL)
 """An answer to what was not even taken for HTTP/1: Python's http.server gives no status line."""
 _NOT_UNDERSTOOD = (b"400", b"501", b"505")
-_NUMBER_RE = re.compile(rb"[45][0-9]{2}[ -]")
-_BEHIND_GREETING_RE = re.compile(
+_NUMBER_RE = Lazy(rb"[45][0-9]{2}[ -]")
+_BEHIND_GREETING_RE = Lazy(
     rb"50[0-3][ -]|(?:\*|PROXY) (?:BAD|BYE)|Invalid SSH|Protocol mism"
     rb"|ERROR :[^\n]*(?:exited|Quit)"  # IRC
     rb"|<stream:error[^>]*>\s*<(?:bad-format|invalid-xml|not-well-formed|restricted-xml)"
@@ -110,13 +112,13 @@ _BEHIND_GREETING_RE = re.compile(
     rb"|..\0.\xff(?:\x13\x04|\x84\x04|\x6a\x04#.....Proxy header)",
     re.DOTALL,
 )
-_IRC_RE = re.compile(rb"ERROR :[^\n]*(?:exited|Quit)")
+_IRC_RE = Lazy(rb"ERROR :[^\n]*(?:exited|Quit)")
 """v2's signature has the line QUIT, and the server obeys it."""
-_SILENT_ERROR_RE = re.compile(rb"[45][0-9]{2}[ -]|-ERR|\S+ BAD")
-_REDIS_RE = re.compile(rb"-ERR (?:unknown command|Protocol error)")
-_POSTFIX_RE = re.compile(rb"421 4\.3\.")
+_SILENT_ERROR_RE = Lazy(rb"[45][0-9]{2}[ -]|-ERR|\S+ BAD")
+_REDIS_RE = Lazy(rb"-ERR (?:unknown command|Protocol error)")
+_POSTFIX_RE = Lazy(rb"421 4\.3\.")
 """Postfix in want of a header: "Server local error", of postscreen "No system resources"."""
-_EXIM_RE = re.compile(rb"503 [^\n]*Proxy negotiation")
+_EXIM_RE = Lazy(rb"503 [^\n]*Proxy negotiation")
 _ALERTS = (10, 50, 70)
 """TLS: unexpected message, decode error, protocol version."""
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import pwd
+from _blake2 import blake2b  # hashlib brings OpenSSL, 3.4 MB
 from collections.abc import Callable, Iterable, Iterator
-from hashlib import blake2b
 from pathlib import Path
 
 from v6fwd.config import Control

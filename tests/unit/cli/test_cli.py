@@ -427,7 +427,9 @@ def test_check_refuses_a_forward_that_leads_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        importlib.import_module("v6fwd.cli.serve"), "is_local_address", lambda packed: packed != b""
+        importlib.import_module("v6fwd.cli.daemon"),
+        "is_local_address",
+        lambda packed: packed != b"",
     )
     path = tmp_path / "v6fwd.toml"
     path.write_text('[[forward]]\nlisten = "8080"\ntarget = "192.0.2.1:8080"\n')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from v6fwd.cli import quick
+from v6fwd.cli.daemon import DEFAULT
 from v6fwd.cli.forward import forward
-from v6fwd.cli.quick import CommandLine, read
+from v6fwd.cli.quick import CommandLine, read, read_serve
+from v6fwd.cli.serve import serve
+from v6fwd.config import Config
 
 PAIR = ("[::1]:8080", "127.0.0.1:80")
 WORDS = """none proxy-v1 proxy-v2 x-forwarded-for transparent auto ring epoll text json 0 1 5s 500ms
@@ -125,3 +129,50 @@ def test_neither_click_nor_asyncio_is_imported_for_a_port() -> None:
     imported = set(done.stdout.split())
     assert "v6fwd.relay.ports" in imported
     assert not {"click", "asyncio", "uvloop", "ssl", "logging", "json"} & imported
+
+
+SERVE = [
+    "-c",
+    "--config",
+    "--config=x",
+    "-cx",
+    "--docker",
+    "--check",
+    "--help",
+    "x",
+    "",
+    "a b",
+    "-",
+]
+
+
+@given(st.lists(st.sampled_from(SERVE), max_size=4))
+def test_serve_is_read_as_click_does(words: list[str]) -> None:
+    line = read_serve(words)
+    if line is None:
+        return
+    served: list[tuple[Path, bool, bool]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        module = importlib.import_module("v6fwd.cli.serve")
+        patch.setattr(module, "configuration", lambda *_, **__: Config())
+        patch.setattr(
+            module,
+            "serve_config",
+            lambda path, _, *, docker, needs_file: served.append((path, docker, needs_file)),
+        )
+        serve.main(words, standalone_mode=False)
+    name, docker = line
+    assert served == [(Path(name) if name else DEFAULT, docker, bool(name) or not docker)]
+
+
+@pytest.mark.parametrize("words", [(), ("-c", "x"), ("--docker",), ("--config", "x", "--docker")])
+def test_what_is_usual_for_serve_needs_no_click(words: tuple[str, ...]) -> None:
+    assert read_serve(words) is not None
+
+
+REST = [("--check",), ("-c",), ("-c", "a", "-c", "b"), ("-c", "--docker"), ("x",), ("--help",)]
+
+
+@pytest.mark.parametrize("words", REST)
+def test_the_rest_of_serve_is_left_to_click(words: tuple[str, ...]) -> None:
+    assert read_serve(words) is None

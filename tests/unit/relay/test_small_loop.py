@@ -152,3 +152,31 @@ def test_the_pause(loop: SmallLoop, clock: Clock) -> None:
     clock.now -= 6
     loop.call_soon(loop.stop)
     assert loop._pause() == 0
+
+
+def test_without_memory_it_goes_on(loop: SmallLoop, log: Logged) -> None:
+    """Neither the list of what can be read, nor the line in the log can be made."""
+    made: list[str] = []
+    poll, failures = loop._epoll.poll, [MemoryError(), MemoryError()]
+
+    class Epoll:
+        def poll(self, seconds: float) -> list[tuple[int, int]]:
+            if failures:
+                raise failures.pop()
+            return poll(seconds)
+
+        def close(self) -> None:
+            """The real one is closed below."""
+
+    def fail(*_: object, **__: object) -> None:
+        made.append("logged")
+        raise MemoryError
+
+    real, loop._epoll = loop._epoll, Epoll()  # type: ignore[assignment]
+    log.log.limited = fail  # type: ignore[method-assign]
+    loop.call_soon(made.index, "nothing")  # ValueError
+    loop.call_soon(made.append, "next")
+    loop.call_later(0, loop.stop)
+    loop.run()
+    assert sorted(made) == ["logged", "next"]
+    real.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
@@ -95,7 +96,7 @@ class SmallLoop:
     def run(self) -> None:
         """Make calls until `stop`."""
         while not self._is_stopping:
-            for fd, _ in self._epoll.poll(self._pause()):
+            for fd, _ in self._ready():
                 if fd in self._readers:
                     self._make(self._readers[fd])
             now = time.monotonic()
@@ -103,6 +104,12 @@ class SmallLoop:
                 self._make(heapq.heappop(self._later)[2])
             for _ in range(len(self._soon)):
                 self._make(self._soon.popleft())
+
+    def _ready(self) -> list[tuple[int, int]]:
+        try:
+            return self._epoll.poll(self._pause())
+        except MemoryError:  # level-triggered: told again when flows have ended
+            return []
 
     def _pause(self) -> float:
         if self._soon:
@@ -116,7 +123,8 @@ class SmallLoop:
         try:
             call.make()
         except Exception as error:
-            self._log.limited("defect", "defect", f"internal error: {error!r}")
+            with contextlib.suppress(MemoryError):
+                self._log.limited("defect", "defect", f"internal error: {error!r}")
 
     def close(self) -> None:
         """Close its descriptors."""

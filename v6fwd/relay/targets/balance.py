@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from _blake2 import blake2b  # hashlib brings OpenSSL, 3.4 MB
 from collections import Counter
 
 from v6fwd.model import Balance, Mesh
@@ -78,4 +78,4 @@ class Balancer:
 def _weight(client: bytes, task: str) -> bytes:
     """Rendezvous hashing: a task that comes or goes moves its own share of the clients only."""
     named = client[: _CLIENT.get(len(client), len(client))]
-    return hashlib.blake2b(named + task.encode(), digest_size=8).digest()
+    return blake2b(named + task.encode(), digest_size=8).digest()

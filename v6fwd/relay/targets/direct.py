@@ -95,7 +95,7 @@ class DirectTarget:
         if endpoint.is_absent:
             return []
         found = socket.getaddrinfo(
-            endpoint.host.encode(),  # a str goes through the codec of IDNA: 1 ms of a start
+            endpoint.host.encode(),  # not by IDNA, see listen_address
             endpoint.port,
             type=_KINDS[endpoint.protocol],
             flags=socket.AI_NUMERICHOST,
