@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -59,6 +60,12 @@ class AsRing:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.epoll, name)
+
+    def join(self, owner: object, client: int, target: int, up: int, down: int) -> int:
+        for fd in (client, target):
+            with contextlib.suppress(FileExistsError):
+                self.epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+        return int(self.epoll.join(owner, client, target, up, down))
 
     def wait(self, seconds: float) -> list[int] | None:
         told = self.epoll.poll(seconds, 256)

@@ -195,8 +195,7 @@ static PyObject *epoll_join(epoll_t *self, PyObject *args) {
     if (!slot) return NULL;
     slot->end[CLIENT].moved = up;
     slot->end[TARGET].moved = down;
-    slot->joined = 1;
-    begin(self, slot, false);
+    take_over(self, slot);
     return number;
 }
 
@@ -375,7 +374,8 @@ static PyMethodDef methods[] = {
      "Connect to a struct sockaddr, and move bytes then: (owner, client, address, header,"
      " hop_limit) -> [pair, descriptor, whether it is connected]. Raises OSError."},
     {"join", (PyCFunction)epoll_join, METH_VARARGS,
-     "Move bytes between connected sockets: (owner, client, target, up, down) -> pair."},
+     "Move bytes between connected sockets that are registered: (owner, client, target, up, down)"
+     " -> pair."},
     {"owner", (PyCFunction)epoll_owner, METH_O, "Who hears of a pair; None if it has closed."},
     {"is_connected", (PyCFunction)epoll_is_connected, METH_O, "Whether the target has the first bytes."},
     {"stop", (PyCFunction)epoll_stop, METH_O, "Stop a pair; STOPPED tells that it can be taken."},

@@ -99,8 +99,8 @@ void forget(epoll_t *self, slot_t *slot);
 void take(epoll_t *self, const struct epoll_event *event);
 /* Give both ends back: to be told. */
 void stop(epoll_t *self, slot_t *slot, int reason);
-/* Move bytes from here on. `is_watched`: the target is. */
-void begin(epoll_t *self, slot_t *slot, bool is_watched);
+/* Move bytes from here on: both are connected, and watched by Python until now. */
+void take_over(epoll_t *self, slot_t *slot);
 /* Move bytes once the target is connected, which has got `first` by then. */
 void connect_pair(epoll_t *self, slot_t *slot, const void *first, size_t size);
 /* The same with a socket that is not being connected yet. */
