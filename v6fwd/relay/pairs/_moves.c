@@ -21,7 +21,9 @@
  * the mask the end is behind a short read; bytes and FIN go on in one segment.
  *
  * A pair's number and the epoll's data name the generation of its slot, so that no stale event and no
- * stale number meets another pair. Who drops a pair closes its descriptors, when he may.
+ * stale number meets another pair. A dropped pair's descriptors are closed at once, but for one that
+ * Python has watched until now: it may have an event of it to handle still, which must not meet a new
+ * descriptor of that number.
  */
 #include "_moves.h"
 #include "_dial.h"
@@ -205,6 +207,7 @@ static void begin(epoll_t *self, slot_t *slot, bool is_watched) {
 
 void take_over(epoll_t *self, slot_t *slot) {
     slot->joined = 1;
+    slot->since = self->polls;
     slot->state = MOVING;
     if (!watch(self, slot, TARGET, READS, true) || !watch(self, slot, CLIENT, READS, true))
         stop(self, slot, MEMORY);

@@ -64,6 +64,7 @@ typedef struct {
     uint8_t reason;
     uint8_t holder;       /* the end where `held` was read */
     uint8_t joined;       /* the target has what was to come first */
+    uint32_t since;       /* the poll in which Python gave it up; 0: it never watched it */
 } slot_t;
 
 typedef struct {
@@ -79,6 +80,7 @@ typedef struct {
     uint32_t count;    /* slots in the table */
     uint32_t free;     /* the first free one */
     uint32_t active;   /* slots in use */
+    uint32_t polls;    /* counted from 1 */
     int fd;
     int timer;         /* a timerfd, which the epoll watches */
     double timed;      /* what it was set to, in seconds; 0: it has ended */
