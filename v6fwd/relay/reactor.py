@@ -211,7 +211,7 @@ class Reactor:
         try:
             call(*words)
         except Exception as error:
-            self._give_up(owner, error)
+            self.give_up(owner, error)
             if self._failing and not self.turning:
                 self.loop.call_later(RETRY, self._turn)
 
@@ -252,7 +252,7 @@ class Reactor:
             try:
                 handler.on_event(mask)
             except Exception as error:
-                self._give_up(handler, error)
+                self.give_up(handler, error)
 
     def _share_time(self, events: list[tuple[int, int]]) -> None:
         """Dispatch events, then resume those who waited before, for as long as that took.
@@ -271,12 +271,12 @@ class Reactor:
             try:
                 resumable.resume()
             except Exception as error:
-                self._give_up(resumable, error)
+                self.give_up(resumable, error)
             if clock() >= until:
                 break
 
-    def _give_up(self, handler: Failing, error: Exception) -> None:
-        """Let a handler clean up; one that cannot even do that is asked again.
+    def give_up(self, handler: Failing, error: Exception) -> None:
+        """Let a handler clean up, in a turn; one that cannot even do that is asked again.
 
         Nothing may leave this method: what else is in the batch would be lost, and no second edge
         tells of it.
@@ -293,7 +293,7 @@ class Reactor:
         failing, self._failing = self._failing, []
         since = self._failing_since
         for handler in failing:
-            self._give_up(handler, _NO_MEMORY)
+            self.give_up(handler, _NO_MEMORY)
         if self._failing:
             self._failing_since = since
             if self.clock() - since > HOPELESS_AFTER:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -59,6 +60,12 @@ class AsRing:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.epoll, name)
+
+    def join(self, owner: object, client: int, target: int, up: int, down: int) -> int:
+        for fd in (client, target):
+            with contextlib.suppress(FileExistsError):
+                self.epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+        return int(self.epoll.join(owner, client, target, up, down))
 
     def wait(self, seconds: float) -> list[int] | None:
         told = self.epoll.poll(seconds, 256)
@@ -249,10 +256,18 @@ def test_a_number_means_one_pair_only(ring: AsRing) -> None:
         one.close()
 
 
-def test_events_of_a_dropped_pair_are_not_told(ends: Ends) -> None:
-    """Its descriptors are closed behind the batch, and may be ready until then."""
+def test_a_dropped_pair_is_closed_at_once(ends: Ends) -> None:
     ends.join()
     ends.turn()
+    assert ends.ring.epoll.drop(ends.pair) == ()  # type: ignore[attr-defined]
+    for fd in ends.fds:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+
+def test_what_python_watched_a_moment_ago_is_closed_by_python(ends: Ends) -> None:
+    """It may have an event of it to handle; and what is ready until then is not told."""
+    ends.join()
     assert ends.ring.epoll.drop(ends.pair) == ends.fds  # type: ignore[attr-defined]
     assert ends.ring.active == 0
     ends.client.sendall(b"unread")

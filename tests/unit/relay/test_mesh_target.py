@@ -13,6 +13,7 @@ import pytest
 
 from v6fwd.errors import RelayError
 from v6fwd.model import Address, Balance, Endpoint, Mesh, Protocol
+from v6fwd.relay.pump import PairPump
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.mesh import AGAIN, CUT_GRACE, GRACE, MeshTarget, TaskAddress
 from v6fwd.relay.tcp.flow import TcpFlow
@@ -257,12 +258,12 @@ def test_least_flows_where_another_pump_closes(bench: Bench) -> None:
     assert len({bench.first() for _ in range(4)}) == 2, "told once"
 
 
-def test_a_flow_tells_that_the_ring_closes_its_target(bench: Bench) -> None:
+def test_a_flow_tells_that_a_native_pump_closes_its_target(bench: Bench) -> None:
     told: list[int] = []
     bench.reactor.when_closed(77, lambda: told.append(77))
-    ring = SimpleNamespace(drop=told.append)
     flow = TcpFlow.__new__(TcpFlow)
-    resources = SimpleNamespace(ring=ring, reactor=bench.reactor)
+    flow._pump = cast("PairPump", SimpleNamespace(drop=told.append))
+    resources = SimpleNamespace(reactor=bench.reactor)
     flow._forward = cast("TcpForward", SimpleNamespace(resources=resources))
     flow._pair, flow._target_fd = 3, 77
     flow._close_client()

@@ -75,6 +75,7 @@ static PyObject *epoll_poll(epoll_t *self, PyObject *args) {
     int most, count;
     if (!PyArg_ParseTuple(args, "di", &seconds, &most) || !check_open(self)) return NULL;
     if (most < 1 || most > BATCH) most = BATCH;
+    if (!++self->polls) self->polls = 1;
     bool waits = !self->told && seconds > 0;
     if (waits && !set_timer(self, seconds)) return NULL;
     do {
@@ -195,8 +196,7 @@ static PyObject *epoll_join(epoll_t *self, PyObject *args) {
     if (!slot) return NULL;
     slot->end[CLIENT].moved = up;
     slot->end[TARGET].moved = down;
-    slot->joined = 1;
-    begin(self, slot, false);
+    take_over(self, slot);
     return number;
 }
 
@@ -274,9 +274,15 @@ static PyObject *epoll_reset(epoll_t *self, PyObject *number) {
 static PyObject *epoll_drop(epoll_t *self, PyObject *number) {
     slot_t *slot = slot_of(self, number);
     if (!slot) return NULL;
-    PyObject *both = Py_BuildValue("(ii)", slot->end[CLIENT].fd, slot->end[TARGET].fd);
-    if (both) forget(self, slot);
-    return both;
+    int client = slot->end[CLIENT].fd, target = slot->end[TARGET].fd;
+    bool is_left = slot->since && slot->since == self->polls;
+    PyObject *left = is_left ? Py_BuildValue("(ii)", client, target) : PyTuple_New(0);
+    if (!left) return NULL;
+    forget(self, slot);
+    if (is_left) return left;
+    close(client);
+    close(target);
+    return left;
 }
 
 static PyObject *epoll_moved(epoll_t *self, PyObject *number) {
@@ -350,6 +356,7 @@ static PyObject *epoll_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!self) return NULL;
     self->free = NONE;
     self->timer = -1;
+    self->polls = 1;
     if (!open_epoll(self)) {
         PyErr_SetFromErrno(PyExc_OSError);
         Py_CLEAR(self);
@@ -375,7 +382,8 @@ static PyMethodDef methods[] = {
      "Connect to a struct sockaddr, and move bytes then: (owner, client, address, header,"
      " hop_limit) -> [pair, descriptor, whether it is connected]. Raises OSError."},
     {"join", (PyCFunction)epoll_join, METH_VARARGS,
-     "Move bytes between connected sockets: (owner, client, target, up, down) -> pair."},
+     "Move bytes between connected sockets that are registered: (owner, client, target, up, down)"
+     " -> pair."},
     {"owner", (PyCFunction)epoll_owner, METH_O, "Who hears of a pair; None if it has closed."},
     {"is_connected", (PyCFunction)epoll_is_connected, METH_O, "Whether the target has the first bytes."},
     {"stop", (PyCFunction)epoll_stop, METH_O, "Stop a pair; STOPPED tells that it can be taken."},
@@ -383,7 +391,7 @@ static PyMethodDef methods[] = {
     {"take", (PyCFunction)epoll_take, METH_O,
      "Take a stopped pair: (reason, errno, flags, first, held up, held down, up, down)."},
     {"reset", (PyCFunction)epoll_reset, METH_O, "Let the end of both be RST."},
-    {"drop", (PyCFunction)epoll_drop, METH_O, "Give a pair up: its descriptors, to be closed."},
+    {"drop", (PyCFunction)epoll_drop, METH_O, "Close both; gives those that are to be closed after the batch."},
     {"moved", (PyCFunction)epoll_moved, METH_O, "Bytes up and down."},
     {"is_half_closed", (PyCFunction)epoll_is_half_closed, METH_O, "Whether one end has ended."},
     {"close", (PyCFunction)epoll_close, METH_NOARGS, "Close every pair, and the epoll."},

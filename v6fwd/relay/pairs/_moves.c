@@ -21,7 +21,9 @@
  * the mask the end is behind a short read; bytes and FIN go on in one segment.
  *
  * A pair's number and the epoll's data name the generation of its slot, so that no stale event and no
- * stale number meets another pair. Who drops a pair closes its descriptors, when he may.
+ * stale number meets another pair. A dropped pair's descriptors are closed at once, but for one that
+ * Python has watched until now: it may have an event of it to handle still, which must not meet a new
+ * descriptor of that number.
  */
 #include "_moves.h"
 #include "_dial.h"
@@ -78,15 +80,14 @@ static void tell_of(epoll_t *self, const slot_t *slot, unsigned kind) {
     tell(self, PAIRS, number_of(self, slot) << KIND_BITS | kind);
 }
 
-/* Watch an end, of which Python may be the watcher now. */
-static bool watch(epoll_t *self, slot_t *slot, int end, uint32_t mask) {
+/* Watch an end. `is_watched`: by Python, until now. */
+static bool watch(epoll_t *self, slot_t *slot, int end, uint32_t mask, bool is_watched) {
     struct epoll_event event = {
         .events = mask,
         .data.u64 = IS_PAIR | number_of(self, slot) << 1 | (unsigned)end,
     };
-    int fd = slot->end[end].fd;
-    return epoll_ctl(self->fd, EPOLL_CTL_ADD, fd, &event) == 0 ||
-           (errno == EEXIST && epoll_ctl(self->fd, EPOLL_CTL_MOD, fd, &event) == 0);
+    int operation = is_watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    return epoll_ctl(self->fd, operation, slot->end[end].fd, &event) == 0;
 }
 
 void stop(epoll_t *self, slot_t *slot, int reason) {
@@ -195,12 +196,21 @@ static void on_event(epoll_t *self, slot_t *slot, int end, uint32_t mask) {
 /* -- the connection to the target -- */
 
 /* The target has all of what was to come first: move bytes from here on. */
-void begin(epoll_t *self, slot_t *slot, bool is_watched) {
+static void begin(epoll_t *self, slot_t *slot, bool is_watched) {
     slot->state = MOVING;
-    if ((!is_watched && !watch(self, slot, TARGET, READS)) || !watch(self, slot, CLIENT, READS))
+    if ((!is_watched && !watch(self, slot, TARGET, READS, false)) ||
+        !watch(self, slot, CLIENT, READS, false))
         stop(self, slot, MEMORY);
     else if (slot->end[CLIENT].ended)
         pass_end_on(self, slot, CLIENT);
+}
+
+void take_over(epoll_t *self, slot_t *slot) {
+    slot->joined = 1;
+    slot->since = self->polls;
+    slot->state = MOVING;
+    if (!watch(self, slot, TARGET, READS, true) || !watch(self, slot, CLIENT, READS, true))
+        stop(self, slot, MEMORY);
 }
 
 /* Send what comes first, which is in the buffer. False: it is not connected yet.
@@ -247,7 +257,7 @@ static ssize_t gather(epoll_t *self, slot_t *slot, const void *first, size_t siz
 /* Where there is nothing to send, a send would not tell whether it is connected. */
 static void speak_at_once(epoll_t *self, slot_t *slot, ssize_t size) {
     if (size < 0 || (size && speak(self, slot, size, false))) return;
-    if (!watch(self, slot, TARGET, READS | EPOLLOUT)) stop(self, slot, MEMORY);
+    if (!watch(self, slot, TARGET, READS | EPOLLOUT, false)) stop(self, slot, MEMORY);
 }
 
 void connect_pair(epoll_t *self, slot_t *slot, const void *first, size_t size) {

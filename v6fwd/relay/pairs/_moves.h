@@ -64,6 +64,7 @@ typedef struct {
     uint8_t reason;
     uint8_t holder;       /* the end where `held` was read */
     uint8_t joined;       /* the target has what was to come first */
+    uint32_t since;       /* the poll in which Python gave it up; 0: it never watched it */
 } slot_t;
 
 typedef struct {
@@ -79,6 +80,7 @@ typedef struct {
     uint32_t count;    /* slots in the table */
     uint32_t free;     /* the first free one */
     uint32_t active;   /* slots in use */
+    uint32_t polls;    /* counted from 1 */
     int fd;
     int timer;         /* a timerfd, which the epoll watches */
     double timed;      /* what it was set to, in seconds; 0: it has ended */
@@ -99,8 +101,8 @@ void forget(epoll_t *self, slot_t *slot);
 void take(epoll_t *self, const struct epoll_event *event);
 /* Give both ends back: to be told. */
 void stop(epoll_t *self, slot_t *slot, int reason);
-/* Move bytes from here on. `is_watched`: the target is. */
-void begin(epoll_t *self, slot_t *slot, bool is_watched);
+/* Move bytes from here on: both are connected, and watched by Python until now. */
+void take_over(epoll_t *self, slot_t *slot);
 /* Move bytes once the target is connected, which has got `first` by then. */
 void connect_pair(epoll_t *self, slot_t *slot, const void *first, size_t size);
 /* The same with a socket that is not being connected yet. */

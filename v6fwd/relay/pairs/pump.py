@@ -41,13 +41,15 @@ class EpollPairs:
         if owner is None:  # it has closed meanwhile
             return
         kind = mask & KIND
-        if kind == FINISHED:
-            tell = owner.pair_finished
-        elif kind == CONNECTED:
-            tell = owner.pair_connected
-        else:
-            tell = owner.pair_stopped
-        self._reactor.attempt(owner, tell)
+        try:
+            if kind == FINISHED:
+                owner.pair_finished()
+            elif kind == CONNECTED:
+                owner.pair_connected()
+            else:
+                owner.pair_stopped()
+        except Exception as error:
+            self._reactor.give_up(owner, error)
 
     def on_exception(self, error: Exception) -> None:
         """Raise it: `on_event` lets none pass but a defect of its own."""
@@ -70,7 +72,8 @@ class EpollPairs:
         self, owner: PairEvents, client: int, address: bytes, header: bytes, hop_limit: int
     ) -> tuple[int, int, bool]:
         dialled = self._epoll.dial(owner, client, address, header, hop_limit)
-        self._turn_soon()
+        if not self._reactor.turning:
+            self._turn_soon()
         return dialled
 
     def join(self, owner: PairEvents, client: int, target: int, moved: tuple[int, int]) -> int:

@@ -91,7 +91,7 @@ class RingReactor(Reactor):
         try:
             return handler.flow.become_pair(busy=True)
         except Exception as error:
-            self._give_up(handler, error)
+            self.give_up(handler, error)
             return True
 
     def _ring_turn(self) -> None:
@@ -148,7 +148,7 @@ class RingReactor(Reactor):
                 else:
                     owner.pair_waits()
             except Exception as error:
-                self._give_up(owner, error)
+                self.give_up(owner, error)
         return has_more
 
 

@@ -29,9 +29,11 @@ class TcpFlow(StreamFlow):
 
     __slots__ = ("_pair", "_pump", "_target_fd")
 
+    _pump: PairPump
+    """While there is a pair."""
+
     def __init__(self, forward: TcpForward, client_fd: int, slot: int) -> None:
         super().__init__(forward, client_fd, slot)
-        self._pump: PairPump | None = None  # while there is a pair
         self._pair = NO_PAIR
         self._target_fd = -1  # while there is a pair, and until there are sides
 
@@ -131,16 +133,11 @@ class TcpFlow(StreamFlow):
 
     def is_joined(self) -> bool:
         """Whether that pump is connected already."""
-        return self._its_pump.is_connected(self._pair)
+        return self._pump.is_connected(self._pair)
 
     def leave_pair(self) -> None:
         """Have both descriptors back; `pair_stopped` follows."""
-        self._its_pump.stop(self._pair)
-
-    @property
-    def _its_pump(self) -> PairPump:
-        assert self._pump is not None
-        return self._pump
+        self._pump.stop(self._pair)
 
     def pair_connected(self) -> None:
         """The connection to the target is there."""
@@ -159,7 +156,7 @@ class TcpFlow(StreamFlow):
         self.closed = True
         try:
             seconds = resources.reactor.clock() - self._started
-            forward.counters.flow_ended(End.CLOSED, *self._its_pump.moved(self._pair), seconds)
+            forward.counters.flow_ended(End.CLOSED, *self._pump.moved(self._pair), seconds)
         finally:
             self._close_client()
             if self._slot >= 0:
@@ -168,7 +165,7 @@ class TcpFlow(StreamFlow):
 
     def pair_stopped(self) -> None:
         """Go on with sides."""
-        pump = self._its_pump
+        pump = self._pump
         if self._wait is None and not pump.is_connected(self._pair):
             self.pair_waits()  # it has failed at once
             if self.closed:
@@ -227,7 +224,7 @@ class TcpFlow(StreamFlow):
         del self.client, self.target
 
     def moved(self) -> tuple[int, int]:
-        return super().moved() if self._pair == NO_PAIR else self._its_pump.moved(self._pair)
+        return super().moved() if self._pair == NO_PAIR else self._pump.moved(self._pair)
 
     def descriptors(self) -> Sequence[int]:
         if self._pair == NO_PAIR or self._wait is not None:
@@ -237,19 +234,19 @@ class TcpFlow(StreamFlow):
     def _is_half_closed(self) -> bool:
         if self._pair == NO_PAIR:
             return super()._is_half_closed()
-        return self._its_pump.is_half_closed(self._pair)
+        return self._pump.is_half_closed(self._pair)
 
     def abort(self, end: End, detail: str = "") -> None:
         """Reset both connections."""
         if self._pair != NO_PAIR and not self.closed:
-            self._its_pump.reset(self._pair)
+            self._pump.reset(self._pair)
         super().abort(end, detail)
 
     def _close_client(self) -> None:
         """Close both while they are a pair."""
         pair, self._pair = self._pair, NO_PAIR
         if pair != NO_PAIR:
-            self._its_pump.drop(pair)
+            self._pump.drop(pair)
             self.reactor.tell_closed(self._target_fd)
             return
         super()._close_client()
