@@ -11,10 +11,10 @@ import pytest
 from tests.support.logged import Logged
 from tests.unit.relay.test_mesh_target import FakeLoop
 from v6fwd.model import ClientIP, Endpoint, Forward, Mesh, Protocol
+from v6fwd.relay.budget import SOCKETS_AHEAD
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.shared import Targets
 from v6fwd.relay.targets.target import Target
-from v6fwd.relay.transparent.privileged import SOCKETS_AHEAD
 
 HERE, NODE = "10.0.0.6", "10.0.0.4"
 
