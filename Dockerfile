@@ -23,7 +23,7 @@ RUN python3 -m venv --without-pip /opt/v6fwd \
     && pip install --no-cache-dir --no-compile ${PIP_OPTIONS} --no-deps --no-build-isolation . \
     && pip uninstall --yes setuptools \
     && cd / && { test "$NATIVE" = 0 || /opt/v6fwd/bin/python3 -c \
-        'import v6fwd.relay.ring._ring, v6fwd.client_ip.http._chunk_scan'; } \
+        'import v6fwd.relay.ring._ring, v6fwd.relay.pairs._epoll, v6fwd.client_ip.http._chunk_scan'; } \
     && /opt/v6fwd/bin/python3 -m compileall -q -x /pygments/ /opt/v6fwd/lib
 
 FROM ${PYTHON}

@@ -26,6 +26,7 @@ from v6fwd.relay.pairs.native import (
     native_epoll,
 )
 from v6fwd.relay.pump import Flags, Reason
+from v6fwd.relay.ring.native import Ring
 from v6fwd.relay.targets.addresses import raw_address
 
 native = pytest.importorskip("v6fwd.relay.pairs._epoll", reason="the native epoll is not built")
@@ -37,9 +38,6 @@ test_silent = of_ring.test_a_silent_client_does_not_hold_the_header_up
 test_order = of_ring.test_bytes_arrive_in_order_both_ways
 test_ends = of_ring.test_ends_are_passed_on_and_both_finish_it
 test_early_end = of_ring.test_an_end_before_the_connection_is_passed_on_behind_the_bytes
-test_dial = of_ring.test_it_dials_and_sends_what_is_there
-test_dial_silent = of_ring.test_it_dials_for_a_silent_client
-test_dial_refused = of_ring.test_it_dials_what_refuses
 test_dial_without_descriptors = of_ring.test_a_dial_without_descriptors_takes_nothing
 test_full = of_ring.test_what_does_not_fit_is_given_back_in_order
 test_burst = of_ring.test_a_burst_for_a_full_receiver_is_held_within_bounds
@@ -89,6 +87,24 @@ def ends(ring: AsRing) -> Iterator[Ends]:
     one = Ends(ring)  # type: ignore[arg-type]
     yield one
     one.close()
+
+
+@pytest.mark.parametrize("hop_limit", [0, 77])
+def test_it_dials_and_sends_what_is_there(ring: Ring, hop_limit: int) -> None:
+    """At once: across loopback the handshake is done when connect(2) returns."""
+    one = Dialled(ring, b"hello", b"HEADER", hop_limit)
+    assert one.is_told
+    of_ring.has_sent_what_was_there(one, hop_limit)
+
+
+def test_it_dials_for_a_silent_client(ring: Ring) -> None:
+    one = Dialled(ring, b"")
+    assert not one.is_told
+    of_ring.hears_its_target_first(one)
+
+
+def test_it_dials_what_refuses(ring: Ring) -> None:
+    of_ring.gives_back_what_is_refused(ring, is_told=False)
 
 
 def test_an_answer_and_its_end_are_one_segment(ends: Ends) -> None:

@@ -258,7 +258,12 @@ def test_it_dials_and_sends_what_is_there(ring: Ring, hop_limit: int) -> None:
     assert one.is_told
     assert not ring.is_connected(one.pair)
     assert ring.wait(0) == []
-    assert ring.is_connected(one.pair)
+    has_sent_what_was_there(one, hop_limit)
+
+
+def has_sent_what_was_there(one: Dialled, hop_limit: int) -> None:
+    """And the options of its socket are those that they should be."""
+    assert one.ring.is_connected(one.pair)
     target = one.server.accept()[0]
     assert target.recv(100) == b"HEADERhello"
     assert segments_in(target) == 2, "the SYN, and what acknowledges ours"
@@ -267,7 +272,7 @@ def test_it_dials_and_sends_what_is_there(ring: Ring, hop_limit: int) -> None:
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE)
     assert not hop_limit or sock.getsockopt(socket.IPPROTO_IP, socket.IP_TTL) == hop_limit
     sock.close()
-    assert ring.moved(one.pair) == (5, 0)
+    assert one.ring.moved(one.pair) == (5, 0)
     target.close()
     one.client.close()
     one.until(FINISHED)
@@ -384,12 +389,17 @@ def test_it_dials_for_a_silent_client(ring: Ring) -> None:
     one = Dialled(ring, b"")
     assert one.is_told
     one.until(WAITING)
+    hears_its_target_first(one)
+
+
+def hears_its_target_first(one: Dialled) -> None:
+    """As a client of a mail server does."""
     target = one.server.accept()[0]
     one.until(CONNECTED)
     target.sendall(b"220 welcome")
     one.client.settimeout(0.02)
     for _ in range(400):
-        ring.wait(0.02)
+        one.ring.wait(0.02)
         with contextlib.suppress(TimeoutError):
             assert one.client.recv(100) == b"220 welcome"
             break
@@ -398,14 +408,18 @@ def test_it_dials_for_a_silent_client(ring: Ring) -> None:
 
 
 def test_it_dials_what_refuses(ring: Ring) -> None:
+    gives_back_what_is_refused(ring, is_told=True)
+
+
+def gives_back_what_is_refused(ring: Ring, *, is_told: bool) -> None:
     """What has been read of the client is given back."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = raw_address(socket.AF_INET, server.getsockname())
     with socket.create_server(("127.0.0.1", 0)) as server:
         client, mine = _connected(server)
     client.sendall(b"said")
-    pair, fd, is_told = ring.dial(None, mine.detach(), closed, b"HEADER", 0)
-    assert is_told
+    pair, fd, told = ring.dial(None, mine.detach(), closed, b"HEADER", 0)
+    assert told == is_told
     while pair << KIND_BITS | STOPPED not in (ring.wait(0.05) or ()):
         pass
     stopped = Stopped(*ring.take(pair))
