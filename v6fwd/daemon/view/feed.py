@@ -127,7 +127,9 @@ class Feed:
     def _publish(self, name: str, what: Any) -> None:
         self.latest[name] = event = _event(name, what)
         for watcher in [*self._watchers]:
-            if watcher.transport.get_write_buffer_size() > BACKLOG:
+            if watcher.transport.is_closing():  # uvloop raises RuntimeError at a write
+                self._forget(watcher)
+            elif watcher.transport.get_write_buffer_size() > BACKLOG:
                 self._drop(watcher)
             else:
                 watcher.write(event)

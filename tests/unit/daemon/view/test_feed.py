@@ -53,6 +53,16 @@ async def test_rates_come_as_they_change(view: View) -> None:
     assert status["rows"][0]["rates"]["flows"] == 4
 
 
+async def test_a_connection_that_is_closed_but_not_forgotten_yet(view: View) -> None:
+    """Nothing is written to it, and what there is to see is gathered."""
+    await view.watch()
+    [writer] = view.feed._watchers
+    writer.transport.abort()
+    view.status = a_status(a_forward(flows=9))
+    await view.pass_by(1)
+    assert not view.feed._watchers
+
+
 async def test_history_comes_when_there_is_more(view: View) -> None:
     await view.pass_by(5)  # while nobody watches
     watcher = await view.watch()
