@@ -195,3 +195,6 @@ def import_all() -> None:
     import v6fwd.relay.http.flow
     import v6fwd.relay.udp.listener
     import v6fwd.relay.udp_sockets  # noqa: F401
+    from v6fwd.client_ip.proxy.write import v2_starts
+
+    v2_starts()
