@@ -62,10 +62,14 @@ except TimeoutError:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mesh:
-    """Docker's own, and what it answered at each address while there was no v6fwd."""
+    """Docker's own, and what it answered at each address while there was no v6fwd.
+
+    `queued`: how many connections were in the queue of each node's dockerd then.
+    """
 
     swarm: Swarm
     answers: dict[str, str]
+    queued: dict[str, int]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +85,8 @@ def mesh(request: pytest.FixtureRequest) -> Iterator[Mesh]:
                 eventually(partial(held_by_dockerd, swarm, node, PLAIN), "dockerd has the port", 30)
                 eventually(partial(answers, swarm, node), "IPVS answers", 30)
                 say(f"{node}: IPVS answers")
-            yield Mesh(swarm, {host: unaided(swarm, host) for _, host in ADDRESSES})
+            told = {host: unaided(swarm, host) for _, host in ADDRESSES}
+            yield Mesh(swarm, told, {node: queued(swarm, node, PLAIN) for node in NODES})
         finally:
             if request.session.testsfailed:
                 for node, each in swarm.served.items():
@@ -150,6 +155,11 @@ def listeners_at(swarm: Swarm, node: str, port: int) -> str:
     return str(swarm.lab.run(node, "ss", "-Hltnp", f"sport = :{port}").stdout)
 
 
+def queued(swarm: Swarm, node: str, port: int) -> int:
+    """How many connections a listening socket has that nobody accepted."""
+    return int(listeners_at(swarm, node, port).split()[1])
+
+
 def test_ipvs_is_at_work(mesh: Mesh) -> None:
     """Each node's sandbox has a virtual service, and both tasks behind it."""
     for node in NODES:
@@ -166,10 +176,11 @@ def test_without_v6fwd_ipv4_clients_look_alike(mesh: Mesh) -> None:
 
 
 def test_without_v6fwd_ipv6_clients_hang(mesh: Mesh) -> None:
-    """The handshake is dockerd's, which reads nothing."""
-    for _, host in ADDRESSES:
+    """The handshake is dockerd's, which never accepts."""
+    for node, host in ADDRESSES:
         if ":" in host:
             assert mesh.answers[host] == "silence"
+            assert mesh.queued[node] >= 1
 
 
 def test_dockerds_sockets_are_taken(swarm: Swarm) -> None:
