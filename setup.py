@@ -43,7 +43,7 @@ def native(name: str, sources: list[str], *libraries: str) -> Extension:
     return Extension(
         name,
         sources,
-        depends=[str(path) for path in Path(sources[0]).parent.glob("*.h")],
+        depends=[*map(str, Path("v6fwd").rglob("*.h"))],
         extra_compile_args=["-Wall", "-Wextra", *FLAGS],
         extra_link_args=[*libraries, *FLAGS],
         py_limited_api=True,

@@ -31,6 +31,7 @@
  * Nothing that the kernel writes to belongs to a slot: the table may be moved by realloc.
  */
 #include "_pairs.h"
+#include "../pairs/_dial.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -499,32 +500,13 @@ void wait_if_not_joined(ring_t *self, uint32_t at) {
     settle(self, at);
 }
 
-/* A socket for a target, tuned as sockets.tune() does. Gives -1 with errno set. */
-int target_socket(int family) {
-    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
-    if (fd >= 0 && (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ||
-                    setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on) < 0)) {
-        int error = errno;
-        close(fd);
-        errno = error;
-        return -1;
-    }
-    return fd;
-}
-
 /* Connect, without waiting. A failure stops the flow; it is told as one that comes later. */
 static void connect_target(ring_t *self, uint32_t at) {
     slot_t *slot = &self->slots[at];
     const struct sockaddr *address = (const struct sockaddr *)PyBytes_AsString(slot->address);
-    int fd = slot->end[TARGET].fd, hop_limit = slot->hop_limit, off = 0;
-    if (slot->first_size || slot->end[CLIENT].held_size) /* as sockets.save_ack() */
-        setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof off);
-    if (hop_limit) { /* of a v4-mapped address it is a TTL */
-        if (address->sa_family == AF_INET6)
-            setsockopt(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, &hop_limit, sizeof hop_limit);
-        setsockopt(fd, IPPROTO_IP, IP_TTL, &hop_limit, sizeof hop_limit);
-    }
-    if (connect(fd, address, PyBytes_Size(slot->address)) < 0 && errno != EINPROGRESS)
+    bool speaks = slot->first_size || slot->end[CLIENT].held_size;
+    if (connect_to(slot->end[TARGET].fd, address, PyBytes_Size(slot->address), slot->hop_limit,
+                   speaks) < 0)
         failed(self, at, errno);
     else
         greet_soon(self, at);

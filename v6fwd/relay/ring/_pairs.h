@@ -132,7 +132,6 @@ void settle(ring_t *self, uint32_t at);
 bool keep_first(slot_t *slot, const char *first, Py_ssize_t size, uint32_t header_size);
 bool read_first(ring_t *self, uint32_t at);
 void try_at_once(ring_t *self, uint32_t at);
-int target_socket(int family);
 void dial(ring_t *self, uint32_t at);
 void wait_if_not_joined(ring_t *self, uint32_t at);
 void read_end(ring_t *self, uint32_t at, int end, bool is_empty);

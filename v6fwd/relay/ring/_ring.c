@@ -1,5 +1,6 @@
 /* The type `Ring`: Python's side of _pairs.c. Arguments are checked here, each flow's number too. */
 #include "_pairs.h"
+#include "../pairs/_dial.h"
 
 #include <netinet/in.h>
 
