@@ -18,6 +18,7 @@ PATIENCE = 20.0
 """Seconds after which something that should have happened counts as not happening."""
 SLOWNESS = float(os.environ.get("V6FWD_TESTS_SLOWNESS", "1"))
 """How many times slower the machine is than those that patience was chosen for."""
+_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 def eventually(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
@@ -59,6 +60,23 @@ def without_stamps(log: str) -> str:
     return re.sub(r"^[0-9-]{10} [0-9:]{8} (info|warning|error): ", "", log, flags=re.MULTILINE)
 
 
+def heeding_signals(then: Callable[[], object] | None = None) -> Callable[[], object] | None:
+    """What a program runs before it is executed, so that it hears what the tests send.
+
+    Whoever runs these by nohup(1), or in the background of a shell, lets signals be ignored, and
+    programs inherit that. `then` is run behind it.
+    """
+    ignored = [each for each in _ENDING if signal.getsignal(each) is signal.SIG_IGN]
+
+    def prepare() -> None:
+        for number in ignored:
+            signal.signal(number, signal.SIG_DFL)
+        if then is not None:
+            then()
+
+    return prepare if ignored else then  # without any, fork(2) is not needed
+
+
 class ForwardProcess:
     """One `v6fwd forward`; its log goes to a file, so that nothing waits for a reader."""
 
@@ -79,7 +97,10 @@ class ForwardProcess:
         command = [*prefix, sys.executable, "-m", "v6fwd", self.command, *words]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, stderr=log, stdout=subprocess.DEVNULL, preexec_fn=preexec
+                command,
+                stderr=log,
+                stdout=subprocess.DEVNULL,
+                preexec_fn=heeding_signals(preexec),
             )
         if ready:
             eventually(lambda: "ready: " in self.log or self._exited(), "ready")

@@ -13,7 +13,7 @@ import subprocess
 import termios
 from collections.abc import Sequence
 
-from tests.support.process import PATIENCE
+from tests.support.process import PATIENCE, heeding_signals
 
 _SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _FRAME = "\x1b[H"
@@ -30,7 +30,13 @@ class Terminal:
         self._theirs = theirs
         environ = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
         self.process = subprocess.Popen(
-            words, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, start_new_session=True
+            words,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environ,
+            start_new_session=True,
+            preexec_fn=heeding_signals(),
         )
         self.drawn = ""
 
