@@ -38,15 +38,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Let every relay use that: the native epoll, the ring, or Python alone.
 
-    A native pump takes even lonely flows, and those whose answer would be looked at.
+    The ring takes even lonely flows, and those whose answer would be looked at.
     """
     engine = config.getoption("--engine")
     if engine == "ring":
         os.environ["V6FWD_ENGINE"] = engine
+        os.environ["V6FWD_PAIRS_TAKE_ALL"] = "1"
     if engine == "pure":
         os.environ["V6FWD_PURE_EPOLL"] = "1"
-    else:
-        os.environ["V6FWD_PAIRS_TAKE_ALL"] = "1"
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

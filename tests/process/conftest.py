@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,21 @@ import pytest
 from tests.support.rig import Rig
 from tests.support.shim import SHELLS, Shim, install
 from tests.support.web import web_probe
+from v6fwd.relay.pairs.pump import TAKES_ALL
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let the native epoll take flows whose first answer would be looked at, before any fixture."""
+    if item.config.getoption("--engine") == "auto":
+        os.environ[TAKES_ALL] = "1"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Elsewhere flows are as outside."""
+    if item.config.getoption("--engine") == "auto":
+        os.environ.pop(TAKES_ALL, None)
 
 
 @pytest.fixture(scope="session")
