@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import socket
 from pathlib import Path
@@ -53,6 +54,19 @@ def test_nothing_is_asked_where_there_is_no_bridge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "br-lan")])
+    monkeypatch.setattr(socket, "if_indextoname", lambda _: "docker0")
+    assert told(tmp_path, "127.0.0.1:80") == []
+
+
+def test_where_netlink_is_forbidden_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by systemd's RestrictAddressFamilies."""
+
+    def forbidden() -> list[tuple[int, str]]:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "if_nameindex", forbidden)
     monkeypatch.setattr(socket, "if_indextoname", lambda _: "docker0")
     assert told(tmp_path, "127.0.0.1:80") == []
 

@@ -17,7 +17,7 @@ _BRIDGE_RE = re.compile(r"docker0|br-[0-9a-f]{12}")
 
 def on_bridges(forwards: Iterable[Forward]) -> list[tuple[Endpoint, str]]:
     """Return each target whose address is in a network of Docker's on this host, and its bridge."""
-    if not any(_BRIDGE_RE.fullmatch(name) for _, name in socket.if_nameindex()):
+    if not _has_bridge():
         return []
     targets = {forward.target: None for forward in forwards}
     return [(target, bridge) for target in targets if (bridge := _bridge_to(target))]
@@ -32,6 +32,13 @@ def tell_bridges(found: Iterable[tuple[Endpoint, str]], log: Log) -> None:
             f" may have that address; docker:NAME:{target.port} follows the container NAME",
             target=target,
         )
+
+
+def _has_bridge() -> bool:
+    """Whether there is one; False where netlink is forbidden, and the kernel cannot be asked."""
+    with contextlib.suppress(OSError):
+        return any(_BRIDGE_RE.fullmatch(name) for _, name in socket.if_nameindex())
+    return False
 
 
 def _bridge_to(target: Endpoint) -> str:
