@@ -95,6 +95,14 @@ class Fail2ban:
         with self.log.open("a") as log:
             log.write(f"{client} no such page\n")
 
+    def settles(self) -> None:
+        """Wait until no command of an action runs: it ends no ban that is not complete."""
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        eventually(
+            lambda: not any(path.read_text() for path in tasks.glob("*/children")),
+            "its commands have ended",
+        )
+
     def table(self) -> str:
         """The rules, as they are now."""
         return str(self._stage.lab.run("host", "nft", "list", "table", "inet", TABLE).stdout)
@@ -162,6 +170,7 @@ def test_a_client_is_banned_and_let_in_again(stage: Stage, fail2ban: Fail2ban, c
     fail2ban.complain(client)
     eventually(lambda: client in fail2ban.table(), "it is banned")
     assert not reaches(stage, client, seconds=1)
+    fail2ban.settles()
     fail2ban.ask("set", "web", "unbanip", client)
     eventually(lambda: client not in fail2ban.table(), "the ban has ended")
     assert reaches(stage, client)
@@ -189,6 +198,7 @@ def test_the_daemon_bans_a_client_and_lets_it_in_again(
     assert (client in fail2ban.table()) == (client == CLIENT_V4), (
         "for those whom Docker's DNAT takes"
     )
+    fail2ban.settles()
     fail2ban.ask("set", "web", "unbanip", client)
     eventually(lambda: not banned(daemon) and client not in fail2ban.table(), "the ban has ended")
     assert reaches(stage, client)
