@@ -97,9 +97,9 @@ class Fail2ban:
 
     def settles(self) -> None:
         """Wait until no command of an action runs: it ends no ban that is not complete."""
-        tasks = Path(f"/proc/{self._process.pid}/task")
+        children = ["pgrep", "--parent", str(self._process.pid)]
         eventually(
-            lambda: not any(path.read_text() for path in tasks.glob("*/children")),
+            lambda: subprocess.run(children, stdout=subprocess.DEVNULL, check=False).returncode,
             "its commands have ended",
         )
 
