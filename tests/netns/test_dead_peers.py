@@ -57,7 +57,7 @@ def of(flows: set[Flow], end: socket.socket) -> StreamFlow | None:
 
 def is_full(flow: StreamFlow | None) -> bool:
     """Whether its client takes no more, and has acknowledged all that it took."""
-    if flow is None or len(flow.descriptors()) == 1:
+    if flow is None or not hasattr(flow, "target"):  # not connected yet, or a pair still
         return False
     return flow.target.blocked and not dead_peers.silence_of(flow.client.fd)
 
