@@ -517,6 +517,7 @@ def _is_handed_over(swarm: Swarm) -> bool:
 def test_dockerd_restarts(swarm: Swarm) -> None:
     """It takes its namespace down and makes another one, from which the tasks are reached then; the
     listener stays ours."""
+    settled(swarm, 2)
     node = NODES[1]
     engine, served = swarm.engines[node], swarm.served[node]
     engine.stop()
@@ -524,6 +525,7 @@ def test_dockerd_restarts(swarm: Swarm) -> None:
     for host in (v6_of(node), v4_of(node)):
         eventually(lambda host=host: _is_named(swarm, host), "it is served again", 60)  # type: ignore[misc]
     eventually(lambda: swarm.runs("ruled") and swarm.runs("named"), "all tasks run again", 60)
+    settled(swarm, 2)
     for _, host in ADDRESSES:
         assert SAYS["proxy-v1"](client_of(host), host) in page(swarm, host, 8200)
 
@@ -535,6 +537,8 @@ def _is_named(swarm: Swarm, host: str) -> bool:
 
 
 def test_a_daemon_takes_over(swarm: Swarm) -> None:
+    settled(swarm, 2)
+    eventually(lambda: _is_handed_over(swarm), "it is handed to all nodes with tasks", 90)
     node = NODES[0]
     first = swarm.served[node].process
     swarm.served[node].start(f"swarm = true\n{RULES}")
