@@ -10,15 +10,13 @@ mesh needs none: only the counts are the same there as on a real machine.
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from bench.swarm import ARRIVALS, load_web
+from bench.swarm import ARRIVALS, load_web, outcome
 from tests.support.process import eventually
 from tests.support.swarm import NODES, Swarm, swarm_of, v4_of, v6_of
 from v6fwd.demo.lab import CLIENT_V4, CLIENT_V6
@@ -106,12 +104,7 @@ def run(swarm: Swarm, events: Sequence[str]) -> None:
         time.sleep(2)
         EVENTS[name](swarm)
         for whose, load in loads.items():
-            told: dict[str, Any] = json.loads(load.communicate(timeout=120)[0].splitlines()[-1])
-            failed = sum(told["failed"].values())
-            times = f"{told['p99'] * 1000:>5.0f} ms {told['slowest'] * 1000:>5.0f} ms"
-            why = ", ".join(f"{word} {count}" for word, count in told["failed"].items())
-            row = f"{name:<12} {whose:<12} {told['came']:>6} {failed:>6} {times}  {why}"
-            print(row, flush=True)
+            print(f"{name:<12} {whose:<12} {outcome(load)}", flush=True)
         print(f"{name:<12} {len(_tasks(swarm) - before)} new tasks", flush=True)
         settle(swarm)
 

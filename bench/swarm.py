@@ -209,11 +209,16 @@ def run(bench: Bench, events: list[str]) -> None:
         process = bench.load(but)
         time.sleep(1)
         EVENTS[name](bench)
-        told: dict[str, Any] = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])
-        failed = sum(told["failed"].values())
-        times = f"{told['p99'] * 1000:>5.0f} ms {told['slowest'] * 1000:>5.0f} ms"
-        why = ", ".join(f"{word} {count}" for word, count in told["failed"].items())
-        print(f"{name:<12} {told['came']:>6} {failed:>6} {times}  {why}", flush=True)
+        print(f"{name:<12} {outcome(process)}", flush=True)
+
+
+def outcome(load: subprocess.Popen[str]) -> str:
+    """Wait until a load has ended: who came, who failed and why, and how long they waited."""
+    told: dict[str, Any] = json.loads(load.communicate(timeout=120)[0].splitlines()[-1])
+    failed = sum(told["failed"].values())
+    times = f"{told['p99'] * 1000:>5.0f} ms {told['slowest'] * 1000:>5.0f} ms"
+    why = ", ".join(f"{word} {count}" for word, count in told["failed"].items())
+    return f"{told['came']:>6} {failed:>6} {times}  {why}"
 
 
 def main(*words: str) -> None:

@@ -18,7 +18,8 @@ from tests.support.servers import open_folder
 from tests.support.site import Site
 from tests.support.stage import Stage
 from v6fwd.demo.lab import Lab
-from v6fwd.relay.pairs.native import is_native
+from v6fwd.relay.pairs.native import PURE, is_native
+from v6fwd.relay.pairs.pump import TAKES_ALL
 
 # A slow machine is no failure.
 settings.register_profile("untimed", deadline=None)
@@ -43,9 +44,9 @@ def pytest_configure(config: pytest.Config) -> None:
     engine = config.getoption("--engine")
     if engine == "ring":
         os.environ["V6FWD_ENGINE"] = engine
-        os.environ["V6FWD_PAIRS_TAKE_ALL"] = "1"
+        os.environ[TAKES_ALL] = "1"
     if engine == "pure":
-        os.environ["V6FWD_PURE_EPOLL"] = "1"
+        os.environ[PURE] = "1"
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -56,22 +57,22 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 @pytest.fixture
 def looks_at_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A native pump leaves the flows alone whose first answer is to be looked at, as outside."""
-    monkeypatch.delenv("V6FWD_PAIRS_TAKE_ALL", raising=False)
+    monkeypatch.delenv(TAKES_ALL, raising=False)
 
 
 @pytest.fixture
 def on_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test breaks what is the own of the pump in Python."""
     monkeypatch.setenv("V6FWD_ENGINE", "epoll")
-    monkeypatch.setenv("V6FWD_PURE_EPOLL", "1")
+    monkeypatch.setenv(PURE, "1")
 
 
 @pytest.fixture
 def on_native_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test is about the native epoll."""
     monkeypatch.setenv("V6FWD_ENGINE", "epoll")
-    monkeypatch.delenv("V6FWD_PURE_EPOLL", raising=False)
-    monkeypatch.setenv("V6FWD_PAIRS_TAKE_ALL", "1")
+    monkeypatch.delenv(PURE, raising=False)
+    monkeypatch.setenv(TAKES_ALL, "1")
     if not is_native():
         pytest.skip("the native epoll is not built")
 

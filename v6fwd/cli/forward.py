@@ -11,6 +11,7 @@ import click
 
 from v6fwd.cli.grouped import GroupedCommand
 from v6fwd.cli.kinds import OneOf, Parsed, whole
+from v6fwd.cli.quick import pairs_of
 from v6fwd.cli.serving import serve_here
 from v6fwd.log import LogFormat
 from v6fwd.model import (
@@ -27,7 +28,6 @@ from v6fwd.model import (
     Transparent,
     TransparentFallback,
     UdpProxy,
-    pair_up,
     parse_max_head,
     parse_networks,
     parse_rate,
@@ -56,10 +56,9 @@ def _pairs(
     if len(words) % 2:
         raise click.BadParameter(f"LISTEN {words[-1]!r} has no TARGET behind it", ctx, param)
     try:
-        pairs = [pair_up(*words[at : at + 2]) for at in range(0, len(words), 2)]
+        return pairs_of(words)
     except InputError as error:
         raise click.BadParameter(str(error), ctx, param) from None
-    return [pair for some in pairs for pair in some]
 
 
 def _limit(name: str, zero: bool, text: str) -> Callable[[_F], _F]:

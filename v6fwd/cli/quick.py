@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from v6fwd.log import LogFormat
 from v6fwd.model import (
     ClientIP,
+    Endpoint,
     Forward,
     Guard,
     Limits,
@@ -85,17 +86,21 @@ def read(words: Sequence[str]) -> CommandLine | None:
         return None
 
 
+def pairs_of(places: Sequence[str]) -> list[tuple[Endpoint, Endpoint]]:
+    """Pair each LISTEN with the TARGET behind it, port by port. Raises InputError."""
+    pairs = [pair_up(*places[at : at + 2]) for at in range(0, len(places), 2)]
+    return [pair for some in pairs for pair in some]
+
+
 def _command_line(places: Sequence[str], options: Mapping[str, Any]) -> CommandLine | None:
     """Raises InputError."""
     if not places or len(places) % 2:
         return None
-    pairs = [pair_up(*places[at : at + 2]) for at in range(0, len(places), 2)]
     limits = Limits(**_fields(options, LIMITS))
     guard = Guard(**_fields(options, GUARD))
     forwards = [
         Forward(*pair, **_fields(options, FORWARD), limits=limits, guard=guard)
-        for some in pairs
-        for pair in some
+        for pair in pairs_of(places)
     ]
     refuse_twins(forwards)
     refuse_misfits(forwards)

@@ -59,14 +59,13 @@ def _run_on_asyncio(
     from v6fwd.relay.event_loop import new_event_loop
     from v6fwd.relay.foreground import run
 
-    targets, factory = _targets(forwards, log), new_event_loop
     run(
         forwards,
         limits,
         log,
         log_flows=log_flows,
-        loop_factory=factory,
-        targets=targets,
+        loop_factory=new_event_loop,
+        targets=_targets(forwards, log),
         engine=engine,
     )
 

@@ -93,8 +93,7 @@ class HelperOps:
             except NotPermittedError as error:  # each socket is bound by the helper, then
                 self._has_no_filters(error)
         (fd,) = self._sockets(wire.pack_bound(request))
-        kind = socket.SOCK_STREAM if request.protocol is Protocol.TCP else socket.SOCK_DGRAM
-        return _made(request.destination, kind, fd)
+        return _made(request.destination, request.protocol, fd)
 
     def _sockets(self, request: bytes) -> list[int]:
         size, fds = self._exchange(request)
@@ -206,12 +205,12 @@ def _packed(request: AheadRequest | MeshAhead) -> bytes:
 def _made_ahead(request: AheadRequest | MeshAhead, fds: Iterable[int]) -> list[socket.SocketType]:
     if isinstance(request, MeshAhead):
         return [socket.SocketType(socket.AF_INET, KINDS[Protocol.TCP], 0, fd) for fd in fds]
-    return [_made(request.destination, socket.SOCK_STREAM, fd) for fd in fds]
+    return [_made(request.destination, Protocol.TCP, fd) for fd in fds]
 
 
-def _made(destination: Destination, kind: int, fd: int) -> socket.SocketType:
+def _made(destination: Destination, protocol: Protocol, fd: int) -> socket.SocketType:
     family = socket.AF_INET if len(destination.address) == 4 else socket.AF_INET6
-    return socket.SocketType(family, kind | socket.SOCK_NONBLOCK, 0, fd)
+    return socket.SocketType(family, KINDS[protocol], 0, fd)
 
 
 class HelperStore:

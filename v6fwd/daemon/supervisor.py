@@ -17,7 +17,7 @@ from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, Limits, RelayEngine
 from v6fwd.relay.counters import Counters, Snapshot, added
 from v6fwd.relay.limits.bans import BanTable
-from v6fwd.relay.targets.mismatch import Mismatches
+from v6fwd.relay.targets.mismatch import Mismatches, forward_at
 
 
 class Supervisor:
@@ -132,7 +132,7 @@ class Supervisor:
     # -- what may be asked --
 
     def _forward_at(self, listen: str) -> Forward | None:
-        return next((each for each in self.forwards.values() if str(each.listen) == listen), None)
+        return forward_at(listen, self.forwards.values())
 
     async def snapshot(self) -> dict[str, Snapshot]:
         """Return each forward's counters over all workers, dead ones included."""

@@ -15,7 +15,7 @@ from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.relay import Relay, listen_on
 from v6fwd.relay.ring.choose import choose, tell_engine
 from v6fwd.relay.targets.bridges import on_bridges, tell_bridges
-from v6fwd.relay.targets.mismatch import Mismatches
+from v6fwd.relay.targets.mismatch import Mismatches, forward_at
 from v6fwd.relay.targets.source import TargetSource
 
 
@@ -50,7 +50,7 @@ class Foreground:
         self._stopping: asyncio.Future[float] = self.relay.reactor.loop.create_future()
 
     def _forward_at(self, listen: str) -> Forward | None:
-        return next((each for each in self._forwards.values() if str(each.listen) == listen), None)
+        return forward_at(listen, self._forwards.values())
 
     async def serve(self) -> None:
         """Listen, log `ready`, and serve until `stop`; then drain. Raises RelayError."""

@@ -197,7 +197,7 @@ class Reactor:
         """Call `resume` after the other descriptors had a turn."""
         self._resumables.append(resumable)
         if not self.turning:
-            self.loop.call_soon(self._turn)
+            self.turn_soon()
 
     def turn_soon(self) -> None:
         """Ask the epoll though its descriptor may not say that there is something."""

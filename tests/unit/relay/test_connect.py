@@ -23,7 +23,7 @@ from v6fwd.relay.pump import Flags, Reason, Stopped
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import reset_on_close
 from v6fwd.relay.tcp.connect import Connect
-from v6fwd.relay.tcp.first_bytes import FIRST_SIZE
+from v6fwd.relay.tcp.first_bytes import FIRST_SIZE, FirstBytes
 from v6fwd.relay.tcp.forward import TcpForward
 
 OUT = select.EPOLLOUT
@@ -248,9 +248,7 @@ class Site(Attempting):
         forward = SimpleNamespace(
             target=self,
             write_header=write if first else None,
-            resources=SimpleNamespace(
-                reactor=self, connects=self.connects, hops=self.hops, ring=self
-            ),
+            resources=SimpleNamespace(reactor=self, connects=self.connects, hops=self.hops),
             forward=SimpleNamespace(
                 listen="[::]:1",
                 target=Endpoint("", 0, path=self.path),
@@ -259,9 +257,8 @@ class Site(Attempting):
                 pass_tlvs=0,
             ),
         )
-        self.connect = Connect(
-            self, cast("TcpForward", forward), self.client_fd, CLIENT, told, said
-        )
+        its = cast("TcpForward", forward)
+        self.connect = Connect(self, its, FirstBytes(its, self.client_fd, CLIENT, told, said))
         self.connect.start()
         self.settle()
         return self.connect

@@ -22,6 +22,7 @@ from v6fwd.relay.http.response_side import ResponseSide
 from v6fwd.relay.http.side import Piece
 from v6fwd.relay.sockets import end_writing, local_address, reset_on_close
 from v6fwd.relay.tcp.connect import Connect
+from v6fwd.relay.tcp.first_bytes import FirstBytes
 from v6fwd.relay.tcp.last_bytes import LastBytes
 from v6fwd.relay.tcp.side import Side, join
 from v6fwd.relay.tcp.stream import StreamFlow
@@ -86,7 +87,7 @@ class HttpFlow(StreamFlow):
         client.blocked = True
         first = b"".join(pieces)
         parts = self._forward, client.fd, self._source, self._told, first
-        self._wait = connect = Connect(self, *parts)
+        self._wait = connect = Connect(self, self._forward, FirstBytes(*parts))
         connect.start()
         return not (self.closed or client.blocked)
 

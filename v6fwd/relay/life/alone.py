@@ -17,7 +17,7 @@ from v6fwd.relay.life.small_loop import SmallLoop
 from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.relay import Relay, listen_on
 from v6fwd.relay.ring.choose import choose, tell_engine
-from v6fwd.relay.targets.mismatch import Mismatches
+from v6fwd.relay.targets.mismatch import Mismatches, forward_at
 
 if TYPE_CHECKING:
     import asyncio
@@ -67,7 +67,7 @@ class Alone:
         self._is_stopping = False
 
     def _forward_at(self, listen: str) -> Forward | None:
-        return next((each for each in self._forwards if str(each.listen) == listen), None)
+        return forward_at(listen, self._forwards)
 
     def run(self, ready: Callable[[], object]) -> None:
         """Listen, log `ready`, serve until a signal and drain; `ready` is called when all ports

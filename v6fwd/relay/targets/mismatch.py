@@ -6,7 +6,7 @@ rule, over the flows of all workers. The pure judgement of one flow is client_ip
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from v6fwd.client_ip.first_answer import Answer
 from v6fwd.log import Log
@@ -120,6 +120,11 @@ def _sentence(mode: ClientIP, of: str, most: Answer) -> str:
     if mode.is_http:
         return f"answered {of} with HTTP 400: does it take plain HTTP?"
     return f"answered {of} with an error at once: does it expect a PROXY header?"
+
+
+def forward_at(listen: str, forwards: Iterable[Forward]) -> Forward | None:
+    """Find the one with this listener."""
+    return next((forward for forward in forwards if str(forward.listen) == listen), None)
 
 
 class Mismatches:

@@ -10,9 +10,7 @@ import os
 import select
 from collections.abc import Sequence
 
-from v6fwd.client_ip.proxy.read import Header
 from v6fwd.errors import ClientRefusedError, LoopError
-from v6fwd.model import Address
 from v6fwd.relay.admission import LOOP
 from v6fwd.relay.limits.hops import loop_text
 from v6fwd.relay.pump import ConnectEvents, Flags, Reason, Stopped
@@ -49,26 +47,12 @@ class Connect:
         "_owner",
         "_race",
         "_refreshed",
-        "_source",
     )
 
-    def __init__(
-        self,
-        owner: ConnectEvents,
-        forward: TcpForward,
-        client_fd: int,
-        source: Address | None,
-        told: Header | None,
-        said: bytes,
-    ) -> None:
-        """`told` is the header that the client sent, if it was trusted to send one.
-
-        `said` are bytes that it has sent already, for the target.
-        """
+    def __init__(self, owner: ConnectEvents, forward: TcpForward, first: FirstBytes) -> None:
         self._owner = owner
         self._forward = forward
-        self._source = source
-        self._first = FirstBytes(forward, client_fd, source, told, said)
+        self._first = first
         self._fd = -1  # the target's, until it is handed over
         self._race: Race | None = None  # where the target has several addresses
         self._refreshed = False  # the resolver has been asked again
@@ -119,7 +103,7 @@ class Connect:
             raise OSError(0, "its service has no task now")
         if self._forward.resources.hops.is_on:
             return self._dial_counting(address)
-        return target.dial(address, self._source, speaks=bool(self._first.data))
+        return target.dial(address, self._first.source, speaks=bool(self._first.data))
 
     def _dial_counting(self, address: SocketAddress | None) -> int:
         """Start to connect. Raises OSError, ClientRefusedError; LoopError for one of a loop."""
@@ -127,7 +111,9 @@ class Connect:
         limit = forward.resources.hops.onward_of(self._first.client_fd)
         if not limit:
             raise LoopError(loop_text(forward.forward.listen, forward.forward.target))
-        return forward.target.dial(address, self._source, limit, speaks=bool(self._first.data))
+        return forward.target.dial(
+            address, self._first.source, limit, speaks=bool(self._first.data)
+        )
 
     def _start_clock(self) -> None:
         """One time limit for all addresses together."""
@@ -148,7 +134,7 @@ class Connect:
 
     def _order(self, target: Target) -> Sequence[SocketAddress]:
         """The addresses to try; what another node has passed on goes to tasks here alone."""
-        addresses = target.order(self._source)
+        addresses = target.order(self._first.source)
         live = target.live
         if live is None or not self._first.has_been_passed_on():
             return addresses

@@ -31,13 +31,13 @@ class FirstBytes:
         "_destination",
         "_forward",
         "_is_made",
-        "_source",
         "_tlvs",
         "client_ended",
         "client_fd",
         "data",
         "header_size",
         "is_for_hop",
+        "source",
     )
 
     def __init__(
@@ -53,11 +53,11 @@ class FirstBytes:
         `said` are bytes that it has sent already, for the target.
         """
         self._forward = forward
-        self._source = source
         self._destination = told.destination if told is not None else None
         self._tlvs = told.tlvs if told is not None else b""
         self._is_made = False  # the header, if there is to be one
         self.client_fd = client_fd
+        self.source = source
         self.data = said
         self.header_size = 0
         self.is_for_hop = False
@@ -111,13 +111,13 @@ class FirstBytes:
     def _header(self) -> bytes:
         """The PROXY header for the target; b"" in a mode without one. Raises OSError."""
         write = self._forward.write_header if not self.is_for_hop else write_v2
-        if write is None or self._source is None:
+        if write is None or self.source is None:
             if self.is_for_hop:  # the client's own words would be taken for it
                 raise OSError(0, "a node cannot be told of a client without an address")
             return b""
         if self._destination is None:
             self._destination = local_address(self.client_fd)
-        header = write(self._source, self._destination)
+        header = write(self.source, self._destination)
         if self.is_for_hop:
             if self._forward.forward.mesh.is_hop:
                 header = add_tlvs(header, _PASSED_ON, FIRST_SIZE)

@@ -14,6 +14,7 @@ from v6fwd.relay.ends import End
 from v6fwd.relay.pump import Flags, PairPump, Reason, Stopped
 from v6fwd.relay.sockets import local_address, reset_on_close
 from v6fwd.relay.tcp.connect import Connect
+from v6fwd.relay.tcp.first_bytes import FirstBytes
 from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.tcp.side import BULK_AFTER, READ, READ_WRITE, PlainSide, join
 from v6fwd.relay.tcp.stream import StreamFlow
@@ -41,9 +42,13 @@ class TcpFlow(StreamFlow):
         """Connect to the target; `rest` goes behind the PROXY header."""
         if header is None and self._dial_straight():
             return
-        fd, source = self._client_fd, self._source
-        self._wait = connect = Connect(self, self._forward, fd, source, header, rest)
+        self._wait = connect = self._new_connect(header, rest)
         connect.start()
+
+    def _new_connect(self, header: Header | None, rest: bytes) -> Connect:
+        forward = self._forward
+        first = FirstBytes(forward, self._client_fd, self._source, header, rest)
+        return Connect(self, forward, first)
 
     def connected(
         self, fd: int, held: bytes, moved: int, *, watched: bool, client_ended: bool
@@ -90,7 +95,7 @@ class TcpFlow(StreamFlow):
         self._pump = pump
         self._pair, self._target_fd, is_told = dialled
         if not is_told:
-            self.pair_waits()
+            self._wait_for_pair(header)
         return True
 
     def pair_waits(self) -> None:
@@ -100,9 +105,10 @@ class TcpFlow(StreamFlow):
         except OSError:
             self.client_reset()
             return
-        self._wait = connect = Connect(
-            self, self._forward, self._client_fd, self._source, None, b""
-        )
+        self._wait_for_pair(header)
+
+    def _wait_for_pair(self, header: bytes) -> None:
+        self._wait = connect = self._new_connect(None, b"")
         connect.wait_for_pair(header)
 
     def _willing_pump(self) -> PairPump | None:
