@@ -16,6 +16,7 @@ pump's own affair: today it is epoll, and event masks, edge-triggering and short
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum, IntFlag
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -150,6 +151,13 @@ class Flags(IntFlag):
     BULK_TARGET = 32
 
 
+CONNECTED, FINISHED, STOPPED, READABLE, WAITING = range(5)
+"""What a native pump tells: of a pair, in the lower bits of an event; the ring also that the epoll
+is readable. pairs/_contract.h has these numbers, `Reason` and `Flags` as well."""
+KIND_BITS = 3
+KIND = (1 << KIND_BITS) - 1
+
+
 class PairEvents(Protocol):
     """What a flow hears of a pump that moves the bytes of both its ends, and passes ends on."""
 
@@ -167,6 +175,17 @@ class PairEvents(Protocol):
 
     def on_exception(self, error: Exception) -> None:
         """An exception that nobody expected. It costs this flow and no other."""
+
+
+def teller(owner: PairEvents, kind: int) -> Callable[[], None]:
+    """Return what tells an owner that this has become of its pair."""
+    if kind == FINISHED:
+        return owner.pair_finished
+    if kind == CONNECTED:
+        return owner.pair_connected
+    if kind == STOPPED:
+        return owner.pair_stopped
+    return owner.pair_waits
 
 
 class PairPump(Protocol):

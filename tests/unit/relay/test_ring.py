@@ -16,8 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.rig import noise, read_all, read_exactly, reset
-from v6fwd.relay.pump import Flags, Reason, Stopped
-from v6fwd.relay.ring.native import (
+from v6fwd.relay.pump import (
     CONNECTED,
     FINISHED,
     KIND,
@@ -25,8 +24,11 @@ from v6fwd.relay.ring.native import (
     READABLE,
     STOPPED,
     WAITING,
-    Ring,
+    Flags,
+    Reason,
+    Stopped,
 )
+from v6fwd.relay.ring.native import Ring
 from v6fwd.relay.targets.addresses import raw_address
 
 native = pytest.importorskip("v6fwd.relay.ring._ring", reason="the native ring is not built")

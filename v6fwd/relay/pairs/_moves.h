@@ -2,44 +2,21 @@
 #ifndef V6FWD_MOVES_H
 #define V6FWD_MOVES_H
 
-#define _GNU_SOURCE
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
+#include "_contract.h"
 
-#include <errno.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-
-#define CLIENT 0
-#define TARGET 1
-#define OTHER(end) (1 - (end))
 
 enum { COPY_SIZE = 64 * 1024, FIRST_SIZE = 16 * 1024, BULK_AFTER = 2, BATCH = 256 };
 enum { SLOT_BITS = 20, MOST_SLOTS = 1 << SLOT_BITS, FIRST_SLOTS = 64, MOST_TOLD = 3 };
 
-/* What Python is told of a pair: number << KIND_BITS | kind, as an event of the descriptor PAIRS. */
-enum { CONNECTED, FINISHED, STOPPED, KIND_BITS = 3, PAIRS = -1 };
+/* The descriptor whose events tell of pairs. */
+enum { PAIRS = -1 };
 
 enum { FREE, CONNECTING, MOVING, FINISHING, STANDING };
-enum { FULL = 1, BULK, BROKE, FAILED, MEMORY, ASKED, ODD = 8 };
-enum {
-    ENDED_CLIENT = 1,
-    ENDED_TARGET = 2,
-    BROKE_CLIENT = 4,
-    BROKE_TARGET = 8,
-    BULK_CLIENT = 16,
-    BULK_TARGET = 32
-};
 
 #define READS (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET)
 #define IS_PAIR (1ULL << 63) /* in the epoll's data: number << 1 | end; else a descriptor */
 #define IS_TIMER (1ULL << 62)
-#define NONE UINT32_MAX
 
 typedef struct {
     int64_t moved; /* bytes read here that the other end has taken; headers are not counted */

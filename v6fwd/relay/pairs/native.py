@@ -16,9 +16,6 @@ except ImportError:  # no compiler
 PURE = "V6FWD_PURE_EPOLL"
 """In the environment: do without the native module, for tests and measurements."""
 
-CONNECTED, FINISHED, STOPPED = range(3)
-KIND_BITS = 3
-KIND = (1 << KIND_BITS) - 1
 PAIRS = -1
 """The descriptor whose events tell of pairs: `pair << KIND_BITS | kind`."""
 

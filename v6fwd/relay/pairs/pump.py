@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
-from v6fwd.relay.pairs.native import CONNECTED, FINISHED, KIND, KIND_BITS, PAIRS, native_epoll
-from v6fwd.relay.pump import PairEvents, PairPump, Stopped
+from v6fwd.relay.pairs.native import PAIRS, native_epoll
+from v6fwd.relay.pump import KIND, KIND_BITS, PairEvents, PairPump, Stopped, teller
 from v6fwd.relay.reactor import Reactor
 
 if TYPE_CHECKING:
@@ -38,18 +38,8 @@ class EpollPairs:
     def on_event(self, mask: int) -> None:
         """Tell the owner of a pair what has become of it; `mask` says both."""
         owner: PairEvents | None = self._epoll.owner(mask >> KIND_BITS)
-        if owner is None:  # it has closed meanwhile
-            return
-        kind = mask & KIND
-        try:
-            if kind == FINISHED:
-                owner.pair_finished()
-            elif kind == CONNECTED:
-                owner.pair_connected()
-            else:
-                owner.pair_stopped()
-        except Exception as error:
-            self._reactor.give_up(owner, error)
+        if owner is not None:  # else it has closed meanwhile
+            self._reactor.attempt(owner, teller(owner, mask & KIND))
 
     def on_exception(self, error: Exception) -> None:
         """Raise it: `on_event` lets none pass but a defect of its own."""

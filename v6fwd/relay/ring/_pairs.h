@@ -2,31 +2,15 @@
 #ifndef V6FWD_PAIRS_H
 #define V6FWD_PAIRS_H
 
-#define _GNU_SOURCE
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
+#include "../pairs/_contract.h"
 
-#include <errno.h>
 #include <liburing.h>
 #include <poll.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
-
-#define CLIENT 0
-#define TARGET 1
-#define OTHER(end) (1 - (end))
 
 enum { BUFFERS = 256, BUFFER_SIZE = 16 * 1024, GROUP = 0 }; /* 4 MiB, touched when used */
 enum { ENTRIES = 1024, COMPLETIONS = 8192, BATCH = 256 };
 enum { MOST_AT_ONCE = 4 * BUFFER_SIZE, BULK_AFTER = 2, FIRST_SLOTS = 64, MOST_SLOTS = 1 << 20 };
-
-/* What Python is told: (slot << KIND_BITS) | kind. */
-enum { CONNECTED, FINISHED, STOPPED, READABLE, WAITING, KIND_BITS = 3 };
 
 /* What a completion is about: user_data is generation (32 bits), slot (24), operation (8). */
 enum {
@@ -41,15 +25,6 @@ enum {
 
 enum { ONE = 1, MANY }; /* how a recv reads */
 enum { FREE, CONNECTING, MOVING, FINISHING, STOPPING, STANDING, CLOSING };
-enum { FULL = 1, BULK, BROKE, FAILED, MEMORY, ASKED, LONELY };
-enum {
-    ENDED_CLIENT = 1,
-    ENDED_TARGET = 2,
-    BROKE_CLIENT = 4,
-    BROKE_TARGET = 8,
-    BULK_CLIENT = 16,
-    BULK_TARGET = 32
-};
 
 typedef struct {
     int64_t moved;    /* bytes read here that the other end has taken; headers are not counted */
@@ -108,7 +83,6 @@ typedef struct {
     bool once;          /* the kernel knows no limit for a multishot recv */
 } ring_t;
 
-#define NONE UINT32_MAX
 /* Of each flow: waiting, connected, and finished or stopped; and that the epoll can be read. */
 #define MOST_TOLD(ring) (3 * (ring)->active + 1)
 

@@ -1,12 +1,8 @@
-"""The numbers of the native module, and the module itself where it has been built."""
+"""What the native module does."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
-
-CONNECTED, FINISHED, STOPPED, READABLE, WAITING = range(5)
-KIND_BITS = 3
-KIND = (1 << KIND_BITS) - 1
 
 
 class Ring(Protocol):

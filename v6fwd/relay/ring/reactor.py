@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from v6fwd.relay.pairs.native import native_epoll
 from v6fwd.relay.pairs.pump import EpollPairs
-from v6fwd.relay.pump import PairEvents, PairPump
+from v6fwd.relay.pump import KIND, KIND_BITS, READABLE, PairEvents, PairPump, teller
 from v6fwd.relay.reactor import Handler, Reactor
-from v6fwd.relay.ring.native import CONNECTED, FINISHED, KIND, KIND_BITS, READABLE, STOPPED, Ring
+from v6fwd.relay.ring.native import Ring
 from v6fwd.relay.ring.pump import FROM_FLOWS, RingPump
 from v6fwd.relay.tcp.side import PlainSide
 
@@ -136,19 +136,8 @@ class RingReactor(Reactor):
                 has_more = True
                 continue
             owner: PairEvents | None = owner_of(event >> KIND_BITS)
-            if owner is None:  # it has closed meanwhile
-                continue
-            try:
-                if kind == FINISHED:
-                    owner.pair_finished()
-                elif kind == CONNECTED:
-                    owner.pair_connected()
-                elif kind == STOPPED:
-                    owner.pair_stopped()
-                else:
-                    owner.pair_waits()
-            except Exception as error:
-                self.give_up(owner, error)
+            if owner is not None:  # else it has closed meanwhile
+                self.attempt(owner, teller(owner, kind))
         return has_more
 
 
