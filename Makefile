@@ -16,7 +16,7 @@ endef
 
 RINGS := unit process netns servers docker
 
-.PHONY: help demo test check lint format $(RINGS) bench fuzz asan test-mesh mutate docs screenshots reference lock dist deb release hold engine mail clean
+.PHONY: help demo test check lint format $(RINGS) bench fuzz asan test-mesh mutate docs screenshots reference lock dist dist-arm deb release hold engine mail clean
 .PHONY: packages-demo packages-test packages-bench packages-mesh
 
 # A target's text has three parts: `## TIME | what it does`. Times: 2 cores, all installed before.
@@ -85,6 +85,9 @@ dist: $(VENV)/installed-dist ## 20 s | wheel and sdist in dist/, and an SBOM (Cy
 	@rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/cyclonedx-py requirements requirements/run.txt --output-file dist/sbom.json
+
+dist-arm: packages-test $(VENV)/installed-dist ## 2 min | the wheel for aarch64 in dist/, cross-built; its native modules' tests under qemu
+	@scripts/build-arm $(BIN)
 
 deb: packages-test $(VENV)/installed-dist ## 15 s | dist/v6fwd_*.deb, with its libraries under /opt/v6fwd
 	@scripts/build-deb $(BIN)
