@@ -2,9 +2,9 @@
 #     docker run --network host v6fwd forward '[::]:8080' 172.17.0.2:80 --client-ip proxy-v2
 # On the host's network, because that is where clients' IPv6 addresses are.
 #
-# Docker's own seccomp profile forbids io_uring: v6fwd logs so, if it was asked for, and uses epoll.
+# Docker's own seccomp profile forbids io_uring: v6fwd logs so, and uses epoll.
 # To allow it, run with a copy of that profile that has io_uring_setup, io_uring_enter and
-# io_uring_register: --security-opt seccomp=FILE ... --engine ring
+# io_uring_register: --security-opt seccomp=FILE
 ARG PYTHON=python:3.11-slim
 
 FROM ${PYTHON} AS build

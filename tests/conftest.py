@@ -20,6 +20,7 @@ from tests.support.stage import Stage
 from v6fwd.demo.lab import Lab
 from v6fwd.relay.pairs.native import PURE, is_native
 from v6fwd.relay.pairs.pump import TAKES_ALL
+from v6fwd.relay.ring.choose import ENVIRONMENT
 
 # A slow machine is no failure.
 settings.register_profile("untimed", deadline=None)
@@ -33,18 +34,20 @@ os.environ["V6FWD_SECCOMP"] = "strict"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take --engine: what moves the bytes of plain TCP flows."""
-    parser.addoption("--engine", choices=("auto", "ring", "pure"), default="auto")
+    choices = ("auto", "epoll", "ring", "pure")
+    parser.addoption("--engine", choices=choices, default="auto")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let every relay use that: the native epoll, the ring, or Python alone.
+    """Let every relay use that: what it has outside, the native epoll, the ring, or Python alone.
 
     The ring takes even lonely flows, and those whose answer would be looked at.
     """
     engine = config.getoption("--engine")
+    if engine in ("ring", "epoll"):
+        os.environ[ENVIRONMENT] = engine
     if engine == "ring":
-        os.environ["V6FWD_ENGINE"] = engine
-        os.environ[TAKES_ALL] = "1"
+        os.environ[TAKES_ALL] = engine
     if engine == "pure":
         os.environ[PURE] = "1"
 
@@ -63,16 +66,16 @@ def looks_at_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def on_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test breaks what is the own of the pump in Python."""
-    monkeypatch.setenv("V6FWD_ENGINE", "epoll")
+    monkeypatch.setenv(ENVIRONMENT, "epoll")
     monkeypatch.setenv(PURE, "1")
 
 
 @pytest.fixture
 def on_native_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test is about the native epoll."""
-    monkeypatch.setenv("V6FWD_ENGINE", "epoll")
+    monkeypatch.setenv(ENVIRONMENT, "epoll")
     monkeypatch.delenv(PURE, raising=False)
-    monkeypatch.setenv(TAKES_ALL, "1")
+    monkeypatch.setenv(TAKES_ALL, "epoll")
     if not is_native():
         pytest.skip("the native epoll is not built")
 

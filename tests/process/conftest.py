@@ -14,18 +14,23 @@ from tests.support.shim import SHELLS, Shim, install
 from tests.support.web import web_probe
 from v6fwd.relay.pairs.pump import TAKES_ALL
 
+_EPOLL = ("auto", "epoll")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let the native epoll take flows whose first answer would be looked at, before any fixture."""
-    if item.config.getoption("--engine") == "auto":
-        os.environ[TAKES_ALL] = "1"
+    """Let the native epoll take flows whose first answer would be looked at, before any fixture.
+
+    With `auto`, too: tests have too few flows at once for the ring.
+    """
+    if item.config.getoption("--engine") in _EPOLL:
+        os.environ[TAKES_ALL] = "epoll"
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Elsewhere flows are as outside."""
-    if item.config.getoption("--engine") == "auto":
+    if item.config.getoption("--engine") in _EPOLL:
         os.environ.pop(TAKES_ALL, None)
 
 

@@ -275,7 +275,8 @@ GROUPS = {
     type=OneOf(RelayEngine),
     default=RelayEngine.AUTO.value,
     show_default=True,
-    help="What moves the bytes of plain TCP connections: io_uring, or epoll.",
+    help="What moves the bytes of plain TCP connections: epoll alone, or io_uring as well where "
+    "it can be had and many are busy. ring warns where it cannot.",
 )
 @click.option("--log-flows", is_flag=True, help="Log a line when a flow ends.")
 @click.option(

@@ -31,7 +31,7 @@ from v6fwd.daemon.usage import measured
 from v6fwd.daemon.web import WebServer
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, attempt, in_background, log_exceptions
-from v6fwd.model import Endpoint, Forward
+from v6fwd.model import Endpoint, Forward, RelayEngine
 from v6fwd.netns.owners import told
 from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.life.process import ignore_stray_signals
@@ -72,14 +72,14 @@ class Daemon:
         self._reloads = Reloads()
         self.reloaded = ""
         """What the last reload has changed."""
+        self._engine = probe(config.engine)
         self.supervisor = Supervisor(
             config.workers,
             config.limits,
             log,
             log_flows=config.log_flows,
-            engine=config.engine,
+            engine=RelayEngine.EPOLL if self._engine.why else config.engine,
         )
-        self._engine = probe(config.engine)
         control = config.control
         self._bans = Banning(
             self.supervisor, journal_path(control.socket), log, partial(passing, sources)

@@ -194,17 +194,14 @@ class PairPump(Protocol):
     Raises MemoryError where there is no room for another pair.
     """
 
-    def wants(self, flows: int, looked_at: bool) -> bool:
-        """Whether a new flow among so many is better served here.
+    def wants(self, looked_at: bool) -> bool:
+        """Whether a new flow is better served here.
 
         `looked_at`: the first answer of its target is to be looked at.
         """
 
-    def wants_back(self, flows: int, *, busy: bool) -> bool:
-        """Whether it takes one of so many flows that is plain and quiet by now.
-
-        `busy`: its event came with many others.
-        """
+    def wants_back(self) -> bool:
+        """Whether it takes a flow in which nothing unusual is under way by now."""
 
     def connect(
         self, owner: PairEvents, client: int, target: int, first: bytes, header_size: int

@@ -11,7 +11,7 @@ from tests.support.site import Site
 from v6fwd.model import RelayEngine
 from v6fwd.relay.pairs.native import PURE
 from v6fwd.relay.pairs.pump import TAKES_ALL
-from v6fwd.relay.ring.choose import probe
+from v6fwd.relay.ring.choose import ENVIRONMENT, probe
 
 
 def rings_of(pid: int) -> int:
@@ -23,7 +23,7 @@ def rings_of(pid: int) -> int:
 def test_workers_serve_by_the_ring(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     if why := probe(RelayEngine.RING).why:
         pytest.skip(why)
-    monkeypatch.setenv(TAKES_ALL, "1")
+    monkeypatch.setenv(TAKES_ALL, "ring")
     site.run(more='engine = "ring"')
     assert "engine: ring" in site.daemon.log
     status = site.daemon.status()
@@ -51,10 +51,17 @@ def test_status_says_where_python_moves_the_bytes(
     assert client.recv(6) == b"answer"
 
 
-def test_epoll_serves_where_no_ring_can_be_had(site: Site) -> None:
-    site.run(more='engine = "ring"', prefix=failing("io_uring_setup", "EPERM", "1+"))
+@pytest.mark.parametrize("engine", ["ring", "auto"])
+def test_epoll_serves_where_no_ring_can_be_had(
+    site: Site, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """The daemon says so once, for all of its workers."""
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    monkeypatch.delenv(PURE, raising=False)
+    site.run(more=f'engine = "{engine}"', prefix=failing("io_uring_setup", "EPERM", "1+"))
     why = "io_uring_setup is not permitted: a seccomp policy, of a container say"
-    assert f"engine: epoll, no ring: {why}" in site.daemon.log
+    assert site.daemon.log.count(f"engine: epoll, no ring: {why}\n") == 1
+    assert site.daemon.log.count("engine: ") == 1
     status = site.daemon.status()
     assert (status["engine"], status["no_ring"]) == ("epoll", why)
     assert f", engine epoll: {why}" in site.daemon.command_line("status").stdout

@@ -9,6 +9,7 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
@@ -128,6 +129,57 @@ def test_a_reset_is_given_back_unread(ends: Ends, who: str) -> None:
     assert os.read(fd, 100) == b"last"
     with pytest.raises(ConnectionResetError):
         os.read(fd, 100)
+
+
+@pytest.mark.parametrize("who", ["client", "target"])
+def test_a_pair_that_is_to_leave_is_given_back_with_what_it_has_not_read(
+    ring: AsRing, who: str
+) -> None:
+    ends = Ends(cast("Ring", ring))
+    ends.join()
+    ends.turn()
+    ring.epoll.leaving = True
+    ends.turn()
+    assert not ends.events, "who says nothing stays"
+    getattr(ends, who).sendall(b"word")
+    stopped = ends.take()
+    assert (stopped.reason, stopped.flags, stopped.up, stopped.down) == (Reason.ASKED, 0, b"", b"")
+    assert os.read(ends.fds[who == "target"], 100) == b"word"
+    for fd in ends.fds:
+        os.close(fd)
+    ends.close()
+
+
+def test_a_pair_that_is_about_to_end_does_not_leave(ring: AsRing, ends: Ends) -> None:
+    ends.join()
+    ends.turn()
+    ring.epoll.leaving = True
+    ends.client.sendall(b"question")
+    ends.client.shutdown(socket.SHUT_WR)
+    ends.until_readable(ends.target)
+    assert read_all(ends.target) == b"question"
+    ends.target.sendall(b"answer")
+    ends.until_readable(ends.client)
+    ends.target.close()
+    ends.until(FINISHED)
+    ends.ring.drop(ends.pair)
+    assert read_all(ends.client) == b"answer"
+
+
+def test_the_load_is_what_waits_bring(ring: AsRing) -> None:
+    many = [Ends(cast("Ring", ring)) for _ in range(40)]
+    for one in many:
+        one.join()
+    assert ring.epoll.load == 0, "a flow that is taken over is no new one"
+    for _ in range(200):
+        for one in many:
+            one.client.sendall(b"x")
+        ring.wait(0)
+    assert 30 < ring.epoll.load <= 40
+    ring.epoll.leaving = False
+    assert ring.epoll.load == 0
+    for one in many:
+        one.close()
 
 
 def test_urgent_data_is_given_back_unread(ends: Ends) -> None:

@@ -562,15 +562,53 @@ def test_who_asks_gets_both_back(ends: Ends) -> None:
 
 def test_two_sweeps_stop_what_is_half_closed(ends: Ends) -> None:
     ends.join()
-    ends.ring.sweep()
+    ends.ring.sweep(0)
     ends.client.shutdown(socket.SHUT_WR)
     ends.until_readable(ends.target)
-    ends.ring.sweep()
+    ends.ring.sweep(0)
     ends.turn()
     assert not ends.events
-    ends.ring.sweep()
+    ends.ring.sweep(0)
     stopped = ends.take()
     assert (stopped.reason, stopped.flags) == (Reason.LONELY, Flags.ENDED_CLIENT)
+
+
+def test_a_sweep_stops_no_more_than_it_is_told(ring: Ring) -> None:
+    many = [Ends(ring) for _ in range(5)]
+    for one in many:
+        one.join()
+    ring.wait(0)
+    ring.sweep(3)
+    stopped: list[int] = []
+    while len(stopped) < 3:
+        stopped += [event >> KIND_BITS for event in ring.wait(1) or ()]
+    reasons = {Stopped(*ring.take(pair)).reason for pair in stopped}
+    assert reasons == {Reason.ASKED}
+    assert ring.active == 2
+    ring.sweep(0)
+    assert ring.wait(0) is None
+    for one in many:
+        if one.pair in stopped:
+            for fd in one.fds:
+                os.close(fd)
+        one.close()
+
+
+def test_the_load_is_what_waits_bring(ring: Ring) -> None:
+    many = [Ends(ring) for _ in range(40)]
+    for one in many:
+        one.join()
+    ring.wait(0)
+    assert ring.load == 0, "a flow that is taken over is no new one"
+    for _ in range(200):
+        for one in many:
+            one.client.sendall(b"x")
+        ring.wait(0)
+    assert 20 < ring.load <= 40
+    ring.load = 1.5
+    assert ring.load == 1.5
+    for one in many:
+        one.close()
 
 
 @pytest.mark.parametrize("resets", [False, True])

@@ -32,6 +32,8 @@ static int turn(epoll_t *self, int most, int milliseconds) {
     }
     if (count < 0) return PyErr_CheckSignals() < 0 ? -1 : 0;
     for (int i = 0; i < count; i++) take(self, &self->ready[i]);
+    self->load = smoothed(self->load, self->heard);
+    self->heard = 0;
     return count;
 }
 
@@ -150,6 +152,7 @@ static PyObject *epoll_connect(epoll_t *self, PyObject *args) {
     slot_t *slot = new_slot(self, owner, client, target, &number);
     if (!slot) return NULL;
     slot->header_size = header_size;
+    self->heard += BEGIN_COUNTS;
     connect_pair(self, slot, first, size);
     return number;
 }
@@ -180,6 +183,7 @@ static PyObject *epoll_dial(epoll_t *self, PyObject *args) {
         return NULL;
     }
     slot->header_size = header_size;
+    self->heard += BEGIN_COUNTS;
     dial(self, slot, (struct sockaddr *)&address, size, hop_limit, header);
     if (slot->joined) PyList_SetItem(dialled, 2, Py_NewRef(Py_True)); /* cannot fail: it is there */
     return dialled;
@@ -217,14 +221,6 @@ static PyObject *epoll_stop(epoll_t *self, PyObject *number) {
     slot_t *slot = slot_of(self, number);
     if (!slot) return NULL;
     stop(self, slot, ASKED);
-    Py_RETURN_NONE;
-}
-
-static PyObject *epoll_stop_all(epoll_t *self, PyObject *unused) {
-    (void)unused;
-    if (!check_open(self)) return NULL;
-    for (uint32_t at = 0; at < self->count; at++)
-        if (self->slots[at].state == MOVING) stop(self, &self->slots[at], ASKED);
     Py_RETURN_NONE;
 }
 
@@ -307,6 +303,25 @@ static PyObject *epoll_is_due(epoll_t *self, void *unused) {
     return PyBool_FromLong(self->told);
 }
 
+static PyObject *epoll_load(epoll_t *self, void *unused) {
+    (void)unused;
+    return PyFloat_FromDouble(self->load);
+}
+
+static PyObject *epoll_leaving(epoll_t *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(self->leaving);
+}
+
+static int epoll_set_leaving(epoll_t *self, PyObject *value, void *unused) {
+    (void)unused;
+    int leaving = value ? PyObject_IsTrue(value) : false;
+    if (leaving < 0) return -1;
+    self->leaving = leaving;
+    self->load = 0;
+    return 0;
+}
+
 static void close_all(epoll_t *self) {
     if (self->fd < 0) return;
     close(self->fd);
@@ -387,7 +402,6 @@ static PyMethodDef methods[] = {
     {"owner", (PyCFunction)epoll_owner, METH_O, "Who hears of a pair; None if it has closed."},
     {"is_connected", (PyCFunction)epoll_is_connected, METH_O, "Whether the target has the first bytes."},
     {"stop", (PyCFunction)epoll_stop, METH_O, "Stop a pair; STOPPED tells that it can be taken."},
-    {"stop_all", (PyCFunction)epoll_stop_all, METH_NOARGS, "Stop those whose bytes move."},
     {"take", (PyCFunction)epoll_take, METH_O,
      "Take a stopped pair: (reason, errno, flags, first, held up, held down, up, down)."},
     {"reset", (PyCFunction)epoll_reset, METH_O, "Let the end of both be RST."},
@@ -401,6 +415,9 @@ static PyMethodDef methods[] = {
 static PyGetSetDef attributes[] = {
     {"active", (getter)epoll_active, NULL, "Pairs that are not given back yet.", NULL},
     {"is_due", (getter)epoll_is_due, NULL, "Whether the next poll has something to tell at once.", NULL},
+    {"load", (getter)epoll_load, NULL, "What a wait brings, smoothed: events of pairs, their begins fourfold.", NULL},
+    {"leaving", (getter)epoll_leaving, (setter)epoll_set_leaving,
+     "Whether a pair is stopped by its next plain event. Setting it begins the load anew.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

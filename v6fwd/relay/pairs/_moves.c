@@ -187,8 +187,11 @@ static void move(epoll_t *self, slot_t *slot, int end, bool hung_up) {
 }
 
 static void on_event(epoll_t *self, slot_t *slot, int end, uint32_t mask) {
+    bool is_whole = !(slot->end[CLIENT].ended || slot->end[TARGET].ended);
     if (mask & (EPOLLERR | EPOLLPRI))
         stop(self, slot, ODD);
+    else if (self->leaving && mask == EPOLLIN && is_whole)
+        stop(self, slot, ASKED);
     else if (mask & (EPOLLIN | EPOLLRDHUP | EPOLLHUP) && !slot->end[end].ended)
         move(self, slot, end, mask & (EPOLLRDHUP | EPOLLHUP));
 }
@@ -309,6 +312,7 @@ void take(epoll_t *self, const struct epoll_event *event) {
         tell(self, (int)event->data.u64, event->events);
         return;
     }
+    self->heard++;
     slot_t *slot = find(self, (event->data.u64 & ~IS_PAIR) >> 1);
     if (slot && slot->state == CONNECTING)
         on_connected(self, slot, event->events);

@@ -58,6 +58,9 @@ typedef struct {
     uint32_t free;     /* the first free one */
     uint32_t active;   /* slots in use */
     uint32_t polls;    /* counted from 1 */
+    uint32_t heard;    /* since the last wait: see smoothed() */
+    double load;
+    bool leaving;      /* pairs are asked to stop by their next event */
     int fd;
     int timer;         /* a timerfd, which the epoll watches */
     double timed;      /* what it was set to, in seconds; 0: it has ended */

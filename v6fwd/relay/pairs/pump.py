@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from math import inf
 from typing import TYPE_CHECKING
 
 from v6fwd.relay.pairs.native import PAIRS, native_epoll
@@ -17,18 +16,17 @@ if TYPE_CHECKING:
     from v6fwd.relay.pairs._epoll import Epoll
 
 TAKES_ALL = "V6FWD_PAIRS_TAKE_ALL"
-"""In the environment: even a flow whose answer would be looked at is a pair, for tests."""
+"""In the environment: the pump, `epoll` or `ring`, to which all flows go, even one whose answer
+would be looked at, for tests."""
 
 
 class EpollPairs:
     """The pairs of the reactor's own epoll and their owners; meets the contract `PairPump`."""
 
-    def __init__(self, epoll: Epoll, reactor: Reactor, fewer_than: float = inf) -> None:
-        """`fewer_than`: flows from which on another pump is better."""
+    def __init__(self, epoll: Epoll, reactor: Reactor) -> None:
         self._epoll = epoll
         self._reactor = reactor
-        self._fewer_than = fewer_than
-        self._takes_all = bool(os.environ.get(TAKES_ALL))
+        self._takes_all = os.environ.get(TAKES_ALL) == "epoll"
         self.is_connected = epoll.is_connected
         self.reset = epoll.reset
         self.moved = epoll.moved
@@ -45,11 +43,11 @@ class EpollPairs:
         """Raise it: `on_event` lets none pass but a defect of its own."""
         raise error
 
-    def wants(self, flows: int, looked_at: bool) -> bool:
-        return flows < self._fewer_than and (self._takes_all or not looked_at)
+    def wants(self, looked_at: bool) -> bool:
+        return self._takes_all or not looked_at
 
-    def wants_back(self, flows: int, *, busy: bool) -> bool:  # noqa: ARG002
-        return flows < self._fewer_than
+    def wants_back(self) -> bool:
+        return True
 
     def connect(
         self, owner: PairEvents, client: int, target: int, first: bytes, header_size: int

@@ -591,6 +591,7 @@ static void complete(ring_t *self, const struct io_uring_cqe *cqe) {
     if (!(flags & IORING_CQE_F_MORE)) self->under_way--;
     if (operation == SEND_CLIENT || operation == SEND_TARGET) self->sends--;
     if (operation > CONNECT || at >= self->count) return; /* a CANCEL is of no interest */
+    if (operation <= RECV_TARGET) self->heard++;
     slot_t *slot = &self->slots[at];
     if (slot->state == FREE || slot->generation != (uint32_t)(cqe->user_data >> 32)) {
         if (flags & IORING_CQE_F_BUFFER && flags >> IORING_CQE_BUFFER_SHIFT < BUFFERS)

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 enum { BUFFERS = 256, BUFFER_SIZE = 16 * 1024, GROUP = 0 }; /* 4 MiB, touched when used */
-enum { ENTRIES = 1024, COMPLETIONS = 8192, BATCH = 256 };
+enum { ENTRIES = 1024, COMPLETIONS = 4096, BATCH = 256 };
 enum { MOST_AT_ONCE = 4 * BUFFER_SIZE, BULK_AFTER = 2, FIRST_SLOTS = 64, MOST_SLOTS = 1 << 20 };
 
 /* What a completion is about: user_data is generation (32 bits), slot (24), operation (8). */
@@ -75,6 +75,8 @@ typedef struct {
     uint32_t waiting;   /* of these */
     uint32_t *events;
     uint32_t told, room;
+    uint32_t heard;     /* since the last wait: see smoothed() */
+    double load;
     unsigned char scratch[BUFFER_SIZE];
     int bell;           /* an eventfd, which the kernel rings while we rest */
     bool asks;          /* an end may have come for what is to be sent */

@@ -44,7 +44,10 @@ static PyObject *ring_wait(ring_t *self, PyObject *argument) {
     result = submit(self, seconds);
     Py_END_ALLOW_THREADS
     if (result == -EINTR && PyErr_CheckSignals() < 0) return NULL;
-    if (!take_completions(self) && !self->told) Py_RETURN_NONE;
+    unsigned count = take_completions(self);
+    self->load = smoothed(self->load, self->heard);
+    self->heard = 0;
+    if (!count && !self->told) Py_RETURN_NONE;
     PyObject *list = PyList_New(self->told);
     for (uint32_t i = 0; list && i < self->told; i++) {
         PyObject *event = PyLong_FromUnsignedLong(self->events[i]);
@@ -112,6 +115,7 @@ static PyObject *ring_connect(ring_t *self, PyObject *args) {
         forget(self, at);
         return PyErr_NoMemory();
     }
+    self->heard += BEGIN_COUNTS;
     if (slot->said || read_first(self, at))
         try_at_once(self, at);
     else
@@ -152,6 +156,7 @@ static PyObject *ring_dial(ring_t *self, PyObject *args) {
     }
     slot->address = Py_NewRef(address);
     slot->hop_limit = hop_limit;
+    self->heard += BEGIN_COUNTS;
     dial(self, at);
     wait_if_not_joined(self, at);
     if (slot->greeting) PyList_SetItem(dialled, 2, Py_NewRef(Py_True)); /* cannot fail: it is there */
@@ -204,19 +209,21 @@ static PyObject *ring_stop(ring_t *self, PyObject *number) {
     Py_RETURN_NONE;
 }
 
-/* Stop the flows that are half-closed since the sweep before. */
-static PyObject *ring_sweep(ring_t *self, PyObject *unused) {
-    (void)unused;
-    if (!check_open(self)) return NULL;
+/* Stop the flows that are half-closed since the sweep before, and so many of the others. */
+static PyObject *ring_sweep(ring_t *self, PyObject *number) {
+    unsigned long most = PyLong_AsUnsignedLong(number);
+    if (PyErr_Occurred() || !check_open(self)) return NULL;
     if (!make_room(self, self->active)) return PyErr_NoMemory();
     for (uint32_t at = 0; at < self->count; at++) {
         slot_t *slot = &self->slots[at];
-        if (slot->state != MOVING || slot->end[CLIENT].ended == slot->end[TARGET].ended) continue;
-        if (slot->lonely) {
-            stop(self, at, LONELY);
-            settle(self, at);
-        }
-        slot->lonely = 1;
+        if (slot->state != MOVING) continue;
+        bool is_whole = slot->end[CLIENT].ended == slot->end[TARGET].ended;
+        bool leaves = is_whole ? most > 0 : slot->lonely;
+        slot->lonely = !is_whole;
+        if (!leaves) continue;
+        if (is_whole) most--;
+        stop(self, at, is_whole ? ASKED : LONELY);
+        settle(self, at);
     }
     Py_RETURN_NONE;
 }
@@ -308,6 +315,19 @@ static PyObject *ring_active(ring_t *self, void *unused) {
     return PyLong_FromUnsignedLong(self->active);
 }
 
+static PyObject *ring_load(ring_t *self, void *unused) {
+    (void)unused;
+    return PyFloat_FromDouble(self->load);
+}
+
+static int ring_set_load(ring_t *self, PyObject *value, void *unused) {
+    (void)unused;
+    double load = value ? PyFloat_AsDouble(value) : 0;
+    if (PyErr_Occurred()) return -1;
+    self->load = load;
+    return 0;
+}
+
 static PyObject *ring_close(ring_t *self, PyObject *unused) {
     (void)unused;
     close_ring(self);
@@ -364,7 +384,8 @@ static PyMethodDef methods[] = {
     {"owner", (PyCFunction)ring_owner, METH_O, "Who hears of a flow; None if it has closed."},
     {"is_connected", (PyCFunction)ring_is_connected, METH_O, "Whether the target has the first bytes."},
     {"stop", (PyCFunction)ring_stop, METH_O, "Stop a flow; STOPPED tells that it can be taken."},
-    {"sweep", (PyCFunction)ring_sweep, METH_NOARGS, "Stop what was half-closed at the last one."},
+    {"sweep", (PyCFunction)ring_sweep, METH_O,
+     "Stop what was half-closed at the last one, and so many others."},
     {"take", (PyCFunction)ring_take, METH_O,
      "Take a stopped flow: (reason, errno, flags, first, held up, held down, up, down)."},
     {"reset", (PyCFunction)ring_reset, METH_O, "Let the end of both be RST."},
@@ -377,6 +398,8 @@ static PyMethodDef methods[] = {
 
 static PyGetSetDef attributes[] = {
     {"active", (getter)ring_active, NULL, "Flows that are not given back yet.", NULL},
+    {"load", (getter)ring_load, (setter)ring_set_load,
+     "What a wait brings, smoothed: reads of flows, their begins fourfold.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from v6fwd.errors import reason
 from v6fwd.log import Log
 from v6fwd.model import RelayEngine
+from v6fwd.relay.pairs.native import is_native
 from v6fwd.relay.ring.native import Ring
 
 ENVIRONMENT = "V6FWD_ENGINE"
 """Says what `auto` is, for tests and measurements."""
-AUTO = RelayEngine.EPOLL
+AUTO = RelayEngine.RING
+"""Where flows can begin on the native epoll, which is better while little goes on."""
 LEAST_KERNEL = (6, 1)
 """IORING_SETUP_DEFER_TASKRUN; it has what else is used, too."""
 _SYSCTL = "/proc/sys/kernel/io_uring_disabled"
@@ -27,9 +29,9 @@ class Chosen:
     ring: Ring | None
     """None: epoll."""
     why: str = ""
-    """Why there is no ring, though one was wanted."""
+    """Why there is no ring, where one would have been used."""
     wanted: bool = False
-    """Whether one was."""
+    """Whether one was asked for by name."""
 
     @property
     def name(self) -> str:
@@ -38,40 +40,56 @@ class Chosen:
 
 
 def choose(wanted: RelayEngine) -> Chosen:
-    """Open a ring if one is wanted and can be had."""
+    """Open a ring if one is to be used and can be had."""
     if wanted is RelayEngine.AUTO:
-        wanted = RelayEngine(os.environ.get(ENVIRONMENT) or AUTO)
+        wanted = RelayEngine(os.environ.get(ENVIRONMENT) or RelayEngine.AUTO)
+    is_wanted = wanted is RelayEngine.RING
+    if wanted is RelayEngine.AUTO:
+        wanted = AUTO if is_native() else RelayEngine.EPOLL
     if wanted is not RelayEngine.RING:
         return Chosen(None)
-    if (version := _kernel(_release())) < LEAST_KERNEL:
-        return _without(f"Linux {'.'.join(map(str, version))} is older than 6.1")
     try:
-        from v6fwd.relay.ring import _ring
-    except ImportError:
-        return _without("the native module is not built or finds no liburing")
-    try:
-        return Chosen(_ring.Ring(), wanted=True)
-    except OSError as error:
-        return _without(_why(error))
+        return Chosen(_open(), wanted=is_wanted)
+    except _NoRingError as error:
+        return Chosen(None, str(error), is_wanted)
 
 
 def probe(wanted: RelayEngine) -> Chosen:
-    """The same, with a ring that is closed again: workers open theirs."""
+    """The same for workers, which have no privileges and open theirs; this ring is closed again."""
     chosen = choose(wanted)
-    if chosen.ring is not None:
-        chosen.ring.close()
-    return chosen
+    if chosen.ring is None:
+        return chosen
+    chosen.ring.close()
+    return chosen if _disabled() == "0" else Chosen(None, _told_disabled(), chosen.wanted)
 
 
-def _without(why: str) -> Chosen:
-    return Chosen(None, why, wanted=True)
+class _NoRingError(Exception):
+    """Why there is none."""
+
+
+def _open() -> Ring:
+    """Open a ring. Raises _NoRingError."""
+    if (version := _kernel(_release())) < LEAST_KERNEL:
+        raise _NoRingError(f"Linux {'.'.join(map(str, version))} is older than 6.1")
+    try:
+        from v6fwd.relay.ring import _ring
+    except ImportError:
+        raise _NoRingError("the native module is not built or finds no liburing") from None
+    try:
+        return _ring.Ring()
+    except OSError as error:
+        raise _NoRingError(_why(error)) from None
 
 
 def tell_engine(log: Log, chosen: Chosen) -> None:
-    """Log which engine it is, if a ring was wanted, and why there is none."""
+    """Log why there is no ring: a warning where one was asked for, which is said as well."""
     text = f"engine: {chosen.name}"
     if chosen.why:
-        log.warning("engine", f"{text}, no ring: {chosen.why}", engine=chosen.name, why=chosen.why)
+        text += f", no ring: {chosen.why}"
+    if chosen.why and chosen.wanted:
+        log.warning("engine", text, engine=chosen.name, why=chosen.why)
+    elif chosen.why:
+        log.info("engine", text, engine=chosen.name, why=chosen.why)
     elif chosen.wanted:
         log.info("engine", text, engine=chosen.name)
 
@@ -86,13 +104,23 @@ def _kernel(release: str) -> tuple[int, ...]:
 
 
 def _why(error: OSError) -> str:
+    if error.errno == errno.ENOMEM:  # of the user's limit, or of the machine
+        return f"io_uring_setup: {reason(error)}: RLIMIT_MEMLOCK may be too low"
     if error.errno != errno.EPERM:
         return f"io_uring_setup: {reason(error)}"
+    if _disabled() != "0":
+        return _told_disabled()
+    return "io_uring_setup is not permitted: a seccomp policy, of a container say"
+
+
+def _disabled() -> str:
+    """What the kernel's policy is; 1: only for the privileged and a group. Before Linux 6.6: 0."""
     try:
         with open(_SYSCTL) as file:
-            disabled = file.read().strip()
+            return file.read().strip()
     except OSError:
-        disabled = "0"
-    if disabled != "0":
-        return f"kernel.io_uring_disabled = {disabled}"
-    return "io_uring_setup is not permitted: a seccomp policy, of a container say"
+        return "0"
+
+
+def _told_disabled() -> str:
+    return f"kernel.io_uring_disabled = {_disabled()}"

@@ -10,34 +10,30 @@ from v6fwd.relay.pairs.pump import TAKES_ALL
 from v6fwd.relay.pump import PairEvents, Stopped
 from v6fwd.relay.ring.native import Ring
 
-FROM_FLOWS = 4
-"""Flows from which on a ring pays: below, a wait brings one event, and epoll is cheaper."""
-
 
 class RingPump:
     """The pairs of a ring and their owners; meets the contract `PairPump`."""
 
     def __init__(
-        self, ring: Ring, on_waiting: Callable[[], object], unwatch: Callable[[int], object]
+        self, ring: Ring, rest: Callable[[], object], unwatch: Callable[[int], object]
     ) -> None:
-        """`on_waiting` is called outside of a turn when a turn is wanted.
-
-        `unwatch` takes a descriptor from the epoll.
-        """
+        """`rest` submits outside of a turn. `unwatch` takes a descriptor from the epoll."""
         self._ring = ring
         self.is_connected, self.is_half_closed = ring.is_connected, ring.is_half_closed
         self.stop, self.reset, self.drop, self.moved = ring.stop, ring.reset, ring.drop, ring.moved
         self._unwatch = unwatch
-        self.on_waiting = on_waiting
-        self._takes_all = bool(os.environ.get(TAKES_ALL))
+        self._rest = rest
+        self._takes_all = os.environ.get(TAKES_ALL) == "ring"
+        self.is_open = False
+        """Whether flows are better served here; see reactor.py."""
         self.turning = False
         """Whether a wait is sure to follow, which submits what is asked for."""
 
-    def wants(self, flows: int, looked_at: bool) -> bool:
-        return self._takes_all or (flows >= FROM_FLOWS and not looked_at)
+    def wants(self, looked_at: bool) -> bool:
+        return self._takes_all or (self.is_open and not looked_at)
 
-    def wants_back(self, flows: int, *, busy: bool) -> bool:  # noqa: ARG002
-        return busy
+    def wants_back(self) -> bool:
+        return self._takes_all or self.is_open
 
     def connect(
         self, owner: PairEvents, client: int, target: int, first: bytes, header_size: int
@@ -65,12 +61,7 @@ class RingPump:
         """Raise nothing: the pair is ours by now. The next sweep submits, too."""
         if not self.turning:
             with contextlib.suppress(MemoryError):
-                self.rest()
-
-    def rest(self) -> None:
-        """Leave the ring alone: the event loop hears when there is something to do."""
-        if self._ring.rest():
-            self.on_waiting()
+                self._rest()
 
     def take(self, pair: int) -> Stopped:
         return Stopped(*self._ring.take(pair))

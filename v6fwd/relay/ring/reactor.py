@@ -3,6 +3,10 @@
 While the ring has no pair, it waits in the epoll, as ever. Else it waits in the ring, which watches
 the epoll's descriptor: one system call brings what flows have moved, and says whether the epoll has
 events. The event loop watches both descriptors.
+
+A ring gains where a wait brings much, above all begins of flows; the native epoll is cheaper where
+it brings little. So the load of a wait (pairs/_contract.h) decides who has the flows: from BUSY on
+new ones go to the ring, and others with their next event; below QUIET all go back to the epoll.
 """
 
 from __future__ import annotations
@@ -14,10 +18,9 @@ from typing import TYPE_CHECKING
 from v6fwd.relay.pairs.native import native_epoll
 from v6fwd.relay.pairs.pump import EpollPairs
 from v6fwd.relay.pump import KIND, KIND_BITS, READABLE, PairEvents, PairPump, teller
-from v6fwd.relay.reactor import Handler, Reactor
+from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.ring.native import Ring
-from v6fwd.relay.ring.pump import FROM_FLOWS, RingPump
-from v6fwd.relay.tcp.side import PlainSide
+from v6fwd.relay.ring.pump import RingPump
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,9 +29,12 @@ if TYPE_CHECKING:
 
 SWEEP_INTERVAL = 0.2
 """Seconds between two looks for pairs of which one end has ended; after two the epoll has them."""
-
-BUSY = 4
-"""Events at once on the epoll from which on its flows are better served by the ring."""
+BUSY = 16.0
+"""Load of a wait in the epoll: 16 flows with requests are cheaper there, 8 that begin are not."""
+QUIET = 4.0
+"""Load of a wait in the ring, which has half of what the same flows bring a wait in the epoll."""
+LEAVE_AT_ONCE = 256
+"""Flows that go back to the epoll in one sweep: each takes some 30 us."""
 
 
 class RingReactor(Reactor):
@@ -47,52 +53,52 @@ class RingReactor(Reactor):
         self._native = epoll
         self._polled = False  # the ring watches the epoll
         self._due = False  # the ring has something to tell, though it has no pair
-        self.pairs = RingPump(ring, lambda: loop.call_soon(self._ring_turn), self.unwatch)
+        self.pairs = RingPump(ring, self.rest, self.unwatch)
         self._poll = self._wait
         loop.add_reader(ring.fileno(), self._ring_turn)
-        self._sweeping = loop.call_later(SWEEP_INTERVAL, self._sweep)
+        self._sweeping: asyncio.TimerHandle | None = None
+        if epoll is None:
+            self.pairs.is_open = True  # the pump in Python is dearer than the ring with any load
 
     def close(self) -> None:
-        self._sweeping.cancel()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         self.loop.remove_reader(self._ring.fileno())
         self._ring.close()
         super().close()
 
+    def _open_ring(self, native: Epoll) -> None:
+        """Let the ring have the flows that begin, and those that say something."""
+        self._ring.load = native.load
+        self.pairs.is_open = native.leaving = True
+        self._sweep_later()
+
+    def rest(self) -> None:
+        """Leave the ring alone: the event loop hears when there is something to do.
+
+        Raises MemoryError.
+        """
+        if self._ring.rest():
+            self.loop.call_soon(self._ring_turn)
+        if self._ring.active:
+            self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        if self._sweeping is None:
+            self._sweeping = self.loop.call_later(SWEEP_INTERVAL, self._sweep)
+
     def _sweep(self) -> None:
         """No read of an end that has ended would tell that its peer is gone: epoll tells it."""
-        self._sweeping = self.loop.call_later(SWEEP_INTERVAL, self._sweep)
-        if self._ring.active:
-            self._ring.sweep()
-            self._have_all_on_the_ring()
-            self.pairs.rest()
-
-    def _have_all_on_the_ring(self) -> None:
-        """Take from the native epoll the flows that began when they were few."""
-        native = self._native
-        if native is not None and native.active and self._ring.active >= FROM_FLOWS:
-            native.stop_all()
-            self.turn_soon()
-
-    def _dispatch(self, events: list[tuple[int, int]]) -> None:
-        """In a busy turn, let flows that began on the epoll move to the ring by their next event.
-
-        They began alone, or their target's first answer was looked at. Reading tells the ring what
-        the event has told us.
-        """
-        if len(events) < BUSY:
-            super()._dispatch(events)
-            return
-        rest = [each for each in events if not self._moves(self._handlers.get(each[0]))]
-        super()._dispatch(rest)
-
-    def _moves(self, handler: Handler | None) -> bool:
-        if type(handler) is not PlainSide:
-            return False
-        try:
-            return handler.flow.become_pair(busy=True)
-        except Exception as error:
-            self.give_up(handler, error)
-            return True
+        self._sweeping = None
+        ring, native = self._ring, self._native
+        if native is not None and native.leaving:
+            if ring.load < QUIET:
+                self.pairs.is_open = native.leaving = False
+            ring.load /= 2  # what no wait renews
+            self._sweep_later()
+        if ring.active:
+            ring.sweep(0 if self.pairs.wants_back() else LEAVE_AT_ONCE)
+            self.rest()
 
     def _ring_turn(self) -> None:
         self._due = True
@@ -106,14 +112,14 @@ class RingReactor(Reactor):
         finally:
             pairs.turning = False
             if self._ring.active or self._due:
-                pairs.rest()
+                self.rest()
 
     def _wait(self, seconds: float, most: int) -> list[tuple[int, int]]:
         """Wait for either; tell flows what the ring has seen, and give the epoll's events."""
         ring = self._ring
         self._moved = False
         if not (ring.active or self._due):
-            return self._epoll.poll(seconds, most)
+            return self._poll_epoll(seconds, most)
         self._due = False
         if not self._polled:
             ring.poll(self._epoll.fileno())
@@ -124,7 +130,13 @@ class RingReactor(Reactor):
             return []
         self._moved = True
         has_more = self._tell(events or [])
-        return self._epoll.poll(0, most) if has_more or is_due else []
+        return self._poll_epoll(0, most) if has_more or is_due else []
+
+    def _poll_epoll(self, seconds: float, most: int) -> list[tuple[int, int]]:
+        events, native = self._epoll.poll(seconds, most), self._native
+        if native is not None and native.load >= BUSY and not native.leaving:
+            self._open_ring(native)
+        return events
 
     def _tell(self, events: list[int]) -> bool:
         """Tell flows what the ring has seen of them; whether the epoll has events, too."""
@@ -144,9 +156,9 @@ class RingReactor(Reactor):
 def ring_reactor(
     loop: asyncio.AbstractEventLoop, ring: Ring
 ) -> tuple[RingReactor, Sequence[PairPump]]:
-    """A reactor for both, and its native pumps: the ring, and for few flows the epoll."""
+    """A reactor for both, and its native pumps: the epoll has what the ring does not want."""
     epoll = native_epoll()
     reactor = RingReactor(loop, ring, epoll=epoll)
     if epoll is None:
         return reactor, (reactor.pairs,)
-    return reactor, (reactor.pairs, EpollPairs(epoll, reactor, FROM_FLOWS))
+    return reactor, (reactor.pairs, EpollPairs(epoll, reactor))

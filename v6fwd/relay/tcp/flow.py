@@ -114,10 +114,9 @@ class TcpFlow(StreamFlow):
     def _willing_pump(self) -> PairPump | None:
         """The pump that takes this flow, if there is one."""
         forward = self._forward
-        resources = forward.resources
         looked_at = self._started >= forward.looks.look_from
-        for pump in resources.pumps:
-            if pump.wants(len(resources.flows.live), looked_at):
+        for pump in forward.resources.pumps:
+            if pump.wants(looked_at):
                 return pump
         return None
 
@@ -201,6 +200,8 @@ class TcpFlow(StreamFlow):
             self._pass_breaks_on(stopped.flags)
         elif client.ended and target.ended and not (client.blocked or target.blocked):
             self.close(End.CLOSED)
+        elif stopped.reason == Reason.ASKED:  # another pump is better by now
+            self.become_pair()
 
     def _pass_breaks_on(self, flags: int) -> None:
         if flags & Flags.BROKE_CLIENT:
@@ -208,16 +209,15 @@ class TcpFlow(StreamFlow):
         if flags & Flags.BROKE_TARGET and not self.closed:
             self.broke(self.target)
 
-    def become_pair(self, *, busy: bool) -> bool:
+    def become_pair(self) -> bool:
         """Let a pump of pairs go on, if one wants it and nothing unusual is under way."""
         if self._wait is not None or self._watch is not None:
             return False
         client, target = self.client, self.target
         if not (client.is_idle and target.is_idle) or isinstance(target, UnixSide):
             return False
-        resources = self._forward.resources
-        for pump in resources.pumps:
-            if pump.wants_back(len(resources.flows.live), busy=busy):
+        for pump in self._forward.resources.pumps:
+            if pump.wants_back():
                 self._join(pump)
                 return True
         return False

@@ -61,7 +61,7 @@ class Owner(FlowEvents["Side"], Protocol):
     def pipes(self) -> PipePool:
         """Where pipes are borrowed."""
 
-    def become_pair(self, *, busy: bool) -> bool:
+    def become_pair(self) -> bool:
         """Let another pump go on, if one wants it and nothing unusual is under way."""
 
 
@@ -369,7 +369,7 @@ class PlainSide(Side):
     __slots__ = ()
 
     def on_event(self, mask: int) -> None:
-        if mask & _UNUSUAL or not self.flow.become_pair(busy=False):
+        if mask & _UNUSUAL or not self.flow.become_pair():
             super().on_event(mask)
 
 

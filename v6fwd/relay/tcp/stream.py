@@ -134,7 +134,7 @@ class StreamFlow(ABC):
     def pair_connected(self) -> None:  # noqa: B027 - not abstract: most flows are none
         """Do nothing: it is none."""
 
-    def become_pair(self, *, busy: bool) -> bool:  # noqa: ARG002
+    def become_pair(self) -> bool:
         """Stay as it is."""
         return False
 
