@@ -36,4 +36,8 @@ enum {
 
 #define NONE UINT32_MAX /* no slot */
 
+/* A pair's number: generation (32 bits) and place of its slot. No stale number, and no stale event,
+ * meets another pair. */
+enum { SLOT_BITS = 20, MOST_SLOTS = 1 << SLOT_BITS, FIRST_SLOTS = 64 };
+
 #endif
