@@ -19,11 +19,6 @@ from tests.unit.relay.test_ring import Ends
 from v6fwd.relay.pump import KIND_BITS, STOPPED
 from v6fwd.relay.ring.native import Ring
 
-IO_URING_REGISTER = 427
-"""The system call's number, the same on every machine."""
-LAST_REGISTER = 40
-"""Kernels know some 35 operations of it."""
-
 
 @pytest.fixture(params=["ring", "epoll"])
 def pump(request: pytest.FixtureRequest) -> Iterator[Ring]:
@@ -35,9 +30,10 @@ def pump(request: pytest.FixtureRequest) -> Iterator[Ring]:
 
 def _ring() -> Ring:
     try:
-        return of_ring.native.Ring()
+        ring: Ring = of_ring.native.Ring()
     except OSError as error:
         pytest.skip(f"no ring here: {error}")
+    return ring
 
 
 @pytest.fixture
