@@ -9,6 +9,7 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -45,8 +46,8 @@ test_closed = of_ring.test_a_closed_ring_says_so
 class AsRing:
     """The native epoll in the words of the ring's tests."""
 
-    def __init__(self) -> None:
-        self.epoll = native.Epoll()
+    def __init__(self, epoll: Any = None) -> None:
+        self.epoll = epoll or native.Epoll()
         self.others: list[tuple[int, int]] = []
 
     def __getattr__(self, name: str) -> object:

@@ -415,6 +415,7 @@ bool read_first(ring_t *self, uint32_t at) {
 /* Across a bridge or loopback the handshake is done when connect(2) returns: write at once. */
 void try_at_once(ring_t *self, uint32_t at) {
     slot_t *slot = &self->slots[at];
+    if (slot->state != CONNECTING) return; /* no memory for what the client has said */
     if (!slot->first_size && !slot->end[CLIENT].held_size) return; /* a write would tell nothing */
     slot->state = MOVING;
     if (!send_first(self, at))
@@ -535,6 +536,8 @@ void dial(ring_t *self, uint32_t at) {
     slot->greeting = 0;
     if (!read_first(self, at)) {
         broke(self, at, CLIENT, errno);
+    } else if (slot->state != CONNECTING) { /* no memory for what the client has said */
+        return;
     } else if (client->held_size || client->ended || is_again) {
         connect_target(self, at);
     } else {
