@@ -15,7 +15,7 @@ from tests.support.relaying import echo, relaying, reset, target, until
 from v6fwd.relay.pairs.native import PURE
 from v6fwd.relay.pairs.pump import TAKES_ALL
 from v6fwd.relay.tcp.flow import TcpFlow
-from v6fwd.relay.tcp.side import Side
+from v6fwd.relay.tcp.lone_side import LoneSide
 
 pytestmark = pytest.mark.usefixtures("on_native_epoll")
 
@@ -102,6 +102,6 @@ async def test_without_native_pumps_nobody_is_asked_at_each_event(
         client = await running.connect()
         await all_say([client], b"hello")
         (flow,) = cast("list[TcpFlow]", [*running.relay.flows.live])
-        assert (type(flow.client), type(flow.target)) == (Side, Side)
+        assert (type(flow.client), type(flow.target)) == (LoneSide, LoneSide)
         client[1].close()
         await running.no_flows()

@@ -16,7 +16,8 @@ from v6fwd.relay.sockets import local_address, reset_on_close
 from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.first_bytes import FirstBytes
 from v6fwd.relay.tcp.forward import TcpForward
-from v6fwd.relay.tcp.side import BULK_AFTER, READ, READ_WRITE, PlainSide, Side, join
+from v6fwd.relay.tcp.lone_side import LoneSide
+from v6fwd.relay.tcp.side import BULK_AFTER, READ, READ_WRITE, PlainSide, join
 from v6fwd.relay.tcp.stream import StreamFlow
 from v6fwd.relay.tcp.unix_side import UnixSide
 
@@ -55,8 +56,8 @@ class TcpFlow(StreamFlow):
     ) -> None:
         """Let the sides move the bytes from here on."""
         forward = self._forward
-        # Only a pump of pairs is asked at each event: without one that costs a request 8 % more.
-        plain = PlainSide if forward.resources.pumps else Side
+        # Only where there is a pump of pairs it is asked at each event: 8 % of a request.
+        plain = PlainSide if forward.resources.pumps else LoneSide
         client = plain(self._client_fd, self)
         target = (UnixSide if forward.forward.target.path else plain)(fd, self)
         self.client, self.target = client, target
