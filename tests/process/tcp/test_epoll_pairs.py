@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from typing import cast
 
 import pytest
 
 from tests.process.tcp import test_ring as of_ring
 from tests.process.tcp.test_ring import all_say, pairs
 from tests.support.relaying import echo, relaying, reset, target, until
+from v6fwd.relay.pairs.native import PURE
 from v6fwd.relay.pairs.pump import TAKES_ALL
+from v6fwd.relay.tcp.flow import TcpFlow
+from v6fwd.relay.tcp.lone_side import LoneSide
 
 pytestmark = pytest.mark.usefixtures("on_native_epoll")
 
@@ -87,4 +91,17 @@ async def test_a_reset_is_passed_on_behind_what_was_said() -> None:
         reset(client[1])
         assert await said.get() == b"last"
         assert await said.get() is None
+        await running.no_flows()
+
+
+async def test_without_native_pumps_nobody_is_asked_at_each_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(PURE, "1")
+    async with target(echo) as behind, relaying(behind) as running:
+        client = await running.connect()
+        await all_say([client], b"hello")
+        (flow,) = cast("list[TcpFlow]", [*running.relay.flows.live])
+        assert (type(flow.client), type(flow.target)) == (LoneSide, LoneSide)
+        client[1].close()
         await running.no_flows()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.pump import Flow, Stage, stage
-from v6fwd.client_ip.first_answer import Answer, FirstAnswer, Sent
+from v6fwd.client_ip.first_answer import Answer, FirstAnswer, Sent, Words
 from v6fwd.relay.tcp import answer_watch
 from v6fwd.relay.tcp.answer_watch import AnswerWatch
 from v6fwd.relay.tcp.side import Side
@@ -147,10 +147,29 @@ def test_a_client_that_takes_nothing_stops_the_greeting(monkeypatch: pytest.Monk
         flow.send(GREETING)
         made.on_event(IN)
         assert (flow.client.blocked, flow.client.held) == (True, GREETING)
+        flow.send(GREETING.upper())
+        made.on_event(IN)
+        assert flow.client.held == GREETING, "no more is read, which would take its place"
         flow.got(filled)
         flow.client.drain()
-        assert flow.got(len(GREETING)) == GREETING
+        both = GREETING + GREETING.upper()
+        assert flow.got(len(both)) == both
         assert not flow.client.blocked
+
+
+def test_room_at_the_client_is_no_word_of_it(flow: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is watched for room, too, where a greeting was long; its first words come later."""
+    stands: list[tuple[int, Any]] = []
+    change = lambda fd, handler: stands.append((fd, handler))  # noqa: E731
+    monkeypatch.setattr(flow.turns, "change_handler", change, raising=False)
+    client, answer = flow.target, FirstAnswer(Sent.HEADER, 143, b"")
+    made_flow: Any = flow.flow
+    words = answer_watch._WordsWatch(made_flow, answer)
+    words.on_event(select.EPOLLOUT)
+    assert (stands, answer.words) == ([], Words.NONE)
+    flow.sink.send(b"\0\1\2")
+    words.on_event(IN)
+    assert (stands, answer.words) == ([(client.fd, client)], Words.ODD)
 
 
 def test_a_client_that_is_gone_breaks_the_flow(

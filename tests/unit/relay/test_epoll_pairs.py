@@ -9,7 +9,7 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -17,7 +17,7 @@ from tests.support.rig import noise, read_all, read_exactly, reset
 from tests.unit.relay import test_ring as of_ring
 from tests.unit.relay.test_ring import Dialled, Ends, segments_in
 from v6fwd.relay.pairs.native import PAIRS, PURE, is_native, native_epoll
-from v6fwd.relay.pump import CONNECTED, FINISHED, KIND_BITS, STOPPED, Flags, Reason
+from v6fwd.relay.pump import CONNECTED, KIND_BITS, STOPPED, Flags, Reason
 from v6fwd.relay.ring.native import Ring
 from v6fwd.relay.targets.addresses import raw_address
 
@@ -36,6 +36,8 @@ test_burst = of_ring.test_a_burst_for_a_full_receiver_is_held_within_bounds
 test_refused = of_ring.test_a_target_that_refuses
 test_asked = of_ring.test_who_asks_gets_both_back
 test_dropped = of_ring.test_a_flow_that_is_dropped_closes_once_nothing_is_under_way
+test_number = of_ring.test_a_number_means_one_pair_only
+test_stale = of_ring.test_what_is_told_of_a_pair_that_was_given_up_meets_no_other
 test_many = of_ring.test_more_flows_than_buffers_lose_nothing
 test_misuse = of_ring.test_what_cannot_be
 test_closed = of_ring.test_a_closed_ring_says_so
@@ -44,8 +46,8 @@ test_closed = of_ring.test_a_closed_ring_says_so
 class AsRing:
     """The native epoll in the words of the ring's tests."""
 
-    def __init__(self) -> None:
-        self.epoll = native.Epoll()
+    def __init__(self, epoll: Any = None) -> None:
+        self.epoll = epoll or native.Epoll()
         self.others: list[tuple[int, int]] = []
 
     def __getattr__(self, name: str) -> object:
@@ -294,25 +296,6 @@ def test_waiting_ends_though_messages_never_do(ends: Ends) -> None:
         while thread.is_alive():
             ends.turn(0.01)
             thread.join(0.01)
-
-
-def test_a_number_means_one_pair_only(ring: AsRing) -> None:
-    """Nor does an event of an old one meet a new one in the same place."""
-    first, second = Ends(ring), Ends(ring)  # type: ignore[arg-type]
-    first.join()
-    old = first.pair
-    first.client.close()
-    first.target.close()
-    first.until(FINISHED)
-    ring.drop(old)
-    second.join()
-    assert second.pair != old
-    assert second.pair & 0xFFFFF == old & 0xFFFFF, "it is the same place"
-    assert ring.epoll.owner(old) is None
-    with pytest.raises(ValueError, match="no such flow"):
-        ring.epoll.moved(old)
-    for one in (first, second):
-        one.close()
 
 
 def test_a_dropped_pair_is_closed_at_once(ends: Ends) -> None:

@@ -36,6 +36,10 @@ enum {
 
 #define NONE UINT32_MAX /* no slot */
 
+/* A pair's number: generation (32 bits) and place of its slot. No stale number, and no stale event,
+ * meets another pair. */
+enum { SLOT_BITS = 20, MOST_SLOTS = 1 << SLOT_BITS, FIRST_SLOTS = 64 };
+
 /* How much each wait brings, smoothed: events of pairs, and the begin of one for BEGIN_COUNTS of these. */
 enum { BEGIN_COUNTS = 4, SMOOTHING = 32 };
 

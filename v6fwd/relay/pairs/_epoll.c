@@ -77,6 +77,7 @@ static PyObject *epoll_poll(epoll_t *self, PyObject *args) {
     int most, count;
     if (!PyArg_ParseTuple(args, "di", &seconds, &most) || !check_open(self)) return NULL;
     if (most < 1 || most > BATCH) most = BATCH;
+    if (!make_room(self, BATCH)) return PyErr_NoMemory();
     if (!++self->polls) self->polls = 1;
     bool waits = !self->told && seconds > 0;
     if (waits && !set_timer(self, seconds)) return NULL;
@@ -121,7 +122,7 @@ static PyObject *epoll_fileno(epoll_t *self, PyObject *unused) {
  *
  * `number` is what Python gets: made before, so that nothing fails once the descriptors are ours. */
 static slot_t *new_slot(epoll_t *self, PyObject *owner, int client, int target, PyObject **number) {
-    if (self->free == NONE && !grow(self)) {
+    if (!make_room(self, MOST_TOLD) || (self->free == NONE && !grow(self))) {
         PyErr_NoMemory();
         return NULL;
     }

@@ -40,14 +40,19 @@ slot_t *find(epoll_t *self, uint64_t number) {
     return slot && slot->state != FREE && slot->generation == number >> SLOT_BITS ? slot : NULL;
 }
 
+bool make_room(epoll_t *self, uint32_t more) {
+    uint32_t needed = self->told + MOST_TOLD * self->active + more;
+    if (needed <= self->room) return true;
+    event_t *events = realloc(self->events, 2 * (size_t)needed * sizeof *events);
+    if (!events) return false;
+    self->events = events;
+    self->room = 2 * needed;
+    return true;
+}
+
 bool grow(epoll_t *self) {
     uint32_t count = self->count ? 2 * self->count : FIRST_SLOTS;
     if (count > MOST_SLOTS) return false;
-    uint32_t room = BATCH + MOST_TOLD * count;
-    event_t *events = realloc(self->events, room * sizeof *events);
-    if (!events) return false;
-    self->events = events;
-    self->room = room;
     slot_t *slots = realloc(self->slots, count * sizeof *slots);
     if (!slots) return false;
     memset(slots + self->count, 0, (count - self->count) * sizeof *slots);
@@ -73,7 +78,8 @@ void forget(epoll_t *self, slot_t *slot) {
 }
 
 static void tell(epoll_t *self, int who, uint64_t what) {
-    if (self->told < self->room) self->events[self->told++] = (event_t){what, who};
+    if (self->told < self->room) /* always: see make_room */
+        self->events[self->told++] = (event_t){what, who};
 }
 
 static void tell_of(epoll_t *self, const slot_t *slot, unsigned kind) {

@@ -7,7 +7,7 @@
 #include <sys/epoll.h>
 
 enum { COPY_SIZE = 64 * 1024, FIRST_SIZE = 16 * 1024, BULK_AFTER = 2, BATCH = 256 };
-enum { SLOT_BITS = 20, MOST_SLOTS = 1 << SLOT_BITS, FIRST_SLOTS = 64, MOST_TOLD = 3 };
+enum { MOST_TOLD = 3 }; /* of one pair: connected; finished; stopped */
 
 /* The descriptor whose events tell of pairs. */
 enum { PAIRS = -1 };
@@ -70,8 +70,10 @@ typedef struct {
 
 #pragma GCC visibility push(hidden)
 
-/* More slots, and room for what is told of them. */
+/* More slots. */
 bool grow(epoll_t *self);
+/* Room for so many events beside those of the pairs. */
+bool make_room(epoll_t *self, uint32_t more);
 uint64_t number_of(const epoll_t *self, const slot_t *slot);
 /* NULL: it has been given back. */
 slot_t *find(epoll_t *self, uint64_t number);

@@ -24,9 +24,9 @@
  *   ASKED   Python wanted it
  *   LONELY  one end has ended a while ago: no read is under way that would tell of its reset
  *
- * Slots are freed only when the kernel has nothing to tell of them any more, and are used again only
- * after the next wait, so that an event in Python's list cannot meet another flow. As a second
- * safeguard each completion names the generation of its slot.
+ * Slots are freed only when the kernel has nothing to tell of them any more. As a second safeguard
+ * each completion names the generation of its slot, as a flow's number does: what Python has still
+ * to hear of a flow that it gave up meets no other flow.
  *
  * Nothing that the kernel writes to belongs to a slot: the table may be moved by realloc.
  */
@@ -43,7 +43,7 @@
 bool make_room(ring_t *self, uint32_t more) {
     if (self->told + more <= self->room) return true;
     uint32_t room = 2 * (self->told + more);
-    uint32_t *events = realloc(self->events, room * sizeof *events);
+    uint64_t *events = realloc(self->events, room * sizeof *events);
     if (!events) return false;
     self->events = events;
     self->room = room;
@@ -52,7 +52,7 @@ bool make_room(ring_t *self, uint32_t more) {
 
 static void tell(ring_t *self, uint32_t at, unsigned kind) {
     if (make_room(self, 1)) /* a batch has its room before it begins: see wait */
-        self->events[self->told++] = at << KIND_BITS | kind;
+        self->events[self->told++] = number_of(self, at) << KIND_BITS | kind;
 }
 
 /* -- submissions -- */
@@ -119,6 +119,17 @@ static void give_buffer_back(ring_t *self, unsigned id) {
 
 /* -- slots -- */
 
+uint64_t number_of(const ring_t *self, uint32_t at) {
+    return (uint64_t)self->slots[at].generation << SLOT_BITS | at;
+}
+
+slot_t *find(ring_t *self, uint64_t number) {
+    uint32_t at = number & (MOST_SLOTS - 1);
+    slot_t *slot = at < self->count ? &self->slots[at] : NULL;
+    bool is_there = slot && slot->state != FREE && slot->state != CLOSING;
+    return is_there && slot->generation == number >> SLOT_BITS ? slot : NULL;
+}
+
 bool grow(ring_t *self) {
     uint32_t count = self->count ? 2 * self->count : FIRST_SLOTS;
     if (count > MOST_SLOTS) return false;
@@ -138,17 +149,19 @@ bool grow(ring_t *self) {
 
 void forget(ring_t *self, uint32_t at) {
     slot_t *slot = &self->slots[at];
+    PyObject *owner = slot->owner;
     for (int end = CLIENT; end <= TARGET; end++) free(slot->end[end].held);
     free(slot->first);
     memset(slot->end, 0, sizeof slot->end);
     slot->first = NULL;
-    Py_CLEAR(slot->owner);
+    slot->owner = NULL;
     Py_CLEAR(slot->address);
     slot->generation++;
     slot->state = FREE;
-    slot->next = self->limbo;
-    self->limbo = at;
+    slot->next = self->free;
+    self->free = at;
     self->active--;
+    Py_XDECREF(owner); /* last: it may call us */
 }
 
 bool is_quiet(const slot_t *slot) {
@@ -402,6 +415,7 @@ bool read_first(ring_t *self, uint32_t at) {
 /* Across a bridge or loopback the handshake is done when connect(2) returns: write at once. */
 void try_at_once(ring_t *self, uint32_t at) {
     slot_t *slot = &self->slots[at];
+    if (slot->state != CONNECTING) return; /* no memory for what the client has said */
     if (!slot->first_size && !slot->end[CLIENT].held_size) return; /* a write would tell nothing */
     slot->state = MOVING;
     if (!send_first(self, at))
@@ -522,6 +536,8 @@ void dial(ring_t *self, uint32_t at) {
     slot->greeting = 0;
     if (!read_first(self, at)) {
         broke(self, at, CLIENT, errno);
+    } else if (slot->state != CONNECTING) { /* no memory for what the client has said */
+        return;
     } else if (client->held_size || client->ended || is_again) {
         connect_target(self, at);
     } else {
@@ -585,7 +601,7 @@ static void complete(ring_t *self, const struct io_uring_cqe *cqe) {
     unsigned operation = cqe->user_data & 0xFF, flags = cqe->flags;
     uint32_t at = cqe->user_data >> 8 & 0xFFFFFF;
     if (operation == POLL) {
-        tell(self, 0, READABLE);
+        if (make_room(self, 1)) self->events[self->told++] = READABLE;
         return;
     }
     if (!(flags & IORING_CQE_F_MORE)) self->under_way--;
@@ -683,6 +699,7 @@ int open_ring(ring_t *self) {
     int result = io_uring_queue_init_params(ENTRIES, &self->ring, &params);
     if (result < 0) return result;
     self->is_open = true;
+    self->opener = getpid();
     if (!(params.features & IORING_FEAT_NODROP && params.features & IORING_FEAT_EXT_ARG))
         return -ENOSYS;
     if ((self->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) return -errno;
@@ -694,9 +711,8 @@ int open_ring(ring_t *self) {
     return result;
 }
 
-/* Close what is left, and wait for the kernel to let go of it: a second at most. */
-void close_ring(ring_t *self) {
-    if (!self->is_open) return;
+/* Close what is left, and wait for the kernel to let go of it: a second at most. False: it did not. */
+static bool let_go(ring_t *self) {
     for (uint32_t at = 0; at < self->count; at++)
         if (self->slots[at].state != FREE) {
             bool waits = self->slots[at].state != STOPPING && self->slots[at].state != CLOSING;
@@ -710,10 +726,23 @@ void close_ring(ring_t *self) {
         take_completions(self);
         self->told = 0;
     }
-    bool is_quiet = !self->under_way;
+    return !self->under_way;
+}
+
+/* A child of the process that opened it shares the queues, but neither submits nor completes: what it
+ * took of them would be lacking there. So does another thread, which the kernel refuses. */
+void close_ring(ring_t *self) {
+    if (!self->is_open) return;
+    self->is_open = false; /* an owner that goes away may call us */
+    bool is_quiet = getpid() == self->opener && let_go(self);
     io_uring_queue_exit(&self->ring);
     if (self->bell >= 0) close(self->bell);
-    self->is_open = false;
+    for (uint32_t at = 0; at < self->count; at++)
+        if (self->slots[at].state != FREE) {
+            close(self->slots[at].end[CLIENT].fd);
+            close(self->slots[at].end[TARGET].fd);
+            forget(self, at);
+        }
     if (!is_quiet) return; /* the kernel may write to the buffers still: they are left to it */
     if (self->buffers) munmap(self->buffers, (size_t)BUFFERS * BUFFER_SIZE);
     if (self->pool) munmap(self->pool, BUFFERS * sizeof(struct io_uring_buf));

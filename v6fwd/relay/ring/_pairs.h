@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 enum { BUFFERS = 256, BUFFER_SIZE = 16 * 1024, GROUP = 0 }; /* 4 MiB, touched when used */
-enum { ENTRIES = 1024, COMPLETIONS = 4096, BATCH = 256 };
-enum { MOST_AT_ONCE = 4 * BUFFER_SIZE, BULK_AFTER = 2, FIRST_SLOTS = 64, MOST_SLOTS = 1 << 20 };
+enum { ENTRIES = 1024, COMPLETIONS = 8192, BATCH = 256 };
+enum { MOST_AT_ONCE = 4 * BUFFER_SIZE, BULK_AFTER = 2 };
 
 /* What a completion is about: user_data is generation (32 bits), slot (24), operation (8). */
 enum {
@@ -67,13 +67,12 @@ typedef struct {
     slot_t *slots;
     uint32_t count;     /* slots in the table */
     uint32_t free;      /* the first free one, NONE if there is none */
-    uint32_t limbo;     /* freed since the last wait */
     uint32_t active;    /* slots in use */
     uint32_t under_way; /* operations whose completion is to come, polls of Python's not counted */
     uint32_t sends;     /* sends among them */
     uint32_t *soon;     /* (slot << 1) | end of what is to be sent by the next enter */
     uint32_t waiting;   /* of these */
-    uint32_t *events;
+    uint64_t *events;
     uint32_t told, room;
     uint32_t heard;     /* since the last wait: see smoothed() */
     double load;
@@ -81,6 +80,7 @@ typedef struct {
     int bell;           /* an eventfd, which the kernel rings while we rest */
     bool asks;          /* an end may have come for what is to be sent */
     bool rests;
+    pid_t opener;       /* the process whose ring it is: a child of it has a copy */
     bool is_open;
     bool once;          /* the kernel knows no limit for a multishot recv */
 } ring_t;
@@ -102,6 +102,10 @@ bool make_room(ring_t *self, uint32_t more);
 struct io_uring_sqe *next_sqe(ring_t *self);
 /* More slots. */
 bool grow(ring_t *self);
+uint64_t number_of(const ring_t *self, uint32_t at);
+/* NULL: it has been given back. */
+slot_t *find(ring_t *self, uint64_t number);
+/* Give a slot back; its descriptors have another owner, or none. */
 void forget(ring_t *self, uint32_t at);
 bool is_quiet(const slot_t *slot);
 void settle(ring_t *self, uint32_t at);

@@ -10,13 +10,11 @@ static bool check_open(ring_t *self) {
 }
 
 static slot_t *slot_of(ring_t *self, PyObject *number) {
-    unsigned long at = PyLong_AsUnsignedLong(number);
+    unsigned long long value = PyLong_AsUnsignedLongLong(number);
     if (PyErr_Occurred() || !check_open(self)) return NULL;
-    if (at >= self->count || self->slots[at].state == FREE || self->slots[at].state == CLOSING) {
-        PyErr_SetString(PyExc_ValueError, "no such flow");
-        return NULL;
-    }
-    return &self->slots[at];
+    slot_t *slot = find(self, value);
+    if (!slot) PyErr_SetString(PyExc_ValueError, "no such flow");
+    return slot;
 }
 
 static void be_awake(ring_t *self) {
@@ -29,12 +27,6 @@ static void be_awake(ring_t *self) {
 static PyObject *ring_wait(ring_t *self, PyObject *argument) {
     double seconds = PyFloat_AsDouble(argument);
     if (PyErr_Occurred() || !check_open(self)) return NULL;
-    while (self->limbo != NONE) {
-        uint32_t at = self->limbo;
-        self->limbo = self->slots[at].next;
-        self->slots[at].next = self->free;
-        self->free = at;
-    }
     if (!make_room(self, MOST_TOLD(self))) return PyErr_NoMemory();
     if (self->rests) be_awake(self);
     prepare(self);
@@ -43,14 +35,14 @@ static PyObject *ring_wait(ring_t *self, PyObject *argument) {
     Py_BEGIN_ALLOW_THREADS
     result = submit(self, seconds);
     Py_END_ALLOW_THREADS
-    if (result == -EINTR && PyErr_CheckSignals() < 0) return NULL;
+    if (result == -EINTR && (PyErr_CheckSignals() < 0 || !check_open(self))) return NULL;
     unsigned count = take_completions(self);
     self->load = smoothed(self->load, self->heard);
     self->heard = 0;
     if (!count && !self->told) Py_RETURN_NONE;
     PyObject *list = PyList_New(self->told);
     for (uint32_t i = 0; list && i < self->told; i++) {
-        PyObject *event = PyLong_FromUnsignedLong(self->events[i]);
+        PyObject *event = PyLong_FromUnsignedLongLong(self->events[i]);
         if (!event || PyList_SetItem(list, i, event) < 0) Py_CLEAR(list);
     }
     if (list) self->told = 0; /* without memory they are told by the next wait */
@@ -83,7 +75,7 @@ static slot_t *new_slot(ring_t *self, PyObject *owner, int client, int target, P
         PyErr_NoMemory();
         return NULL;
     }
-    if (!(*number = PyLong_FromUnsignedLong(self->free))) return NULL;
+    if (!(*number = PyLong_FromUnsignedLongLong(number_of(self, self->free)))) return NULL;
     slot_t *slot = &self->slots[self->free];
     slot->owner = Py_NewRef(owner);
     self->free = slot->next;
@@ -185,11 +177,10 @@ static PyObject *ring_join(ring_t *self, PyObject *args) {
 
 /* Who hears of a flow; None if it has been given up since the event. */
 static PyObject *ring_owner(ring_t *self, PyObject *number) {
-    unsigned long at = PyLong_AsUnsignedLong(number);
+    unsigned long long value = PyLong_AsUnsignedLongLong(number);
     if (PyErr_Occurred() || !check_open(self)) return NULL;
-    bool is_there = at < self->count && self->slots[at].state != FREE &&
-                    self->slots[at].state != CLOSING;
-    return Py_NewRef(is_there ? self->slots[at].owner : Py_None);
+    slot_t *slot = find(self, value);
+    return Py_NewRef(slot ? slot->owner : Py_None);
 }
 
 static PyObject *ring_is_connected(ring_t *self, PyObject *number) {
@@ -339,6 +330,7 @@ static void ring_dealloc(ring_t *self) {
     close_ring(self);
     free(self->slots);
     free(self->events);
+    free(self->soon);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);
@@ -354,7 +346,7 @@ static PyObject *ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     ring_t *self = (ring_t *)allocate(type, 0); /* all zero */
     if (!self) return NULL;
-    self->free = self->limbo = NONE;
+    self->free = NONE;
     self->bell = -1;
     self->once = once;
     int result = open_ring(self);
