@@ -6,8 +6,6 @@ import gc
 import sys
 from collections.abc import Sequence
 
-import v6fwd.relay.life.later  # noqa: F401 - before the first dataclass
-
 
 def main() -> None:
     """Run the command of this process's command line."""
@@ -53,6 +51,7 @@ def _serve(words: Sequence[str]) -> bool:
         return False
     from pathlib import Path
 
+    import v6fwd.relay.life.later  # noqa: F401 - before the first dataclass
     from v6fwd.cli.daemon import DEFAULT, configuration, serve_config
 
     name, docker = line

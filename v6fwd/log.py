@@ -16,7 +16,8 @@ import select
 import stat
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+
+from v6fwd.model.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio

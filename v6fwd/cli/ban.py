@@ -16,15 +16,8 @@ from v6fwd.cli.asking import answers, json_option, shown, socket_option, unanswe
 from v6fwd.cli.kinds import Parsed
 from v6fwd.cli.tables import duration, moment, table
 from v6fwd.log import counted, escaped
-from v6fwd.model import (
-    Address,
-    InputError,
-    IPNetwork,
-    network_text,
-    parse_ban,
-    parse_client,
-    parse_seconds,
-)
+from v6fwd.model import Address, InputError, IPNetwork, parse_seconds
+from v6fwd.model.banning import network_text, parse_ban, parse_client
 
 A_REQUEST = 1000
 """Networks in one request, as the daemon takes them: 0.1 s in which it does nothing else."""

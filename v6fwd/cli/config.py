@@ -42,7 +42,7 @@ def show(path: Path) -> None:
     configuration file itself.
     """
     from v6fwd.config.show import show as show_config
-    from v6fwd.relay.udp.own_listeners import is_local_address
+    from v6fwd.relay.targets.loops import is_local_address
 
     try:
         for line in show_config(path, is_local_address):

@@ -9,7 +9,7 @@ from v6fwd.cli.failing import fail
 from v6fwd.config import Config, ConfigError, load
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, keep_standard_descriptors
-from v6fwd.relay.udp.own_listeners import is_local_address
+from v6fwd.relay.targets.loops import is_local_address
 
 DEFAULT = Path("v6fwd.toml")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
 
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
+from v6fwd.model.lean import NoReturn
 
 
 def fail(log: Log, error: RelayError) -> NoReturn:

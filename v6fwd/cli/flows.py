@@ -15,14 +15,8 @@ from v6fwd.cli.kinds import OneOf, whole
 from v6fwd.cli.tables import duration, size, table
 from v6fwd.daemon.view.clients import Flow, grouped, moved
 from v6fwd.log import counted, escaped
-from v6fwd.model import (
-    InputError,
-    IPNetwork,
-    bracketed,
-    network_text,
-    parse_client,
-    parse_listen,
-)
+from v6fwd.model import InputError, IPNetwork, bracketed, parse_listen
+from v6fwd.model.banning import network_text, parse_client
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from v6fwd.model import InputError, did_you_mean
+from v6fwd.model import InputError
+from v6fwd.model.hints import did_you_mean
 
 
 class Parsed(click.ParamType[Any]):

@@ -57,7 +57,7 @@ class HelpfulGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """click's own, with a hint for a name that is not there."""
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
-            from v6fwd.model import did_you_mean
+            from v6fwd.model.hints import did_you_mean
 
             names = [*self.lines(ctx)]
             hint = did_you_mean(args[0], names) or f"; there are {', '.join(names)}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
 
 from v6fwd.log import LogFormat
 from v6fwd.model import (
@@ -25,6 +24,7 @@ from v6fwd.model import (
     refuse_misfits,
     refuse_twins,
 )
+from v6fwd.model.lean import Any, NamedTuple
 
 Kinds = Mapping[str, Callable[[str], Any]]
 

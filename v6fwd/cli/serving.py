@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from v6fwd.cli.failing import fail
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, LogFormat, keep_standard_descriptors
 from v6fwd.model import Forward, Limits, RelayEngine
+from v6fwd.model.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from v6fwd.relay.targets.source import TargetSource
@@ -31,6 +30,8 @@ def serve_here(
     try:
         run(forwards, limits, log, log_flows, engine)
     except RelayError as error:
+        from v6fwd.cli.failing import fail
+
         fail(log, error)
 
 

@@ -9,9 +9,9 @@ names that address: publishing the container's address does not publish its loop
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from v6fwd.model import MAPPED_PREFIX
+from v6fwd.model.lean import NamedTuple
 
 V6_LOOPBACK = bytes(15) + b"\x01"
 V4_LOOPBACK = bytes((127, 0, 0, 1))

@@ -8,10 +8,9 @@ error counts only where the client has said nothing, or what its protocol begins
 
 from __future__ import annotations
 
-import re
 from enum import Enum, StrEnum, auto
 
-from v6fwd.client_ip.patterns import Lazy
+from v6fwd.model.patterns import Lazy
 
 QUICK = 10.0
 """Seconds from the accept in which an end without a byte counts; later it is a time limit. Postfix
@@ -70,10 +69,12 @@ _HTTP_PORT = 80
 _GREETING_PORTS = frozenset((21, 25, 110, 143, 587, 2525, 3306, 4190))
 """Where the server speaks first: FTP, SMTP, POP3, IMAP, MySQL, ManageSieve."""
 
-_REQUEST_RE = Lazy(rb"[A-Z]{3,16} (/[!-~]*) HTTP/1\.([01])\r\n")
-_ESCAPES_RE = Lazy(rb"\.\.|%2e|%0|%5c", re.IGNORECASE)
-_HOST_RE = Lazy(rb"\r\nhost:", re.IGNORECASE)
+_VERSIONS = (b"HTTP/1.0", b"HTTP/1.1")
+_IN_PATHS = bytes(range(0x21, 0x7F))
+_ESCAPES = (b"..", b"%2e", b"%0", b"%5c")
+"""In a path: a server may refuse what it seems to hide."""
 _OTHERS_RE = Lazy(
+    rb"(?is)"
     rb"(?:EHLO|HELO|LHLO) [!-~]"  # SMTP
     rb"|SSH-2\.0-"
     rb"|\0\0\0\x08\x04\xd2\x16\x2f|\0\0..\0\x03\0\0"  # PostgreSQL: SSLRequest, StartupMessage
@@ -83,10 +84,10 @@ _OTHERS_RE = Lazy(
     rb"|(?:NICK|PASS|CAP) [!-~]"  # IRC
     rb"|<\?xml |<stream:stream "  # XMPP
     rb"|\0[\x01\x03]..\x21\x12\xa4\x42"  # STUN, TURN
-    rb"|[\x20-\xff].\0\x01.{9}\0{19}",  # MySQL: SSLRequest, HandshakeResponse41
-    re.IGNORECASE | re.DOTALL,
+    rb"|[\x20-\xff].\0\x01.{9}\0{19}"  # MySQL: SSLRequest, HandshakeResponse41
 )
-_STUN_RE = Lazy(rb"\0[\x01\x03]..\x21\x12\xa4\x42", re.DOTALL)
+_STUN = (b"\0\x01", b"\0\x03")
+_STUN_COOKIE = b"\x21\x12\xa4\x42"
 _TEXT_RE = Lazy(rb"[\t -~][\t\r\n -~]*")
 _GREETING_RE = Lazy(
     rb"(?:220[ -][^\n]*\n)+|(?:\* (?:OK|PREAUTH)[^\n]*\n)+|\+OK[^\n]*\n|SSH-2\.0-[^\n]*\n"
@@ -97,26 +98,26 @@ _MORE_GREETING_RE = Lazy(
     rb"(?:220[ -][^\n]*\n)+|(?:\* OK[^\n]*\n)+|(?::\S+ NOTICE [^\n]*\n)+|<stream:stream [^>]*>"
 )
 """In a segment of its own. Dovecot greets twice: it waits for another process."""
+_GREETINGS_BEGIN = (b"2", b"*", b"+", b"S", b":", b"<")
 _MYSQL_GREETING = b"\0\0\n"
 """Behind the two lower bytes of its length: the third, number 0, protocol 10."""
 _HTTP_RE = Lazy(rb"HTTP/[0-9.]+ ([0-9]{3})")
-_PAGE_RE = Lazy(rb"\s*<[!h].*\b400\b", re.IGNORECASE | re.DOTALL)
+_PAGE_RE = Lazy(rb"(?is)\s*<[!h].*\b400\b")
 """An answer to what was not even taken for HTTP/1: Python's http.server gives no status line."""
 _NOT_UNDERSTOOD = (b"400", b"501", b"505")
 _NUMBER_RE = Lazy(rb"[45][0-9]{2}[ -]")
 _BEHIND_GREETING_RE = Lazy(
-    rb"50[0-3][ -]|(?:\*|PROXY) (?:BAD|BYE)|Invalid SSH|Protocol mism"
+    rb"(?s)50[0-3][ -]|(?:\*|PROXY) (?:BAD|BYE)|Invalid SSH|Protocol mism"
     rb"|ERROR :[^\n]*(?:exited|Quit)"  # IRC
     rb"|<stream:error[^>]*>\s*<(?:bad-format|invalid-xml|not-well-formed|restricted-xml)"
     # MySQL's ERR: bad handshake (1043), out of order (1156); MariaDB of a sender it does not trust
-    rb"|..\0.\xff(?:\x13\x04|\x84\x04|\x6a\x04#.....Proxy header)",
-    re.DOTALL,
+    rb"|..\0.\xff(?:\x13\x04|\x84\x04|\x6a\x04#.....Proxy header)"
 )
 _IRC_RE = Lazy(rb"ERROR :[^\n]*(?:exited|Quit)")
 """v2's signature has the line QUIT, and the server obeys it."""
 _SILENT_ERROR_RE = Lazy(rb"[45][0-9]{2}[ -]|-ERR|\S+ BAD")
 _REDIS_RE = Lazy(rb"-ERR (?:unknown command|Protocol error)")
-_POSTFIX_RE = Lazy(rb"421 4\.3\.")
+_POSTFIX = b"421 4.3."
 """Postfix in want of a header: "Server local error", of postscreen "No system resources"."""
 _EXIM_RE = Lazy(rb"503 [^\n]*Proxy negotiation")
 _ALERTS = (10, 50, 70)
@@ -129,14 +130,31 @@ def words_of(data: bytes, port: int) -> Words:
         return Words.NONE
     if data.startswith(b"\x16\x03"):
         return Words.SOUND if _is_tls(port) else Words.ODD
-    if (request := _REQUEST_RE.match(data)) is not None:
-        is_sound = not (_is_tls(port) or _ESCAPES_RE.search(request[1]))
-        has_host = request[2] == b"0" or b"\r\n\r\n" not in data or _HOST_RE.search(data)
-        return Words.SOUND if is_sound and has_host else Words.ODD
+    if (path := _path_of(data)) is not None:
+        is_sound = not (_is_tls(port) or any(each in path.lower() for each in _ESCAPES))
+        return Words.SOUND if is_sound and _has_host(data) else Words.ODD
     if _OTHERS_RE.match(data):
         return Words.SOUND
     is_text = _TEXT_RE.fullmatch(data) and b" HTTP/" not in data and not _is_tls(port)
     return Words.TEXT if is_text else Words.ODD
+
+
+def _path_of(data: bytes) -> bytes | None:
+    """The path of an HTTP request; None if it is none. Without a pattern: see model/patterns."""
+    line, end, _ = data.partition(b"\r\n")
+    words = line.split(b" ")
+    if not end or len(words) != 3 or words[2] not in _VERSIONS:
+        return None
+    method, path, _ = words
+    is_method = 3 <= len(method) <= 16 and method.isalpha() and method.isupper()
+    is_path = path.startswith(b"/") and not path.translate(None, _IN_PATHS)
+    return path if is_method and is_path else None
+
+
+def _has_host(data: bytes) -> bool:
+    """Whether a request has the field Host, which HTTP/1.1 wants; True if it may still come."""
+    line, _, _ = data.partition(b"\r\n")
+    return line.endswith(_VERSIONS[0]) or b"\r\n\r\n" not in data or b"\r\nhost:" in data.lower()
 
 
 def _is_tls(port: int) -> bool:
@@ -163,7 +181,7 @@ class FirstAnswer:
 
     def _take(self, said: bytes, port: int) -> None:
         self.words = words_of(said, port)
-        self._asked_stun = _STUN_RE.match(said) is not None
+        self._asked_stun = said[:2] in _STUN and said[4:8] == _STUN_COOKIE
 
     def target_said(self, data: bytes) -> Answer | None:
         """Judge bytes of the target; None: a greeting, so the answer is what follows."""
@@ -221,6 +239,8 @@ def _greeting_end(data: bytes, *, is_first: bool) -> int:
     """How long the greeting is that data begins with; 0: it is none."""
     if data[2:5] == _MYSQL_GREETING:
         return 4 + int.from_bytes(data[:3], "little")
+    if data[:1] not in _GREETINGS_BEGIN:
+        return 0
     match = (_GREETING_RE if is_first else _MORE_GREETING_RE).match(data)
     return match.end() if match is not None else 0
 
@@ -245,7 +265,7 @@ def _of_field(data: bytes, words: Words) -> Answer:  # noqa: ARG001
 
 
 def _of_nothing(data: bytes, words: Words) -> Answer:
-    return Answer.ERROR if _POSTFIX_RE.match(data) else _of_others(data, words)
+    return Answer.ERROR if data.startswith(_POSTFIX) else _of_others(data, words)
 
 
 def _of_others(data: bytes, words: Words) -> Answer:

@@ -28,7 +28,6 @@ from v6fwd.model import (
     RelayEngine,
     TransparentFallback,
     UdpProxy,
-    did_you_mean,
     parse_listen,
     parse_max_head,
     parse_networks,
@@ -37,6 +36,7 @@ from v6fwd.model import (
     parse_size,
     parse_target,
 )
+from v6fwd.model.hints import did_you_mean
 
 Parse = Callable[[Any], Any]
 """Parses a value as TOML delivers it; raises InputError."""

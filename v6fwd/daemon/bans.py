@@ -23,16 +23,8 @@ from v6fwd.daemon.following import Following, is_of_successor, joined, numbered
 from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, attempt, counted
-from v6fwd.model import (
-    ClientIP,
-    InputError,
-    IPNetwork,
-    Transparent,
-    ip_text,
-    network_text,
-    parse_ban,
-    parse_client,
-)
+from v6fwd.model import ClientIP, InputError, IPNetwork, Transparent, ip_text
+from v6fwd.model.banning import network_text, parse_ban, parse_client
 from v6fwd.relay.limits.bans import MOST, TableFullError
 
 MAX_SECONDS = 366 * 86_400.0

@@ -14,7 +14,6 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NoReturn
-from typing import Protocol as Interface
 
 from v6fwd.client_ip.presentable import SourceFilter
 from v6fwd.daemon import wire
@@ -26,6 +25,7 @@ from v6fwd.daemon.socket_filter import all_guarded, program, task_program
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol
+from v6fwd.model.lean import Protocol as Interface
 from v6fwd.netns.netlink import Net
 from v6fwd.relay.transparent.privileged import (
     AheadRequest,

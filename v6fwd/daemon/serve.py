@@ -38,7 +38,7 @@ from v6fwd.relay.life.process import ignore_stray_signals
 from v6fwd.relay.pairs.native import is_native
 from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.ring.choose import probe, tell_engine
-from v6fwd.relay.udp.own_listeners import is_local_address
+from v6fwd.relay.targets.loops import is_local_address
 
 AT_RUN_TIME = ("forwards", "docker")
 """The settings that a reload applies; the others wait for the next start."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from typing import Any, Protocol
 
 from v6fwd.config import Docker
 from v6fwd.daemon.diff import ForwardDiff
@@ -12,6 +11,7 @@ from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward
+from v6fwd.model.lean import Any, Protocol
 from v6fwd.relay.targets.bridges import on_bridges, tell_bridges
 from v6fwd.relay.targets.source import TargetSource
 

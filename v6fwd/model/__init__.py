@@ -1,14 +1,13 @@
 """The data types of v6fwd, the notation that users write them in, and checks of combinations.
 
-Pure. Every error is an `InputError` whose text names what is wrong and what would be right.
+Pure. Every error is an `InputError` whose text names what is wrong and what would be right. What
+few commands need is not imported here: `banning`, `hints`.
 """
 
-from v6fwd.model.banning import network_text, parse_ban, parse_client
 from v6fwd.model.checks import (
     refuse_misfits,
     refuse_twins,
 )
-from v6fwd.model.hints import did_you_mean
 from v6fwd.model.loops import is_loopback, looping
 from v6fwd.model.notation import (
     pair_up,
@@ -66,15 +65,11 @@ __all__ = [
     "TransparentFallback",
     "UdpProxy",
     "bracketed",
-    "did_you_mean",
     "ip_text",
     "is_ip",
     "is_loopback",
     "looping",
-    "network_text",
     "pair_up",
-    "parse_ban",
-    "parse_client",
     "parse_listen",
     "parse_max_head",
     "parse_networks",

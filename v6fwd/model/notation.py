@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-import re
 from collections.abc import Sequence
 
 from v6fwd.model.nouns import (
@@ -16,16 +15,16 @@ from v6fwd.model.nouns import (
     ip_text,
     is_ip,
 )
+from v6fwd.model.patterns import Lazy
 
-_HOST_PORT_RE = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<ports>[^:]*)")
-_NAME_RE = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
-_CONTAINER_RE = re.compile(r"[A-Za-z0-9][\w.-]*(?:@[A-Za-z0-9][\w.-]*)?", re.ASCII)
-_NUMBER_RE = re.compile(r"[0-9]+(\.[0-9]+)?")
-_TIME_RE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
+_NAME_RE = Lazy(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+_CONTAINER_RE = Lazy(r"(?a)[A-Za-z0-9][\w.-]*(?:@[A-Za-z0-9][\w.-]*)?")
+_NUMBER_RE = Lazy(r"[0-9]+(\.[0-9]+)?")
+_TIME_RE = Lazy(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_SIZE_RE = re.compile(r"([0-9]{1,9})([km]?)")
+_SIZE_RE = Lazy(r"([0-9]{1,9})([km]?)")
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20}
-_URL_RE = re.compile(r"([a-z]+)://(\[[^\]]*\]|[^/:]*)(?::([0-9]+))?.*", re.ASCII)
+_URL_RE = Lazy(r"(?a)([a-z]+)://(\[[^\]]*\]|[^/:]*)(?::([0-9]+))?.*")
 _URL_PORTS = {"http": "80", "https": "443"}
 _LINK_LOCAL = ipaddress.ip_network("fe80::/10")
 MAX_SECONDS = 366 * 86_400.0
@@ -146,8 +145,7 @@ def _number(text: str) -> float:
 
 def _refuse_url(text: str) -> None:
     """Raise InputError for a URL, with what is meant most likely."""
-    match = _URL_RE.fullmatch(text)
-    if match:
+    if "://" in text and (match := _URL_RE.fullmatch(text)):
         port = match[3] or _URL_PORTS.get(match[1], "PORT")
         raise InputError(f"{text!r} is a URL; write {match[2] or 'HOST'}:{port}")
 
@@ -184,18 +182,19 @@ def _endpoints(
 
 
 def _host_and_ports(text: str, rest: str, example: str) -> tuple[str, range]:
-    match = _HOST_PORT_RE.fullmatch(rest)
-    if match is None:
+    host, colon, digits = rest.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if is_bracketed else host
+    if not colon or {*host} & {*("[]" if is_bracketed else "[]:")}:
         hint = "an IPv6 address needs brackets, " if rest.count(":") > 1 else ""
         raise InputError(f"{text!r} is not an address and port: {hint}write {example}")
-    host = match["v6"] if match["v6"] is not None else match["host"]
-    if match["v6"] is not None and not (is_ip(host) and ":" in host):
+    if is_bracketed and not (is_ip(host) and ":" in host):
         raise InputError(f"{text!r}: {host!r} is not an IPv6 address")
     if not host:
         raise InputError(f"{text!r} names no address: write {example}")
-    ports = _port_range(text, match["ports"])
+    ports = _port_range(text, digits)
     if is_ip(host) and "%" not in host and ipaddress.ip_address(host) in _LINK_LOCAL:
-        example = f"[{host}%eth0]:{match['ports']}"
+        example = f"[{host}%eth0]:{digits}"
         raise InputError(f"{text!r}: {host} is of one link, so name its device, as in {example}")
     return _one_spelling(host), ports
 

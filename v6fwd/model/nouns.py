@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 import functools
 import ipaddress
-import re
-from dataclasses import dataclass
-from typing import NamedTuple
+
+from v6fwd.model.lean import NamedTuple, dataclass
+from v6fwd.model.patterns import Lazy
 
 MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 """The prefix of a v4-mapped IPv6 address: RFC 4291, 2.5.5.2."""
@@ -292,7 +292,7 @@ class Forward:
         return self.listen.protocol
 
 
-_ZONE_RE = re.compile(r"[!-$&-.0-~]{1,15}")  # interface index or name, shorter than IFNAMSIZ
+_ZONE_RE = Lazy(r"[!-$&-.0-~]{1,15}")  # interface index or name, shorter than IFNAMSIZ
 
 
 @functools.lru_cache(maxsize=1024)  # many forwards have few hosts

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
 
+from v6fwd.model.lean import Any, dataclass, field
 from v6fwd.relay.ends import End
 
 DURATIONS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
@@ -82,11 +81,11 @@ def count(causes: dict[str, int], cause: str) -> None:
 
 
 def snapshot_of(counters: Any) -> Snapshot:
-    """The fields of a dataclass of numbers, and dicts and lists of them."""
+    """The fields of a dataclass with slots: numbers, and dicts and lists of them."""
     snapshot: Snapshot = {}
-    for each in fields(counters):
-        value = getattr(counters, each.name)
-        snapshot[each.name] = value.copy() if isinstance(value, dict | list) else value
+    for name in counters.__slots__:
+        value = getattr(counters, name)
+        snapshot[name] = value.copy() if isinstance(value, dict | list) else value
     return snapshot
 
 

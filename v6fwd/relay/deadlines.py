@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
+from v6fwd.model.lean import TYPE_CHECKING, Protocol
 from v6fwd.relay.reactor import Reactor
 
 if TYPE_CHECKING:

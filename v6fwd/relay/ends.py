@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 from enum import StrEnum
-from typing import TypeVar
 
 from v6fwd.errors import reason
+from v6fwd.model.lean import TypeVar
 
 _E = TypeVar("_E", bound=StrEnum)
 

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+
+from v6fwd.model.lean import Any
 
 
 class _NoTls(ModuleType):

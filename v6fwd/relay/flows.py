@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from typing import Protocol
 
 from v6fwd.log import attempt
 from v6fwd.model import Address, Forward
+from v6fwd.model.lean import Protocol
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, in_background
 from v6fwd.model import Endpoint, Forward, Limits, RelayEngine
+from v6fwd.model.lean import Any
 from v6fwd.relay.event_loop import asyncio
 from v6fwd.relay.life.process import freeze_garbage, open_all, stop_on_signals
 from v6fwd.relay.ready import ready_text, tell_ready

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 from v6fwd.model import Forward, Protocol
+from v6fwd.model.lean import TYPE_CHECKING
 from v6fwd.relay.flows import Flow, Flows, Lull
 from v6fwd.relay.reactor import Reactor
 

@@ -13,11 +13,11 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
 from v6fwd.errors import reason
 from v6fwd.log import Log, counted
 from v6fwd.model import Endpoint
+from v6fwd.model.lean import TYPE_CHECKING, Any
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.flows import Flows
 from v6fwd.relay.limits.port_shares import ALPHA, PortShares

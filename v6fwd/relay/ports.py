@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Collection
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
 
 from v6fwd.log import attempt
 from v6fwd.model import Forward
 from v6fwd.model import Protocol as Transport
+from v6fwd.model.lean import TYPE_CHECKING, Protocol
 from v6fwd.relay.counters import Counters, Snapshot, snapshot_of
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Live, abort
@@ -193,6 +193,7 @@ def import_all() -> None:
     files of modules when it has dropped its privileges.
     """
     import v6fwd.relay.http.flow
+    import v6fwd.relay.tcp.proxy_header
     import v6fwd.relay.udp.listener
     import v6fwd.relay.udp_sockets  # noqa: F401
     from v6fwd.client_ip.proxy.write import v2_starts

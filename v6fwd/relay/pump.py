@@ -18,11 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum, IntFlag
-from typing import NamedTuple, Protocol, TypeVar
 
-from v6fwd.client_ip.proxy.read import Header
+from v6fwd.model.lean import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 from v6fwd.relay.admission import NOT_PRESERVED
 from v6fwd.relay.ends import End
+
+if TYPE_CHECKING:
+    from v6fwd.client_ip.proxy.read import Header
 
 _Side = TypeVar("_Side", contravariant=True)
 

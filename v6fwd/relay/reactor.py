@@ -16,7 +16,8 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+
+from v6fwd.model.lean import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio

@@ -9,10 +9,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from v6fwd.log import Log, attempt
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, Protocol
+from v6fwd.model.lean import TYPE_CHECKING, Any, NamedTuple
 from v6fwd.relay.clients import Clients, ClientTable
 from v6fwd.relay.counters import Snapshot, added, count
 from v6fwd.relay.ends import End

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 from v6fwd.log import Log
 from v6fwd.model import Limits
+from v6fwd.model.lean import TYPE_CHECKING
 from v6fwd.relay.budget import DescriptorBudget, in_use, raised_limit, udp_share
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flows
-from v6fwd.relay.http.linger import LINGER_TIME
 from v6fwd.relay.limits.bans import Bans
 from v6fwd.relay.limits.hops import Hops
 from v6fwd.relay.pump import PairPump
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.tcp.pipes import PipePool
-from v6fwd.relay.tcp.resources import TcpResources
+from v6fwd.relay.tcp.resources import LINGER_TIME, TcpResources
 
 if TYPE_CHECKING:
     from v6fwd.relay.udp.resources import UdpResources

@@ -11,10 +11,10 @@ import struct
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
 
 from v6fwd.errors import AddressInUseError, RelayError, reason
 from v6fwd.model import Address, Endpoint
+from v6fwd.model.lean import Any, NamedTuple
 
 # socket.socket(fileno=...) asks the kernel for the socket's name before it is of any use, and
 # Python's accept cannot pass SOCK_NONBLOCK. None of these calls blocks, so the GIL is kept.

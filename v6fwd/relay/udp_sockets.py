@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import Any
 
 from v6fwd.model import Endpoint
+from v6fwd.model.lean import Any
 from v6fwd.relay.sockets import cannot_listen, listen_address
 from v6fwd.relay.udp.mmsg import SOL_UDP, UDP_GRO
 from v6fwd.relay.udp.pktinfo import INET, INET6, IP_PKTINFO, Family

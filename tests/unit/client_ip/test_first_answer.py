@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from v6fwd.client_ip import first_answer
 from v6fwd.client_ip.first_answer import (
     AT_ONCE,
     MUTE,
@@ -267,3 +272,32 @@ def test_a_target_that_ends_when_its_client_has_left_did_not_answer() -> None:
     answer = FirstAnswer(HEADER, 3478, BINDING)
     assert answer.target_ended(MUTE_STUN, client_ended=True) is SILENT
     assert answer.target_ended(MUTE_STUN - 1, client_ended=True) is UNCLEAR
+
+
+_REQUEST_RE = re.compile(rb"[A-Z]{3,16} (/[!-~]*) HTTP/1\.([01])\r\n")
+_PARTS = [b"GET", b"get", b"OPTIONS", b"AB", b" ", b"  ", b"/", b"/a%2e", b"/\xff", b"/a..b", b"x"]
+_PARTS += [b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2", b"\r\n", b"\n", b"Host: a", b"hOST:", b"\r\n\r\n"]
+
+
+def _as_patterns_do(data: bytes) -> Words | None:
+    """What an HTTP request on port 80 is; None: it is none."""
+    request = _REQUEST_RE.match(data)
+    if request is None:
+        return None
+    has_host = request[2] == b"0" or b"\r\n\r\n" not in data
+    has_host = has_host or bool(re.search(rb"(?i)\r\nhost:", data))
+    hides = re.search(rb"(?i)\.\.|%2e|%0|%5c", request[1])
+    return Words.SOUND if has_host and not hides else Words.ODD
+
+
+@given(st.lists(st.sampled_from(_PARTS), max_size=10).map(b"".join))
+@example(b"GET /a HTTP/1.1\r\nhOST: a\r\n\r\n")
+@example(b"GET /%2E HTTP/1.1\r\n")
+@example(b"GET / HTTP/1.0\r\n\r\n")
+@example(b"GET / HTTP/1.1\r\nx\r\n\r\n")
+def test_a_request_is_read_as_patterns_do(data: bytes) -> None:
+    expected = _as_patterns_do(data)
+    if expected is not None:
+        assert words_of(data, 80) is expected
+    else:
+        assert first_answer._path_of(data) is None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from v6fwd.model import InputError, network_text, parse_ban, parse_client
+from v6fwd.model import InputError
+from v6fwd.model.banning import network_text, parse_ban, parse_client
 
 
 @pytest.mark.parametrize(

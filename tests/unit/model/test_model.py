@@ -24,7 +24,6 @@ from v6fwd.model import (
     Transparent,
     UdpProxy,
     bracketed,
-    did_you_mean,
     ip_text,
     is_ip,
     pair_up,
@@ -36,6 +35,7 @@ from v6fwd.model import (
     refuse_misfits,
     refuse_twins,
 )
+from v6fwd.model.hints import did_you_mean
 
 
 def ip(text: str) -> bytes:

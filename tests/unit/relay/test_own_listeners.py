@@ -9,7 +9,8 @@ import socket
 import pytest
 
 from v6fwd.model import Address
-from v6fwd.relay.udp.own_listeners import Bound, OwnListeners, bound_of, is_local_address
+from v6fwd.relay.targets.loops import Bound, bound_of, is_local_address
+from v6fwd.relay.udp.own_listeners import OwnListeners
 
 LOCAL = {"192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"}
 

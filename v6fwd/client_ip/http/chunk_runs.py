@@ -13,7 +13,8 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+
+from v6fwd.model.lean import NamedTuple
 
 SMALL = 256
 """Chunks below this size match the pattern; from here on one step per chunk is cheap enough."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 from v6fwd.client_ip.http.chunk_runs import EVEN_FROM, Form, even_end, plain_end, rewrite
 from v6fwd.client_ip.http.syntax import (
@@ -27,6 +26,7 @@ from v6fwd.client_ip.http.syntax import (
     TOKEN,
     HttpRefused,
 )
+from v6fwd.model.lean import NamedTuple
 
 MAX_CHUNK_LINE = 256
 """Bytes of a request's size line with CRLF. Extensions are hardly used; a signature of 64

@@ -13,12 +13,12 @@ look whole.
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import NamedTuple
 
 from v6fwd.client_ip.http.refusal import refusal
 from v6fwd.client_ip.http.requests import Piece, RequestStream
 from v6fwd.client_ip.http.responses import ResponseStream
 from v6fwd.client_ip.http.syntax import HttpRefused, Kind
+from v6fwd.model.lean import NamedTuple
 
 MAX_OUTSTANDING = 256
 """Requests without an answer after which a client is not read on."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import NamedTuple
 
 from v6fwd.client_ip.http.address import AddressFields
 from v6fwd.client_ip.http.framing import MEMO_SIZE, Told, framing, known_framing
 from v6fwd.client_ip.http.syntax import FIELDS_RE, MAX_FIELDS, TOKEN_RE, Refusal, bad_byte
+from v6fwd.model.lean import NamedTuple
 
 Pairs = list[tuple[bytes, bytes]]
 """Names and stripped values, in the order received."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from v6fwd.client_ip.http.address import Values
 from v6fwd.client_ip.http.syntax import LENGTH_RE, MAX_LENGTH, TOKEN, TOKEN_RE, Refusal
 from v6fwd.model import is_ip
+from v6fwd.model.lean import NamedTuple
 
 CHUNKED = -1
 """In place of a length: the body is chunked."""

@@ -7,12 +7,11 @@ the bytes are cut.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from v6fwd.client_ip.http.fields import Fields
 from v6fwd.client_ip.http.memo import FieldMemo
 from v6fwd.client_ip.http.request_line import LINE_RE, check_line
 from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules, Refusal, bad_byte
+from v6fwd.model.lean import NamedTuple
 
 MAX_EMPTY_LINES = 4
 """Empty lines skipped before a request. RFC 9112, 2.2 asks for at least one: old clients send it

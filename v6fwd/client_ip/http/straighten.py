@@ -11,9 +11,9 @@ that nothing follows an ambiguous end.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from v6fwd.client_ip.http.syntax import LENGTH_RE, MAX_LENGTH, TOKEN_RE
+from v6fwd.model.lean import NamedTuple
 
 # All three accept several blanks, a tab before the reason, and HTTP/2.0 as HTTP/1.1; curl needs a
 # blank behind the version.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import NamedTuple
 
 from v6fwd.model import ClientIP, OnOpaque
+from v6fwd.model.lean import NamedTuple
 
 MAX_LINE = 8190
 """Bytes of a request line without CRLF: Apache's LimitRequestLine; nginx has 8 KiB."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import NamedTuple
 
 from v6fwd.client_ip.proxy.crc32c import crc32c
 from v6fwd.client_ip.proxy.tlvs import CRC32C, behind_small, tells_tls
 from v6fwd.model import Address
+from v6fwd.model.lean import NamedTuple
 
 
 class ProxyHeaderError(ValueError):

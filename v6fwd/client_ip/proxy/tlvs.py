@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from v6fwd.client_ip.proxy.crc32c import crc32c
+from v6fwd.model.lean import NamedTuple
 
 CRC32C = 0x03
 SSL = 0x20

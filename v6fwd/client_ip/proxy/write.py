@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, cast
 
 from v6fwd.model import MAPPED_PREFIX, Address, ClientIP, Protocol
+from v6fwd.model.lean import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from socket import SocketKind

@@ -23,7 +23,8 @@ from v6fwd.daemon.view.pseudo import PseudoAddresses
 from v6fwd.daemon.view.recent import Recent
 from v6fwd.daemon.view.rows import HELD, Row, Table, busiest, summed
 from v6fwd.log import Log, in_background
-from v6fwd.model import IPNetwork, network_text
+from v6fwd.model import IPNetwork
+from v6fwd.model.banning import network_text
 
 WATCHERS = 8
 ROWS = 100

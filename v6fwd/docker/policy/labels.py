@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from v6fwd.docker.policy.guards import MODE_LABEL, PREFIX, port_of, resembled
-from v6fwd.model import ClientIP, InputError, Protocol, did_you_mean
+from v6fwd.model import ClientIP, InputError, Protocol
+from v6fwd.model.hints import did_you_mean
 
 _PORT_RE = re.compile(r"([0-9]{1,5})(?:[-/](.*))?", re.DOTALL)
 _WITH_HEADER = tuple(mode for mode in ClientIP if mode not in (ClientIP.NONE, ClientIP.TRANSPARENT))

@@ -7,13 +7,10 @@ read it (RFC 9112, section 9.6). So what still comes is read and dropped for a w
 from __future__ import annotations
 
 import os
-from typing import Protocol
 
+from v6fwd.model.lean import Protocol
 from v6fwd.relay.tcp.resources import TcpResources
 from v6fwd.relay.tcp.side import COPY_ROUNDS, buffers
-
-LINGER_TIME = 2.0
-"""Seconds that a client has to read its last answer and close; nginx waits 5 for each read."""
 
 
 class LingerEvents(Protocol):

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Sequence
-from typing import Protocol
 
 from v6fwd.client_ip.budget import TURN
+from v6fwd.model.lean import Protocol
 from v6fwd.relay.ends import End
 from v6fwd.relay.tcp.pipes import PIPE_SIZE
 from v6fwd.relay.tcp.side import (

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, cast
 
 from v6fwd.log import Log, log_exceptions_without_loop
 from v6fwd.model import ClientIP, Endpoint, Forward, Limits, RelayEngine
+from v6fwd.model.lean import TYPE_CHECKING, cast
 from v6fwd.relay.life.process import freeze_garbage, open_all, stop_on_signals
 from v6fwd.relay.life.small_loop import SmallLoop
 from v6fwd.relay.ready import ready_text, tell_ready

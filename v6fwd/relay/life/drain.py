@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from v6fwd.log import Log, attempt, counted
+from v6fwd.model.lean import TYPE_CHECKING
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flows
 from v6fwd.relay.ports import Port

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import IPNetwork
+from v6fwd.model.lean import Protocol
 from v6fwd.relay.flows import Live
 
 

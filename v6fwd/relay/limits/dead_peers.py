@@ -21,9 +21,9 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from v6fwd.model import Forward
+from v6fwd.model.lean import NamedTuple
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Flows
 from v6fwd.relay.reactor import Reactor

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
 
 from v6fwd.log import Log, counted
 from v6fwd.model import Address, Forward
+from v6fwd.model.lean import TYPE_CHECKING, Protocol
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Flows
 from v6fwd.relay.limits.hops import Hops

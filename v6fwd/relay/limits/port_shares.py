@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from v6fwd.log import Log, counted
 from v6fwd.model import Endpoint
+from v6fwd.model.lean import TYPE_CHECKING, Generic, Protocol, TypeVar
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
 from v6fwd.relay.flows import Flow, Flows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from v6fwd.model.lean import Protocol
 
 
 class Siblings(Protocol):

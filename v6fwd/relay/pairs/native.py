@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+
+from v6fwd.model.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from v6fwd.relay.pairs._epoll import Epoll

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from v6fwd.model.lean import TYPE_CHECKING
 from v6fwd.relay.pairs.native import PAIRS, native_epoll
 from v6fwd.relay.pump import KIND, KIND_BITS, PairEvents, PairPump, Stopped, teller
 from v6fwd.relay.reactor import Reactor

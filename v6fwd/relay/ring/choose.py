@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-from dataclasses import dataclass
 
 from v6fwd.errors import reason
 from v6fwd.log import Log
 from v6fwd.model import RelayEngine
+from v6fwd.model.lean import dataclass
+from v6fwd.model.patterns import Lazy
 from v6fwd.relay.pairs.native import is_native
 from v6fwd.relay.ring.native import Ring
 
@@ -19,6 +19,7 @@ AUTO = RelayEngine.RING
 """Where flows can begin on the native epoll, which is better while little goes on."""
 LEAST_KERNEL = (6, 1)
 """IORING_SETUP_DEFER_TASKRUN; it has what else is used, too."""
+_RELEASE_RE = Lazy(r"(\d+)\.(\d+)")
 _SYSCTL = "/proc/sys/kernel/io_uring_disabled"
 
 
@@ -99,7 +100,7 @@ def _release() -> str:
 
 
 def _kernel(release: str) -> tuple[int, ...]:
-    found = re.match(r"(\d+)\.(\d+)", release)
+    found = _RELEASE_RE.match(release)
     return tuple(map(int, found.groups())) if found else ()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from v6fwd.model.lean import Any, Protocol
 
 
 class Ring(Protocol):

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from v6fwd.model.lean import TYPE_CHECKING
 from v6fwd.relay.pairs.native import native_epoll
 from v6fwd.relay.pairs.pump import EpollPairs
 from v6fwd.relay.pump import KIND, KIND_BITS, READABLE, PairEvents, PairPump, teller

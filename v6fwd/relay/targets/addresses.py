@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable
-from typing import Any
+
+from v6fwd.model.lean import Any
 
 PASS_OVER = 30.0
 """Seconds for which an address that failed comes behind the others."""

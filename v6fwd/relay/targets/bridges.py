@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import re
 import socket
 from collections.abc import Iterable
 
 from v6fwd.log import Log
 from v6fwd.model import Endpoint, Forward, is_ip
 
-_BRIDGE_RE = re.compile(r"docker0|br-[0-9a-f]{12}")
-"""What dockerd calls the bridges of its networks."""
+_DIGITS = frozenset("0123456789abcdef")
 
 
 def on_bridges(forwards: Iterable[Forward]) -> list[tuple[Endpoint, str]]:
@@ -34,10 +32,16 @@ def tell_bridges(found: Iterable[tuple[Endpoint, str]], log: Log) -> None:
         )
 
 
+def _is_bridge(name: str) -> bool:
+    """Whether dockerd calls the bridge of a network like this: br- and twelve digits."""
+    is_own = name.startswith("br-") and len(name) == 15 and {*name[3:]} <= _DIGITS
+    return is_own or name == "docker0"
+
+
 def _has_bridge() -> bool:
     """Whether there is one; False where netlink is forbidden, and the kernel cannot be asked."""
     with contextlib.suppress(OSError):
-        return any(_BRIDGE_RE.fullmatch(name) for _, name in socket.if_nameindex())
+        return any(_is_bridge(name) for _, name in socket.if_nameindex())
     return False
 
 
@@ -50,5 +54,5 @@ def _bridge_to(target: Endpoint) -> str:
     packed = ipaddress.ip_address(target.host).packed
     with contextlib.suppress(OSError), contextlib.closing(Netlink()) as netlink:
         name = socket.if_indextoname(netlink.device_to(packed))
-        return name if _BRIDGE_RE.fullmatch(name) else ""
+        return name if _is_bridge(name) else ""
     return ""

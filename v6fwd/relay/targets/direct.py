@@ -6,12 +6,11 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
 
-from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import attempt, in_background
 from v6fwd.model import Address, Endpoint, Protocol
+from v6fwd.model.lean import TYPE_CHECKING, Any
 from v6fwd.relay.limits.hops import set_hop_limit
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import save_ack, tune
@@ -21,6 +20,8 @@ from v6fwd.relay.targets.resolver import Resolver
 
 if TYPE_CHECKING:
     import asyncio
+
+    from v6fwd.client_ip.proxy.write import HeaderWriter
 
 REFRESH_INTERVAL = 1.0
 """Seconds between two questions to the resolver about one name, however many dials fail."""

@@ -6,19 +6,57 @@ chain of forwards that ends somewhere else is no loop.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import NamedTuple, Protocol
 
+from v6fwd.model import Address
 from v6fwd.model import Protocol as Transport
+from v6fwd.model.lean import NamedTuple, Protocol
 from v6fwd.relay.sockets import address_of
 from v6fwd.relay.targets.addresses import SocketAddress
-from v6fwd.relay.udp.own_listeners import Bound, bound_of, is_local_address
 
 LEADS_BACK = "it leads back to this forward"
 """Why a flow to such an address fails."""
 _LOOPBACK = {bytes(4): bytes((127, 0, 0, 1)), bytes(16): bytes(15) + b"\1"}
 """Where connect(2) to the unspecified address leads."""
+_ANY = {bytes(4), bytes(16)}
+
+
+class Bound(NamedTuple):
+    """What a listening socket is bound to."""
+
+    address: Address
+    v6_only: bool
+
+    def includes(self, packed: bytes) -> bool:
+        """Whether it has datagrams to this address, if that is one of this host's."""
+        own = self.address.packed
+        if own not in _ANY:
+            return own == packed
+        return len(own) == len(packed) or (len(own) == 16 and not self.v6_only)
+
+
+def bound_of(sock: socket.socket) -> Bound:
+    """What a socket is bound to. Raises OSError."""
+    host, port = sock.getsockname()[:2]
+    is_v6 = sock.family == socket.AF_INET6
+    v6_only = is_v6 and bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+    packed = socket.inet_pton(sock.family, host.partition("%")[0])
+    return Bound(Address.of(packed, port), v6_only)
+
+
+def is_local_address(packed: bytes, device: int = 0) -> bool:
+    """Whether the kernel delivers what is sent to an address on this host."""
+    from v6fwd.netns.netlink import (
+        Netlink,  # few targets have the port of a listener, few clients, too
+    )
+
+    try:
+        with contextlib.closing(Netlink()) as netlink:
+            return netlink.is_local(packed, device)
+    except OSError:
+        return True
 
 
 class Place(Protocol):

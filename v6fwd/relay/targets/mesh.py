@@ -8,11 +8,11 @@ import itertools
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
 
 from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import RelayError
 from v6fwd.model import Address, Balance, Endpoint, Mesh, Protocol
+from v6fwd.model.lean import Any, NamedTuple
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.balance import Balancer

@@ -12,7 +12,8 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+
+from v6fwd.model.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio

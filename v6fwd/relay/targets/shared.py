@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from v6fwd.errors import RelayError
 from v6fwd.log import Log, attempt
 from v6fwd.model import ClientIP, Endpoint, Forward, Mesh, Protocol
+from v6fwd.model.lean import TYPE_CHECKING
 from v6fwd.relay.budget import SOCKETS_AHEAD
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.direct import DirectTarget
@@ -60,6 +59,8 @@ class Targets:
 
         Sessions would speak to nodes in that mode: what a client says could be taken for a header.
         """
+        from dataclasses import replace  # 1 ms of a start, and this is for Swarm
+
         hops = forward.mesh.hops if forward.protocol is Protocol.TCP else ()
         nodes = replace(forward.mesh, local=(), remote=(), pids=(), hops=hops)
         for other, (listen, follow) in self._followers.items():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from v6fwd.model import Forward
+from v6fwd.model.lean import Protocol
 
 
 class TargetSource(Protocol):

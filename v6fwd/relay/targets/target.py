@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
-from typing import Protocol as Interface
 
-from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.errors import reason
 from v6fwd.log import Log
 from v6fwd.model import Address, Forward
+from v6fwd.model.lean import TYPE_CHECKING, Any
+from v6fwd.model.lean import Protocol as Interface
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.targets.addresses import SocketAddress
+
+if TYPE_CHECKING:
+    from v6fwd.client_ip.proxy.write import HeaderWriter
 
 
 class LiveTarget(Interface):

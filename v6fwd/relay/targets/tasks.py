@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from v6fwd.client_ip.proxy.write import HeaderWriter
 from v6fwd.model import Address, Forward, Mesh, TransparentFallback
+from v6fwd.model.lean import Any
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.mesh import MeshTarget

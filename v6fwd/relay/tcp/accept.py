@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from v6fwd.model import Address
+from v6fwd.model.lean import Any
 from v6fwd.relay.admission import REFUSED, UNCOUNTED
 from v6fwd.relay.sockets import address_of, packed_of, reset_on_close
 from v6fwd.relay.targets.target import for_client

@@ -10,9 +10,9 @@ from __future__ import annotations
 import select
 import socket
 from enum import IntEnum
-from typing import Protocol
 
 from v6fwd.client_ip.first_answer import ANSWER_SIZE, WORDS_SIZE, Answer, FirstAnswer, Words
+from v6fwd.model.lean import Protocol
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.mismatch import Looks
 from v6fwd.relay.tcp.side import NOT_OUT, Side

@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from v6fwd.client_ip.proxy.read import Header
-from v6fwd.client_ip.proxy.tlvs import Tlv, add_tlvs, each_tlv
-from v6fwd.client_ip.proxy.write import write_v2
 from v6fwd.model import Address
+from v6fwd.model.lean import TYPE_CHECKING
 from v6fwd.relay.pump import Flags, Stopped
 from v6fwd.relay.sockets import local_address
 from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.tcp.side import buffer
+
+if TYPE_CHECKING:
+    from v6fwd.client_ip.proxy.read import Header
 
 FIRST_SIZE = 16 * 1024
 """Bytes read from a client before its target is connected: all that a connect under way holds."""
 PASSED_ON = 0xE6
 """The TLV, of those for applications (section 2.2.3), of a flow that came by a hop and goes on by
 another one: no third follows."""
-_PASSED_ON = Tlv(PASSED_ON, b"").packed()
+_PASSED_ON = bytes((PASSED_ON, 0, 0))
 
 _buffers: Sequence[memoryview] = [buffer[:FIRST_SIZE]]
 
@@ -73,6 +74,8 @@ class FirstBytes:
         """Whether another node has passed the flow on to this one, which is not the first."""
         if not self._tlvs or not self._forward.forward.mesh.is_hop:
             return False
+        from v6fwd.client_ip.proxy.tlvs import each_tlv  # `forward` has loaded it
+
         return any(tlv.type == PASSED_ON for tlv in each_tlv(self._tlvs))
 
     def read(self, *, to_hop: bool) -> None:
@@ -110,7 +113,7 @@ class FirstBytes:
 
     def _header(self) -> bytes:
         """The PROXY header for the target; b"" in a mode without one. Raises OSError."""
-        write = self._forward.write_header if not self.is_for_hop else write_v2
+        write = self._forward.write_header if not self.is_for_hop else _write_v2
         if write is None or self.source is None:
             if self.is_for_hop:  # the client's own words would be taken for it
                 raise OSError(0, "a node cannot be told of a client without an address")
@@ -118,11 +121,12 @@ class FirstBytes:
         if self._destination is None:
             self._destination = local_address(self.client_fd)
         header = write(self.source, self._destination)
+        forward = self._forward.forward
         if self.is_for_hop:
-            if self._forward.forward.mesh.is_hop:
-                header = add_tlvs(header, _PASSED_ON, FIRST_SIZE)
-        elif self._tlvs and (largest := self._forward.forward.pass_tlvs):
-            header = add_tlvs(header, self._tlvs, largest)
+            if forward.mesh.is_hop:
+                header = _with_tlvs(header, _PASSED_ON, FIRST_SIZE)
+        elif self._tlvs and forward.pass_tlvs:
+            header = _with_tlvs(header, self._tlvs, forward.pass_tlvs)
         return header
 
     def _read_client(self) -> None:
@@ -134,3 +138,15 @@ class FirstBytes:
             self.data += bytes(buffer[:size])
         else:
             self.client_ended = True
+
+
+def _write_v2(source: Address, destination: Address) -> bytes:
+    from v6fwd.client_ip.proxy.write import write_v2  # `forward` has loaded it
+
+    return write_v2(source, destination)
+
+
+def _with_tlvs(header: bytes, tlvs: bytes, largest: int) -> bytes:
+    from v6fwd.client_ip.proxy.tlvs import add_tlvs  # `forward` has loaded it
+
+    return add_tlvs(header, tlvs, largest)

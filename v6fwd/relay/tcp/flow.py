@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from v6fwd.client_ip.proxy.read import Header
 from v6fwd.model import ClientIP
+from v6fwd.model.lean import TYPE_CHECKING
 from v6fwd.relay.ends import End
 from v6fwd.relay.pump import Flags, PairPump, Reason, Stopped
 from v6fwd.relay.sockets import local_address, reset_on_close
@@ -20,6 +20,9 @@ from v6fwd.relay.tcp.lone_side import LoneSide
 from v6fwd.relay.tcp.side import BULK_AFTER, READ, READ_WRITE, PlainSide, join
 from v6fwd.relay.tcp.stream import StreamFlow
 from v6fwd.relay.tcp.unix_side import UnixSide
+
+if TYPE_CHECKING:
+    from v6fwd.client_ip.proxy.read import Header
 
 NO_PAIR = -1
 ALMOST_BULK = BULK_AFTER - 1

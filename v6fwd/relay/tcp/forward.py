@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from v6fwd.client_ip.proxy.write import HeaderWriter, header_writer
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import Address, ClientIP, Forward
+from v6fwd.model.lean import TYPE_CHECKING, dataclass
 from v6fwd.relay.admission import BANNED, REFUSED, UNCOUNTED, Admission, admission_of, refuse
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.targets.mismatch import Looks
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.tcp.resources import TcpResources
+
+if TYPE_CHECKING:
+    from v6fwd.client_ip.proxy.write import HeaderWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,10 @@ def tcp_forward(
 ) -> TcpForward:
     """Derive from a Forward what its flows need. `counters` outlive a change of the Forward."""
     networks, mode = forward.accept_proxy, forward.client_ip
-    write_header = target.header_writer(header_writer(mode))
+    if networks or forward.mesh.netns:  # what their flows import: now, not when a client comes
+        import v6fwd.client_ip.proxy.write
+        import v6fwd.relay.tcp.proxy_header  # noqa: F401
+    write_header = target.header_writer(_header_writer(mode))
     return TcpForward(
         forward=forward,
         target=target,
@@ -66,3 +70,11 @@ def tcp_forward(
         admission=admission_of(forward, resources.clients, counters.refused, resources.log),
         looks=Looks(forward.listen, counters, resources.heard),
     )
+
+
+def _header_writer(mode: ClientIP) -> HeaderWriter | None:
+    if mode is ClientIP.NONE:
+        return None
+    from v6fwd.client_ip.proxy.write import header_writer
+
+    return header_writer(mode)

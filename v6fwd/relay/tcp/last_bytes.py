@@ -20,8 +20,8 @@ import os
 import select
 import struct
 import termios
-from typing import TYPE_CHECKING, Protocol
 
+from v6fwd.model.lean import TYPE_CHECKING, Protocol
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.tcp.side import COPY_SIZE, Side, buffers
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import NamedTuple
+
+from v6fwd.model.lean import NamedTuple
 
 PIPE_SIZE = 1 << 20
 """Bytes: the most that an unprivileged process may ask for (fs.pipe-max-size)."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
 
+from v6fwd.model.lean import TYPE_CHECKING, Protocol
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import is_connected, pending_error, reset_on_close
 from v6fwd.relay.targets.addresses import SocketAddress

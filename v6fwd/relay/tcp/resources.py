@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from v6fwd.log import Log
+from v6fwd.model.lean import dataclass, field
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.flows import Flows
@@ -15,6 +15,10 @@ from v6fwd.relay.pump import PairPump
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.tcp.pipes import PipePool
+
+LINGER_TIME = 2.0
+"""Seconds that an HTTP client has to read its last answer and close; nginx waits 5 for each
+read."""
 
 
 @dataclass(slots=True)

@@ -18,8 +18,8 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Sequence
-from typing import Protocol
 
+from v6fwd.model.lean import Protocol
 from v6fwd.relay.pump import FlowEvents
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import pending_error, sending_more

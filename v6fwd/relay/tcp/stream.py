@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 from v6fwd.client_ip.first_answer import FirstAnswer, Sent
-from v6fwd.client_ip.proxy.read import Header
 from v6fwd.model import Address, ClientIP, Forward
+from v6fwd.model.lean import TYPE_CHECKING, Any
 from v6fwd.relay.admission import NOT_PRESERVED, REFUSED, tell_refused
 from v6fwd.relay.counters import Counters, count
 from v6fwd.relay.ends import End
@@ -27,9 +26,11 @@ from v6fwd.relay.tcp.connect import Connect
 from v6fwd.relay.tcp.forward import TcpForward
 from v6fwd.relay.tcp.last_bytes import LastBytes, is_hung_up
 from v6fwd.relay.tcp.pipes import PipePool
-from v6fwd.relay.tcp.proxy_header import HeaderReader
 from v6fwd.relay.tcp.resources import TcpResources
 from v6fwd.relay.tcp.side import Side
+
+if TYPE_CHECKING:
+    from v6fwd.client_ip.proxy.read import Header
 
 
 class StreamFlow(ABC):
@@ -76,6 +77,8 @@ class StreamFlow(ABC):
         if forward.needs_source:
             self._source = source = address_of(sockaddr)
             if forward.trusted is not None and source.packed in forward.trusted:
+                from v6fwd.relay.tcp.proxy_header import HeaderReader  # `forward` has loaded it
+
                 self._wait = HeaderReader(self, self._client_fd, forward.resources)
                 return
         self.identified(None, b"")

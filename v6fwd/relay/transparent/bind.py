@@ -10,9 +10,9 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from v6fwd.model import Protocol
+from v6fwd.model.lean import Any, NamedTuple
 from v6fwd.relay.udp_sockets import SESSION_BUFFER, set_buffer
 
 IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75

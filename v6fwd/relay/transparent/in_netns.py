@@ -7,12 +7,12 @@ import functools
 import ipaddress
 import socket
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from v6fwd.client_ip.destination import Destination, Destinations, find_destinations
 from v6fwd.client_ip.presentable import SourceFilter
 from v6fwd.errors import RelayError
 from v6fwd.model import Address, Transparent, ip_text
+from v6fwd.model.lean import Any, NamedTuple
 from v6fwd.netns.netlink import Net
 from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.direct import DirectTarget

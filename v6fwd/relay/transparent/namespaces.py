@@ -12,12 +12,12 @@ import errno
 import functools
 import itertools
 import socket
-from typing import NamedTuple
 
 from v6fwd.client_ip.destination import Destination, is_loopback
 from v6fwd.errors import NotPermittedError, RelayError
 from v6fwd.log import Log, attempt
 from v6fwd.model import Address, Protocol, ip_text
+from v6fwd.model.lean import NamedTuple
 from v6fwd.netns.handle import Handle
 from v6fwd.netns.netlink import Net
 from v6fwd.netns.policy import MARK, NetnsPolicy, PseudoRoute, listening

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from v6fwd.errors import RelayError
 from v6fwd.log import Log
 from v6fwd.model import Address, Endpoint
+from v6fwd.model.lean import Any, Protocol
 from v6fwd.relay.targets.addresses import SocketAddress
 
 

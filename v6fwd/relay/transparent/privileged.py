@@ -9,11 +9,11 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable
-from typing import NamedTuple
-from typing import Protocol as Interface
 
 from v6fwd.client_ip.destination import Destination
 from v6fwd.model import Address, IPNetwork, Protocol
+from v6fwd.model.lean import NamedTuple
+from v6fwd.model.lean import Protocol as Interface
 from v6fwd.netns.netlink import Net
 
 

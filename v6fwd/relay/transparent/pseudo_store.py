@@ -24,10 +24,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from v6fwd.client_ip.pseudo_ipv4 import assign, network_of
 from v6fwd.errors import RelayError
+from v6fwd.model.lean import NamedTuple
 from v6fwd.relay.transparent.pseudo_file import (
     is_rubbish,
     locked,

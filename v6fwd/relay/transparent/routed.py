@@ -6,10 +6,10 @@ import errno
 import functools
 import socket
 from collections.abc import Callable
-from typing import Any
 
 from v6fwd.client_ip.presentable import SourceFilter
 from v6fwd.model import Address, Protocol, Transparent
+from v6fwd.model.lean import Any
 from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.direct import DirectTarget
 from v6fwd.relay.transparent.bind import (

@@ -8,12 +8,12 @@ bridge's or none.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from v6fwd.client_ip.proxy.write import HeaderWriter, write_v2, write_v2_dgram
 from v6fwd.errors import ClientRefusedError, NotPermittedError, RelayError
 from v6fwd.log import Log
 from v6fwd.model import Address, Protocol, TransparentFallback
+from v6fwd.model.lean import Any
 from v6fwd.relay.counters import FALLBACK, PSEUDO
 from v6fwd.relay.targets.addresses import SocketAddress
 from v6fwd.relay.targets.direct import DirectTarget

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
 
+from v6fwd.model.lean import Protocol
 from v6fwd.relay.udp.mmsg import Messages, Outbox
 
 MAX_DATAGRAM = 65_507

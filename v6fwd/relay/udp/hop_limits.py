@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from v6fwd.model.lean import TYPE_CHECKING
 from v6fwd.relay.limits.hops import TRIAL, Hops
 from v6fwd.relay.udp.pktinfo import Family, hear_hop_limits
 

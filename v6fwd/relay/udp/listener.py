@@ -12,13 +12,13 @@ import errno
 import select
 import socket
 from collections.abc import Collection
-from typing import Any
 
 from v6fwd.client_ip.proxy.read import Header
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.errors import ClientRefusedError
 from v6fwd.log import attempt
 from v6fwd.model import Endpoint, Forward
+from v6fwd.model.lean import Any
 from v6fwd.relay.ends import End
 from v6fwd.relay.targets.target import Target
 from v6fwd.relay.udp.demux import Demux

@@ -15,7 +15,8 @@ import socket
 import sys
 from array import array
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from v6fwd.model.lean import NamedTuple
 
 SLOTS = 64
 """Messages received or sent with one call."""

@@ -7,28 +7,11 @@ The kernel drops IPv4 datagrams from outside with a source of ours, but not IPv6
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Callable
-from typing import NamedTuple
 
 from v6fwd.model import Address
-
-_ANY = {bytes(4), bytes(16)}
-
-
-class Bound(NamedTuple):
-    """What a listening socket is bound to."""
-
-    address: Address
-    v6_only: bool
-
-    def includes(self, packed: bytes) -> bool:
-        """Whether it has datagrams to this address, if that is one of this host's."""
-        own = self.address.packed
-        if own not in _ANY:
-            return own == packed
-        return len(own) == len(packed) or (len(own) == 16 and not self.v6_only)
+from v6fwd.relay.targets.loops import Bound, bound_of, is_local_address
 
 
 class OwnListeners:
@@ -67,23 +50,3 @@ class OwnListeners:
 
     def _count(self) -> None:
         self._ports = frozenset(each.address.port for each in self._bound.values())
-
-
-def bound_of(sock: socket.socket) -> Bound:
-    """What a UDP socket is bound to. Raises OSError."""
-    host, port = sock.getsockname()[:2]
-    is_v6 = sock.family == socket.AF_INET6
-    v6_only = is_v6 and bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
-    packed = socket.inet_pton(sock.family, host.partition("%")[0])
-    return Bound(Address.of(packed, port), v6_only)
-
-
-def is_local_address(packed: bytes, device: int = 0) -> bool:
-    """Whether the kernel delivers what is sent to an address on this host."""
-    from v6fwd.netns.netlink import Netlink  # few clients have the port of a listener
-
-    try:
-        with contextlib.closing(Netlink()) as netlink:
-            return netlink.is_local(packed, device)
-    except OSError:
-        return True

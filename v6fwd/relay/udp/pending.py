@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from v6fwd.client_ip.proxy.read import Header
+from v6fwd.model.lean import NamedTuple
 from v6fwd.relay.udp.gso import Item
 from v6fwd.relay.udp.mmsg import SLOT_SIZE, SLOTS
 

@@ -13,9 +13,9 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from v6fwd.model import MAPPED_PREFIX, Address
+from v6fwd.model.lean import dataclass
 from v6fwd.relay.udp.mmsg import BLOCK_SIZE, CMSG_HEADER, NAME_ROOM, SOL_UDP, UDP_GRO
 
 IP_PKTINFO = 8  # linux/in.h

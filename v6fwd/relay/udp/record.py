@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from v6fwd.log import Log
 from v6fwd.model import Address, Forward
+from v6fwd.model.lean import Protocol
 from v6fwd.relay.ends import End
 
 

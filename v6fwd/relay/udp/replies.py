@@ -7,8 +7,7 @@ all that is done here.
 
 from __future__ import annotations
 
-from typing import Protocol
-
+from v6fwd.model.lean import Protocol
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.udp.gso import CUT_IT, MAX_DATAGRAM, MAX_SEGMENTS, Item, Sender, datagrams
 from v6fwd.relay.udp.mmsg import META_SIZE, PIECES, SLOT_SIZE, SLOTS, Growing, Inbox

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 
 from v6fwd.log import Log
+from v6fwd.model.lean import dataclass
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.deadlines import Deadlines
 from v6fwd.relay.limits.bans import Bans

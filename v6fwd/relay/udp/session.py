@@ -15,10 +15,10 @@ import errno
 import os
 import select
 from collections.abc import Iterable
-from typing import Any
 
 from v6fwd.errors import ClientRefusedError
 from v6fwd.model import Address, UdpProxy
+from v6fwd.model.lean import Any
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
 from v6fwd.relay.targets.target import Target, for_client

@@ -21,10 +21,10 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
 
 from v6fwd.log import attempt
 from v6fwd.model import Address
+from v6fwd.model.lean import TYPE_CHECKING, Protocol
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.ends import End
 from v6fwd.relay.limits.port_shares import ALPHA

@@ -8,9 +8,9 @@ network with most sessions gives one up.
 from __future__ import annotations
 
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
 
 from v6fwd.model import Address
+from v6fwd.model.lean import Generic, Protocol, TypeVar
 
 PREFIX_V4, PREFIX_V6 = 3, 6
 """Bytes that tell networks apart: a /24, which is the least that is routed, and a /48."""

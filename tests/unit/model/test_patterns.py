@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from v6fwd.client_ip.patterns import Lazy
+from v6fwd.model.patterns import Lazy
 
 
 def test_it_does_what_a_pattern_does() -> None:
