@@ -17,7 +17,7 @@ from tests.support.rig import noise, read_all, read_exactly, reset
 from tests.unit.relay import test_ring as of_ring
 from tests.unit.relay.test_ring import Dialled, Ends, segments_in
 from v6fwd.relay.pairs.native import PAIRS, PURE, is_native, native_epoll
-from v6fwd.relay.pump import CONNECTED, KIND_BITS, STOPPED, Flags, Reason
+from v6fwd.relay.pump import CONNECTED, FINISHED, KIND_BITS, STOPPED, Flags, Reason
 from v6fwd.relay.ring.native import Ring
 from v6fwd.relay.targets.addresses import raw_address
 
