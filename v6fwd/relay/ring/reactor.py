@@ -118,10 +118,10 @@ class RingReactor(Reactor):
 
     def _wait(self, seconds: float, most: int) -> list[tuple[int, int]]:
         """Wait for either; tell flows what the ring has seen, and give the epoll's events."""
-        ring = self._ring
         self._moved = False
         if not (self._is_used or self._due):
             return self._poll_epoll(seconds, most)
+        ring = self._ring
         self._due = False
         if not self._polled:
             ring.poll(self._epoll.fileno())
