@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from v6fwd.relay.pairs.native import native_epoll
 from v6fwd.relay.pairs.pump import EpollPairs
-from v6fwd.relay.pump import KIND, KIND_BITS, READABLE, PairEvents, PairPump, teller
+from v6fwd.relay.pump import KIND, KIND_BITS, READABLE, PairEvents, PairPump, tell
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.ring.native import Ring
 from v6fwd.relay.ring.pump import RingPump
@@ -151,7 +151,7 @@ class RingReactor(Reactor):
                 continue
             owner: PairEvents | None = owner_of(event >> KIND_BITS)
             if owner is not None:  # else it has closed meanwhile
-                self.attempt(owner, teller(owner, kind))
+                tell(self, owner, kind)
         return has_more
 
 
