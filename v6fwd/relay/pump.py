@@ -16,7 +16,6 @@ pump's own affair: today it is epoll, and event masks, edge-triggering and short
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import IntEnum, IntFlag
 
 from v6fwd.model.lean import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
@@ -179,15 +178,26 @@ class PairEvents(Protocol):
         """An exception that nobody expected. It costs this flow and no other."""
 
 
-def teller(owner: PairEvents, kind: int) -> Callable[[], None]:
-    """Return what tells an owner that this has become of its pair."""
-    if kind == FINISHED:
-        return owner.pair_finished
-    if kind == CONNECTED:
-        return owner.pair_connected
-    if kind == STOPPED:
-        return owner.pair_stopped
-    return owner.pair_waits
+class Turn(Protocol):
+    """A turn of the reactor, in which events are told."""
+
+    def give_up(self, handler: PairEvents, error: Exception) -> None:
+        """Let a flow clean up after an exception."""
+
+
+def tell(turn: Turn, owner: PairEvents, kind: int) -> None:
+    """Tell an owner what has become of its pair. An exception costs that flow, and no other."""
+    try:
+        if kind == FINISHED:
+            owner.pair_finished()
+        elif kind == CONNECTED:
+            owner.pair_connected()
+        elif kind == STOPPED:
+            owner.pair_stopped()
+        else:
+            owner.pair_waits()
+    except Exception as error:
+        turn.give_up(owner, error)
 
 
 class PairPump(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from v6fwd.model.lean import TYPE_CHECKING
 from v6fwd.relay.pairs.native import PAIRS, native_epoll
-from v6fwd.relay.pump import KIND, KIND_BITS, PairEvents, PairPump, Stopped, teller
+from v6fwd.relay.pump import KIND, KIND_BITS, PairEvents, PairPump, Stopped, tell
 from v6fwd.relay.reactor import Reactor
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class EpollPairs:
         """Tell the owner of a pair what has become of it; `mask` says both."""
         owner: PairEvents | None = self._epoll.owner(mask >> KIND_BITS)
         if owner is not None:  # else it has closed meanwhile
-            self._reactor.attempt(owner, teller(owner, mask & KIND))
+            tell(self._reactor, owner, mask & KIND)
 
     def on_exception(self, error: Exception) -> None:
         """Raise it: `on_event` lets none pass but a defect of its own."""

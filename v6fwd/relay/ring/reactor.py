@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from v6fwd.model.lean import TYPE_CHECKING
 from v6fwd.relay.pairs.native import native_epoll
 from v6fwd.relay.pairs.pump import EpollPairs
-from v6fwd.relay.pump import KIND, KIND_BITS, READABLE, PairEvents, PairPump, teller
+from v6fwd.relay.pump import KIND, KIND_BITS, READABLE, PairEvents, PairPump, tell
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.ring.native import Ring
 from v6fwd.relay.ring.pump import RingPump
@@ -57,8 +57,8 @@ class RingReactor(Reactor):
         self._poll = self._wait
         loop.add_reader(ring.fileno(), self._ring_turn)
         self._sweeping: asyncio.TimerHandle | None = None
-        if epoll is None:
-            self.pairs.is_open = True  # the pump in Python is dearer than the ring with any load
+        self.pairs.is_open = epoll is None  # the pump in Python is dearer with any load
+        self._is_used = self.pairs.wants_back()  # the ring has pairs, or will have
 
     def close(self) -> None:
         if self._sweeping is not None:
@@ -70,7 +70,7 @@ class RingReactor(Reactor):
     def _open_ring(self, native: Epoll) -> None:
         """Let the ring have the flows that begin, and those that say something."""
         self._ring.load = native.load
-        self.pairs.is_open = native.leaving = True
+        self.pairs.is_open = native.leaving = self._is_used = True
         self._sweep_later()
 
     def rest(self) -> None:
@@ -92,12 +92,14 @@ class RingReactor(Reactor):
         self._sweeping = None
         ring, native = self._ring, self._native
         if native is not None and native.leaving:
-            if ring.load < QUIET:
-                self.pairs.is_open = native.leaving = False
+            self.pairs.is_open = native.leaving = ring.load >= QUIET
             ring.load /= 2  # what no wait renews
+        is_open = self.pairs.wants_back()
+        self._is_used = is_open or ring.active > 0
+        if ring.active or (native is not None and native.leaving):
             self._sweep_later()
         if ring.active:
-            ring.sweep(0 if self.pairs.wants_back() else LEAVE_AT_ONCE)
+            ring.sweep(0 if is_open else LEAVE_AT_ONCE)
             self.rest()
 
     def _ring_turn(self) -> None:
@@ -116,10 +118,10 @@ class RingReactor(Reactor):
 
     def _wait(self, seconds: float, most: int) -> list[tuple[int, int]]:
         """Wait for either; tell flows what the ring has seen, and give the epoll's events."""
-        ring = self._ring
         self._moved = False
-        if not (ring.active or self._due):
+        if not (self._is_used or self._due):
             return self._poll_epoll(seconds, most)
+        ring = self._ring
         self._due = False
         if not self._polled:
             ring.poll(self._epoll.fileno())
@@ -149,7 +151,7 @@ class RingReactor(Reactor):
                 continue
             owner: PairEvents | None = owner_of(event >> KIND_BITS)
             if owner is not None:  # else it has closed meanwhile
-                self.attempt(owner, teller(owner, kind))
+                tell(self, owner, kind)
         return has_more
 
 
