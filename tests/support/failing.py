@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.machinery
 import importlib.util
+import os
 import shutil
 import subprocess
 import sysconfig
@@ -13,6 +14,8 @@ from types import ModuleType
 
 from tests.support.paths import ROOT
 
+FLAGS = os.environ.get("V6FWD_NATIVE_FLAGS", "").split()
+"""As for setup.py; `make asan` gives the sanitizers."""
 INCLUDE = sysconfig.get_path("include")
 HERE = Path(__file__).parent
 
@@ -26,6 +29,11 @@ def can_build(header: str = "") -> bool:
     )
 
 
+def _compile(*words: str | Path) -> None:
+    outside = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    subprocess.run(["cc", "-fPIC", "-g", *FLAGS, *words], check=True, env=outside)
+
+
 class Failing:
     """A native module of its own copy of the code."""
 
@@ -33,11 +41,11 @@ class Failing:
         """`name` is the module's in the package; `sources` begin at the project's root."""
         path = folder / f"{name.rpartition('.')[2]}.so"
         own = folder / "failing.o"
-        subprocess.run(["cc", "-fPIC", "-c", HERE / "failing.c", "-o", own], check=True)
-        words = ["-shared", "-fPIC", "-g", f"-I{INCLUDE}", f"-I{(ROOT / sources[0]).parent}"]
+        _compile("-c", HERE / "failing.c", "-o", own)
+        words = ["-shared", f"-I{INCLUDE}", f"-I{(ROOT / sources[0]).parent}"]
         names = ["-Dmalloc=failing_malloc", "-Drealloc=failing_realloc"]
         files = [ROOT / source for source in sources]
-        subprocess.run(["cc", *words, *names, *files, own, "-o", path, *libraries], check=True)
+        _compile(*words, *names, *files, own, "-o", path, *libraries)
         loader = importlib.machinery.ExtensionFileLoader(name, str(path))
         spec = importlib.util.spec_from_loader(name, loader)
         assert spec is not None
