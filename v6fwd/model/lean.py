@@ -86,7 +86,10 @@ else:
                 (name, owner.__annotations__[name], *_original(owner, name))
                 for name in owner.__slots__
             ]
-            like = dataclasses.make_dataclass(owner.__name__, made)
+            text = {"__doc__": "A class without one is shown by `inspect`, of 0.9 MB."}
+            like = dataclasses.make_dataclass(
+                owner.__name__, made, namespace=text, init=False, repr=False, eq=False
+            )
             owner.__dataclass_fields__ = like.__dataclass_fields__
             return owner.__dataclass_fields__
 
