@@ -193,9 +193,11 @@ def import_all() -> None:
     files of modules when it has dropped its privileges.
     """
     import concurrent.futures.thread  # noqa: F401 - asyncio resolves names there
+    import termios  # noqa: F401
 
     import v6fwd.netns.netlink
     import v6fwd.relay.http.flow
+    import v6fwd.relay.targets.resolver
     import v6fwd.relay.tcp.proxy_header
     import v6fwd.relay.udp.listener
     import v6fwd.relay.udp_sockets  # noqa: F401
