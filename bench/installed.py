@@ -13,7 +13,6 @@ import functools
 import re
 import shutil
 import sys
-import sysconfig
 import tempfile
 import venv
 from importlib import metadata
@@ -59,9 +58,8 @@ _compiled = shutil.ignore_patterns("__pycache__")
 
 
 def _script() -> str:
-    """What the pip of this environment has written for the entry point, behind the first line."""
-    text = Path(sysconfig.get_path("scripts"), "v6fwd").read_text()
-    return text.partition("\n")[2]
+    """The program behind its first line, which pip writes."""
+    return Path(v6fwd.__file__).parent.joinpath("cli", "v6fwd").read_text().partition("\n")[2]
 
 
 def libraries(name: str) -> set[str]:

@@ -124,6 +124,13 @@ _ALERTS = (10, 50, 70)
 """TLS: unexpected message, decode error, protocol version."""
 
 
+def compile_patterns() -> None:
+    """Do so now, in the parent of workers: each would have these pages for itself."""
+    for each in globals().values():
+        if isinstance(each, Lazy):
+            each.compile()
+
+
 def words_of(data: bytes, port: int) -> Words:
     """What a client's first bytes are, for a server on that port."""
     if not data:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from v6fwd.config.settings import Config, ConfigError, Control, Docker, Metrics
-from v6fwd.model import is_loopback
+from v6fwd.model.loops import is_loopback
 
 __all__ = ["Config", "ConfigError", "Control", "Docker", "Metrics", "load"]
 

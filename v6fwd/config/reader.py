@@ -39,11 +39,10 @@ from v6fwd.model import (
     InputError,
     Limits,
     Transparent,
-    is_loopback,
-    looping,
     pair_up,
     refuse_misfits,
 )
+from v6fwd.model.loops import is_loopback, looping
 
 _HINTS = {
     errno.ENOENT: "; write one, as `v6fwd config example` is, or name it with -c",

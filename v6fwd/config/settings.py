@@ -19,8 +19,8 @@ from v6fwd.model import (
     Transparent,
     TransparentFallback,
     is_ip,
-    is_loopback,
 )
+from v6fwd.model.loops import is_loopback
 
 
 class ConfigError(ValueError):

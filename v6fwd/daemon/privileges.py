@@ -8,6 +8,7 @@ and what a reload needs to open a port below 1024; it stays root if no `user` is
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import pwd
 from collections.abc import Iterable
@@ -48,6 +49,16 @@ def become(user: str, keep: Iterable[int] = ()) -> None:
         raise RelayError(f"cannot become user {user}: {reason(error)}") from error
 
 
+@functools.cache
+def find_nobody() -> tuple[int, int]:
+    """The ids of that user and of its group; to be called before the fork, see `fork_worker`."""
+    try:
+        entry = pwd.getpwnam(NOBODY)
+    except KeyError:
+        return _OVERFLOW_ID, _OVERFLOW_ID
+    return entry.pw_uid, entry.pw_gid
+
+
 def become_nobody() -> str:
     """Be no user that matters, in no group, without capabilities; return what is missing of that.
 
@@ -56,12 +67,7 @@ def become_nobody() -> str:
     missing = ""
     if not os.geteuid():
         try:
-            entry = pwd.getpwnam(NOBODY)
-            uid, gid = entry.pw_uid, entry.pw_gid
-        except KeyError:
-            uid = gid = _OVERFLOW_ID
-        try:
-            _switch(uid, gid, [])
+            _switch(*find_nobody(), [])
         except OSError as error:  # a root without CAP_SETUID, which is not worth much
             missing = f"cannot become user {NOBODY}: {reason(error)}"
     restrict()

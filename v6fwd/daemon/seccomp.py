@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
-import platform
 import socket
 import struct
 from collections.abc import Iterable, Sequence
@@ -51,6 +51,8 @@ ALLOW, KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 # struct seccomp_data: int nr; u32 arch; u64 instruction_pointer; u64 args[6]. Little endian.
 _NR, _ARCH, _ARGUMENTS = 0, 4, 16
 
+_STEP = struct.Struct("=HBBI")
+"""struct sock_filter."""
 _CLONE_THREAD = 0x10000
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK)
@@ -139,18 +141,32 @@ def is_strict() -> bool:
     return os.environ.get(ENVIRONMENT) == "strict"
 
 
+@functools.cache
+def _code(machine: Machine, *, strict: bool, privileged: bool, ring: bool) -> bytes:
+    steps = program(machine, strict=strict, privileged=privileged, ring=ring)
+    return b"".join(_STEP.pack(*step) for step in steps)
+
+
+def filter_ahead() -> None:
+    """Make the filters that a worker may want, before it is forked; see `fork_worker`."""
+    machine = MACHINES.get(os.uname().machine)
+    if machine is not None:
+        for ring in (False, True):
+            _code(machine, strict=is_strict(), privileged=False, ring=ring)
+
+
 def confine(*, privileged: bool = False, strict: bool = False, ring: bool = False) -> str:
     """Filter the system calls of this process for good; return why not, "" if it is done.
 
     no_new_privs must be set. A kernel or a sandbox around us may not have seccomp(2).
     """
-    machine = MACHINES.get(platform.machine())
+    machine = MACHINES.get(os.uname().machine)
     if machine is None:
-        return f"no filter of system calls for {platform.machine()}"
-    steps = program(machine, strict=strict, privileged=privileged, ring=ring)
-    code = b"".join(struct.pack("=HBBI", *step) for step in steps)
+        return f"no filter of system calls for {os.uname().machine}"
+    code = _code(machine, strict=strict, privileged=privileged, ring=ring)
     buffer = ctypes.create_string_buffer(code, len(code))
-    header = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(buffer))  # struct sock_fprog
+    # struct sock_fprog
+    header = struct.pack("HxxxxxxP", len(code) // _STEP.size, ctypes.addressof(buffer))
     libc = ctypes.CDLL(None, use_errno=True)
     call = (ctypes.c_long(machine.seccomp), ctypes.c_uint(_SET_MODE_FILTER))
     if libc.syscall(*call, ctypes.c_uint(_SPEC_ALLOW), ctypes.c_char_p(header)):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from v6fwd import __version__
 from v6fwd.config import Config, ConfigError, load
@@ -28,17 +28,19 @@ from v6fwd.daemon.supervisor import Supervisor
 from v6fwd.daemon.systemd import Notifier, inherited_sockets, match
 from v6fwd.daemon.takeover import Predecessor
 from v6fwd.daemon.usage import measured
-from v6fwd.daemon.web import WebServer
 from v6fwd.errors import RelayError, reason
 from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Endpoint, Forward, RelayEngine
-from v6fwd.netns.owners import told
 from v6fwd.relay.budget import raised_limit
 from v6fwd.relay.life.process import ignore_stray_signals
+from v6fwd.relay.life.signals import Signals
 from v6fwd.relay.pairs.native import is_native
 from v6fwd.relay.ready import ready_text, tell_ready
 from v6fwd.relay.ring.choose import probe, tell_engine
 from v6fwd.relay.targets.loops import is_local_address
+
+if TYPE_CHECKING:
+    from v6fwd.daemon.web import WebServer
 
 AT_RUN_TIME = ("forwards", "docker")
 """The settings that a reload applies; the others wait for the next start."""
@@ -207,6 +209,7 @@ class Daemon:
         if metrics.listen is None:
             return None
         from v6fwd.daemon.metrics import pages  # 2.6 MB that nobody else needs
+        from v6fwd.daemon.web import WebServer
 
         pool = self.supervisor.pool
         shown = pages(self._measured, lambda: pool.trouble)
@@ -223,10 +226,10 @@ class Daemon:
     def _obey_signals(self) -> None:
         """SIGTERM and SIGQUIT drain, SIGINT too within a shorter time; SIGHUP reloads."""
         ignore_stray_signals()
-        add, limits = asyncio.get_running_loop().add_signal_handler, self._config.limits
-        add(signal.SIGTERM, self.stop, limits.drain_timeout)
-        add(signal.SIGINT, self.stop, limits.interrupt_timeout)
-        add(signal.SIGQUIT, self.stop, limits.drain_timeout)
+        add, limits = Signals(asyncio.get_running_loop().add_reader).add, self._config.limits
+        add(signal.SIGTERM, partial(self.stop, limits.drain_timeout))
+        add(signal.SIGINT, partial(self.stop, limits.interrupt_timeout))
+        add(signal.SIGQUIT, partial(self.stop, limits.drain_timeout))
         add(signal.SIGHUP, self.reload)
 
     def stop(self, grace: float) -> None:
@@ -260,7 +263,7 @@ class Daemon:
             )
             diff = self._apply(config.forwards)
         except (ConfigError, RelayError) as error:
-            text = told(error) if isinstance(error, RelayError) else str(error)
+            text = _told(error)
             lines = text.splitlines()
             for line in lines:
                 self._log.error("reload-refused", f"not reloaded: {line}")
@@ -341,6 +344,15 @@ class Daemon:
         return await self.status() | {"processes": measured(self.supervisor.pool.usage())}
 
 
+def _told(error: Exception) -> str:
+    """Its text; of a port that is taken, who has it."""
+    if not isinstance(error, RelayError):
+        return str(error)
+    from v6fwd.netns.owners import told  # 0.3 MB that most daemons never need
+
+    return told(error)
+
+
 def serve(
     path: Path,
     config: Config,
@@ -362,6 +374,7 @@ def serve(
     raised_limit()  # a socket a forward, and of UDP one a worker
     try:
         with asyncio.Runner() as runner:
-            runner.run(main())
+            # Not `run`, whose handler of SIGINT we would replace at once.
+            runner.get_loop().run_until_complete(main())
     except OSError as error:
         raise RelayError(f"cannot start: {reason(error)}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import gc
 import os
 import socket
@@ -12,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from v6fwd.client_ip.proxy.write import learn_v2_starts, packed_v2_starts
+from v6fwd.daemon.apart import made_apart
 from v6fwd.daemon.channel import Channel
 from v6fwd.daemon.messages import (
     Ask,
@@ -27,15 +30,14 @@ from v6fwd.daemon.messages import (
     answers,
     read_by_worker,
 )
-from v6fwd.daemon.privileges import become_nobody
+from v6fwd.daemon.privileges import become_nobody, find_nobody
 from v6fwd.daemon.process import Child, fork
 from v6fwd.daemon.scoreboard import ScoreboardSlot
-from v6fwd.daemon.seccomp import confine, is_strict
+from v6fwd.daemon.seccomp import confine, filter_ahead, is_strict
 from v6fwd.log import Log, attempt, in_background, log_exceptions
 from v6fwd.model import Endpoint, Forward, Limits, RelayEngine
 from v6fwd.relay.clients import Clients
 from v6fwd.relay.ends import End
-from v6fwd.relay.event_loop import import_uvloop, new_event_loop
 from v6fwd.relay.life.process import GC_THRESHOLD
 from v6fwd.relay.limits.bans import Bans, BanTable
 from v6fwd.relay.limits.chosen import Chosen
@@ -218,7 +220,12 @@ def _there(sock: socket.socket | None) -> socket.socket:
 
 
 def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients: Clients) -> Child:
-    """Start a worker at the other end of `sock`'s pair; see `fork`. Raises OSError."""
+    """Start a worker at the other end of `sock`'s pair; see `fork`. Raises OSError.
+
+    What can be done before is: a page that a worker writes to is its own from then on. Its event
+    loop is asyncio's. uvloop would take 1 MB of each process, and the loop is asked every 10 ms at
+    most while flows are busy.
+    """
 
     def main() -> int:
         bans = setup.bans.reader()
@@ -231,12 +238,23 @@ def fork_worker(sock: socket.socket, setup: Setup, slot: ScoreboardSlot, clients
                 setup.log.warning("privileges", f"a worker has more rights than needed: {missing}")
         gc.set_threshold(GC_THRESHOLD)
         serving = _serve(sock, setup, slot, clients, bans, chosen.ring)
-        asyncio.Runner(loop_factory=new_event_loop).run(serving)
+        asyncio.Runner().run(serving)
         return 0
 
-    import_uvloop()  # no loop is made before the fork
+    _learn_v2_starts(setup.log)
     import_all()
+    find_nobody()
+    filter_ahead()
     return fork(main, (sock.fileno(), setup.bans.fd, *clients.descriptors), setup.log)
+
+
+@functools.cache
+def _learn_v2_starts(log: Log) -> None:
+    """Once, without the library that makes them; where that fails, `import_all` has it here."""
+    try:
+        learn_v2_starts(made_apart(packed_v2_starts))
+    except (OSError, ValueError) as error:
+        log.warning("defect", f"internal error: {error!r}")
 
 
 async def _serve(

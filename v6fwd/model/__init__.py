@@ -1,14 +1,14 @@
 """The data types of v6fwd, the notation that users write them in, and checks of combinations.
 
 Pure. Every error is an `InputError` whose text names what is wrong and what would be right. What
-few commands need is not imported here: `banning`, `hints`.
+few commands need is not imported here: `banning`, `hints`, `loops`. `lean` and `patterns` stand for
+parts of the standard library that would take a third of a start.
 """
 
 from v6fwd.model.checks import (
     refuse_misfits,
     refuse_twins,
 )
-from v6fwd.model.loops import is_loopback, looping
 from v6fwd.model.notation import (
     pair_up,
     parse_listen,
@@ -67,8 +67,6 @@ __all__ = [
     "bracketed",
     "ip_text",
     "is_ip",
-    "is_loopback",
-    "looping",
     "pair_up",
     "parse_listen",
     "parse_max_head",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
     from dataclasses import field as field
     from typing import Any as Any
+    from typing import ClassVar as ClassVar
     from typing import Generic as Generic
     from typing import NamedTuple as NamedTuple
     from typing import NoReturn as NoReturn
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from typing import TypeVar as TypeVar
     from typing import cast as cast
 else:
-    Any = NoReturn = object
+    Any = ClassVar = NoReturn = object
 
     class Protocol:
         """What an object must have. A class may name it as its base; it adds nothing."""
@@ -86,7 +87,10 @@ else:
                 (name, owner.__annotations__[name], *_original(owner, name))
                 for name in owner.__slots__
             ]
-            like = dataclasses.make_dataclass(owner.__name__, made)
+            text = {"__doc__": "A class without one is shown by `inspect`, of 0.9 MB."}
+            like = dataclasses.make_dataclass(
+                owner.__name__, made, namespace=text, init=False, repr=False, eq=False
+            )
             owner.__dataclass_fields__ = like.__dataclass_fields__
             return owner.__dataclass_fields__
 

@@ -13,10 +13,9 @@ import os
 import socket
 import struct
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
 
 from v6fwd.model import Protocol
+from v6fwd.model.lean import ClassVar, NamedTuple, dataclass
 from v6fwd.netns.netlink_format import (
     HEADER,
     attribute,

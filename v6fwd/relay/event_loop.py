@@ -1,7 +1,8 @@
-"""asyncio and uvloop, imported without ssl: nothing here speaks TLS through them.
+"""asyncio and uvloop, imported without ssl and inspect: nothing here speaks TLS through them.
 
 ssl costs 4.5 MB a process, most of it OpenSSL. asyncio does without it where Python was built
-without it. uvloop imports it for the names of its classes alone.
+without it. uvloop imports it for the names of its classes alone. inspect costs 0.9 MB; asyncio
+asks it about callbacks that may be coroutines, in debug mode and where it handles signals.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from types import ModuleType
 
 from v6fwd.model.lean import Any
+from v6fwd.relay.life.later import later
 
 
 class _NoTls(ModuleType):
@@ -34,19 +36,13 @@ def _ssl_is(module: ModuleType | None) -> Iterator[None]:
         del sys.modules["ssl"]
 
 
-with _ssl_is(None):
+with _ssl_is(None), later("inspect"):
     import asyncio as asyncio  # for others to import from here
 
 
-def import_uvloop() -> None:
-    """Import it: 2.7 MB that processes share if it is done before the fork."""
-    with _ssl_is(_NoTls("ssl")):
-        import uvloop  # noqa: F401
-
-
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """A loop of uvloop. Not to be called in a process that forks."""
-    import_uvloop()
-    import uvloop
+    """A loop of uvloop: for one process, which does not fork."""
+    with _ssl_is(_NoTls("ssl")):
+        import uvloop
 
     return uvloop.new_event_loop()

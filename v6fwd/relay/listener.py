@@ -71,7 +71,7 @@ class Listener:
         self.counters = counters
         self.watched = False
         self._socket = sock
-        self._accept, self._sockaddr = accepting(sock.fileno())
+        self._accept, self._sockaddr = accepting(sock)
         self._batch = 1  # clients to be accepted at an event
         self._filled = 0  # events in a row that had as many
         self._gate = gate

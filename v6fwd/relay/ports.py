@@ -192,10 +192,17 @@ def import_all() -> None:
     For a worker: it shares what is imported before it is forked, and may not be able to read the
     files of modules when it has dropped its privileges.
     """
+    import concurrent.futures.thread  # noqa: F401 - asyncio resolves names there
+    import termios  # noqa: F401
+
+    import v6fwd.netns.netlink
     import v6fwd.relay.http.flow
+    import v6fwd.relay.targets.resolver
     import v6fwd.relay.tcp.proxy_header
     import v6fwd.relay.udp.listener
     import v6fwd.relay.udp_sockets  # noqa: F401
+    from v6fwd.client_ip.first_answer import compile_patterns
     from v6fwd.client_ip.proxy.write import v2_starts
 
     v2_starts()
+    compile_patterns()

@@ -30,7 +30,6 @@ from v6fwd.relay.ports import Port, open_port
 from v6fwd.relay.pump import PairPump
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.resources import Resources
-from v6fwd.relay.ring.native import Ring
 from v6fwd.relay.sockets import open_listener
 from v6fwd.relay.targets.mismatch import Heard
 from v6fwd.relay.targets.shared import Targets
@@ -38,6 +37,7 @@ from v6fwd.relay.targets.shared import Targets
 if TYPE_CHECKING:
     import asyncio
 
+    from v6fwd.relay.ring.native import Ring
     from v6fwd.relay.udp.listener import UdpListener
 
 NAMESPACE_DESCRIPTORS = 6

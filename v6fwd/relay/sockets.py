@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 import socket
 import struct
@@ -240,15 +241,20 @@ def _borrow(fd: int) -> socket.SocketType:
     return socket.SocketType(socket.AF_INET6, socket.SOCK_STREAM, 0, fd)
 
 
-def accepting(fd: int) -> tuple[Accept, bytearray]:
-    """accept4(2) for one listening socket, and where the client's struct sockaddr will be.
-
-    The size is not set before each call: a listening socket has clients of one family only.
+def accepting(sock: socket.socket) -> tuple[Accept, bytearray]:
+    """accept4(2) for a listening socket, and where the client's struct sockaddr will be: until
+    the next call for any socket of this family.
     """
+    name, size, sockaddr = _room_for(sock.family)
+    return partial(_accept4, sock.fileno(), name, size, _FLAGS), sockaddr
+
+
+@functools.cache
+def _room_for(family: int) -> tuple[Any, Any, bytearray]:  # noqa: ARG001 - see below
+    """One for each family: the size, which accept4(2) sets, is that of the last client."""
     sockaddr = bytearray(_ADDRESS_SIZE)
     name = (ctypes.c_char * _ADDRESS_SIZE).from_buffer(sockaddr)
-    size = ctypes.byref(ctypes.c_uint(_ADDRESS_SIZE))
-    return partial(_accept4, fd, name, size, _FLAGS), sockaddr
+    return name, ctypes.byref(ctypes.c_uint(_ADDRESS_SIZE)), sockaddr
 
 
 def sending_more(buffer: memoryview) -> Callable[[int, int], int]:

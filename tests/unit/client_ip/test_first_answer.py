@@ -20,6 +20,7 @@ from v6fwd.client_ip.first_answer import (
     Words,
     words_of,
 )
+from v6fwd.model.patterns import Lazy
 
 SERVED, ENDED, ERROR, SILENT, UNCLEAR = Answer
 NOTHING, HEADER, FIELD = Sent.NOTHING, Sent.HEADER, Sent.FIELD
@@ -301,3 +302,11 @@ def test_a_request_is_read_as_patterns_do(data: bytes) -> None:
         assert words_of(data, 80) is expected
     else:
         assert first_answer._path_of(data) is None
+
+
+def test_a_parent_can_have_the_patterns_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    lazy = Lazy(b"a")
+    monkeypatch.setattr(first_answer, "_IRC_RE", lazy)
+    first_answer.compile_patterns()
+    monkeypatch.delattr(re, "compile")
+    assert lazy.match(b"a")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from v6fwd.model import Forward, is_loopback, looping, pair_up
+from v6fwd.model import Forward, pair_up
+from v6fwd.model.loops import is_loopback, looping
 
 HERE = bytes((192, 0, 2, 1))
 

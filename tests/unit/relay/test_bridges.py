@@ -77,6 +77,21 @@ def test_nothing_of_what_is_no_address(tmp_path: Path, monkeypatch: pytest.Monke
     assert told(tmp_path, *targets) == []
 
 
+def test_a_host_with_many_ports_is_asked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    def device_to(_: Netlink, packed: bytes) -> int:
+        asked.append(packed)
+        return LOOPBACK
+
+    monkeypatch.setattr(Netlink, "device_to", device_to)
+    monkeypatch.setattr(socket, "if_indextoname", lambda _: "docker0")
+    assert len(told(tmp_path, *(f"127.0.0.1:{port}" for port in range(80, 100)))) == 20
+    assert asked == [bytes((127, 0, 0, 1))]
+
+
 def test_the_device_to_an_address() -> None:
     with contextlib.closing(Netlink()) as netlink:
         assert netlink.device_to(bytes((127, 0, 0, 1))) == LOOPBACK

@@ -9,7 +9,6 @@ of both.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 
 from v6fwd.model import MAPPED_PREFIX, Address, ClientIP, Protocol
@@ -77,23 +76,40 @@ def _as_ipv6(address: Address) -> Address:
     return Address(MAPPED_PREFIX + address.packed, address.port)
 
 
-@cache
 def v2_starts() -> Mapping[tuple[Protocol, int], bytes]:
     """The constant part of a header by transport and length of an address in bytes.
 
     It is signature, version, command, family and length. Call it before files may be out of reach.
     """
-    from proxyprotocol.result import ProxyResultIPv4, ProxyResultIPv6  # 0.8 MB
+    if not _starts:
+        learn_v2_starts(packed_v2_starts())
+    return _starts
+
+
+def learn_v2_starts(packed: bytes) -> None:
+    """Take what `packed_v2_starts` has given in another process. Raises ValueError."""
+    if len(packed) != _START_SIZE * len(_KEYS):
+        raise ValueError("not the starts of PROXY v2 headers")
+    for number, key in enumerate(_KEYS):
+        _starts[key] = packed[_START_SIZE * number :][:_START_SIZE]
+
+
+def packed_v2_starts() -> bytes:
+    """Have the library make them, one behind the other."""
+    from proxyprotocol.result import ProxyResultIPv4, ProxyResultIPv6  # 1.7 MB with its imports
     from proxyprotocol.v2 import ProxyProtocolV2
 
     pack = ProxyProtocolV2().pack
     v4, v6 = (IPv4Address(0), 0), (IPv6Address(0), 0)
-    starts = {}
-    for protocol, kind in _KINDS.items():
-        starts[protocol, 4] = pack(ProxyResultIPv4(v4, v4, protocol=kind))[:16]
-        starts[protocol, 16] = pack(ProxyResultIPv6(v6, v6, protocol=kind))[:16]
+    starts = b""
+    for kind in _KINDS.values():
+        starts += pack(ProxyResultIPv4(v4, v4, protocol=kind))[:_START_SIZE]
+        starts += pack(ProxyResultIPv6(v6, v6, protocol=kind))[:_START_SIZE]
     return starts
 
 
 # SOCK_STREAM and SOCK_DGRAM by value: a pure package does not import socket
 _KINDS = {Protocol.TCP: cast("SocketKind", 1), Protocol.UDP: cast("SocketKind", 2)}
+_KEYS = [(protocol, size) for protocol in _KINDS for size in (4, 16)]
+_START_SIZE = 16
+_starts: dict[tuple[Protocol, int], bytes] = {}

@@ -6,5 +6,3 @@ relay that it becomes otherwise. The daemon meets shims in a folder (`rendezvous
 descriptors (`process`) and uses their sockets (`listening`). `published` reads from /proc which
 program serves each published port.
 """
-
-import v6fwd.relay.life.later  # noqa: F401

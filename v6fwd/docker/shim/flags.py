@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from v6fwd.model import Endpoint, Forward, InputError, Protocol, is_ip
+from v6fwd.model.lean import dataclass
 
 _ADDRESSES = ("host-ip", "container-ip")
 _PORTS = ("host-port", "container-port")

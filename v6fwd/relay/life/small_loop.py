@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import os
 import select
-import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from v6fwd.log import Log
+from v6fwd.relay.life.signals import Signals
 
 LONGEST = 3600.0
 """Seconds; epoll_wait(2) takes no more than 2**31 milliseconds."""
@@ -49,8 +49,7 @@ class SmallLoop:
         self._later: list[tuple[float, int, Call]] = []  # a heap
         self._numbers = itertools.count()  # calls are not compared
         self._is_stopping = False
-        self._signals: dict[int, Call] = {}
-        self._wakeup = (-1, -1)
+        self._signals: Signals | None = None
 
     def call_soon(self, call: Callable[..., object], *words: object) -> Call:
         """Call after what is called now."""
@@ -76,18 +75,9 @@ class SmallLoop:
 
     def add_signal_handler(self, number: int, call: Callable[..., object], *words: object) -> None:
         """Call whenever this signal comes."""
-        if not self._signals:
-            reader, writer = self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            signal.set_wakeup_fd(writer)
-            self.add_reader(reader, self._signalled)
-        self._signals[number] = Call(call, words)
-        signal.signal(number, _nothing)
-        signal.siginterrupt(number, False)  # a system call by ctypes is not made again after EINTR
-
-    def _signalled(self) -> None:
-        for number in os.read(self._wakeup[0], 256):
-            if number in self._signals:
-                self._make(self._signals[number])
+        if self._signals is None:
+            self._signals = Signals(self.add_reader)
+        self._signals.add(number, partial(self._make, Call(call, words)))
 
     def stop(self) -> None:
         """End `run`."""
@@ -128,12 +118,6 @@ class SmallLoop:
 
     def close(self) -> None:
         """Close its descriptors."""
-        signal.set_wakeup_fd(-1)
-        for fd in self._wakeup:
-            if fd >= 0:
-                os.close(fd)
+        if self._signals is not None:
+            self._signals.close()
         self._epoll.close()
-
-
-def _nothing(_number: int, _frame: object) -> None:
-    """The byte in the pipe tells: a handler that does nothing keeps the signal from ending us."""

@@ -8,10 +8,12 @@ import os
 from v6fwd.errors import reason
 from v6fwd.log import Log
 from v6fwd.model import RelayEngine
-from v6fwd.model.lean import dataclass
+from v6fwd.model.lean import TYPE_CHECKING, dataclass
 from v6fwd.model.patterns import Lazy
 from v6fwd.relay.pairs.native import is_native
-from v6fwd.relay.ring.native import Ring
+
+if TYPE_CHECKING:
+    from v6fwd.relay.ring.native import Ring
 
 ENVIRONMENT = "V6FWD_ENGINE"
 """Says what `auto` is, for tests and measurements."""

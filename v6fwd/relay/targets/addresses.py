@@ -26,6 +26,8 @@ class Addresses:
     but are tried if nothing else is left.
     """
 
+    __slots__ = ("_answered", "_failed", "_refused", "_turn", "all", "found", "straight")
+
     def __init__(self) -> None:
         self.all: tuple[SocketAddress, ...] = ()
         """Those that may be used."""

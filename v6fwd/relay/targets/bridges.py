@@ -17,8 +17,9 @@ def on_bridges(forwards: Iterable[Forward]) -> list[tuple[Endpoint, str]]:
     """Return each target whose address is in a network of Docker's on this host, and its bridge."""
     if not _has_bridge():
         return []
-    targets = {forward.target: None for forward in forwards}
-    return [(target, bridge) for target in targets if (bridge := _bridge_to(target))]
+    targets = [*{forward.target: None for forward in forwards if not forward.target.container}]
+    bridges = {host: _bridge_to(host) for host in {target.host for target in targets}}
+    return [(target, bridge) for target in targets if (bridge := bridges[target.host])]
 
 
 def tell_bridges(found: Iterable[tuple[Endpoint, str]], log: Log) -> None:
@@ -45,13 +46,13 @@ def _has_bridge() -> bool:
     return False
 
 
-def _bridge_to(target: Endpoint) -> str:
+def _bridge_to(host: str) -> str:
     """The bridge that leads to an address; "" for none, and where the kernel does not tell."""
-    if target.container or not is_ip(target.host) or "%" in target.host:
+    if not is_ip(host) or "%" in host:
         return ""
     from v6fwd.netns.netlink import Netlink  # not where there is no bridge
 
-    packed = ipaddress.ip_address(target.host).packed
+    packed = ipaddress.ip_address(host).packed
     with contextlib.suppress(OSError), contextlib.closing(Netlink()) as netlink:
         name = socket.if_indextoname(netlink.device_to(packed))
         return name if _is_bridge(name) else ""

@@ -16,12 +16,12 @@ from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.sockets import save_ack, tune
 from v6fwd.relay.targets.addresses import Addresses, SocketAddress
 from v6fwd.relay.targets.loops import LEADS_BACK
-from v6fwd.relay.targets.resolver import Resolver
 
 if TYPE_CHECKING:
     import asyncio
 
     from v6fwd.client_ip.proxy.write import HeaderWriter
+    from v6fwd.relay.targets.resolver import Resolver
 
 REFRESH_INTERVAL = 1.0
 """Seconds between two questions to the resolver about one name, however many dials fail."""
@@ -46,6 +46,19 @@ class DirectTarget:
     transparent targets' fallback are one interface.
     """
 
+    __slots__ = (
+        "_impatient",
+        "_reactor",
+        "_refreshing",
+        "_resolved_at",
+        "_resolver",
+        "_waiting",
+        "endpoint",
+        "is_name",
+        "known",
+        "on_found",
+    )
+
     holds = False
     live = None
 
@@ -55,7 +68,7 @@ class DirectTarget:
         self.endpoint = endpoint
         self.is_name = endpoint.is_name
         self._reactor = reactor
-        self._resolver = resolver or Resolver()
+        self._resolver = resolver or _resolver_for(endpoint)
         self.known = Addresses()
         self.on_found: Callable[[], None] = _nothing
         """Called when the resolver has answered: may refuse addresses."""
@@ -114,6 +127,7 @@ class DirectTarget:
         self.on_found()
 
     async def _ask(self) -> list[SocketAddress]:
+        assert self._resolver is not None  # it is a name
         found = await self._resolver.ask(self.endpoint.host, self._reactor.loop)
         port = self.endpoint.port
         return [(family, (sockaddr[0], port, *sockaddr[2:])) for family, sockaddr in found]
@@ -266,3 +280,11 @@ class DirectTarget:
 
 def _nothing() -> None:
     """Nobody waits for the answer."""
+
+
+def _resolver_for(endpoint: Endpoint) -> Resolver | None:
+    if not endpoint.is_name:
+        return None
+    from v6fwd.relay.targets.resolver import Resolver
+
+    return Resolver()

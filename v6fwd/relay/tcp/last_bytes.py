@@ -19,7 +19,6 @@ import fcntl
 import os
 import select
 import struct
-import termios
 
 from v6fwd.model.lean import TYPE_CHECKING, Protocol
 from v6fwd.relay.reactor import Reactor
@@ -157,7 +156,9 @@ def is_hung_up(fd: int) -> bool:
 
 def unsent_bytes(fd: int) -> int:
     """Bytes that the peer has not acknowledged (tcp(7), SIOCOUTQ); 0 if that cannot be told."""
+    from termios import TIOCOUTQ  # 0.15 ms of a start
+
     try:
-        return int(struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+        return int(struct.unpack("i", fcntl.ioctl(fd, TIOCOUTQ, b"\0\0\0\0"))[0])
     except OSError:
         return 0
