@@ -10,7 +10,7 @@ ARG PYTHON=python:3.11-slim
 FROM ${PYTHON} AS build
 # More options for pip, where packages come from elsewhere than usual.
 ARG PIP_OPTIONS=
-# 0: without a compiler. The ring engine and the quick reader of HTTP chunks are left out then.
+# 0: without a compiler. The native modules are left out then; Python does their work.
 ARG NATIVE=1
 RUN test "$NATIVE" = 0 || { apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev liburing-dev; }
@@ -23,7 +23,7 @@ RUN python3 -m venv --without-pip /opt/v6fwd \
     && pip install --no-cache-dir --no-compile ${PIP_OPTIONS} --no-deps --no-build-isolation . \
     && pip uninstall --yes setuptools \
     && cd / && { test "$NATIVE" = 0 || /opt/v6fwd/bin/python3 -c \
-        'import v6fwd.relay.ring._ring, v6fwd.relay.pairs._epoll, v6fwd.client_ip.http._chunk_scan'; } \
+        'import v6fwd.relay.ring._ring, v6fwd.relay.pairs._epoll, v6fwd.relay.http._pass, v6fwd.client_ip.http._scan'; } \
     && /opt/v6fwd/bin/python3 -m compileall -q -x /pygments/ /opt/v6fwd/lib
 
 FROM ${PYTHON}

@@ -1,7 +1,8 @@
 """The native modules, where they can be built. Without them the wheel is pure, and complete.
 
-`_epoll` and `_ring` move bytes of TCP flows; Python does where they are missing. The scanner
-reads small chunks of HTTP bodies; a pattern does where it is missing, at ten times the cost.
+`_epoll` and `_ring` move bytes of TCP flows; Python does where they are missing. `_scan` reads
+usual heads of HTTP and small chunks of its bodies; patterns do where it is missing, at ten times
+the cost. `_pass` moves HTTP messages that are usual.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ STATIC = ["-l:liburing.a"]
 """A wheel needs no liburing where it is installed."""
 PYTHON = "#define Py_LIMITED_API 0x030B0000\n#include <Python.h>\n"
 LIBURING = "#include <liburing.h>\n"
-SCANNER, EPOLL = "v6fwd.client_ip.http._chunk_scan", "v6fwd.relay.pairs._epoll"
-RING = "v6fwd.relay.ring._ring"
+SCANNER, PASS = "v6fwd.client_ip.http._scan", "v6fwd.relay.http._pass"
+EPOLL, RING = "v6fwd.relay.pairs._epoll", "v6fwd.relay.ring._ring"
+HEADS = "v6fwd/client_ip/http/_heads.c"
 FLAGS = os.environ.get("V6FWD_NATIVE_FLAGS", "").split()
 """More for compiler and linker, such as -fsanitize=address,undefined."""
 
@@ -53,10 +55,11 @@ def native(name: str, sources: list[str], *libraries: str) -> Extension:
 
 modules = []
 if can_build(PYTHON):
-    modules.append(native(SCANNER, ["v6fwd/client_ip/http/_chunk_scan.c"]))
+    modules.append(native(SCANNER, ["v6fwd/client_ip/http/_scan.c", HEADS]))
+    modules.append(native(PASS, ["v6fwd/relay/http/_pass.c", HEADS]))
     modules.append(native(EPOLL, ["v6fwd/relay/pairs/_epoll.c", "v6fwd/relay/pairs/_moves.c"]))
 else:
-    print("no compiler or Python headers: without the native scanner and epoll")
+    print("no compiler or Python headers: without the native scanner, epoll and HTTP")
 if can_build(PYTHON + LIBURING, *STATIC):
     modules.append(native(RING, ["v6fwd/relay/ring/_ring.c", "v6fwd/relay/ring/_pairs.c"], *STATIC))
 else:

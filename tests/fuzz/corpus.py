@@ -92,6 +92,7 @@ def _shim_flags() -> list[bytes]:
 WORDS = {
     "requests": [*_HTTP_WORDS, *_HTTP_MARKS],
     "heads": [*_HTTP_WORDS, *_HTTP_MARKS],
+    "usual": [*_HTTP_WORDS, *_HTTP_MARKS, b"HTTP/1.1 200 ", b"Connection: keep-alive"],
     "answers": [*_HTTP_WORDS, *_HTTP_MARKS],
     "chunks": _CHUNK_WORDS,
     "proxy-stream": _PROXY_WORDS,
@@ -125,6 +126,10 @@ def seeds(target: str) -> list[bytes]:
     elif target == "heads":
         found += [data for data, _ in GOOD.values() if len(data) < 4096]
         found += [data for data, *_ in BAD_HEADS.values() if len(data) < 4096]
+    elif target == "usual":
+        raw = [data for data, _ in GOOD.values()] + [data for data, *_ in BAD_HEADS.values()]
+        raw += [odd.raw for odd in (ALL_PASS | MENDED).values()]
+        found += [b"\0\x40" + data for data in raw if len(data) < 4096]
     elif target == "answers":
         found += [b"\0\x80" + odd.raw for odd in (ALL_PASS | MENDED).values()]
         found += [b"\0\x80" + data for data in ONE_REFUSES.values()]

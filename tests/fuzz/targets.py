@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 from tests.fuzz.machine import MACHINE_TARGETS
 from tests.support.http_reading import FORWARDED, XFF, assert_agreed, feed, hurry, maker
+from tests.support.scanned_alike import assert_request_alike, assert_response_alike
 from tests.support.usual_heads import Verdicts, assert_read_alike
 from v6fwd.client_ip.budget import UNBOUNDED, TimeBudget
 from v6fwd.client_ip.http.chunk_runs import plain_end_by_pattern, scanner
@@ -67,6 +68,20 @@ def heads(data: bytes) -> None:
     if len(_verdicts) > 100_000:
         _verdicts.clear()
     assert_read_alike(data, _verdicts)
+
+
+def usual(data: bytes) -> None:
+    """The native scanner and the patterns read heads alike, wherever the bytes begin and end.
+
+    The first two bytes choose the cut.
+    """
+    if len(data) < 3:
+        return
+    raw = data[2:]
+    at = int.from_bytes(data[:2], "big") % (len(raw) + 1)
+    for part in (raw, raw[:at], raw[at:]):
+        assert_request_alike(part)
+        assert_response_alike(part)
 
 
 def _answers(
@@ -191,6 +206,7 @@ TARGETS: dict[str, Target] = {
     **MACHINE_TARGETS,
     "requests": requests,
     "heads": heads,
+    "usual": usual,
     "answers": answers,
     "chunks": chunks,
     "proxy-stream": proxy_stream,

@@ -190,7 +190,7 @@ def test_the_native_scanner_reads_nothing_outside_of_its_bytes() -> None:
 @native
 def test_without_the_native_scanner_the_pattern_does(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scanner() is not plain_end_by_pattern
-    monkeypatch.setitem(sys.modules, "v6fwd.client_ip.http._chunk_scan", None)
+    monkeypatch.setitem(sys.modules, "v6fwd.client_ip.http._scan", None)
     assert scanner() is plain_end_by_pattern
 
 

@@ -160,7 +160,7 @@ def _data(size: int) -> bytes:
 def scanner() -> Callable[[bytes, int], int]:
     """The fastest `plain_end` that there is here."""
     try:
-        from v6fwd.client_ip.http._chunk_scan import plain_end
+        from v6fwd.client_ip.http._scan import plain_end
     except ImportError:  # it has not been built
         return plain_end_by_pattern
     return plain_end

@@ -11,10 +11,12 @@ from v6fwd.client_ip.http.crosscheck import check
 from v6fwd.client_ip.http.fields import FieldReader, Fields
 from v6fwd.client_ip.http.request_line import check_authority
 from v6fwd.client_ip.http.syntax import Refusal
-from v6fwd.client_ip.http.usual import UsualHead, UsualReader
+from v6fwd.client_ip.http.usual import Frame, UsualHead, UsualReader
 
 USUAL_BLOCK = 8192  # bytes; with a line of USUAL_RE it stays below MAX_HEAD
 
+Known = tuple[bytes, bytes, Frame]
+"""A block, what the target gets in its place, and the frame of the last usual one."""
 
 _SKIPPED = 3
 """Blocks that are parsed without a look for a usual one, behind one that was not usual: clients
@@ -34,8 +36,7 @@ class FieldMemo:
         "_reader",
         "_skip",
         "_usual_reader",
-        "usual",
-        "usual_rewritten",
+        "known",
     )
 
     def __init__(self, reader: FieldReader) -> None:
@@ -45,11 +46,9 @@ class FieldMemo:
         self._minor = b""
         self._fields: Fields | None = None
         self._skip = 0
-        self.usual = b""
+        self.known: Known | None = None
         """The cached block if its request has no body, no upgrade, and does not close the
-        connection; else b""."""
-        self.usual_rewritten = b""
-        """What the target gets in its place."""
+        connection; else None."""
 
     def read(self, block: bytes, method: bytes, target: bytes, minor: bytes) -> Fields:
         """Parse a block, or take the cached result. Raises Refusal."""
@@ -71,7 +70,7 @@ class FieldMemo:
         if usual is None:
             self._skip = 1 + _SKIPPED  # `read` follows
             return None
-        self.usual, self.usual_rewritten = usual[1:3]
+        self.known = usual[1], usual[2], self._usual_reader.frame
         return usual
 
     def _parse(self, block: bytes, line: tuple[bytes, bytes, bytes]) -> Fields:
@@ -91,7 +90,6 @@ class FieldMemo:
         self._block, self._minor, self._fields = block, minor, fields
         is_usual = not fields.length and not fields.upgrade and not fields.closing
         if is_usual and minor == b"1" and len(block) <= USUAL_BLOCK:
-            self.usual = block
-            self.usual_rewritten = fields.rewritten
+            self.known = block, fields.rewritten, self._usual_reader.frame
         else:
-            self.usual = b""
+            self.known = None

@@ -16,7 +16,7 @@ from v6fwd.client_ip.http.address import AddressFields
 from v6fwd.client_ip.http.chunks import FREE_EXTENSIONS, STRICT, ChunkReader
 from v6fwd.client_ip.http.fields import FieldReader, Fields
 from v6fwd.client_ip.http.framing import CHUNKED
-from v6fwd.client_ip.http.memo import USUAL_BLOCK, FieldMemo
+from v6fwd.client_ip.http.memo import USUAL_BLOCK, FieldMemo, Known
 from v6fwd.client_ip.http.request_head import HeadReader
 from v6fwd.client_ip.http.request_line import (
     H2_PREFACE,
@@ -51,9 +51,9 @@ class RequestStream:
         "_memo",
         "_rules",
         "_spare",
-        "_usual_length",
         "begun",
         "closing",
+        "known",
         "more",
         "opaque",
         "opaque_why",
@@ -99,6 +99,8 @@ class RequestStream:
         self.more = False
         """The last call ran out of time. Give other connections a turn, then call
         `receive(b"")`, before anything else is read."""
+        self.known: Known | None = None
+        """What the memo has, if a request may take the quick path: `one`, relay/http/_pass.c."""
         address = AddressFields(
             client, destination, forwarded=rules.forwarded, trusted=trusted, secure=secure
         )
@@ -112,7 +114,6 @@ class RequestStream:
         self._held = b""  # received, but incomplete or not parsed yet
         self._kept: list[bytes] = []
         self._fresh = True  # the connection may still turn out not to be HTTP/1
-        self._usual_length = 0  # length of the memo's block; 0 if the quick path is not allowed
 
     @property
     def in_head(self) -> bool:
@@ -142,22 +143,24 @@ class RequestStream:
     def one(self, data: bytes) -> tuple[bytes, Kind] | None:
         """Quick path: if `data` is one plain request, best with the fields of the last one,
         return it rewritten, with its kind, which is not added to `begun`. None: use `receive`."""
-        if not self._usual_length:
+        known = self.known
+        if known is None:
             return None
         memo = self._memo
-        if data.endswith(memo.usual):
-            end = len(data) - self._usual_length
+        if data.endswith(known[0]):
+            end = len(data) - len(known[0])
         elif (usual := memo.read_head(data)) is not None:
-            self._usual_length = len(usual[1])
+            self.known = memo.known
             return usual[0] + usual[2], _HEAD if usual[3] else _PLAIN
         else:
             end = self._one_new(data)
-            if end < 0:
+            known = self.known
+            if end < 0 or known is None:
                 return None
         line = USUAL_RE.fullmatch(data, 0, end)
         if line is None:
             return None
-        return data[:end] + memo.usual_rewritten, _HEAD if line[1] else _PLAIN
+        return data[:end] + known[1], _HEAD if line[1] else _PLAIN
 
     def _one_new(self, data: bytes) -> int:
         """Put the fields of `data` into the memo if it is one head; return their start, or -1."""
@@ -171,8 +174,8 @@ class RequestStream:
             self._memo.read(data[end:], *line.groups())
         except Refusal:
             return -1
-        self._usual_length = len(self._memo.usual)
-        return end if self._usual_length else -1
+        self.known = self._memo.known
+        return end
 
     def passed(self, count: int) -> None:
         """`count` bytes of `passing` were moved past the stream."""
@@ -181,7 +184,7 @@ class RequestStream:
             self._chunks.skip(count)
         elif not self.passing:
             self._body_over()
-            self._usual_length = self._quick_length()
+            self.known = self._quick()
 
     def switched(self) -> bytes:
         """The target has switched protocols; return the bytes that were kept for it."""
@@ -216,7 +219,7 @@ class RequestStream:
                     self._hold(data, at)
         except Refusal as refusal:
             self.refused = refusal.verdict
-        self._usual_length = self._quick_length()
+        self.known = self._quick()
         return pieces
 
     def _step(self, data: bytes, at: int, pieces: list[Piece]) -> int:
@@ -242,13 +245,13 @@ class RequestStream:
             return False
         return self._chunks is not None or not (self.passing or self.waiting or self.closing)
 
-    def _quick_length(self) -> int:
-        """The length of the memo's block; 0 if the quick path is not allowed now."""
+    def _quick(self) -> Known | None:
+        """What the memo has; None if the quick path is not allowed now."""
         if self._held or self._heads.empty_lines or self._chunks is not None or self.passing:
-            return 0
+            return None
         if self.waiting or self.closing or self.refused is not None or self.opaque:
-            return 0
-        return len(self._memo.usual)
+            return None
+        return self._memo.known
 
     def _hold(self, data: bytes, at: int) -> int:
         """Keep data[at:] until more arrives."""

@@ -22,13 +22,8 @@ from v6fwd.client_ip.http.response_head import (
     read_head,
 )
 from v6fwd.client_ip.http.straighten import straighten
-from v6fwd.client_ip.http.syntax import (
-    MAX_RESPONSE_HEAD,
-    TOKEN,
-    VALUE,
-    Kind,
-    name_bad_byte,
-)
+from v6fwd.client_ip.http.syntax import MAX_RESPONSE_HEAD, Kind, name_bad_byte
+from v6fwd.client_ip.http.usual_response import response_parts
 
 Piece = bytes | memoryview
 
@@ -43,24 +38,6 @@ _PLAIN = Kind.PLAIN  # an enum's members are slow to look up
 _STARTS = b"HTTP/1.", b"HTTP/2.0 "
 
 _HEAD_END_RE = re.compile(rb"\n\r?\n")
-# The usual head in one match: a status with a body, one Content-Length, nothing else that frames
-# the message or ends the connection. Group 1 is the length.
-_OTHER = (
-    rb"(?:(?![CcTt](?i:ontent-length|ransfer-encoding|onnection):)"
-    + TOKEN
-    + rb"+:"
-    + VALUE
-    + rb"*\r\n|Connection: [Kk]eep-[Aa]live\r\n)*"
-)
-_USUAL_RE = re.compile(
-    rb"HTTP/1\.1 (?!204|304)[2-5][0-9][0-9] "
-    + VALUE
-    + rb"*\r\n"
-    + _OTHER
-    + rb"Content-Length: (0|[1-9][0-9]{0,17})\r\n"
-    + _OTHER
-    + rb"\r\n"
-)
 
 
 class ResponseStream:
@@ -149,10 +126,10 @@ class ResponseStream:
             self._expected.popleft()
             self.outstanding -= 1
             return True
-        usual = _USUAL_RE.match(data)
+        usual = response_parts(data)
         if usual is None or self.error:
             return False
-        size = usual.end() + int(usual[1])
+        size = usual[0] + usual[1]
         missing = size - len(data)
         if missing > 0:
             self.passing = missing
@@ -160,10 +137,21 @@ class ResponseStream:
         elif missing < 0:
             return False
         else:
-            self._usual, self._usual_size = data[: usual.end()], size
-            self._expected.popleft()
-            self.outstanding -= 1
+            self._usual, self._usual_size = data[: usual[0]], size
+            self.answered()
         return True
+
+    def awaits_usual(self) -> bool:
+        """Whether one whole response may pass unread by `one`, which asks the same itself: calls
+        cost more there than what they do."""
+        if not self.outstanding or self.began or self._held or self.error:
+            return False
+        return self._expected[0] is _PLAIN
+
+    def answered(self) -> None:
+        """A whole usual response, which `awaits_usual`, has passed."""
+        self._expected.popleft()
+        self.outstanding -= 1
 
     def passed(self, count: int) -> None:
         """`count` bytes of `passing` were moved past the stream."""

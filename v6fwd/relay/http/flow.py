@@ -62,7 +62,7 @@ class HttpFlow(StreamFlow):
             destination = local_address(self._client_fd)
         secure = header is not None and header.is_tls
         self._exchange = exchange = self._http.exchange(self._source, destination, secure=secure)
-        self.client = client = RequestSide(self._client_fd, self, exchange)
+        self.client = client = self._http.request_side(self._client_fd, self, exchange)
         client.watch()
         self._forward.resources.heads.add(self)
         if not rest or client.take(rest):
@@ -102,7 +102,7 @@ class HttpFlow(StreamFlow):
     ) -> None:
         """Let requests and answers pass. A client that has ended is found so when it is read."""
         client = self.client
-        self.target = target = ResponseSide(fd, self, self._exchange.answers)
+        self.target = target = self._http.response_side(fd, self, self._exchange.answers)
         self.has_target = True
         connect, self._wait = self._wait, None
         if client.raw:

@@ -9,6 +9,7 @@ from v6fwd.client_ip.http.responses import ResponseStream
 from v6fwd.client_ip.http.syntax import HttpRefused, HttpRules
 from v6fwd.client_ip.trust import TrustedNetworks
 from v6fwd.model import Address
+from v6fwd.relay.http import native
 from v6fwd.relay.targets.target import for_client
 from v6fwd.relay.tcp.forward import TcpForward
 
@@ -16,7 +17,7 @@ from v6fwd.relay.tcp.forward import TcpForward
 class HttpForward:
     """A forward whose client-ip mode is an HTTP field."""
 
-    __slots__ = ("_budget", "_proxies", "_rules", "tcp")
+    __slots__ = ("_budget", "_proxies", "_rules", "request_side", "response_side", "tcp")
 
     def __init__(self, tcp: TcpForward) -> None:
         self.tcp = tcp
@@ -30,6 +31,7 @@ class HttpForward:
         self._budget = TimeBudget(tcp.resources.reactor.clock)
         networks = forward.trust_forwarded
         self._proxies = TrustedNetworks(networks) if networks else None
+        self.request_side, self.response_side = native.sides()
 
     def exchange(self, client: Address, destination: Address, *, secure: bool) -> Exchange:
         """Readers for a new client; `secure`: it spoke TLS to a proxy in front."""
