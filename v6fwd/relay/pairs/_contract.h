@@ -36,7 +36,7 @@ enum {
 
 #define NONE UINT32_MAX /* no slot */
 
-/* How much each wait brings, smoothed: events of pairs, and the begin of one for BEGIN_COUNTS of these. */
+/* What waits bring is counted: events of pairs, and the begin of one for BEGIN_COUNTS of these. */
 enum { BEGIN_COUNTS = 4, SMOOTHING = 32 };
 
 static inline double smoothed(double load, uint32_t events) {
