@@ -40,7 +40,7 @@ enum {
  * meets another pair. */
 enum { SLOT_BITS = 20, MOST_SLOTS = 1 << SLOT_BITS, FIRST_SLOTS = 64 };
 
-/* How much each wait brings, smoothed: events of pairs, and the begin of one for BEGIN_COUNTS of these. */
+/* What waits bring is counted: events of pairs, and the begin of one for BEGIN_COUNTS of these. */
 enum { BEGIN_COUNTS = 4, SMOOTHING = 32 };
 
 static inline double smoothed(double load, uint32_t events) {

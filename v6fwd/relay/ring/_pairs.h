@@ -74,8 +74,8 @@ typedef struct {
     uint32_t waiting;   /* of these */
     uint64_t *events;
     uint32_t told, room;
-    uint32_t heard;     /* since the last wait: see smoothed() */
-    double load;
+    uint32_t heard;     /* reads of flows, and begins fourfold, since Python has asked */
+    uint32_t waits;     /* since then */
     unsigned char scratch[BUFFER_SIZE];
     int bell;           /* an eventfd, which the kernel rings while we rest */
     bool asks;          /* an end may have come for what is to be sent */

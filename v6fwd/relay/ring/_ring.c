@@ -37,8 +37,7 @@ static PyObject *ring_wait(ring_t *self, PyObject *argument) {
     Py_END_ALLOW_THREADS
     if (result == -EINTR && (PyErr_CheckSignals() < 0 || !check_open(self))) return NULL;
     unsigned count = take_completions(self);
-    self->load = smoothed(self->load, self->heard);
-    self->heard = 0;
+    self->waits++;
     if (!count && !self->told) Py_RETURN_NONE;
     PyObject *list = PyList_New(self->told);
     for (uint32_t i = 0; list && i < self->told; i++) {
@@ -306,17 +305,11 @@ static PyObject *ring_active(ring_t *self, void *unused) {
     return PyLong_FromUnsignedLong(self->active);
 }
 
-static PyObject *ring_load(ring_t *self, void *unused) {
+static PyObject *ring_load(ring_t *self, PyObject *unused) {
     (void)unused;
-    return PyFloat_FromDouble(self->load);
-}
-
-static int ring_set_load(ring_t *self, PyObject *value, void *unused) {
-    (void)unused;
-    double load = value ? PyFloat_AsDouble(value) : 0;
-    if (PyErr_Occurred()) return -1;
-    self->load = load;
-    return 0;
+    double load = self->waits ? (double)self->heard / self->waits : 0;
+    self->heard = self->waits = 0;
+    return PyFloat_FromDouble(load);
 }
 
 static PyObject *ring_close(ring_t *self, PyObject *unused) {
@@ -378,6 +371,8 @@ static PyMethodDef methods[] = {
     {"stop", (PyCFunction)ring_stop, METH_O, "Stop a flow; STOPPED tells that it can be taken."},
     {"sweep", (PyCFunction)ring_sweep, METH_O,
      "Stop what was half-closed at the last one, and so many others."},
+    {"load", (PyCFunction)ring_load, METH_NOARGS,
+     "What a wait has brought since the last call: reads of flows, their begins fourfold."},
     {"take", (PyCFunction)ring_take, METH_O,
      "Take a stopped flow: (reason, errno, flags, first, held up, held down, up, down)."},
     {"reset", (PyCFunction)ring_reset, METH_O, "Let the end of both be RST."},
@@ -390,8 +385,6 @@ static PyMethodDef methods[] = {
 
 static PyGetSetDef attributes[] = {
     {"active", (getter)ring_active, NULL, "Flows that are not given back yet.", NULL},
-    {"load", (getter)ring_load, (setter)ring_set_load,
-     "What a wait brings, smoothed: reads of flows, their begins fourfold.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -8,9 +8,6 @@ from v6fwd.model.lean import Any, Protocol
 class Ring(Protocol):
     """What `_ring.Ring` does; see its methods' docstrings."""
 
-    load: float
-    """What a wait brings, smoothed: reads of flows, and four for the begin of one."""
-
     @property
     def active(self) -> int:
         """Pairs that are not given back yet."""
@@ -54,6 +51,9 @@ class Ring(Protocol):
 
     def sweep(self, most: int, /) -> None:
         """Stop the pairs that were half-closed at the last sweep, too, and `most` of the others."""
+
+    def load(self) -> float:
+        """What a wait has brought since the last call: reads, and four for the begin of a flow."""
 
     def take(self, pair: int, /) -> tuple[int, int, int, bytes, bytes, bytes, int, int]:
         """Give the fields of `Stopped`. Raises ValueError if the pair has not stopped."""

@@ -32,7 +32,7 @@ SWEEP_INTERVAL = 0.2
 BUSY = 16.0
 """Load of a wait in the epoll: 16 flows with requests are cheaper there, 8 that begin are not."""
 QUIET = 4.0
-"""Load of a wait in the ring, which has half of what the same flows bring a wait in the epoll."""
+"""Load of a wait in the ring between two sweeps: the same flows bring half of that in the epoll."""
 LEAVE_AT_ONCE = 256
 """Flows that go back to the epoll in one sweep: each takes some 30 us."""
 
@@ -69,7 +69,7 @@ class RingReactor(Reactor):
 
     def _open_ring(self, native: Epoll) -> None:
         """Let the ring have the flows that begin, and those that say something."""
-        self._ring.load = native.load
+        self._ring.load()  # from now on
         self.pairs.is_open = native.leaving = self._is_used = True
         self._sweep_later()
 
@@ -92,8 +92,7 @@ class RingReactor(Reactor):
         self._sweeping = None
         ring, native = self._ring, self._native
         if native is not None and native.leaving:
-            self.pairs.is_open = native.leaving = ring.load >= QUIET
-            ring.load /= 2  # what no wait renews
+            self.pairs.is_open = native.leaving = ring.load() >= QUIET
         is_open = self.pairs.wants_back()
         self._is_used = is_open or ring.active > 0
         if ring.active or (native is not None and native.leaving):
