@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable
+from operator import attrgetter
 
 TYPE_CHECKING = False
 """mypy takes it for true, as it does typing's."""
@@ -114,14 +115,11 @@ else:
         def __eq__(self, other: object) -> bool:
             if type(other) is not type(self):
                 return NotImplemented
-            return self._values() == other._values()
+            return self._values(self) == other._values(other)
 
         def __repr__(self) -> str:
-            pairs = zip(self.__slots__, self._values(), strict=True)
+            pairs = ((name, getattr(self, name)) for name in self.__slots__)
             return f"{type(self).__qualname__}({', '.join(f'{k}={v!r}' for k, v in pairs)})"
-
-        def _values(self) -> tuple[object, ...]:
-            return tuple(getattr(self, name) for name in self.__slots__)
 
     class _Frozen(_Record):
         """One whose fields do not change."""
@@ -129,7 +127,7 @@ else:
         __slots__ = ()
 
         def __hash__(self) -> int:
-            return hash(self._values())
+            return hash(self._values(self))
 
         def __setattr__(self, name: str, value: object) -> None:
             raise _frozen(name)
@@ -153,6 +151,7 @@ else:
         body = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
         defaults = {name: body.pop(name) for name in names if name in body}
         body |= {"__slots__": names, "__match_args__": names, "_defaults": defaults}
+        body["_values"] = attrgetter(*names)  # called on an object: it is no method
         made = type(cls)(cls.__name__, (base,), body)
         made.__init__ = _initializer(made, defaults)
         return made

@@ -46,19 +46,6 @@ class DirectTarget:
     transparent targets' fallback are one interface.
     """
 
-    __slots__ = (
-        "_impatient",
-        "_reactor",
-        "_refreshing",
-        "_resolved_at",
-        "_resolver",
-        "_waiting",
-        "endpoint",
-        "is_name",
-        "known",
-        "on_found",
-    )
-
     holds = False
     live = None
 
