@@ -112,7 +112,7 @@ class Web:
     def seen(self) -> tuple[object, ...]:
         requests, answers = self.exchange.requests, self.exchange.answers
         asked = self.exchange.count, requests.known is None, requests.passing, requests.in_head
-        told = answers.outstanding, answers.passing, answers.began, answers.error
+        told = [*answers._expected], answers.passing, answers.began, answers.error
         return (*asked, *told, self.client.paused, self.flow.words())
 
 
@@ -215,6 +215,18 @@ def test_a_usual_message_takes_no_call_of_python(calls: Calls, request_: bytes) 
         assert not calls.made
         assert one.exchange.count == 2
         assert one.exchange.answers.outstanding == 1
+
+
+@pytest.mark.parametrize("request_", [SAME, OTHER])
+def test_the_answer_to_head_has_no_body(request_: bytes) -> None:
+    """Whatever its length says; what follows is the next answer."""
+    with web() as one:
+        one.answers(ANSWER)
+        for _ in range(2):
+            one.asks(request_.replace(b"GET", b"HEAD"))
+            head = ANSWER.removesuffix(b"hello")
+            assert one.answers(head) == head
+            assert one.exchange.answers.outstanding == 0
 
 
 def test_another_host_is_read_once(calls: Calls) -> None:
