@@ -198,12 +198,15 @@ _HEADS = [
 ]
 
 
-@given(st.lists(st.sampled_from(_HEADS), max_size=7))
-@example([_HEADS[0], _HEADS[1], _HEADS[5], _HEADS[0]])
+@given(st.lists(st.tuples(st.sampled_from(_HEADS), st.booleans()), max_size=7))
+@example([(_HEADS[0], False), (_HEADS[1], False), (_HEADS[5], False), (_HEADS[0], False)])
+@example([(_HEADS[0], False), (_HEADS[1], False), (_HEADS[0], True), (_HEADS[0], False)])
 @settings(max_examples=500)
-def test_a_head_is_read_as_if_it_were_the_first(heads: list[bytes]) -> None:
-    """Whatever was remembered of those before it, by the usual way and by the other."""
+def test_a_head_is_read_as_if_it_were_the_first(heads: list[tuple[bytes, bool]]) -> None:
+    """Whatever was remembered of those before it, and whether it comes in parts."""
     stream = maker()()
-    for head in heads:
+    for head, in_parts in heads:
         alone = b"".join(map(bytes, maker()().receive(head)))
-        assert b"".join(map(bytes, stream.receive(head))) == alone != b""
+        parts = [head[:9], head[9:]] if in_parts else [head]
+        assert b"".join(bytes(piece) for part in parts for piece in stream.receive(part)) == alone
+        assert alone
