@@ -6,8 +6,10 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from tests.support.http_reading import CLIENT, DIALLED
+from tests.support.http_reading import CLIENT, DIALLED, maker
 from tests.support.usual_heads import Verdicts, assert_read_alike, some_head
 from tests.unit.client_ip.http_samples import BAD_HEADS, GOOD, HOST, get, with_field
 from v6fwd.client_ip.http import crosscheck, fields, memo, usual
@@ -180,3 +182,31 @@ def test_whether_a_block_is_usual_depends_on_the_line(
     read = one.read(b"\r\nHost: a:80\r\n\r\n", method, target, minor)
     assert asked == [(method, target, minor)]
     assert read.closing == (minor == b"0")
+
+
+_FIELDS = (
+    b"Host: a\r\nA: b",
+    b"C: d\r\nHost: a",
+    b"Host: b\r\nC: d",
+    b"Host: a\r\nA: b ",
+    b"E_F: g",
+)
+_HEADS = [
+    begin + b"GET / HTTP/1.1\r\n" + fields + b"\r\nHost: a" * (b"Host" not in fields) + b"\r\n\r\n"
+    for begin in (b"", b"\r\n")
+    for fields in _FIELDS
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(_HEADS), st.booleans()), max_size=7))
+@example([(_HEADS[0], False), (_HEADS[1], False), (_HEADS[5], False), (_HEADS[0], False)])
+@example([(_HEADS[0], False), (_HEADS[1], False), (_HEADS[0], True), (_HEADS[0], False)])
+@settings(max_examples=500)
+def test_a_head_is_read_as_if_it_were_the_first(heads: list[tuple[bytes, bool]]) -> None:
+    """Whatever was remembered of those before it, and whether it comes in parts."""
+    stream = maker()()
+    for head, in_parts in heads:
+        alone = b"".join(map(bytes, maker()().receive(head)))
+        parts = [head[:9], head[9:]] if in_parts else [head]
+        assert b"".join(bytes(piece) for part in parts for piece in stream.receive(part)) == alone
+        assert alone

@@ -55,7 +55,7 @@ class FieldMemo:
         fields = self._fields
         if fields is None or self._block != block or self._minor != minor:
             fields = self._parse(block, (method, target, minor))
-            self._remember(block, minor, fields)
+        self._remember(block, minor, fields)  # `known` may be that of `read_head`
         if not target.startswith(b"/"):
             check_authority(method, target, fields.host)
         if method == b"CONNECT" and fields.length:
