@@ -51,6 +51,12 @@ def main() -> None:
 @click.option("--quick", is_flag=True, help="Fewer scenarios and rounds, shorter loads: 3 minutes.")
 @click.option("--loopback", is_flag=True, help="On loopback, not in network namespaces.")
 @click.option(
+    "--congestion",
+    metavar="NAME",
+    default="",
+    help="TCP's congestion control in the namespaces.  [default: the machine's]",
+)
+@click.option(
     "--scenario",
     "scenarios",
     multiple=True,
@@ -80,6 +86,7 @@ def main() -> None:
 def run(
     quick: bool,
     loopback: bool,
+    congestion: str,
     scenarios: tuple[str, ...],
     peers: tuple[str, ...],
     rounds: int | None,
@@ -96,6 +103,8 @@ def run(
     if not loopback and (why := lab_obstacle()) is not None:
         console.print(f"on loopback, since there can be no namespaces: {why}", highlight=False)
         loopback = True
+    if loopback and congestion:
+        raise click.UsageError("--congestion is of network namespaces, not of loopback")
     chosen = [one for one in SCENARIOS if one.name in scenarios or not scenarios]
     if quick and not scenarios:
         chosen = [one for one in chosen if one.in_quick]
@@ -112,8 +121,10 @@ def run(
     for name, why in plan.obstacles.items():
         console.print(f"left out: {name}: {why}", highlight=False, markup=False)
     descriptor_limit()
-    command = _command(quick, loopback, scenarios, peers, rounds)
+    command = _command(quick, loopback, congestion, scenarios, peers, rounds)
     with find_ground(loopback=loopback) as ground:
+        if congestion and (why := ground.use_congestion(congestion)):
+            raise click.BadParameter(why, param_hint="--congestion")
         result = _new_result(plan, ground, command)
         _with_progress(plan, ground, result)
     show(console, result)
@@ -166,7 +177,7 @@ def _new_result(plan: Plan, ground: Ground, command: str) -> Result:
         place=ground.words,
         quick=plan.quick,
         rounds=plan.rounds,
-        machine=machine(),
+        machine=machine() | {"congestion control": ground.congestion()},
         versions=versions(plan.peers),
         left_out=plan.obstacles | plan.unsuited,
     )
@@ -211,10 +222,16 @@ def _load(source: Path) -> Result:
 
 
 def _command(
-    quick: bool, loopback: bool, scenarios: Sequence[str], peers: Sequence[str], rounds: int
+    quick: bool,
+    loopback: bool,
+    congestion: str,
+    scenarios: Sequence[str],
+    peers: Sequence[str],
+    rounds: int,
 ) -> str:
     words = ["python", "-m", "bench"]
     words += ["--quick"] * quick + ["--loopback"] * loopback
+    words += ["--congestion", congestion] if congestion else []
     words += [word for name in scenarios for word in ("--scenario", name)]
     words += [word for name in peers for word in ("--peer", name)]
     return shlex.join([*words, "--rounds", str(rounds)])

@@ -12,10 +12,12 @@ import itertools
 import random
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from v6fwd.demo import lab as lab_network
-from v6fwd.demo.lab import Lab
+from v6fwd.demo.lab import HOSTS, Lab
 
+_CONGESTION = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 _FIRST_PORT, _LAST_PORT = 10_000, 30_000  # below the ports that connections leave from
 
 
@@ -36,6 +38,14 @@ class Ground:
 
     def command(self, host: str, words: Sequence[str]) -> list[str]:
         """The command that runs `words` on a host."""
+        raise NotImplementedError
+
+    def congestion(self) -> str:
+        """TCP's congestion control. It decides about bulk data: bbr paces, and starts timers."""
+        return _CONGESTION.read_text().strip()
+
+    def use_congestion(self, name: str) -> str:
+        """Use another; gives why that cannot be, or ""."""
         raise NotImplementedError
 
     def ports(self, count: int = 1) -> range:
@@ -69,6 +79,17 @@ class Namespaces(Ground):
         lab.ip("client", "route", "add", f"{lab_network.CONTAINER_V4}/32",
                "via", lab_network.HOST_V4)  # fmt: skip
         lab.run("host", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+
+    def congestion(self) -> str:
+        """See Ground."""
+        return self._lab.run("host", "cat", str(_CONGESTION)).stdout.strip()
+
+    def use_congestion(self, name: str) -> str:
+        """See Ground. The kernel allows those of net.ipv4.tcp_allowed_congestion_control."""
+        for host in HOSTS:
+            self._lab.run(host, "sh", "-c", 'echo "$1" >"$0"', str(_CONGESTION), name)
+        now = self.congestion()
+        return "" if now == name else f"{name} is not allowed in a namespace; it is {now}"
 
     def command(self, host: str, words: Sequence[str]) -> list[str]:
         """See Ground."""

@@ -110,11 +110,13 @@ def provenance(result: Result, source: str) -> str:
     """Where the numbers come from."""
     machine = result.machine
     programs = ", ".join(f"{name} {word}" for name, word in result.versions.items())
+    control = machine.get("congestion control")
+    tcp = f", TCP with {control}" if control else ""
     quick = " A quick run: good to see that all works, too short to be quoted." * result.quick
     return (
         f"`{result.command}` on {result.date[:10]}, in {result.place};"
         f" {machine['cores']} cores of {machine['cpu']}, {machine['memory']},"
-        f" {machine['system']}, kernel {machine['kernel']}; {programs}.{quick}\n\n"
+        f" {machine['system']}, kernel {machine['kernel']}{tcp}; {programs}.{quick}\n\n"
         f"Every round, command and configuration: [{source}]({source})."
         f" Written from it by `python -m bench report`."
     )

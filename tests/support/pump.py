@@ -94,11 +94,11 @@ class Turns:
 class Flow:
     """What owns the sides: notes what they report. `then` may do more."""
 
-    def __init__(self, pipes: int = 4) -> None:
+    def __init__(self, pipes: int = 4, *, paced: bool = False) -> None:
         self.closed = False
         self.turns = Turns()
         self.reactor: Any = self.turns
-        self.pipes = PipePool(pipes, spares=0)
+        self.pipes = PipePool(pipes, spares=0, paced=paced)
         self.told: list[tuple[str, Any]] = []
         self.then: Callable[[], object] | None = None
 

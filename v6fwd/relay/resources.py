@@ -17,7 +17,7 @@ from v6fwd.relay.limits.hops import Hops
 from v6fwd.relay.pump import PairPump
 from v6fwd.relay.reactor import Reactor
 from v6fwd.relay.targets.mismatch import Heard
-from v6fwd.relay.tcp.pipes import PipePool
+from v6fwd.relay.tcp.pipes import PipePool, is_paced
 from v6fwd.relay.tcp.resources import LINGER_TIME, TcpResources
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Resources:
         self._descriptors, self._in_use = raised_limit(), in_use()
         budget = self._budget(1, 0)
         self.flows = Flows(budget.flows)
-        self.pipes = PipePool(budget.pipes)
+        self.pipes = PipePool(budget.pipes, paced=is_paced())
         self.hops = Hops(lambda: reactor.clock())
         self._sessions_limit = budget.sessions
         self._tcp: dict[tuple[float, ...], TcpResources] = {}

@@ -6,6 +6,7 @@ import re
 import shlex
 
 import pytest
+from click.testing import CliRunner
 
 from tests.support.paths import ROOT
 
@@ -37,3 +38,10 @@ def test_a_command_of_the_benchmark_exists(words: list[str]) -> None:
 
 def test_commands_are_found() -> None:
     assert len(COMMANDS) > 8
+
+
+def test_loopback_keeps_the_machines_congestion_control() -> None:
+    """Nothing outside of the run's own namespaces is changed."""
+    done = CliRunner().invoke(main, ["run", "--loopback", "--congestion", "reno"])
+    assert done.exit_code == 2
+    assert "--congestion" in done.output

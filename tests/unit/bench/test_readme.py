@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.cli import main
-from bench.readme import MarkerError, markers, section, summary, with_figures
+from bench.readme import MarkerError, markers, provenance, section, summary, with_figures
 from bench.result import Result, to_json
 from tests.unit.bench.samples import peer, result, scenario
 
@@ -109,3 +109,11 @@ def test_report_names_the_file_that_is_wrong(files: tuple[str, str]) -> None:
     done = CliRunner().invoke(main, ["report", *files])
     assert done.exit_code == 2
     assert "a.json: not a result of schema" in " ".join(done.output.split())
+
+
+def test_figures_tell_of_tcps_congestion_control() -> None:
+    """Results of before have none."""
+    assert "TCP with" not in provenance(sample(), "a.json")
+    told = sample()
+    told.machine["congestion control"] = "reno"
+    assert "kernel 6.1.0, TCP with reno;" in provenance(told, "a.json")

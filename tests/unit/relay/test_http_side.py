@@ -80,10 +80,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     return made
 
 
-@pytest.fixture
-def flow() -> Iterator[Stage]:
+@pytest.fixture(params=[False, True], ids=["large-pipes", "small-pipes"])
+def flow(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A flow between sockets of the usual size."""
-    with stage(make=Judged) as made:
+    with stage(make=Judged, flow=Flow(paced=request.param)) as made:
         yield made
 
 
@@ -458,20 +458,44 @@ def test_no_more_is_asked_of_a_pipe_than_it_takes(flow: Stage, calls: Calls) -> 
     assert calls.sizes[0] == 1 << 20
 
 
-def test_nobody_keeps_the_turn_for_more_than_four_splices(flow: Stage, calls: Calls) -> None:
-    def more(call: str, fd: int) -> None:
-        if (call, fd) == ("splice", flow.client.fd):
-            flow.send(bytes(16 * KIB))
+@pytest.mark.parametrize(("paced", "most"), [(False, 4), (True, 16)])
+def test_nobody_keeps_the_turn_for_more_than_some_splices(
+    calls: Calls, paced: bool, most: int
+) -> None:
+    with stage(make=Judged, flow=Flow(paced=paced)) as flow:
 
-    judge(flow).body = 1 << 20
-    flow.send(b"x")
-    calls.before = more
-    flow.client.on_event(IN | END)
-    calls.before = None
-    assert calls.count("splice", flow.client.fd) == 4
-    assert flow.turns.later == [flow.client]
-    assert flow.flow.pipes.lent == 0
-    assert judge(flow).body == (1 << 20) - 1 - 4 * 16 * KIB
+        def more(call: str, fd: int) -> None:
+            if (call, fd) == ("splice", flow.client.fd):
+                flow.send(bytes(16 * KIB))
+
+        judge(flow).body = 1 << 20
+        flow.send(b"x")
+        calls.before = more
+        flow.client.on_event(IN | END)
+        calls.before = None
+        assert calls.count("splice", flow.client.fd) == most
+        assert flow.turns.later == [flow.client]
+        assert flow.flow.pipes.lent == 0
+        assert judge(flow).body == (1 << 20) - 1 - most * 16 * KIB
+
+
+@pytest.mark.parametrize(
+    ("paced", "body", "size"),
+    [
+        (False, 1 << 20, 1 << 20),
+        (True, 1 << 20, 64 * KIB),
+        (True, 4 << 20, 64 * KIB),
+        (True, (4 << 20) + 1, 1 << 20),
+    ],
+)
+def test_where_tcp_paces_small_bodies_go_through_small_pipes(
+    calls: Calls, paced: bool, body: int, size: int
+) -> None:
+    with stage(make=Judged, flow=Flow(paced=paced)) as flow:
+        judge(flow).body = body
+        flow.send(b"some")
+        flow.client.on_event(IN | END)
+        assert calls.sizes[0] == size
 
 
 def test_the_rest_of_a_body_is_copied(flow: Stage, calls: Calls) -> None:

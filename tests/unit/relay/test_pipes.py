@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from v6fwd.relay.tcp.pipes import PIPE_SIZE, Pipe, PipePool
+from v6fwd.relay.tcp.pipes import PIPE_SIZE, SMALL_SIZE, Pipe, PipePool, is_paced
 
 
 def descriptors() -> int:
@@ -37,14 +39,18 @@ def _no_leak() -> Iterator[None]:
 
 def take(pool: PipePool) -> Pipe:
     """A pipe from a pool that has one."""
-    pipe = pool.take()
+    pipe = pool.take(sustained=True)
     assert pipe is not None
     return pipe
 
 
-def test_a_pipe_takes_what_it_says() -> None:
-    pool = PipePool(1)
-    pipe = take(pool)
+@pytest.mark.parametrize("sustained", [False, True])
+@pytest.mark.parametrize("paced", [False, True])
+def test_a_pipe_takes_what_it_says(paced: bool, sustained: bool) -> None:
+    pool = PipePool(1, paced=paced)
+    pipe = pool.take(sustained=sustained)
+    assert pipe is not None
+    assert pipe.size == (SMALL_SIZE if paced and not sustained else PIPE_SIZE)
     assert pipe.size == fcntl.fcntl(pipe.writer, fcntl.F_GETPIPE_SZ)
     assert os.write(pipe.writer, bytes(pipe.size)) == pipe.size
     with pytest.raises(BlockingIOError):
@@ -64,12 +70,12 @@ def test_no_end_blocks_or_is_inherited() -> None:
 def test_the_limit_holds() -> None:
     pool = PipePool(2)
     first, second = take(pool), take(pool)
-    assert pool.take() is None
+    assert pool.take(sustained=True) is None
     assert pool.lent == 2
     pool.give_back(first, empty=True)
     assert pool.lent == 1
     assert take(pool) is first
-    assert pool.take() is None
+    assert pool.take(sustained=True) is None
     pool.give_back(first, empty=False)
     pool.give_back(second, empty=False)
 
@@ -85,6 +91,40 @@ def test_a_pipe_with_bytes_in_it_is_lent_to_nobody() -> None:
     with pytest.raises(BlockingIOError):
         os.read(again.reader, 1)
     pool.give_back(again, empty=False)
+
+
+def test_small_and_large_ones_are_kept_apart() -> None:
+    pool = PipePool(2, paced=True)
+    small, large = pool.take(sustained=False), pool.take(sustained=True)
+    assert small is not None
+    assert large is not None
+    assert pool.take(sustained=False) is None, "the limit is for both"
+    pool.give_back(small, empty=True)
+    pool.give_back(large, empty=True)
+    assert pool.take(sustained=True) is large
+    assert pool.take(sustained=False) is small
+    pool.give_back(small, empty=True)
+    pool.give_back(large, empty=True)
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "paced"), [(b"bbr", True), (b"bbr2", False), (b"cubic", False), (b"reno", False)]
+)
+def test_what_paces(monkeypatch: pytest.MonkeyPatch, name: bytes, paced: bool) -> None:
+    """getsockopt(2) fills the name up with zeros."""
+
+    def answer(_sock: socket.socket, level: int, option: int, size: int) -> bytes:
+        assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_CONGESTION)
+        return name.ljust(size, b"\0")
+
+    monkeypatch.setattr(socket.socket, "getsockopt", answer)
+    assert is_paced() is paced
+
+
+def test_the_kernel_is_asked_whether_it_paces() -> None:
+    default = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    assert is_paced() is (default == "bbr")
 
 
 def test_spares_are_few() -> None:
@@ -115,7 +155,7 @@ def test_without_descriptors_there_is_none(monkeypatch: pytest.MonkeyPatch, numb
     pool = PipePool(1)
     with monkeypatch.context() as patch:
         patch.setattr(os, "pipe2", fail)
-        assert pool.take() is None
+        assert pool.take(sustained=True) is None
     assert pool.lent == 0
     pool.give_back(take(pool), empty=False)
 
@@ -142,19 +182,21 @@ def test_a_user_without_pipe_pages_gets_a_small_one(monkeypatch: pytest.MonkeyPa
 @given(
     st.integers(1, 3),
     st.integers(0, 3),
-    st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30),
+    st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=30),
 )
 def test_never_more_pipes_than_the_limit(
-    limit: int, spares: int, steps: list[tuple[bool, bool]]
+    limit: int, spares: int, steps: list[tuple[bool, bool, bool]]
 ) -> None:
-    pool, out, before = PipePool(limit, spares), list[Pipe](), descriptors()
+    """Of both sizes together, with those that wait."""
+    pool, out, before = PipePool(limit, spares, paced=True), list[Pipe](), descriptors()
     try:
-        for takes, empty in steps:
+        for takes, empty, sustained in steps:
             if takes:
-                pipe = pool.take()
+                pipe = pool.take(sustained=sustained)
                 assert (pipe is None) is (len(out) == limit)
                 if pipe is not None:
                     assert pipe not in out
+                    assert pipe.is_small is not sustained
                     out.append(pipe)
             elif out:
                 pool.give_back(out.pop(), empty=empty)

@@ -36,17 +36,17 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     return made
 
 
-@pytest.fixture
-def flow() -> Iterator[Stage]:
+@pytest.fixture(params=[False, True], ids=["large-pipes", "small-pipes"])
+def flow(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A flow between sockets of the usual size."""
-    with stage() as made:
+    with stage(flow=Flow(paced=request.param)) as made:
         yield made
 
 
-@pytest.fixture
-def narrow() -> Iterator[Stage]:
+@pytest.fixture(params=[False, True], ids=["large-pipes", "small-pipes"])
+def narrow(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """One whose target takes a few KiB, and then no more until it reads."""
-    with stage(buffer=4 * KIB) as made:
+    with stage(buffer=4 * KIB, flow=Flow(paced=request.param)) as made:
         yield made
 
 
@@ -264,19 +264,68 @@ def splices(flow: Stage, calls: Calls, size: int) -> int:
     return calls.count("splice", flow.client.fd)
 
 
-def test_nobody_keeps_the_turn_for_more_than_four_splices(flow: Stage, calls: Calls) -> None:
-    assert splices(flow, calls, 16 * KIB) == 4
-    assert flow.turns.later == [flow.client]
-    assert flow.client.queued
-    assert flow.flow.pipes.lent == 0
-    assert flow.client.full_reads == 2, "16 KiB are bulk still"
+@pytest.mark.parametrize(("paced", "most"), [(False, 4), (True, 16)])
+def test_nobody_keeps_the_turn_for_more_than_some_splices(
+    calls: Calls, paced: bool, most: int
+) -> None:
+    with stage(flow=Flow(paced=paced)) as flow:
+        assert splices(flow, calls, 16 * KIB) == most
+        assert flow.turns.later == [flow.client]
+        assert flow.client.queued
+        assert flow.flow.pipes.lent == 0
+        assert flow.client.full_reads >= 2, "16 KiB are bulk still"
 
 
-def test_a_splice_below_16_kib_is_a_message_again(flow: Stage, calls: Calls) -> None:
-    splices(flow, calls, 16 * KIB - 1)
+def test_splices_below_16_kib_are_messages_again(flow: Stage, calls: Calls) -> None:
+    assert splices(flow, calls, 16 * KIB - 1) >= 3
     assert flow.client.full_reads == 0
     flow.turns.next()
     assert calls.count("readv", flow.client.fd) == 1
+
+
+def test_the_rest_of_a_full_pipe_is_no_message(flow: Stage, calls: Calls) -> None:
+    """The third short splice in a row ends bulk, not the one behind each body."""
+    in_bulk(flow, calls)
+    flow.turns.next()
+    for size in (16, 1, 1, 16, 1, 1):
+        flow.send(bytes(size * KIB))
+        flow.client.on_event(IN)
+        assert flow.got(size * KIB) == bytes(size * KIB)
+        assert flow.client.full_reads >= 2
+    for _ in range(2):
+        calls.made.clear()
+        flow.send(bytes(KIB))
+        flow.client.on_event(IN)
+        assert flow.got(KIB) == bytes(KIB)
+        assert flow.client.full_reads == 0
+    assert not calls.count("splice")
+
+
+@pytest.mark.parametrize(
+    ("paced", "streak", "size"),
+    [(False, 0, 1 << 20), (True, 0, FULL), (True, 4 << 20, FULL), (True, (4 << 20) + 1, 1 << 20)],
+)
+def test_where_tcp_paces_bodies_go_through_small_pipes(paced: bool, streak: int, size: int) -> None:
+    """A stream without a pause gets a large one there, too."""
+    with stage(flow=Flow(paced=paced), buffer=4 * KIB) as flow:
+        flow.client.full_reads = 2
+        flow.client.streak = streak
+        flow.send(bytes(200 * KIB))
+        flow.client.on_event(IN)
+        assert flow.client.pipe is not None
+        assert flow.client.pipe.size == size
+        assert 0 < flow.client.piped <= size
+
+
+def test_a_pause_halves_what_counts_as_without_one(flow: Stage, calls: Calls) -> None:
+    """So bodies of 1 MiB, one after the other, stay below 4 MiB."""
+    in_bulk(flow, calls)
+    flow.turns.next()
+    for streak in (50, 75, 87):
+        flow.send(bytes(100 * KIB))
+        flow.client.on_event(IN)
+        assert flow.got(100 * KIB) == bytes(100 * KIB)
+        assert flow.client.streak // KIB == streak
 
 
 def test_an_end_in_bulk_is_read_by_recv(flow: Stage, calls: Calls) -> None:
@@ -502,7 +551,7 @@ def test_a_pipe_is_kept_for_others_if_it_is_empty(drains: bool) -> None:
         if drains:
             drained(flow, 150 * KIB)
         flow.client.release()
-        again = owner.pipes.take()
+        again = owner.pipes.take(sustained=True)
         assert again is not None
         os.write(again.writer, b"!")
         assert os.read(again.reader, 10) == b"!"

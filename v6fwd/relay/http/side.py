@@ -14,15 +14,7 @@ from collections.abc import Sequence
 from v6fwd.client_ip.budget import TURN
 from v6fwd.model.lean import Protocol
 from v6fwd.relay.ends import End
-from v6fwd.relay.tcp.pipes import PIPE_SIZE
-from v6fwd.relay.tcp.side import (
-    BULK_ROUNDS,
-    COPY_ROUNDS,
-    Owner,
-    Side,
-    buffer,
-    buffers,
-)
+from v6fwd.relay.tcp.side import COPY_ROUNDS, SUSTAINED, Owner, Side, buffer, buffers
 
 HEAD_SIZE = 16 * 1024
 """Bytes that are read where a head comes next. What of a body is read with its head is copied
@@ -225,12 +217,12 @@ class HttpSide(Side):
     def _splice_body(self) -> None:
         """Move a body through a pipe, and not one byte behind it."""
         if self.pipe is None:
-            self.pipe = self.flow.pipes.take()
+            self.pipe = self.flow.pipes.take(sustained=self.passing() > SUSTAINED)
         if self.pipe is None:
             self._judge(to_end=True)
             return
-        for _ in range(BULK_ROUNDS):
-            size = self._through_pipe(self.pipe, min(self.passing(), PIPE_SIZE))
+        for _ in range(self.pipe.fills):
+            size = self._through_pipe(self.pipe, min(self.passing(), self.pipe.size))
             if size < 0:
                 return
             if not size:

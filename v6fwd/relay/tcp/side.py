@@ -32,9 +32,12 @@ COPY_ROUNDS = 16
 BULK_AFTER = 2
 """Full buffers in a row after which a direction is spliced."""
 BULK_MIN = 16 * 1024
-"""Bytes; a splice below this is a message again and goes back to copying."""
-BULK_ROUNDS = 4
-"""Splices in a row before the other flows get a turn."""
+"""Bytes; three splices below this are messages again: the direction goes back to copying.
+
+One may be the rest of a full pipe."""
+BULK_KEPT = BULK_AFTER + 2
+SUSTAINED = 4 << 20
+"""Bytes that came almost without a pause; then a larger pipe is better."""
 
 _IN, _OUT, _ERR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR
 _URGENT, _END = select.EPOLLPRI, select.EPOLLRDHUP
@@ -84,6 +87,7 @@ class Side:
         "pipe",
         "piped",
         "queued",
+        "streak",
         "urgent",
         "watches_out",
     )
@@ -101,7 +105,8 @@ class Side:
         self.ended = False  # EOF has been read here
         self.urgent = False  # MSG_OOB was used: splice would stop at its mark for ever
         self.watches_out = False
-        self.full_reads = 0
+        self.full_reads = 0  # in bulk: BULK_KEPT less small splices in a row
+        self.streak = 0  # bytes spliced without a pause, half of those before one
         self.moved = 0  # bytes that the other side has taken
 
     def watch(self) -> None:
@@ -283,12 +288,12 @@ class Side:
     def _splice(self) -> None:
         """Bulk: socket to pipe to socket, until one of them stops or others want a turn."""
         if self.pipe is None:
-            self.pipe = self.flow.pipes.take()
+            self.pipe = self.flow.pipes.take(sustained=self.streak > SUSTAINED)
         if self.pipe is None or self.urgent:
             self.full_reads = 0
             self._yield()
             return
-        for _ in range(BULK_ROUNDS):
+        for _ in range(self.pipe.fills):
             size = self._through_pipe(self.pipe, self.pipe.size)
             if size < 0:
                 return
@@ -308,6 +313,7 @@ class Side:
             size = os.splice(self.fd, pipe.writer, most, flags=_SPLICE)
         except BlockingIOError:
             self.release()
+            self.streak >>= 1
             return -1
         except OSError:
             self.flow.broke(self)
@@ -330,8 +336,13 @@ class Side:
 
     def _taken(self, size: int) -> None:
         """So many bytes are in the pipe."""
-        if size < BULK_MIN:
-            self.full_reads = 0
+        self.streak += size
+        if size >= BULK_MIN:
+            self.full_reads = BULK_KEPT
+        else:
+            self.full_reads -= 1
+            if self.full_reads < BULK_AFTER:
+                self.full_reads = 0
 
     def _pipe_to_other(self) -> None:
         assert self.pipe is not None
