@@ -128,9 +128,13 @@ class Relay:
         self.targets.check(forwards)
 
     def begin(self, forward: Forward, sock: socket.socket, shard: int = 0) -> None:
-        """Serve who comes to a listening socket; a target's name is resolved meanwhile."""
-        target = self.targets.resolving(forward)
-        port = open_port(forward, target, sock, self._gate, self.resources)
+        """Serve who comes to a listening socket, or close it; a name is resolved meanwhile."""
+        try:
+            target = self.targets.resolving(forward)
+            port = open_port(forward, target, sock, self._gate, self.resources)
+        except Exception:
+            sock.close()  # clients would wait there
+            raise
         self._ports[Key(forward.listen, shard)] = port
         self.targets.listens(Key(forward.listen, shard), forward, sock)
         self._ports_changed()

@@ -18,12 +18,11 @@ from v6fwd.model import Endpoint, Forward, Protocol
 from v6fwd.relay.counters import Counters
 from v6fwd.relay.flows import Flows
 from v6fwd.relay.listener import Gate, Listener
-
-FULL = OSError(errno.ENOSPC, "no more watches")
+from v6fwd.relay.relay import listen_on
 
 
 def full(*_: Any) -> None:
-    raise FULL
+    raise OSError(errno.ENOSPC, "no more watches")
 
 
 @pytest.mark.parametrize("protocol", [Protocol.TCP, Protocol.UDP])
@@ -37,8 +36,10 @@ async def test_a_listener_that_cannot_be_watched(
         (first,) = relay._gate._listeners
         with monkeypatch.context() as patch:
             patch.setattr(relay.reactor, "watch", full)
+            sock = listen_on(failing.listen)
             with pytest.raises(OSError, match="no more watches"):
-                await relay.open(failing)
+                await relay.open(failing, sock)
+        assert sock.fileno() == -1, "clients would wait there"
         assert relay._gate._listeners == [first]
         assert not relay._gate.is_shared
         assert relay.listeners == [first]
