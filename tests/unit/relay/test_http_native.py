@@ -280,6 +280,18 @@ def test_a_full_buffer_is_read_on_behind() -> None:
         assert one.stage.unread() == 0
 
 
+def test_an_answer_as_long_as_the_buffer_is_read_on_behind() -> None:
+    """The same event may stand for the next one."""
+    with web() as one:
+        one.asks(SAME)
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 16000\r\nA: \r\n\r\n"
+        pad = HEAD_SIZE - 16_000 - len(head)
+        full = head.replace(b"A: ", b"A: " + b"a" * pad) + b"x" * 16_000
+        assert len(full) == HEAD_SIZE
+        assert one.answers(full + ANSWER) == full + ANSWER
+        assert one.exchange.answers.outstanding == 0
+
+
 def test_a_head_of_any_length() -> None:
     """Up to the buffer's size, and beyond."""
     with web() as one, web(PURE_SIDES) as other:
