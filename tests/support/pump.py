@@ -84,6 +84,9 @@ class Turns:
         """See Reactor."""
         self.masks.append((fd, mask))
 
+    def change_handler(self, fd: int, handler: object) -> None:
+        """See Reactor."""
+
     def next(self) -> None:
         """Let everybody who waits for a turn have it."""
         waiting, self.later = self.later, []

@@ -484,8 +484,8 @@ def test_nobody_keeps_the_turn_for_more_than_some_splices(
     [
         (False, 1 << 20, 1 << 20),
         (True, 1 << 20, 64 * KIB),
-        (True, 4 << 20, 64 * KIB),
-        (True, (4 << 20) + 1, 1 << 20),
+        (True, 3 << 20, 64 * KIB),
+        (True, (3 << 20) + 1, 1 << 20),
     ],
 )
 def test_where_tcp_paces_small_bodies_go_through_small_pipes(

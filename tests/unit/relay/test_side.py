@@ -20,7 +20,7 @@ from tests.support.rig import noise, reset
 from v6fwd.relay.sockets import end_writing
 from v6fwd.relay.tcp import side as side_module
 from v6fwd.relay.tcp.pipes import PipePool
-from v6fwd.relay.tcp.side import READ, READ_WRITE
+from v6fwd.relay.tcp.side import READ, READ_WRITE, join
 
 IN, OUT, ERR, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
 URGENT, END = select.EPOLLPRI, select.EPOLLRDHUP
@@ -303,7 +303,7 @@ def test_the_rest_of_a_full_pipe_is_no_message(flow: Stage, calls: Calls) -> Non
 
 @pytest.mark.parametrize(
     ("paced", "streak", "size"),
-    [(False, 0, 1 << 20), (True, 0, FULL), (True, 4 << 20, FULL), (True, (4 << 20) + 1, 1 << 20)],
+    [(False, 0, 1 << 20), (True, 0, FULL), (True, 3 << 20, FULL), (True, (3 << 20) + 1, 1 << 20)],
 )
 def test_where_tcp_paces_bodies_go_through_small_pipes(paced: bool, streak: int, size: int) -> None:
     """A stream without a pause gets a large one there, too."""
@@ -317,8 +317,20 @@ def test_where_tcp_paces_bodies_go_through_small_pipes(paced: bool, streak: int,
         assert 0 < flow.client.piped <= size
 
 
+def test_what_comes_from_the_client_goes_through_large_pipes() -> None:
+    """Where TCP paces, too, and after a pause."""
+    with stage(flow=Flow(paced=True), buffer=4 * KIB) as flow:
+        join(flow.client, flow.target, b"", 0, watched=True)
+        flow.client.full_reads = 2
+        flow.client.on_event(IN)  # nothing is there: a pause
+        flow.send(bytes(200 * KIB))
+        flow.client.on_event(IN)
+        assert flow.client.pipe is not None
+        assert flow.client.pipe.size == 1 << 20
+
+
 def test_a_pause_halves_what_counts_as_without_one(flow: Stage, calls: Calls) -> None:
-    """So bodies of 1 MiB, one after the other, stay below 4 MiB."""
+    """So bodies of 1 MiB, one after the other, stay below 3 MiB."""
     in_bulk(flow, calls)
     flow.turns.next()
     for streak in (50, 75, 87):

@@ -217,7 +217,7 @@ class HttpSide(Side):
     def _splice_body(self) -> None:
         """Move a body through a pipe, and not one byte behind it."""
         if self.pipe is None:
-            self.pipe = self.flow.pipes.take(sustained=self.passing() > SUSTAINED)
+            self.pipe = self.flow.pipes.take(sustained=self.streak + self.passing() > SUSTAINED)
         if self.pipe is None:
             self._judge(to_end=True)
             return
