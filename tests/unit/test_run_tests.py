@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-RINGS = ("unit", "docker", "servers", "netns", "process/tcp", "process/daemon")
+RINGS = ("unit", "docker", "servers", "netns", "process/tcp", "process/http", "process/daemon")
 PASSES = "def test_it(): pass"
 FAILS = "def test_it(): raise AssertionError"
 FAILS_ONCE = """
