@@ -1,6 +1,6 @@
 """The reactor: one epoll for every descriptor on the data path, nested in the event loop.
 
-The event loop (uvloop) sees a single readable descriptor, the inner epoll's own. When it fires,
+The event loop sees a single readable descriptor, the inner epoll's own. When it fires,
 `_turn` drains the inner epoll and, because the next event of a busy flow is microseconds away,
 waits in it for a while before it goes back to the loop: one system call an event in
 place of two. Timers and signals of the loop come `SLICE` + `LINGER` later at most.
@@ -239,10 +239,17 @@ class Reactor:
                     break
         finally:
             self.turning = False
-        if resumables:
+        if resumables or self._is_due():
             self.loop.call_soon(self._turn)
         elif self._failing:
             self.loop.call_later(RETRY, self._turn)
+
+    def _is_due(self) -> bool:
+        """Whether a handler of this turn gave the native epoll something to tell.
+
+        Its descriptor does not say so.
+        """
+        return bool(getattr(self._epoll, "is_due", False))
 
     def _dispatch(self, events: list[tuple[int, int]]) -> None:
         handlers = self._handlers

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import os
+import select
 import socket
 from typing import cast
 
@@ -12,8 +15,10 @@ import pytest
 from tests.process.tcp import test_ring as of_ring
 from tests.process.tcp.test_ring import all_say, pairs
 from tests.support.relaying import echo, relaying, reset, target, until
-from v6fwd.relay.pairs.native import PURE
-from v6fwd.relay.pairs.pump import TAKES_ALL
+from v6fwd.relay.pairs.native import PURE, native_epoll
+from v6fwd.relay.pairs.pump import TAKES_ALL, EpollPairs
+from v6fwd.relay.reactor import LINGER, Reactor
+from v6fwd.relay.targets.addresses import raw_address
 from v6fwd.relay.tcp.flow import TcpFlow
 from v6fwd.relay.tcp.lone_side import LoneSide
 
@@ -105,3 +110,48 @@ async def test_without_native_pumps_nobody_is_asked_at_each_event(
         assert (type(flow.client), type(flow.target)) == (LoneSide, LoneSide)
         client[1].close()
         await running.no_flows()
+
+
+class Dialling:
+    """Dials a target that is not there, at its first event; hears what becomes of the pair."""
+
+    def __init__(self, pump: EpollPairs, client: int) -> None:
+        self._pump, self._client = pump, client
+        self.stopped = False
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002
+        with socket.socket() as gone:
+            gone.bind(("127.0.0.1", 0))  # does not listen
+            address = raw_address(gone.family, gone.getsockname())
+            self._pair, _, _ = self._pump.dial(self, self._client, address, b"", 0)
+
+    def pair_connected(self) -> None:
+        raise AssertionError
+
+    pair_waits = pair_finished = pair_connected
+
+    def pair_stopped(self) -> None:
+        self.stopped = True
+        self._pump.drop(self._pair)
+
+    def on_exception(self, error: Exception) -> None:
+        raise error
+
+
+async def test_what_came_to_be_told_when_the_turn_was_over_is_told_soon() -> None:
+    """The descriptor of the epoll does not say so, and nothing else may happen for long."""
+    epoll = native_epoll()
+    assert epoll is not None
+    ticks = itertools.count()  # a slice is over after each batch
+    reactor = Reactor(asyncio.get_running_loop(), clock=lambda: float(next(ticks)), epoll=epoll)
+    with contextlib.closing(reactor):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            owner = Dialling(EpollPairs(epoll, reactor), os.dup(ours.fileno()))
+            reactor.watch(ours.fileno(), select.EPOLLIN | select.EPOLLET, owner)
+            theirs.send(b"?")
+            assert epoll.poll(LINGER, 1)
+            select.select([epoll.fileno()], [], [])  # its timer, which would wake the loop later
+            theirs.send(b"!")
+            await until(lambda: owner.stopped)
+            reactor.unwatch(ours.fileno())

@@ -27,10 +27,10 @@ def test_a_child_that_fails_gives_nothing(capfd: pytest.CaptureFixture[str]) -> 
 
 def test_no_child_and_no_descriptor_is_left() -> None:
     before = len(os.listdir("/proc/self/fd"))
-    made_apart(bytes)
+    child = int(made_apart(lambda: str(os.getpid()).encode()))
     assert len(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(child, os.WNOHANG)
 
 
 def test_the_starts_of_v2_headers_need_no_library_here() -> None:

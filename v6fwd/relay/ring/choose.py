@@ -9,7 +9,6 @@ from v6fwd.errors import reason
 from v6fwd.log import Log
 from v6fwd.model import RelayEngine
 from v6fwd.model.lean import TYPE_CHECKING, dataclass
-from v6fwd.model.patterns import Lazy
 from v6fwd.relay.pairs.native import is_native
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ AUTO = RelayEngine.RING
 """Where flows can begin on the native epoll, which is better while little goes on."""
 LEAST_KERNEL = (6, 1)
 """IORING_SETUP_DEFER_TASKRUN; it has what else is used, too."""
-_RELEASE_RE = Lazy(r"(\d+)\.(\d+)")
 _SYSCTL = "/proc/sys/kernel/io_uring_disabled"
 
 
@@ -102,8 +100,10 @@ def _release() -> str:
 
 
 def _kernel(release: str) -> tuple[int, ...]:
-    found = _RELEASE_RE.match(release)
-    return tuple(map(int, found.groups())) if found else ()
+    """The first two numbers of 6.18.4-arch1, or none. Without `re`: see model/lean."""
+    words = [word.partition("-")[0].partition("+")[0] for word in release.split(".")[:2]]
+    is_known = len(words) == 2 and all(word.isascii() and word.isdecimal() for word in words)
+    return tuple(map(int, words)) if is_known else ()
 
 
 def _why(error: OSError) -> str:
