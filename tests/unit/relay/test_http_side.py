@@ -458,7 +458,7 @@ def test_no_more_is_asked_of_a_pipe_than_it_takes(flow: Stage, calls: Calls) -> 
     assert calls.sizes[0] == 1 << 20
 
 
-@pytest.mark.parametrize(("paced", "most"), [(False, 4), (True, 16)])
+@pytest.mark.parametrize(("paced", "most"), [(False, 4), (True, 64)])
 def test_nobody_keeps_the_turn_for_more_than_some_splices(
     calls: Calls, paced: bool, most: int
 ) -> None:

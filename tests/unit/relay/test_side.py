@@ -264,7 +264,7 @@ def splices(flow: Stage, calls: Calls, size: int) -> int:
     return calls.count("splice", flow.client.fd)
 
 
-@pytest.mark.parametrize(("paced", "most"), [(False, 4), (True, 16)])
+@pytest.mark.parametrize(("paced", "most"), [(False, 4), (True, 64)])
 def test_nobody_keeps_the_turn_for_more_than_some_splices(
     calls: Calls, paced: bool, most: int
 ) -> None:
