@@ -468,7 +468,7 @@ def test_nobody_keeps_the_turn_for_more_than_some_splices(
             if (call, fd) == ("splice", flow.client.fd):
                 flow.send(bytes(16 * KIB))
 
-        judge(flow).body = 1 << 20
+        judge(flow).body = 2 << 20
         flow.send(b"x")
         calls.before = more
         flow.client.on_event(IN | END)
@@ -476,7 +476,7 @@ def test_nobody_keeps_the_turn_for_more_than_some_splices(
         assert calls.count("splice", flow.client.fd) == most
         assert flow.turns.later == [flow.client]
         assert flow.flow.pipes.lent == 0
-        assert judge(flow).body == (1 << 20) - 1 - most * 16 * KIB
+        assert judge(flow).body == (2 << 20) - 1 - most * 16 * KIB
 
 
 @pytest.mark.parametrize(
