@@ -651,8 +651,11 @@ def test_any_cidr_parses_or_is_refused(text: str) -> None:
 
 
 @given(st.one_of(PACKED_IPV4, PACKED_IPV6), st.integers(1, 65535))
+@example(bytes.fromhex("fe80") + bytes(14), 1)
 def test_an_endpoint_reads_back(packed: bytes, port: int) -> None:
-    endpoint = Endpoint(ip_text(packed), port)
+    host = ip_text(packed)
+    is_of_a_link = ipaddress.ip_address(host).is_link_local and ":" in host  # names its device
+    endpoint = Endpoint(f"{host}%eth0" if is_of_a_link else host, port)
     assert parse_listen(str(endpoint)) == [endpoint]
     assert parse_target(str(endpoint)) == [endpoint]
 
