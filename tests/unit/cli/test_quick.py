@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import installed
+from tests.support.imports import AT_RUN, imported_by
 from v6fwd.cli import quick
 from v6fwd.cli.daemon import DEFAULT
 from v6fwd.cli.forward import forward
@@ -125,17 +124,11 @@ UNNEEDED = {
 
 def test_neither_click_nor_asyncio_is_imported_for_a_port() -> None:
     """A process a port: each module costs time and memory."""
-    code = (
-        "import sys; from v6fwd.__main__ import main; from v6fwd.relay.life.alone import Alone;"
+    imported = imported_by(
+        f"from v6fwd.__main__ import main; {AT_RUN}"
         "import v6fwd.netns.netlink;"  # where a host has a bridge of Docker's
-        "Alone.run = lambda self, ready: print(*sys.modules);"
         "sys.argv = ['v6fwd', 'forward', '[::1]:1', '127.0.0.1:80']; main()"
     )
-    done = subprocess.run(
-        [installed.python(), "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    imported = set(done.stdout.split())
-    assert "v6fwd.relay.ports" in imported
     assert not UNNEEDED & imported
     ours = [name for name in imported if name.startswith("v6fwd.")]
     assert len(ours) <= 85, "each takes 0.1 ms of a start: load it where it is needed"

@@ -13,7 +13,7 @@ import select
 from v6fwd.client_ip.http.syntax import Kind
 from v6fwd.relay.http.request_side import RequestSide
 from v6fwd.relay.http.response_side import ResponseSide
-from v6fwd.relay.http.side import HEAD_SIZE, HttpSide
+from v6fwd.relay.http.side import HttpSide
 from v6fwd.relay.pairs.native import PURE
 
 try:
@@ -30,18 +30,9 @@ Sides = tuple[type[RequestSide], type[ResponseSide]]
 
 
 class _Native(HttpSide):
-    """What becomes of a message that was not passed on, or not as a whole."""
+    """What becomes of a message that was not passed on as a whole."""
 
     __slots__ = ()
-
-    def judge(self, data: bytes) -> None:
-        """Do with bytes what `on_event` does without the module; b"": the end of the stream."""
-        if not data:
-            self._end()
-            return
-        is_full = len(data) == HEAD_SIZE
-        if (self.quick(data) or self.take(data)) and is_full and not self._is_stuck():
-            self._move(to_end=False)
 
     def hold_rest(self, sent: int, rest: bytes) -> None:
         """Hold what the other side did not take; with `sent` < 0 its connection broke."""
@@ -76,7 +67,7 @@ class NativeRequestSide(_Native, RequestSide):
             self.flow.broke(self)
             return
         if isinstance(passed, bytes):
-            self.judge(passed)
+            self.came(passed)
         elif passed:
             if not self.exchange.began(_PLAIN):
                 self.http.pause_requests()
@@ -107,7 +98,7 @@ class NativeResponseSide(_Native, ResponseSide):
             self.flow.broke(self)
             return
         if isinstance(passed, bytes):
-            self.judge(passed)
+            self.came(passed)
         elif passed:
             self.stream.answered()
             if isinstance(passed, int):

@@ -81,6 +81,10 @@ class HttpSide(Side):
         except OSError:
             self.flow.broke(self)
             return
+        self.came(data)
+
+    def came(self, data: bytes) -> None:
+        """Do with what one read has brought what is right for a message; b"": the end."""
         if not data:
             self._end()
             return

@@ -41,10 +41,6 @@ enum {
 enum { SLOT_BITS = 20, MOST_SLOTS = 1 << SLOT_BITS, FIRST_SLOTS = 64 };
 
 /* What waits bring is counted: events of pairs, and the begin of one for BEGIN_COUNTS of these. */
-enum { BEGIN_COUNTS = 4, SMOOTHING = 32 };
-
-static inline double smoothed(double load, uint32_t events) {
-    return load + (events - load) / SMOOTHING;
-}
+enum { BEGIN_COUNTS = 4 };
 
 #endif

@@ -20,6 +20,8 @@ static bool set_timer(epoll_t *self, double seconds) {
     return true;
 }
 
+enum { SMOOTHING = 32 }; /* waits */
+
 /* Wait once, and do what has to be done. Gives the number of events; -1 with an exception set. */
 static int turn(epoll_t *self, int most, int milliseconds) {
     int count;
@@ -32,7 +34,7 @@ static int turn(epoll_t *self, int most, int milliseconds) {
     }
     if (count < 0) return PyErr_CheckSignals() < 0 ? -1 : 0;
     for (int i = 0; i < count; i++) take(self, &self->ready[i]);
-    self->load = smoothed(self->load, self->heard);
+    self->load += (self->heard - self->load) / SMOOTHING;
     self->heard = 0;
     return count;
 }

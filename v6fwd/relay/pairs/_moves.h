@@ -58,8 +58,8 @@ typedef struct {
     uint32_t free;     /* the first free one */
     uint32_t active;   /* slots in use */
     uint32_t polls;    /* counted from 1 */
-    uint32_t heard;    /* since the last wait: see smoothed() */
-    double load;
+    uint32_t heard;    /* events of pairs, and begins fourfold, since the last wait */
+    double load;       /* what a wait brings of them, smoothed */
     bool leaving;      /* pairs are asked to stop by their next event */
     int fd;
     int timer;         /* a timerfd, which the epoll watches */
